@@ -1,0 +1,57 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+/// Modules that parse untrusted bytes or decide what happens to them say `unsafe` wherever they are.
+let strictest = strict + [.strictMemorySafety()]
+
+let package = Package(
+  name: "normfold",
+  products: [
+    .executable(name: "normfold", targets: ["normfold"]),
+    .library(name: "NormFold", targets: ["Conversion", "Targets", "Verify", "Folding", "Networks", "Formats"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.0"),
+  ],
+  targets: [
+    // MARK: System libraries
+    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+
+    // MARK: One direction: bytes → tensors → networks → folded networks → files
+    .target(name: "Formats", dependencies: ["CZstd", "CZlib", "CCrypto"], swiftSettings: strictest),
+    .target(name: "Networks", dependencies: ["Formats"], swiftSettings: strictest),
+    .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
+    .target(
+      name: "Verify",
+      dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
+      swiftSettings: strict),
+    .target(name: "Targets", dependencies: ["Networks", "Formats"], swiftSettings: strictest),
+    .target(
+      name: "Conversion",
+      dependencies: [
+        "Formats", "Networks", "Folding", "Verify", "Targets", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strictest),
+    .executableTarget(
+      name: "normfold",
+      dependencies: ["Conversion", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: strictest),
+
+    // MARK: Tests
+    .target(name: "TestSupport", dependencies: ["CZstd"], path: "Tests/TestSupport", swiftSettings: strict),
+    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,70 @@
+/// Named tensors and metadata of one model on disk, whatever the container. No word here about what they mean.
+package struct Checkpoint: Sendable {
+  package enum Container: String, Sendable {
+    case safetensors, gguf, pytorch
+  }
+
+  /// The path that the user named.
+  package let path: String
+  package let container: Container
+  /// Every file that was opened, in order; the first one names the checkpoint in messages.
+  package let files: [MappedFile]
+  /// In the order of the header.
+  package let tensors: [Tensor]
+  package let metadata: [String: MetadataValue]
+  /// What the reader accepted but the user should know.
+  package let warnings: [String]
+  private let indexByName: [String: Int]
+
+  /// - Throws: `.malformed` where two tensors share a name.
+  package init(
+    path: String, container: Container, files: [MappedFile], tensors: [Tensor], metadata: [String: MetadataValue],
+    warnings: [String] = []
+  ) throws(Refusal) {
+    self.path = path
+    self.container = container
+    self.files = files
+    self.tensors = tensors
+    self.metadata = metadata
+    self.warnings = warnings
+    var index: [String: Int] = [:]
+    index.reserveCapacity(tensors.count)
+    for (position, tensor) in tensors.enumerated() {
+      if let earlier = index.updateValue(position, forKey: tensor.name) {
+        let other = tensors[earlier].file.path
+        throw Refusal(
+          .malformed, file: tensor.file.path, subject: tensor.name,
+          other == tensor.file.path ? "the name occurs twice" : "the tensor is also in \(other)",
+          advice: "a name must mean one tensor; write the checkpoint again")
+      }
+    }
+    indexByName = index
+  }
+
+  package subscript(name: String) -> Tensor? { indexByName[name].map { tensors[$0] } }
+}
+
+/// A value beside the tensors: GGUF's typed keys, safetensors' strings, the plain objects in a PyTorch archive.
+/// Nested dictionaries are flattened: `model_args.n_layer`.
+package enum MetadataValue: Equatable, Sendable {
+  case string(String)
+  case integer(Int)
+  /// A GGUF u64 that does not fit an Int.
+  case large(UInt64)
+  case double(Double)
+  case bool(Bool)
+  case array([MetadataValue])
+  case null
+
+  package var string: String? { if case .string(let value) = self { value } else { nil } }
+  package var integer: Int? { if case .integer(let value) = self { value } else { nil } }
+  package var bool: Bool? { if case .bool(let value) = self { value } else { nil } }
+  package var array: [MetadataValue]? { if case .array(let value) = self { value } else { nil } }
+  package var double: Double? {
+    switch self {
+    case .double(let value): value
+    case .integer(let value): Double(value)
+    default: nil
+    }
+  }
+}

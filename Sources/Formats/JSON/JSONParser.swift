@@ -1,0 +1,231 @@
+extension JSONValue {
+  /// Deeper than any header or config goes; the parser recurses, so nesting must be bounded.
+  package static let maximumDepth = 32
+
+  /// Parses RFC 8259 text strictly: valid UTF-8, no key twice in an object (after unescaping), nothing but white
+  /// space around the value.
+  ///
+  /// - Parameters:
+  ///   - file: names the text in messages.
+  ///   - baseOffset: where the text starts in that file.
+  /// - Throws: `.malformed` with the byte at which the text stops being JSON.
+  package init(parsing text: RawSpan, file: String, baseOffset: Int = 0) throws(Refusal) {
+    let result: Result<JSONValue, Refusal> = unsafe text.withUnsafeBytes { buffer in
+      var parser = unsafe JSONParser(bytes: buffer, file: file, baseOffset: baseOffset)
+      do throws(Refusal) { return .success(try parser.parseDocument()) } catch { return .failure(error) }
+    }
+    self = try result.get()
+  }
+}
+
+@safe private struct JSONParser {
+  /// Borrowed from the span in ``JSONValue/init(parsing:file:baseOffset:)``; every access is behind a check of
+  /// `position` against `bytes.count`.
+  let bytes: UnsafeRawBufferPointer
+  let file: String
+  let baseOffset: Int
+  var position = 0
+
+  init(bytes: UnsafeRawBufferPointer, file: String, baseOffset: Int) {
+    unsafe self.bytes = bytes
+    self.file = file
+    self.baseOffset = baseOffset
+  }
+
+  private var isAtEnd: Bool { unsafe position >= bytes.count }
+  private var current: UInt8? { isAtEnd ? nil : unsafe bytes[position] }
+
+  private func refusal(_ problem: String, at offset: Int? = nil, advice: String = "") -> Refusal {
+    Refusal(.malformed, file: file, at: baseOffset + (offset ?? position), "not valid JSON: \(problem)", advice: advice)
+  }
+
+  private func expectation(of expected: String) -> Refusal {
+    guard let byte = current else { return refusal("expected \(expected), found the end of the text") }
+    let isPrintable = (0x21...0x7E).contains(byte)
+    let found = isPrintable ? "'\(Character(UnicodeScalar(byte)))'" : "byte 0x\(String(byte, radix: 16))"
+    return refusal("expected \(expected), found \(found)")
+  }
+
+  private mutating func skipWhitespace() {
+    while let byte = current, byte == 0x20 || byte == 0x0A || byte == 0x0D || byte == 0x09 { position += 1 }
+  }
+
+  private mutating func take(_ byte: UInt8) -> Bool {
+    guard current == byte else { return false }
+    position += 1
+    return true
+  }
+
+  mutating func parseDocument() throws(Refusal) -> JSONValue {
+    skipWhitespace()
+    let value = try parseValue(depth: 0)
+    skipWhitespace()
+    guard isAtEnd else { throw expectation(of: "nothing after the value") }
+    return value
+  }
+
+  private mutating func parseValue(depth: Int) throws(Refusal) -> JSONValue {
+    guard depth < JSONValue.maximumDepth else { throw refusal("nested deeper than \(JSONValue.maximumDepth)") }
+    switch current {
+    case UInt8(ascii: "{"): return try parseObject(depth: depth)
+    case UInt8(ascii: "["): return try parseArray(depth: depth)
+    case UInt8(ascii: "\""): return .string(try parseString())
+    case UInt8(ascii: "t"): return try parseWord("true", .bool(true))
+    case UInt8(ascii: "f"): return try parseWord("false", .bool(false))
+    case UInt8(ascii: "n"): return try parseWord("null", .null)
+    case UInt8(ascii: "-"), .some(0x30...0x39): return .number(try parseNumber())
+    default: throw expectation(of: "a value")
+    }
+  }
+
+  private mutating func parseWord(_ word: String, _ value: JSONValue) throws(Refusal) -> JSONValue {
+    for byte in word.utf8 {
+      guard take(byte) else { throw expectation(of: "'\(word)'") }
+    }
+    return value
+  }
+
+  private mutating func parseObject(depth: Int) throws(Refusal) -> JSONValue {
+    position += 1
+    var members: [JSONValue.Member] = []
+    var keys: Set<String> = []
+    skipWhitespace()
+    if take(UInt8(ascii: "}")) { return .object([]) }
+    while true {
+      let start = position
+      guard current == UInt8(ascii: "\"") else { throw expectation(of: "a key") }
+      let key = try parseString()
+      // A set costs more than it saves on the three fields of a tensor's entry.
+      let isDuplicate = members.count < 8 ? members.contains { $0.key == key } : keys.contains(key)
+      guard !isDuplicate else {
+        throw refusal("the key '\(key)' occurs twice", at: start, advice: "a name must mean one thing; write the file again")
+      }
+      skipWhitespace()
+      guard take(UInt8(ascii: ":")) else { throw expectation(of: "':'") }
+      skipWhitespace()
+      members.append(.init(key: key, value: try parseValue(depth: depth + 1), byteOffset: baseOffset + start))
+      if members.count == 8 { keys = Set(members.map(\.key)) } else if members.count > 8 { keys.insert(key) }
+      skipWhitespace()
+      if take(UInt8(ascii: "}")) { return .object(members) }
+      guard take(UInt8(ascii: ",")) else { throw expectation(of: "',' or '}'") }
+      skipWhitespace()
+    }
+  }
+
+  private mutating func parseArray(depth: Int) throws(Refusal) -> JSONValue {
+    position += 1
+    var values: [JSONValue] = []
+    skipWhitespace()
+    if take(UInt8(ascii: "]")) { return .array([]) }
+    while true {
+      values.append(try parseValue(depth: depth + 1))
+      skipWhitespace()
+      if take(UInt8(ascii: "]")) { return .array(values) }
+      guard take(UInt8(ascii: ",")) else { throw expectation(of: "',' or ']'") }
+      skipWhitespace()
+    }
+  }
+
+  /// `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`
+  private mutating func parseNumber() throws(Refusal) -> String {
+    let start = position
+    _ = take(UInt8(ascii: "-"))
+    if !take(UInt8(ascii: "0")) { try parseDigits() }
+    if take(UInt8(ascii: ".")) { try parseDigits() }
+    if take(UInt8(ascii: "e")) || take(UInt8(ascii: "E")) {
+      if !take(UInt8(ascii: "+")) { _ = take(UInt8(ascii: "-")) }
+      try parseDigits()
+    }
+    return unsafe String(decoding: bytes[start..<position], as: UTF8.self)
+  }
+
+  private mutating func parseDigits() throws(Refusal) {
+    guard let first = current, (0x30...0x39).contains(first) else { throw expectation(of: "a digit") }
+    while let byte = current, (0x30...0x39).contains(byte) { position += 1 }
+  }
+
+  private mutating func parseString() throws(Refusal) -> String {
+    let start = position
+    position += 1
+    let contentStart = position
+    while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { position += 1 }
+    if current == UInt8(ascii: "\"") {
+      guard let string = unsafe String(validating: bytes[contentStart..<position], as: UTF8.self) else {
+        throw refusal("the string is not valid UTF-8", at: start)
+      }
+      position += 1
+      return string
+    }
+    return try parseEscapedString(start: start, from: contentStart)
+  }
+
+  /// The slow path: from the first escape on, unescaped bytes are collected one by one.
+  private mutating func parseEscapedString(start: Int, from contentStart: Int) throws(Refusal) -> String {
+    var unescaped = unsafe [UInt8](bytes[contentStart..<position])
+    while let byte = current {
+      switch byte {
+      case UInt8(ascii: "\""):
+        position += 1
+        guard let string = String(validating: unescaped, as: UTF8.self) else {
+          throw refusal("the string is not valid UTF-8", at: start)
+        }
+        return string
+      case UInt8(ascii: "\\"):
+        position += 1
+        unescaped.append(contentsOf: Character(try parseEscape()).utf8)
+      case ..<0x20:
+        throw refusal("control character 0x\(String(byte, radix: 16)) in a string")
+      default:
+        unescaped.append(byte)
+        position += 1
+      }
+    }
+    throw refusal("the string that starts here does not end", at: start)
+  }
+
+  private mutating func parseEscape() throws(Refusal) -> Unicode.Scalar {
+    guard let byte = current else { throw expectation(of: "an escape") }
+    position += 1
+    switch byte {
+    case UInt8(ascii: "\""): return "\""
+    case UInt8(ascii: "\\"): return "\\"
+    case UInt8(ascii: "/"): return "/"
+    case UInt8(ascii: "b"): return "\u{8}"
+    case UInt8(ascii: "f"): return "\u{C}"
+    case UInt8(ascii: "n"): return "\n"
+    case UInt8(ascii: "r"): return "\r"
+    case UInt8(ascii: "t"): return "\t"
+    case UInt8(ascii: "u"): return try parseUnicodeEscape()
+    default:
+      position -= 1
+      throw expectation(of: "an escape")
+    }
+  }
+
+  private mutating func parseUnicodeEscape() throws(Refusal) -> Unicode.Scalar {
+    let start = position
+    let high = try parseHexadecimal()
+    if let scalar = Unicode.Scalar(high) { return scalar }
+    if (0xD800...0xDBFF).contains(high), take(UInt8(ascii: "\\")), take(UInt8(ascii: "u")) {
+      let low = try parseHexadecimal()
+      if (0xDC00...0xDFFF).contains(low),
+        let scalar = Unicode.Scalar(0x10000 + (high - 0xD800) << 10 + (low - 0xDC00))
+      {
+        return scalar
+      }
+    }
+    throw refusal("half of a surrogate pair", at: start)
+  }
+
+  private mutating func parseHexadecimal() throws(Refusal) -> UInt32 {
+    var value: UInt32 = 0
+    for _ in 0..<4 {
+      guard let byte = current, let digit = Character(UnicodeScalar(byte)).hexDigitValue else {
+        throw expectation(of: "four hexadecimal digits")
+      }
+      value = value << 4 | UInt32(digit)
+      position += 1
+    }
+    return value
+  }
+}

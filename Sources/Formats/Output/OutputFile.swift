@@ -1,0 +1,80 @@
+import Glibc
+
+/// A file being written: buffered, its bytes counted, durable when finished.
+///
+/// It creates a file that did not exist and follows no link. Where it stands before it is published is its
+/// creator's choice (``StagedOutput``).
+package final class OutputFile {
+  package let path: String
+  package private(set) var byteCount = 0
+  private var descriptor: Int32
+  private var buffer: [UInt8] = []
+
+  /// Large enough that the cost of a system call does not show, small enough to stay in cache.
+  private static let bufferByteCount = 1 << 20
+
+  /// - Throws: `.output` where the file exists or its directory cannot be written.
+  package init(creating path: String) throws(Refusal) {
+    self.path = path
+    descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else { throw Refusal(.output, file: path, "cannot be created: \(String(errno: errno))") }
+    buffer.reserveCapacity(Self.bufferByteCount)
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// - Throws: `.output` with the system's reason: a full disk, a limit, an error of the device.
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
+    byteCount += bytes.count
+    if bytes.count < Self.bufferByteCount {
+      if buffer.count + bytes.count > Self.bufferByteCount { try flush() }
+      unsafe buffer.append(contentsOf: bytes)
+    } else {
+      try flush()
+      try unsafe writeAll(bytes)
+    }
+  }
+
+  package func write(_ bytes: [UInt8]) throws(Refusal) {
+    let result: Result<Void, Refusal> = unsafe bytes.withUnsafeBytes { bytes in
+      do throws(Refusal) { return .success(try unsafe write(bytes)) } catch { return .failure(error) }
+    }
+    try result.get()
+  }
+
+  /// Writes zeros up to the next multiple of `alignment`.
+  package func pad(to alignment: Int) throws(Refusal) {
+    let remainder = byteCount % alignment
+    if remainder > 0 { try write([UInt8](repeating: 0, count: alignment - remainder)) }
+  }
+
+  /// Flushes, syncs to the device and closes.
+  package func finish() throws(Refusal) {
+    try flush()
+    guard fsync(descriptor) == 0 else { throw Refusal(.output, file: path, "cannot be synced to disk: \(String(errno: errno))") }
+    let result = close(descriptor)
+    descriptor = -1
+    guard result == 0 else { throw Refusal(.output, file: path, "cannot be closed: \(String(errno: errno))") }
+  }
+
+  private func flush() throws(Refusal) {
+    let result: Result<Void, Refusal> = unsafe buffer.withUnsafeBytes { bytes in
+      do throws(Refusal) { return .success(try unsafe writeAll(bytes)) } catch { return .failure(error) }
+    }
+    try result.get()
+    buffer.removeAll(keepingCapacity: true)
+  }
+
+  private func writeAll(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
+    var remaining = unsafe bytes
+    while unsafe !remaining.isEmpty {
+      let written = unsafe Glibc.write(descriptor, remaining.baseAddress, remaining.count)
+      if written < 0 {
+        if errno == EINTR { continue }
+        let advice = errno == ENOSPC ? "free some space and run it again; nothing was replaced" : ""
+        throw Refusal(.output, file: path, at: byteCount, "cannot be written: \(String(errno: errno))", advice: advice)
+      }
+      unsafe remaining = UnsafeRawBufferPointer(rebasing: remaining[written...])
+    }
+  }
+}

@@ -1,0 +1,77 @@
+/// Why an input, a fold or an output was refused: one sentence that lets its reader mend the matter without
+/// reading our source. Every module throws this one type, so that one place renders it and one table maps it to
+/// exit statuses.
+public struct Refusal: Error, Equatable, Sendable {
+  public enum Category: String, Sendable, CaseIterable {
+    /// Arguments that contradict each other or the input.
+    case usage
+    /// Bytes that break the rules of their format.
+    case malformed
+    /// Valid, but in a dialect that is unknown or ambiguous, or that a target cannot express.
+    case unsupported
+    /// A norm whose scale is not fixed, or not in a form that a linear map can absorb.
+    case notFoldable
+    /// NaN, infinity or overflow.
+    case nonFinite
+    /// The converted network does not compute what the source computes.
+    case mismatch
+    /// The destination exists, cannot be written, or the disk is full.
+    case output
+    /// A signal ended the run.
+    case interrupted
+  }
+
+  public var category: Category
+  /// The file, as the user would name it.
+  public var file: String?
+  /// Where in the file, in bytes from its start.
+  public var byteOffset: Int?
+  /// The tensor, norm site or key concerned, exactly as it is spelt in the file.
+  public var subject: String?
+  /// What is wrong: expected against found, without a full stop.
+  public var problem: String
+  /// What to do about it: a clause without a full stop, empty where nothing useful can be said.
+  public var advice: String
+
+  public init(
+    _ category: Category, file: String? = nil, at byteOffset: Int? = nil, subject: String? = nil,
+    _ problem: String, advice: String = ""
+  ) {
+    self.category = category
+    self.file = file
+    self.byteOffset = byteOffset
+    self.subject = subject
+    self.problem = problem
+    self.advice = advice
+  }
+}
+
+extension Refusal: CustomStringConvertible {
+  /// `model.safetensors at byte 368, 'h.0.attn.c_attn.weight': data_offsets: expected 176 bytes, found 192; do this`.
+  public var description: String {
+    var place = file.map { $0.printable } ?? ""
+    if let byteOffset { place += place.isEmpty ? "byte \(byteOffset)" : " at byte \(byteOffset)" }
+    if let subject { place += (place.isEmpty ? "" : ", ") + "'\(subject.printable)'" }
+    let sentence = place.isEmpty ? problem.printable : "\(place): \(problem.printable)"
+    return advice.isEmpty ? sentence : "\(sentence); \(advice.printable)"
+  }
+}
+
+extension String {
+  /// The string with control characters escaped and cut to a readable length: names come from files, and a
+  /// terminal obeys what it is sent.
+  package var printable: String {
+    let limit = 2_000
+    var result = ""
+    for scalar in unicodeScalars.prefix(limit) {
+      let isHarmless = scalar.value >= 0x20 && !(0x7F...0x9F).contains(scalar.value)
+      let isDirectional = (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
+      if isHarmless && !isDirectional {
+        result.unicodeScalars.append(scalar)
+      } else {
+        result += "\\u{\(String(scalar.value, radix: 16))}"
+      }
+    }
+    return unicodeScalars.count > limit ? result + "…" : result
+  }
+}

@@ -1,0 +1,116 @@
+import Foundation
+import Glibc
+
+/// The index of a sharded checkpoint (`model.safetensors.index.json`, `pytorch_model.bin.index.json`):
+///
+///     {"metadata": {"total_size": 175616}, "weight_map": {"wte.weight": "model-00001-of-00003.safetensors", …}}
+///
+/// Its file names come from strangers: each must be a plain name with the expected suffix, and what it leads to,
+/// links followed, must lie in the index's own directory. (Transformers follows `../`, absolute paths and links;
+/// huggingface_hub's loader refuses them, as does this one.)
+struct ShardIndex {
+  struct Shard {
+    let name: String
+    let path: String
+  }
+
+  static let maximumByteCount = 10 << 20
+
+  let path: String
+  /// In the order of their names.
+  let shards: [Shard]
+  private(set) var warnings: [String] = []
+  private let shardByTensor: [String: String]
+  private let totalByteCount: Int?
+
+  /// - Throws: `.malformed` where the index breaks a rule above or a shard is missing.
+  init(path: String, suffix: String) throws(Refusal) {
+    self.path = path
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumByteCount else {
+      throw Refusal(.malformed, file: path, "an index has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
+    }
+    let json = try file.withBytes { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
+    guard let map = json["weight_map"]?.members else {
+      throw Refusal(
+        .malformed, file: path, subject: "weight_map", "expected an object of file names, found \(json["weight_map"]?.kind ?? "none")")
+    }
+    guard !map.isEmpty else { throw Refusal(.malformed, file: path, subject: "weight_map", "names no tensor") }
+    totalByteCount = json["metadata"]?["total_size"]?.count
+    var byTensor: [String: String] = [:]
+    for member in map {
+      guard let name = member.value.string else {
+        throw Refusal(
+          .malformed, file: path, at: member.byteOffset, subject: member.key, "expected a file name, found \(member.value.kind)")
+      }
+      byTensor[member.key] = name
+    }
+    shardByTensor = byTensor
+    let directory = URL(filePath: path).deletingLastPathComponent().path(percentEncoded: false)
+    var shards: [Shard] = []
+    for name in Set(byTensor.values).sorted() {
+      try Self.checkName(name, suffix: suffix, index: path)
+      let shardPath = directory + (directory.hasSuffix("/") ? "" : "/") + name
+      guard let resolved = resolvedPath(shardPath), let home = resolvedPath(directory) else {
+        throw Refusal(
+          .malformed, file: path, subject: name, "this shard is missing", advice: "download it into the directory of the index")
+      }
+      guard resolved.hasPrefix(home == "/" ? "/" : home + "/") else {
+        throw Refusal(
+          .malformed, file: path, subject: name, "this shard is a link that leaves the directory",
+          advice: "copy the file itself there")
+      }
+      shards.append(Shard(name: name, path: shardPath))
+    }
+    self.shards = shards
+  }
+
+  private static func checkName(_ name: String, suffix: String, index: String) throws(Refusal) {
+    let isPlain =
+      !name.isEmpty && !name.contains("/") && !name.contains("\\") && !name.contains(":") && !name.utf8.contains(0)
+      && !name.hasPrefix("..")
+    guard isPlain, name.hasSuffix(suffix) else {
+      throw Refusal(
+        .malformed, file: index, subject: name, "a shard must be a plain file name that ends in '\(suffix)'",
+        advice: "an index may not lead out of its directory")
+    }
+  }
+
+  /// Holds the index against what the shards really contain: every tensor in exactly the shard that the index names.
+  /// - Returns: warnings.
+  /// - Throws: `.malformed` for a tensor in another shard than the index says, in none, or in the shards only.
+  func check(_ tensors: [Tensor]) throws(Refusal) -> [String] {
+    var seen: Set<String> = []
+    for tensor in tensors {
+      guard let expected = shardByTensor[tensor.name] else {
+        throw Refusal(
+          .malformed, file: tensor.file.path, subject: tensor.name, "this tensor is not in \(path)",
+          advice: "the index and the shards are of different checkpoints; download them again")
+      }
+      let found = URL(filePath: tensor.file.path).lastPathComponent
+      guard expected == found else {
+        throw Refusal(
+          .malformed, file: path, subject: tensor.name, "expected in \(expected), found in \(found)",
+          advice: "the index and the shards are of different checkpoints; download them again")
+      }
+      seen.insert(tensor.name)
+    }
+    if let missing = shardByTensor.keys.filter({ !seen.contains($0) }).min(), let shard = shardByTensor[missing] {
+      throw Refusal(
+        .malformed, file: path, subject: missing, "expected in \(shard), which does not have it",
+        advice: "the index and the shards are of different checkpoints; download them again")
+    }
+    let byteCount = tensors.reduce(0) { $0 + $1.info.byteCount }
+    guard let totalByteCount, totalByteCount != byteCount else { return [] }
+    return ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
+  }
+}
+
+private func resolvedPath(_ path: String) -> String? {
+  guard let resolved = unsafe realpath(path, nil) else { return nil }
+  defer { unsafe free(resolved) }
+  return unsafe String(cString: resolved)
+}

@@ -1,0 +1,33 @@
+/// A tensor in a mapped file: what its header says, and where its bytes are.
+package struct Tensor: Sendable {
+  package let info: TensorInfo
+  package let file: MappedFile
+  /// Where the bytes start, from the start of the file. They need not be aligned.
+  package let byteOffset: Int
+  /// Distance in elements from one index to the next along each axis, where that is not row-major order
+  /// (PyTorch stores transposed views so); nil for row-major.
+  package let elementStrides: [Int]?
+
+  /// - Precondition: the reader has checked that every element lies inside the file.
+  package init(info: TensorInfo, file: MappedFile, byteOffset: Int, elementStrides: [Int]? = nil) {
+    self.info = info
+    self.file = file
+    self.byteOffset = byteOffset
+    self.elementStrides = elementStrides
+  }
+
+  package var name: String { info.name }
+  package var shape: [Int] { info.shape }
+  package var isContiguous: Bool { elementStrides == nil }
+
+  /// Lends the stored bytes of a contiguous tensor.
+  /// - Precondition: ``isContiguous``.
+  package func withBytes<Result, Failure: Error>(
+    _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(isContiguous)
+    return try file.withBytes { (bytes) throws(Failure) in
+      try body(bytes.extracting(byteOffset..<byteOffset + info.byteCount))
+    }
+  }
+}
