@@ -31,3 +31,15 @@ package struct Tensor: Sendable {
     }
   }
 }
+
+extension Tensor: Hashable {
+  /// The same bytes of the same mapping, under the same name.
+  package static func == (a: Tensor, b: Tensor) -> Bool {
+    a.file === b.file && a.byteOffset == b.byteOffset && a.info == b.info && a.elementStrides == b.elementStrides
+  }
+
+  package func hash(into hasher: inout Hasher) {
+    hasher.combine(name)
+    hasher.combine(byteOffset)
+  }
+}

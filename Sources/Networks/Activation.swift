@@ -1,0 +1,35 @@
+/// The nonlinearity of an MLP.
+package enum Activation: Hashable, Sendable {
+  /// x·Φ(x) by the tanh approximation: GPT-2's own.
+  case geluTanh
+  /// x·Φ(x) exactly, by erf: nanoGPT's.
+  case geluErf
+  case relu
+  case leakyReLU(negativeSlope: Double)
+  case silu
+
+  /// By the name that a Hugging Face config gives it; nil for one that we do not know.
+  package init?(configName name: String) {
+    switch name {
+    case "gelu_new", "gelu_pytorch_tanh", "gelu_fast": self = .geluTanh
+    case "gelu", "gelu_python": self = .geluErf
+    case "relu": self = .relu
+    case "leaky_relu": self = .leakyReLU(negativeSlope: 0.01)
+    case "silu", "swish": self = .silu
+    default: return nil
+    }
+  }
+
+  /// The name that Hugging Face transformers knows the function by.
+  package var configName: String {
+    switch self {
+    case .geluTanh: "gelu_new"
+    case .geluErf: "gelu"
+    case .relu: "relu"
+    case .leakyReLU: "leaky_relu"
+    case .silu: "silu"
+    }
+  }
+
+  package static let knownConfigNames = "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+}

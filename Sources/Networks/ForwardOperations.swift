@@ -1,0 +1,76 @@
+import Formats
+
+/// What a forward pass is made of. The pass itself is written once, in ``Network``'s extension below; whoever
+/// implements these operations runs it: arithmetic in Float or Double, a recorder, the writer of an ONNX graph. What is
+/// verified is thus what is exported.
+///
+/// Shapes: T tokens, D = dModel, V vocabulary.
+package protocol ForwardOperations {
+  /// [T, any width]
+  associatedtype Activations
+  /// [T, V], or what stands for it: a large vocabulary is read in pieces.
+  associatedtype Logits
+
+  /// The rows of the token embedding, plus those of the positions where there are any: [T, D].
+  mutating func embed(tokens: Parameter, positions: Parameter?) throws(Refusal) -> Activations
+  mutating func normalise(_ x: Activations, by norm: Norm) throws(Refusal) -> Activations
+  /// xW + b.
+  mutating func apply(_ map: LinearMap, to x: Activations) throws(Refusal) -> Activations
+  /// Causal multi-head softmax attention: [T, D] each.
+  mutating func attend(
+    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, scale: Double
+  ) throws(Refusal) -> Activations
+  mutating func activate(_ x: Activations, by activation: Activation) throws(Refusal) -> Activations
+  mutating func add(_ a: Activations, _ b: Activations) throws(Refusal) -> Activations
+  mutating func unembed(_ x: Activations, by map: LinearMap) throws(Refusal) -> Logits
+}
+
+extension Network {
+  /// The residual stream that enters the first block.
+  package func embed<O: ForwardOperations>(with operations: inout O) throws(Refusal) -> O.Activations {
+    try operations.embed(tokens: tokenEmbedding, positions: positionEmbedding)
+  }
+
+  /// The residual stream behind block `index`.
+  package func run<O: ForwardOperations>(
+    block index: Int, on x: O.Activations, with operations: inout O
+  ) throws(Refusal) -> O.Activations {
+    let attention = blocks[index].attention
+    let queryKeyInput = try normalised(x, by: attention.queryKeyNorm, with: &operations)
+    let valueInput =
+      attention.valueNorm == attention.queryKeyNorm
+      ? queryKeyInput : try normalised(x, by: attention.valueNorm, with: &operations)
+    let query = try operations.apply(attention.query, to: queryKeyInput)
+    let key = try operations.apply(attention.key, to: queryKeyInput)
+    let value = try operations.apply(attention.value, to: valueInput)
+    let mixed = try operations.attend(
+      query: query, key: key, value: value, block: index, headCount: dimensions.headCount, scale: attention.scale)
+    let middle = try operations.add(x, try operations.apply(attention.output, to: mixed))
+
+    let mlp = blocks[index].mlp
+    let hidden = try operations.apply(mlp.input, to: try normalised(middle, by: mlp.norm, with: &operations))
+    let activated = try operations.activate(hidden, by: mlp.activation)
+    return try operations.add(middle, try operations.apply(mlp.output, to: activated))
+  }
+
+  /// The logits from the residual stream behind the last block.
+  package func unembed<O: ForwardOperations>(
+    _ x: O.Activations, with operations: inout O
+  ) throws(Refusal) -> O.Logits {
+    try operations.unembed(try normalised(x, by: finalNorm, with: &operations), by: unembedding)
+  }
+
+  /// The whole pass.
+  package func forward<O: ForwardOperations>(with operations: inout O) throws(Refusal) -> O.Logits {
+    var x = try embed(with: &operations)
+    for index in blocks.indices { x = try run(block: index, on: x, with: &operations) }
+    return try unembed(x, with: &operations)
+  }
+
+  private func normalised<O: ForwardOperations>(
+    _ x: O.Activations, by norm: Norm?, with operations: inout O
+  ) throws(Refusal) -> O.Activations {
+    guard let norm else { return x }
+    return try operations.normalise(x, by: norm)
+  }
+}

@@ -1,0 +1,115 @@
+import Formats
+
+/// A table between the roles of a network's parameters and tensors: names, fused parts, orientation. The same table
+/// reads and writes.
+package struct Layout: Sendable {
+  /// Which way a stored matrix lies. Said here, never guessed from a shape: a square matrix looks the same both ways.
+  package enum Orientation: Sendable {
+    /// Conv1D: [in, out], as in the network.
+    case inOut
+    /// Linear: [out, in].
+    case outIn
+  }
+
+  /// One tensor of the layout.
+  package struct Slot: Sendable {
+    /// With `#` for the number of the block.
+    package let pattern: String
+    /// The roles that the tensor holds, side by side along the output axis.
+    package let roles: [Role]
+    package let orientation: Orientation
+
+    package var name: String { roles.first?.block.map { pattern.replacing("#", with: String($0)) } ?? pattern }
+  }
+
+  package let name: String
+  private let patterns: [(pattern: String, orientation: Orientation, roles: @Sendable (Int) -> [Role])]
+
+  /// - Parameter patterns: names with `#` for the number of the block; `roles` gets that number.
+  init(name: String, _ patterns: [(String, Orientation, @Sendable (Int) -> [Role])]) {
+    self.name = name
+    self.patterns = patterns.map { ($0.0, $0.1, $0.2) }
+  }
+
+  /// Every tensor that the layout knows for a network of this depth, required or not.
+  package func slots(blockCount: Int) -> [Slot] {
+    patterns.flatMap { pattern in
+      let isPerBlock = pattern.pattern.contains("#")
+      return (0..<(isPerBlock ? blockCount : 1)).map { block in
+        Slot(pattern: pattern.pattern, roles: pattern.roles(block), orientation: pattern.orientation)
+      }
+    }
+  }
+
+  /// How many blocks the names speak of: one more than the highest number in a name that fits a pattern.
+  package func blockCount(in names: some Sequence<String>) -> Int {
+    let affixes = patterns.compactMap { pattern -> (Substring, Substring)? in
+      guard let mark = pattern.pattern.firstIndex(of: "#") else { return nil }
+      return (pattern.pattern[..<mark], pattern.pattern[pattern.pattern.index(after: mark)...])
+    }
+    var count = 0
+    for name in names {
+      for (prefix, suffix) in affixes where name.hasPrefix(prefix) && name.hasSuffix(suffix) {
+        let digits = name.dropFirst(prefix.count).dropLast(suffix.count)
+        if digits.utf8.count < 6, let block = Int(digits), block >= 0, String(block) == digits { count = max(count, block + 1) }
+      }
+    }
+    return count
+  }
+
+  /// The tensors that hold `network`: each with the recipe for what is to be stored, in the layout's order. Roles that
+  /// the network leaves empty have none.
+  package func parameters(of network: Network) -> [(name: String, value: Parameter)] {
+    slots(blockCount: network.blocks.count).compactMap { slot in
+      let parts = slot.roles.compactMap { network[$0] }
+      guard parts.count == slot.roles.count else {
+        precondition(parts.isEmpty, "\(slot.name) is fused from parts that are not all there")
+        return nil
+      }
+      let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
+      let isTurned = slot.orientation == .outIn && fused.shape.count == 2
+      return (slot.name, isTurned ? fused.transposed() : fused)
+    }
+  }
+
+  /// What the tensor of a slot holds for each of its roles, in the network's orientation.
+  package func parts(of tensor: Parameter, in slot: Slot, dimensions: Dimensions) -> [(role: Role, value: Parameter)] {
+    let isMatrix = tensor.shape.count == 2
+    let whole = slot.orientation == .outIn && isMatrix ? tensor.transposed() : tensor
+    let axis = tensor.shape.count - 1
+    var start = 0
+    return slot.roles.map { role in
+      let width = dimensions.shape(of: role)[axis]
+      defer { start += width }
+      return (role, whole.sliced(axis: axis, start..<start + width))
+    }
+  }
+
+  /// The shape in which a slot's tensor is stored.
+  package func storedShape(of slot: Slot, dimensions: Dimensions) -> [Int] {
+    var shape = dimensions.shape(of: slot.roles[0])
+    shape[shape.count - 1] = slot.roles.reduce(0) { $0 + dimensions.shape(of: $1)[shape.count - 1] }
+    return slot.orientation == .outIn ? shape.reversed() : shape
+  }
+}
+
+extension Role {
+  /// The number of the block that the role belongs to.
+  package var block: Int? {
+    switch self {
+    case .tokenEmbedding, .positionEmbedding: nil
+    case .normGain(let place), .normBias(let place):
+      switch place {
+      case .attention(let block), .mlp(let block): block
+      case .final: nil
+      }
+    case .weight(let map), .bias(let map):
+      switch map {
+      case .query(let block), .key(let block), .value(let block), .attentionOutput(let block), .mlpInput(let block),
+        .mlpOutput(let block):
+        block
+      case .unembedding: nil
+      }
+    }
+  }
+}

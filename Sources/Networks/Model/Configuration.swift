@@ -1,0 +1,106 @@
+import Formats
+
+/// What a GPT-2's `config.json` says, read strictly. Sizes are held against the tensors later; here only types and
+/// ranges are checked.
+package struct Configuration: Sendable {
+  /// The file, for messages.
+  package let path: String
+  /// The whole document, so that what we do not know can be carried along.
+  package let json: JSONValue
+
+  package var modelType: String?
+  package var headCount: Int
+  package var blockCount: Int?
+  package var dModel: Int?
+  package var dMLP: Int?
+  package var contextLength: Int?
+  package var vocabularySize: Int?
+  package var activation: Activation
+  /// Under the square root of every computed norm.
+  package var epsilon: Double
+  package var isTied: Bool
+  package var scalesAttention: Bool
+  package var scalesAttentionByInverseBlock: Bool
+  package var endOfText: Int?
+
+  static let maximumByteCount = 1 << 20
+
+  /// - Throws: `.malformed` for text that is not strict JSON or a field of the wrong type, `.unsupported` for an
+  ///   activation that we do not know.
+  package init(path: String) throws(Refusal) {
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumByteCount else {
+      throw Refusal(.malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
+    }
+    let json = try file.withBytes { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
+    guard json.members != nil else {
+      throw Refusal(.malformed, file: path, "expected a JSON object, found \(json.kind)")
+    }
+    let fields = Fields(json: json, path: path)
+    self.path = path
+    self.json = json
+    modelType = json["model_type"]?.string
+    guard let headCount = try fields.count("n_head") else {
+      throw Refusal(.malformed, file: path, subject: "n_head", "is missing", advice: "the tensors do not say how many heads there are")
+    }
+    self.headCount = headCount
+    blockCount = try fields.count("n_layer")
+    dModel = try fields.count("n_embd")
+    dMLP = try fields.count("n_inner")
+    let positions = try fields.count("n_positions")
+    let context = try fields.count("n_ctx")
+    contextLength = positions ?? context
+    vocabularySize = try fields.count("vocab_size")
+    activation = try fields.activation("activation_function")
+    epsilon = try fields.epsilon("layer_norm_epsilon")
+    isTied = try fields.bool("tie_word_embeddings") ?? true
+    scalesAttention = try fields.bool("scale_attn_weights") ?? true
+    scalesAttentionByInverseBlock = try fields.bool("scale_attn_by_inverse_layer_idx") ?? false
+    endOfText = try fields.count("eos_token_id")
+  }
+
+  /// The factor on the attention scores of a block, 1/√dHead unless the config says otherwise.
+  package func attentionScale(block: Int, dHead: Int) -> Double {
+    (scalesAttention ? 1 / Double(dHead).squareRoot() : 1) / (scalesAttentionByInverseBlock ? Double(block + 1) : 1)
+  }
+}
+
+private struct Fields {
+  let json: JSONValue
+  let path: String
+
+  private func refusal(_ key: String, expected: String) -> Refusal {
+    Refusal(.malformed, file: path, subject: key, "expected \(expected), found \(json[key]?.kind ?? "nothing")")
+  }
+
+  func count(_ key: String) throws(Refusal) -> Int? {
+    guard let value = json[key], !value.isNull else { return nil }
+    guard let count = value.count, count < 1 << 32 else { throw refusal(key, expected: "a whole number below 2^32") }
+    return count
+  }
+
+  func bool(_ key: String) throws(Refusal) -> Bool? {
+    guard let value = json[key], !value.isNull else { return nil }
+    guard let bool = value.bool else { throw refusal(key, expected: "true or false") }
+    return bool
+  }
+
+  func epsilon(_ key: String) throws(Refusal) -> Double {
+    guard let value = json[key] else { return 1e-5 }
+    guard let epsilon = value.double, epsilon > 0, epsilon.isFinite else {
+      throw refusal(key, expected: "a positive, finite number")
+    }
+    return epsilon
+  }
+
+  func activation(_ key: String) throws(Refusal) -> Activation {
+    guard let value = json[key], !value.isNull else { return .geluTanh }
+    guard let name = value.string else { throw refusal(key, expected: "a name") }
+    guard let activation = Activation(configName: name) else {
+      throw Refusal(
+        .unsupported, file: path, subject: key, "the activation '\(name)' is unknown",
+        advice: "known are \(Activation.knownConfigNames)")
+    }
+    return activation
+  }
+}

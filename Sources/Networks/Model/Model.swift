@@ -1,0 +1,27 @@
+import Formats
+
+/// A checkpoint understood: which network its tensors make, and in what dialect it says that norms are fixed.
+package struct Model: Sendable {
+  /// A tensor that takes no part in the network, and the rule by which it is left out.
+  package struct DroppedTensor: Hashable, Sendable {
+    package let name: String
+    package let rule: String
+  }
+
+  package let checkpoint: Checkpoint
+  package let configuration: Configuration
+  package let layout: Layout
+  package let dialect: Dialect
+  /// What the dialect means: norms with a fixed deviation where removal has fixed it.
+  package let network: Network
+  /// What the runtime that the files are for would compute, where that is not exactly ``network``: the published form
+  /// computes each norm with its large epsilon.
+  package let literalNetwork: Network?
+  package let dropped: [DroppedTensor]
+  package let warnings: [String]
+
+  /// The token that separates texts, where the vocabulary holds it.
+  package var endOfText: Int? {
+    configuration.endOfText.flatMap { $0 < network.dimensions.vocabularySize ? $0 : nil }
+  }
+}

@@ -1,0 +1,304 @@
+import Formats
+
+/// Reads the numbers of a ``Parameter``, any rectangle of it at a time, in double precision.
+///
+/// Made once for a parameter, it computes what the whole is needed for (means, vectors) in passes over blocks of rows;
+/// after that, reading a rectangle touches only the stored elements that it needs. A vector is one row.
+package struct ParameterReader: Sendable {
+  package let rowCount: Int
+  package let columnCount: Int
+  private let node: Node
+
+  private indirect enum Node: Sendable {
+    case stored(Tensor, columnCount: Int)
+    case storedTransposed(Tensor, columnCount: Int)
+    case constant(Double)
+    case vector([Double])
+    case offset(ParameterReader, row: Int, column: Int)
+    case concatenation([ParameterReader], axis: Int)
+    case scaled(ParameterReader, rows: [Double]?, columns: [Double]?)
+    case minusColumnMeans(ParameterReader, [Double])
+    case minusRowMeans(ParameterReader)
+    case multiplied(ParameterReader, Double)
+    case sum(ParameterReader, ParameterReader)
+    case product(ParameterReader, ParameterReader)
+  }
+
+  /// About 1 MB of Double: a block stays in the cache between the steps of a recipe.
+  package static let blockElementCount = 1 << 17
+
+  package init(_ parameter: Parameter) {
+    rowCount = parameter.rowCount
+    columnCount = parameter.columnCount
+    node = Self.node(for: parameter)
+  }
+
+  /// How many rows make a block of about ``blockElementCount`` elements.
+  package var rowsPerBlock: Int { min(max(1, Self.blockElementCount / max(1, columnCount)), max(1, rowCount)) }
+
+  private static func node(for parameter: Parameter) -> Node {
+    switch parameter.expression {
+    case .stored(let tensor): return .stored(tensor, columnCount: parameter.columnCount)
+    case .constant(let value): return .constant(value)
+    case .transposed(let inner):
+      if case .stored(let tensor) = inner.expression { return .storedTransposed(tensor, columnCount: inner.columnCount) }
+      guard case .product(let a, let b) = inner.expression else { preconditionFailure("not in normal form: \(parameter)") }
+      return .product(ParameterReader(b.transposed()), ParameterReader(a.transposed()))
+    case .slice(let inner, let axis, let range):
+      let isRow = axis == 0 && inner.shape.count == 2
+      return .offset(ParameterReader(inner), row: isRow ? range.lowerBound : 0, column: isRow ? 0 : range.lowerBound)
+    case .concatenation(let parts, let axis):
+      return .concatenation(parts.map(ParameterReader.init), axis: parameter.shape.count == 2 ? axis : 1)
+    case .scaled(let inner, let by, let axis):
+      let factors = ParameterReader(by).values()
+      let isRow = axis == 0 && parameter.shape.count == 2
+      return .scaled(ParameterReader(inner), rows: isRow ? factors : nil, columns: isRow ? nil : factors)
+    case .multiplied(let inner, let factor): return .multiplied(ParameterReader(inner), factor)
+    case .quotient(let a, let b):
+      precondition(parameter.shape.count == 1)
+      let divisors = ParameterReader(b).values()
+      return .vector(zip(ParameterReader(a).values(), divisors).map { $0 / $1 })
+    case .sum(let a, let b): return .sum(ParameterReader(a), ParameterReader(b))
+    case .centred(let inner, let axis):
+      let reader = ParameterReader(inner)
+      let isColumn = axis == 0 && parameter.shape.count == 2
+      return isColumn ? .minusColumnMeans(reader, reader.columnMeans()) : .minusRowMeans(reader)
+    case .projection(let vector, let matrix):
+      return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
+    case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))
+    }
+  }
+
+  // MARK: Reading
+
+  /// All values, row-major.
+  package func values() -> [Double] { values(rows: 0..<rowCount, columns: 0..<columnCount) }
+
+  /// The values of a rectangle, row-major.
+  package func values(rows: Range<Int>, columns: Range<Int>) -> [Double] {
+    unsafe [Double](unsafeUninitializedCapacity: rows.count * columns.count) { buffer, count in
+      unsafe read(rows: rows, columns: columns, into: buffer)
+      count = rows.count * columns.count
+    }
+  }
+
+  /// Calls `body` with each block of whole rows, in order.
+  package func forEachBlock<Failure: Error>(
+    _ body: (_ rows: Range<Int>, _ values: UnsafeMutableBufferPointer<Double>) throws(Failure) -> Void
+  ) throws(Failure) {
+    let step = rowsPerBlock
+    let storage = UnsafeMutableBufferPointer<Double>.allocate(capacity: step * columnCount)
+    defer { unsafe storage.deallocate() }
+    for start in stride(from: 0, to: rowCount, by: step) {
+      let rows = start..<min(start + step, rowCount)
+      let block = unsafe UnsafeMutableBufferPointer(rebasing: storage[..<(rows.count * columnCount)])
+      unsafe read(rows: rows, columns: 0..<columnCount, into: block)
+      try unsafe body(rows, block)
+    }
+  }
+
+  /// Reads a rectangle to `destination`, row-major and dense.
+  package func read(rows: Range<Int>, columns: Range<Int>, into destination: UnsafeMutableBufferPointer<Double>) {
+    precondition(destination.count >= rows.count * columns.count)
+    guard let target = destination.baseAddress, !rows.isEmpty, !columns.isEmpty else { return }
+    unsafe read(rows: rows, columns: columns, into: target, rowStride: columns.count)
+  }
+
+  private func read(rows: Range<Int>, columns: Range<Int>, into target: UnsafeMutablePointer<Double>, rowStride: Int) {
+    switch node {
+    case .stored(let tensor, let storedColumnCount):
+      unsafe Self.read(tensor, storedColumnCount, rows, columns, into: target, rowStride: rowStride)
+    case .storedTransposed(let tensor, let storedColumnCount):
+      // Each stored row holds one column of ours: read it, then scatter.
+      let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count)
+      defer { unsafe line.deallocate() }
+      for (position, column) in columns.enumerated() {
+        let start = column * storedColumnCount
+        unsafe tensor.decode(start + rows.lowerBound..<start + rows.upperBound, into: line)
+        for row in 0..<rows.count { unsafe target[row * rowStride + position] = line[row] }
+      }
+    case .constant(let value):
+      for row in 0..<rows.count {
+        unsafe (target + row * rowStride).update(repeating: value, count: columns.count)
+      }
+    case .vector(let values):
+      for (position, column) in columns.enumerated() { unsafe target[position] = values[column] }
+    case .offset(let inner, let row, let column):
+      unsafe inner.read(
+        rows: rows.lowerBound + row..<rows.upperBound + row, columns: columns.lowerBound + column..<columns.upperBound + column,
+        into: target, rowStride: rowStride)
+    case .concatenation(let parts, let axis):
+      unsafe Self.read(parts, axis, rows, columns, into: target, rowStride: rowStride)
+    case .scaled(let inner, let rowFactors, let columnFactors):
+      unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      for (position, row) in rows.enumerated() {
+        let line = unsafe target + position * rowStride
+        if let rowFactors {
+          let factor = rowFactors[row]
+          for column in 0..<columns.count { unsafe line[column] *= factor }
+        } else if let columnFactors {
+          unsafe columnFactors.withUnsafeBufferPointer { factors in
+            for column in 0..<columns.count { unsafe line[column] *= factors[columns.lowerBound + column] }
+          }
+        }
+      }
+    case .minusColumnMeans(let inner, let means):
+      unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      unsafe means.withUnsafeBufferPointer { means in
+        for row in 0..<rows.count {
+          let line = unsafe target + row * rowStride
+          for column in 0..<columns.count { unsafe line[column] -= means[columns.lowerBound + column] }
+        }
+      }
+    case .minusRowMeans(let inner):
+      unsafe Self.readCentred(inner, rows, columns, into: target, rowStride: rowStride)
+    case .multiplied(let inner, let factor):
+      unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      for row in 0..<rows.count {
+        let line = unsafe target + row * rowStride
+        for column in 0..<columns.count { unsafe line[column] *= factor }
+      }
+    case .sum(let a, let b):
+      unsafe a.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      let other = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count * columns.count)
+      defer { unsafe other.deallocate() }
+      unsafe b.read(rows: rows, columns: columns, into: other)
+      for row in 0..<rows.count {
+        for column in 0..<columns.count {
+          unsafe target[row * rowStride + column] += other[row * columns.count + column]
+        }
+      }
+    case .product(let a, let b):
+      unsafe Self.readProduct(a, b, rows, columns, into: target, rowStride: rowStride)
+    }
+  }
+
+  private static func read(
+    _ tensor: Tensor, _ storedColumnCount: Int, _ rows: Range<Int>, _ columns: Range<Int>,
+    into target: UnsafeMutablePointer<Double>, rowStride: Int
+  ) {
+    if columns.count == storedColumnCount && rowStride == columns.count {
+      let all = unsafe UnsafeMutableBufferPointer(start: target, count: rows.count * columns.count)
+      return unsafe tensor.decode(rows.lowerBound * storedColumnCount..<rows.upperBound * storedColumnCount, into: all)
+    }
+    for (position, row) in rows.enumerated() {
+      let line = unsafe UnsafeMutableBufferPointer(start: target + position * rowStride, count: columns.count)
+      let start = row * storedColumnCount
+      unsafe tensor.decode(start + columns.lowerBound..<start + columns.upperBound, into: line)
+    }
+  }
+
+  private static func read(
+    _ parts: [ParameterReader], _ axis: Int, _ rows: Range<Int>, _ columns: Range<Int>,
+    into target: UnsafeMutablePointer<Double>, rowStride: Int
+  ) {
+    var start = 0
+    for part in parts {
+      let wanted = axis == 0 ? rows : columns
+      let extent = axis == 0 ? part.rowCount : part.columnCount
+      let overlap = wanted.clamped(to: start..<start + extent)
+      if !overlap.isEmpty {
+        let local = overlap.lowerBound - start..<overlap.upperBound - start
+        let skipped = overlap.lowerBound - wanted.lowerBound
+        unsafe part.read(
+          rows: axis == 0 ? local : rows, columns: axis == 0 ? columns : local,
+          into: target + (axis == 0 ? skipped * rowStride : skipped), rowStride: rowStride)
+      }
+      start += extent
+    }
+  }
+
+  private static func readCentred(
+    _ inner: ParameterReader, _ rows: Range<Int>, _ columns: Range<Int>, into target: UnsafeMutablePointer<Double>,
+    rowStride: Int
+  ) {
+    let width = inner.columnCount
+    guard columns.count < width else {
+      unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      for row in 0..<rows.count { unsafe centre(UnsafeMutableBufferPointer(start: target + row * rowStride, count: width)) }
+      return
+    }
+    // A part of a row needs the mean of the whole row.
+    let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: width)
+    defer { unsafe line.deallocate() }
+    for (position, row) in rows.enumerated() {
+      unsafe inner.read(rows: row..<row + 1, columns: 0..<width, into: line)
+      unsafe centre(line)
+      for (index, column) in columns.enumerated() { unsafe target[position * rowStride + index] = line[column] }
+    }
+  }
+
+  private static func centre(_ line: UnsafeMutableBufferPointer<Double>) {
+    var sum = 0.0
+    for index in 0..<line.count { unsafe sum += line[index] }
+    let mean = sum / Double(line.count)
+    for index in 0..<line.count { unsafe line[index] -= mean }
+  }
+
+  /// Rows of `a` times the wanted columns of `b`; the inner extent is small (the rank of an adapter).
+  private static func readProduct(
+    _ a: ParameterReader, _ b: ParameterReader, _ rows: Range<Int>, _ columns: Range<Int>,
+    into target: UnsafeMutablePointer<Double>, rowStride: Int
+  ) {
+    let rank = a.columnCount
+    let left = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count * rank)
+    let right = UnsafeMutableBufferPointer<Double>.allocate(capacity: rank * columns.count)
+    defer {
+      unsafe left.deallocate()
+      unsafe right.deallocate()
+    }
+    unsafe a.read(rows: rows, columns: 0..<rank, into: left)
+    unsafe b.read(rows: 0..<rank, columns: columns, into: right)
+    for row in 0..<rows.count {
+      let line = unsafe target + row * rowStride
+      unsafe line.update(repeating: 0, count: columns.count)
+      for inner in 0..<rank {
+        let factor = unsafe left[row * rank + inner]
+        for column in 0..<columns.count { unsafe line[column] += factor * right[inner * columns.count + column] }
+      }
+    }
+  }
+
+  // MARK: Passes over the whole
+
+  /// The mean of each column over all rows, summed in double precision.
+  private func columnMeans() -> [Double] {
+    var sums = [Double](repeating: 0, count: columnCount)
+    unsafe forEachBlock { rows, values in
+      unsafe sums.withUnsafeMutableBufferPointer { sums in
+        for row in 0..<rows.count {
+          for column in 0..<columnCount { unsafe sums[column] += values[row * columnCount + column] }
+        }
+      }
+    }
+    return sums.map { $0 / Double(rowCount) }
+  }
+
+  private static func projection(of vector: [Double], through matrix: Parameter) -> [Double] {
+    var result = [Double](repeating: 0, count: matrix.columnCount)
+    if case .transposed = matrix.expression {
+      // Stored row by row, the matrix is read along its columns: one dot product each.
+      let reader = ParameterReader(matrix.transposed())
+      let width = reader.columnCount
+      unsafe reader.forEachBlock { rows, values in
+        for (position, row) in rows.enumerated() {
+          var sum = 0.0
+          for column in 0..<width { unsafe sum += vector[column] * values[position * width + column] }
+          result[row] = sum
+        }
+      }
+    } else {
+      let reader = ParameterReader(matrix)
+      let width = reader.columnCount
+      unsafe reader.forEachBlock { rows, values in
+        unsafe result.withUnsafeMutableBufferPointer { result in
+          for (position, row) in rows.enumerated() {
+            let factor = vector[row]
+            for column in 0..<width { unsafe result[column] += factor * values[position * width + column] }
+          }
+        }
+      }
+    }
+    return result
+  }
+}

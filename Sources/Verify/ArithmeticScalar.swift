@@ -1,0 +1,40 @@
+import COpenBLAS
+import Formats
+import Numerics
+
+/// A precision that the forward pass can be computed in.
+package protocol ArithmeticScalar: ComputeScalar, Real {
+  /// C = A·B + β·C on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
+  static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
+    _ b: UnsafePointer<Self>, strideB: Int, isTransposed: Bool, factor: Self, beta: Self,
+    into c: UnsafeMutablePointer<Self>, strideC: Int)
+}
+
+extension Float: ArithmeticScalar {
+  package static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Float>, strideA: Int,
+    _ b: UnsafePointer<Float>, strideB: Int, isTransposed: Bool, factor: Float, beta: Float,
+    into c: UnsafeMutablePointer<Float>, strideC: Int
+  ) {
+    cblas_sgemm(
+      CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
+      a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
+  }
+}
+
+extension Double: ArithmeticScalar {
+  package static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Double>, strideA: Int,
+    _ b: UnsafePointer<Double>, strideB: Int, isTransposed: Bool, factor: Double, beta: Double,
+    into c: UnsafeMutablePointer<Double>, strideC: Int
+  ) {
+    cblas_dgemm(
+      CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
+      a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
+  }
+}
+
+/// OpenBLAS is called from several threads of ours, each with its own work: its own threads would wait for each other
+/// by spinning, and lose all their speed to any neighbour on the machine.
+package let singleThreadedBLAS: Void = openblas_set_num_threads(1)

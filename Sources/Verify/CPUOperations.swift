@@ -1,0 +1,235 @@
+import Formats
+import Networks
+
+/// The forward pass on the CPU, in Float or Double. All probes go through each weight together, so that a weight is
+/// read once per pass; attention keeps them apart.
+///
+/// Legend: T tokens of all probes, D dModel, H heads, V vocabulary.
+package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
+  package let probes: [Probe]
+  /// Rounds every matrix and embedding to a storage type before use: what storing a network so costs it.
+  package let rounding: ElementType?
+
+  private let tokenCount: Int
+
+  package init(probes: [Probe], rounding: ElementType? = nil) {
+    _ = singleThreadedBLAS
+    self.probes = probes
+    self.rounding = rounding
+    tokenCount = probes.reduce(0) { $0 + $1.tokens.count }
+  }
+
+  package func embed(tokens: Parameter, positions: Parameter?) -> Matrix<Scalar> {
+    let tokenRows = ParameterReader(tokens)
+    let positionRows = positions.map(ParameterReader.init)
+    let width = tokens.columnCount
+    let result = Matrix<Scalar>(rows: tokenCount, columns: width)
+    let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: width)
+    defer { line.deallocate() }
+    var index = 0
+    for probe in probes {
+      for (position, token) in probe.tokens.enumerated() {
+        let row = result.row(index)
+        tokenRows.read(rows: token..<token + 1, columns: 0..<width, into: line)
+        for column in 0..<width { row[column] = Scalar(line[column]) }
+        if let rounding { row.round(to: rounding) }
+        if let positionRows {
+          positionRows.read(rows: position..<position + 1, columns: 0..<width, into: line)
+          for column in 0..<width { row[column] += Scalar(line[column]) }
+        }
+        index += 1
+      }
+    }
+    return result
+  }
+
+  package func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
+    let gain = ParameterReader(norm.gain).values().map { Scalar($0) }
+    let bias = norm.bias.map { ParameterReader($0).values().map { Scalar($0) } }
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    let isCentred = norm.kind == .layer
+    switch norm.deviation {
+    case .computed(let epsilon):
+      for row in 0..<x.rowCount {
+        Kernels.normalise(x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+      }
+    case .fixed(let deviation):
+      let factors = ParameterReader(deviation).values().map { Scalar($0) }
+      for row in 0..<x.rowCount {
+        Kernels.divide(x.row(row), by: factors, isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+      }
+    case .perPosition, .perToken:
+      throw Refusal(
+        .notFoldable, subject: norm.name, "a deviation that depends on the position or the token is not evaluated")
+    }
+    return result
+  }
+
+  package func apply(_ map: LinearMap, to x: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: map.weight.columnCount)
+    let isBiased = map.bias != nil
+    if let bias = map.bias {
+      let values = ParameterReader(bias).values()
+      for row in 0..<result.rowCount {
+        let line = result.row(row)
+        for column in 0..<values.count { line[column] = Scalar(values[column]) }
+      }
+    }
+    withWeight(map.weight) { weight in
+      Scalar.multiply(
+        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.values.baseAddress!, strideA: x.columnCount,
+        weight.start, strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: isBiased ? 1 : 0,
+        into: result.values.baseAddress!, strideC: result.columnCount)
+    }
+    return result
+  }
+
+  package func attend(
+    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int, scale: Double
+  ) -> Matrix<Scalar> {
+    let width = query.columnCount
+    let dHead = width / headCount
+    let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
+    let longest = probes.map(\.tokens.count).max() ?? 0
+    let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: longest * longest)
+    defer { scores.deallocate() }
+    var start = 0
+    for probe in probes {
+      let length = probe.tokens.count
+      for head in 0..<headCount {
+        let corner = start * width + head * dHead
+        Scalar.multiply(
+          rows: length, columns: length, inner: dHead, query.values.baseAddress! + corner, strideA: width,
+          key.values.baseAddress! + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
+          into: scores, strideC: length)
+        for row in 0..<length {
+          let line = UnsafeMutableBufferPointer(start: scores + row * length, count: length)
+          Kernels.softmax(UnsafeMutableBufferPointer(rebasing: line[...row]))
+          for future in row + 1..<max(row + 1, length) { line[future] = 0 }
+        }
+        Scalar.multiply(
+          rows: length, columns: dHead, inner: length, scores, strideA: length, value.values.baseAddress! + corner,
+          strideB: width, isTransposed: false, factor: 1, beta: 0, into: result.values.baseAddress! + corner,
+          strideC: width)
+      }
+      start += length
+    }
+    return result
+  }
+
+  package func activate(_ x: Matrix<Scalar>, by activation: Activation) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    Kernels.activate(x.values, by: activation, into: result.values)
+    return result
+  }
+
+  package func add(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
+    for index in 0..<a.values.count { result.values[index] = a.values[index] + b.values[index] }
+    return result
+  }
+
+  package func unembed(_ x: Matrix<Scalar>, by map: LinearMap) -> PendingLogits<Scalar> {
+    PendingLogits(residual: x, map: map, operations: self)
+  }
+
+  /// A weight as BLAS reads it.
+  struct Weight {
+    let start: UnsafePointer<Scalar>
+    let stride: Int
+    /// Stored [out, in].
+    let isTransposed: Bool
+  }
+
+  /// Lends the numbers of a matrix: in place where the file holds them in this precision, else computed.
+  func withWeight<Result>(_ parameter: Parameter, _ body: (Weight) -> Result) -> Result {
+    if rounding == nil, let view = parameter.storedView, view.tensor.isContiguous, view.tensor.info.type == Scalar.storedType {
+      let lent: Result? = view.tensor.withBytes { bytes in
+        bytes.withUnsafeBytes { raw in
+          guard let base = raw.baseAddress, Int(bitPattern: base) % MemoryLayout<Scalar>.alignment == 0 else { return nil }
+          let start = base.assumingMemoryBound(to: Scalar.self) + view.elementOffset
+          return body(Weight(start: start, stride: view.leadingDimension, isTransposed: view.isTransposed))
+        }
+      }
+      if let lent { return lent }
+    }
+    // In the orientation in which it is stored, so that rows are read as they lie.
+    let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
+    let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
+    let buffer = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: parameter.elementCount)
+    defer { buffer.deallocate() }
+    reader.read(into: buffer)
+    if let rounding { buffer.round(to: rounding) }
+    return body(Weight(start: buffer.baseAddress!, stride: reader.columnCount, isTransposed: isTransposed))
+  }
+}
+
+/// Logits that are computed when asked for, a range of the vocabulary at a time: all of them at once would be the
+/// largest thing in memory.
+package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
+  /// [T, D]
+  package let residual: Matrix<Scalar>
+  let map: LinearMap
+  let operations: CPUOperations<Scalar>
+
+  package var vocabularySize: Int { map.weight.columnCount }
+
+  /// The logits of a range of the vocabulary: [T, range].
+  package func logits(of range: Range<Int>) -> Matrix<Scalar> {
+    operations.apply(
+      LinearMap(
+        weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) }), to: residual)
+  }
+
+  /// All logits: [T, V].
+  package func all() -> Matrix<Scalar> { logits(of: 0..<vocabularySize) }
+}
+
+extension ArithmeticScalar {
+  /// The element type that is this scalar in a file.
+  static var storedType: ElementType { Self.self == Double.self ? .f64 : .f32 }
+}
+
+extension Parameter {
+  /// Whether rows of the recipe run across the rows of the stored tensors that it mostly consists of.
+  fileprivate var readsAcrossStoredRows: Bool {
+    switch expression {
+    case .transposed: true
+    case .scaled(let inner, _, _), .centred(let inner, _), .multiplied(let inner, _), .slice(let inner, _, _):
+      inner.readsAcrossStoredRows
+    case .concatenation(let parts, _): parts[0].readsAcrossStoredRows
+    case .sum(let a, _): a.readsAcrossStoredRows
+    default: false
+    }
+  }
+}
+
+extension ParameterReader {
+  /// Reads everything, in blocks, rounding to `Scalar` where that is narrower.
+  fileprivate func read<Scalar: ArithmeticScalar>(into destination: UnsafeMutableBufferPointer<Scalar>) {
+    if let doubles = destination as? UnsafeMutableBufferPointer<Double> {
+      return read(rows: 0..<rowCount, columns: 0..<columnCount, into: doubles)
+    }
+    forEachBlock { rows, values in
+      let start = rows.lowerBound * columnCount
+      for index in 0..<values.count { destination[start + index] = Scalar(values[index]) }
+    }
+  }
+}
+
+extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
+  /// Rounds each value to the nearest that `type` can hold.
+  func round(to type: ElementType) {
+    switch type {
+    case .f32: for index in indices { self[index] = Element(Float(self[index])) }
+    case .bf16:
+      for index in indices {
+        let bits = Float(self[index]).bitPattern
+        let rounded = (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000
+        self[index] = Element(Float(bitPattern: rounded))
+      }
+    case .f16: for index in indices { self[index] = Element(Float(Float16(self[index]))) }
+    default: break
+    }
+  }
+}

@@ -1,0 +1,57 @@
+import Formats
+import TestSupport
+import Verify
+
+/// What the defining program computed for a model of the fixtures: `tokens` [sequences, length], and the logits of some
+/// positions [sequences, positions, vocabulary] in float64 and float32.
+struct ReferenceLogits {
+  let probes: [Probe]
+  let positions: [Int]
+  let vocabularySize: Int
+  /// The defining program in double precision.
+  let double: [Double]
+  /// The same in single precision, where it was recorded.
+  let single: [Double]?
+
+  init(_ path: String, prefix: String) throws {
+    let file = try Checkpoint(safetensors: Fixtures.path(path))
+    func tensor(_ name: String) throws -> Tensor {
+      guard let tensor = file[name] else { throw MissingTensor(name: name) }
+      return tensor
+    }
+    let tokens = try tensor("tokens")
+    let flat = tokens.decoded(as: Double.self).map { Int($0) }
+    let length = tokens.shape[1]
+    probes = (0..<tokens.shape[0]).map { Probe(name: "\($0)", tokens: Array(flat[$0 * length..<($0 + 1) * length])) }
+    positions = try tensor("positions").decoded(as: Double.self).map { Int($0) }
+    double = try tensor(prefix + "logits.f64").decoded()
+    single = file[prefix + "logits.f32"]?.decoded()
+    vocabularySize = try tensor(prefix + "logits.f64").shape[2]
+  }
+
+  struct MissingTensor: Error { let name: String }
+
+  /// The rows of `logits` [all tokens, vocabulary] that the reference has.
+  func select<Scalar: ArithmeticScalar>(_ logits: Matrix<Scalar>) -> [Double] {
+    let length = probes[0].tokens.count
+    let all = logits.array
+    return probes.indices.flatMap { sequence in
+      positions.flatMap { position in
+        let start = (sequence * length + position) * vocabularySize
+        return all[start..<start + vocabularySize].map { Double($0) }
+      }
+    }
+  }
+
+  /// The largest difference over the largest reference logit; NaN where anything is NaN.
+  func relativeDifference(_ logits: [Double]) -> Double {
+    precondition(logits.count == double.count)
+    var largest = 0.0
+    for (a, b) in zip(logits, double) {
+      let difference = abs(a - b)
+      guard difference.isFinite else { return .nan }
+      largest = max(largest, difference)
+    }
+    return largest / double.reduce(0) { max($0, abs($1)) }
+  }
+}
