@@ -1,0 +1,90 @@
+/// Statistics of one token's distribution, from logits that arrive in pieces of the vocabulary.
+struct DistributionAccumulator {
+  private(set) var largest = -Double.infinity
+  private(set) var topToken = -1
+  private var scaledSum = 0.0
+  private(set) var isFinite = true
+  private(set) var largestMagnitude = 0.0
+  /// The logit of the token that really comes next, once it has passed.
+  private(set) var targetLogit: Double?
+
+  /// log Σ exp(logit)
+  var logSum: Double { largest + scaledSum.logarithm }
+
+  var loss: Double? { targetLogit.map { logSum - $0 } }
+
+  /// - Parameter first: the vocabulary id of the first of `logits`.
+  mutating func add(_ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?) {
+    var blockLargest = -Double.infinity
+    var blockTop = -1
+    for index in logits.indices {
+      let logit = logits[index]
+      if logit > blockLargest { (blockLargest, blockTop) = (logit, index) }
+      // A sum would miss +∞ − ∞; this does not.
+      if !logit.isFinite { isFinite = false }
+      largestMagnitude = max(largestMagnitude, abs(logit))
+    }
+    guard isFinite else { return }
+    if blockLargest > largest {
+      scaledSum *= (largest - blockLargest).exponential
+      (largest, topToken) = (blockLargest, first + blockTop)
+    }
+    for index in logits.indices { scaledSum += (logits[index] - largest).exponential }
+    if let target, target >= first, target < first + logits.count { targetLogit = logits[target - first] }
+  }
+}
+
+/// Differences between one token's logits in two networks, in pieces of the vocabulary.
+struct DifferenceAccumulator {
+  private(set) var largest = 0.0
+  private(set) var worstToken = 0
+  private(set) var worstExpected = 0.0
+  private(set) var worstFound = 0.0
+  private var smallestSigned = Double.infinity
+  private var largestSigned = -Double.infinity
+  private var sum = 0.0
+  private var sumOfSquares = 0.0
+  private var count = 0
+  /// Σ exp(reference logit − its largest so far)·Δ
+  private var weightedSum = 0.0
+  private var weightedLargest = -Double.infinity
+  private var weightTotal = 0.0
+
+  mutating func add(
+    reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>, first: Int, largestSoFar: Double
+  ) {
+    if largestSoFar > weightedLargest {
+      let factor = (weightedLargest - largestSoFar).exponential
+      weightedSum *= factor
+      weightTotal *= factor
+      weightedLargest = largestSoFar
+    }
+    for index in reference.indices {
+      let difference = reference[index] - candidate[index]
+      if abs(difference) > largest {
+        largest = abs(difference)
+        (worstToken, worstExpected, worstFound) = (first + index, reference[index], candidate[index])
+      }
+      smallestSigned = min(smallestSigned, difference)
+      largestSigned = max(largestSigned, difference)
+      sum += difference
+      sumOfSquares += difference * difference
+      let weight = (reference[index] - weightedLargest).exponential
+      weightedSum += weight * difference
+      weightTotal += weight
+    }
+    count += reference.count
+  }
+
+  var meanSquare: Double { sumOfSquares / Double(count) }
+
+  /// The largest |Δ log-probability|, where `shift` is the difference of the two logarithmic sums.
+  func largestLogProbability(shift: Double) -> Double { max(largestSigned - shift, shift - smallestSigned) }
+
+  func meanSquareLogProbability(shift: Double) -> Double {
+    max(0, meanSquare - 2 * shift * sum / Double(count) + shift * shift)
+  }
+
+  /// KL(reference ‖ candidate) = Σ p·Δ − (log-sum of the reference − log-sum of the candidate), never below 0.
+  func divergence(shift: Double) -> Double { max(0, weightedSum / weightTotal - shift) }
+}

@@ -1,0 +1,39 @@
+import Formats
+import Networks
+
+/// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
+protocol NetworkRun: AnyObject, Sendable {
+  var blockCount: Int { get }
+  func embed() throws(Refusal)
+  func run(block: Int) throws(Refusal)
+  func finish() throws(Refusal)
+  /// The residual stream as it stands: [T, D].
+  var residual: [Double] { get }
+  /// After ``finish()``: the logits of a range of the vocabulary, [T, range].
+  func logits(of range: Range<Int>) -> [Double]
+}
+
+/// A run in one precision.
+final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable {
+  private let network: Network
+  private var operations: CPUOperations<Scalar>
+  private var stream = Matrix<Scalar>(rows: 0, columns: 0)
+  private var pending: PendingLogits<Scalar>?
+
+  /// - Parameter rounding: rounds matrices and embeddings to a storage type before use.
+  init(_ network: Network, probes: [Probe], rounding: ElementType? = nil) {
+    self.network = network
+    operations = CPUOperations(probes: probes, rounding: rounding)
+  }
+
+  var blockCount: Int { network.blocks.count }
+  func embed() throws(Refusal) { stream = try network.embed(with: &operations) }
+  func run(block: Int) throws(Refusal) { stream = try network.run(block: block, on: stream, with: &operations) }
+  func finish() throws(Refusal) { pending = try network.unembed(stream, with: &operations) }
+  var residual: [Double] { stream.values.map { Double($0) } }
+
+  func logits(of range: Range<Int>) -> [Double] {
+    guard let pending else { preconditionFailure("logits before the pass is finished") }
+    return pending.logits(of: range).values.map { Double($0) }
+  }
+}
