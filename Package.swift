@@ -23,6 +23,7 @@ let package = Package(
   ],
   targets: [
     // MARK: System libraries
+    .systemLibrary(name: "CLinux"),
     .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
     .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
@@ -30,7 +31,7 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     // MARK: One direction: bytes → tensors → networks → folded networks → files
-    .target(name: "Formats", dependencies: ["CZstd", "CZlib", "CCrypto"], swiftSettings: strictest),
+    .target(name: "Formats", dependencies: ["CLinux", "CZstd", "CZlib", "CCrypto"], swiftSettings: strictest),
     .target(name: "Networks", dependencies: ["Formats"], swiftSettings: strictest),
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(

@@ -5,10 +5,12 @@ enum GitLFSPointer {
   /// - Throws: `.malformed` where `bytes` are such a pointer.
   static func refuse(_ bytes: RawSpan, file: String) throws(Refusal) {
     guard bytes.byteCount < 1_024, bytes.byteCount >= start.count else { return }
-    for (index, expected) in start.enumerated() where unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self) != expected {
+    for (index, expected) in start.enumerated()
+    where unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self) != expected {
       return
     }
     throw Refusal(
-      .malformed, file: file, "is a git-lfs pointer, not the file itself", advice: "run 'git lfs pull' where it came from")
+      .malformed, file: file, "is a git-lfs pointer, not the file itself",
+      advice: "run 'git lfs pull' where it came from")
   }
 }

@@ -28,7 +28,8 @@ struct ShardIndex {
     self.path = path
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumByteCount else {
-      throw Refusal(.malformed, file: path, "an index has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
+      throw Refusal(
+        .malformed, file: path, "an index has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
     }
     let json = try file.withBytes { (bytes) throws(Refusal) in
       try GitLFSPointer.refuse(bytes, file: path)
@@ -36,7 +37,8 @@ struct ShardIndex {
     }
     guard let map = json["weight_map"]?.members else {
       throw Refusal(
-        .malformed, file: path, subject: "weight_map", "expected an object of file names, found \(json["weight_map"]?.kind ?? "none")")
+        .malformed, file: path, subject: "weight_map",
+        "expected an object of file names, found \(json["weight_map"]?.kind ?? "none")")
     }
     guard !map.isEmpty else { throw Refusal(.malformed, file: path, subject: "weight_map", "names no tensor") }
     totalByteCount = json["metadata"]?["total_size"]?.count
@@ -44,7 +46,8 @@ struct ShardIndex {
     for member in map {
       guard let name = member.value.string else {
         throw Refusal(
-          .malformed, file: path, at: member.byteOffset, subject: member.key, "expected a file name, found \(member.value.kind)")
+          .malformed, file: path, at: member.byteOffset, subject: member.key,
+          "expected a file name, found \(member.value.kind)")
       }
       byTensor[member.key] = name
     }
@@ -56,7 +59,8 @@ struct ShardIndex {
       let shardPath = directory + (directory.hasSuffix("/") ? "" : "/") + name
       guard let resolved = resolvedPath(shardPath), let home = resolvedPath(directory) else {
         throw Refusal(
-          .malformed, file: path, subject: name, "this shard is missing", advice: "download it into the directory of the index")
+          .malformed, file: path, subject: name, "this shard is missing",
+          advice: "download it into the directory of the index")
       }
       guard resolved.hasPrefix(home == "/" ? "/" : home + "/") else {
         throw Refusal(

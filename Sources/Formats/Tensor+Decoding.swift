@@ -19,7 +19,8 @@ extension Tensor {
   /// `Scalar` can hold the value, rounded to nearest otherwise.
   ///
   /// - Precondition: ``ElementType/isDecodable``; `range` lies inside the tensor; `destination` has room.
-  package func decode<Scalar: ComputeScalar>(_ range: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>) {
+  package func decode<Scalar: ComputeScalar>(_ range: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>)
+  {
     precondition(range.lowerBound >= 0 && range.upperBound <= info.elementCount)
     precondition(destination.count >= range.count)
     if let elementStrides { return unsafe decodeStrided(range, strides: elementStrides, into: destination) }

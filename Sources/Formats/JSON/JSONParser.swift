@@ -98,7 +98,8 @@ extension JSONValue {
       // A set costs more than it saves on the three fields of a tensor's entry.
       let isDuplicate = members.count < 8 ? members.contains { $0.key == key } : keys.contains(key)
       guard !isDuplicate else {
-        throw refusal("the key '\(key)' occurs twice", at: start, advice: "a name must mean one thing; write the file again")
+        throw refusal(
+          "the key '\(key)' occurs twice", at: start, advice: "a name must mean one thing; write the file again")
       }
       skipWhitespace()
       guard take(UInt8(ascii: ":")) else { throw expectation(of: "':'") }

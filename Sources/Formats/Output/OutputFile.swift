@@ -6,7 +6,9 @@ import Glibc
 /// creator's choice (``StagedOutput``).
 package final class OutputFile {
   package let path: String
+  /// The bytes written so far, those in the buffer included.
   package private(set) var byteCount = 0
+  private var storedByteCount = 0
   private var descriptor: Int32
   private var buffer: [UInt8] = []
 
@@ -36,10 +38,7 @@ package final class OutputFile {
   }
 
   package func write(_ bytes: [UInt8]) throws(Refusal) {
-    let result: Result<Void, Refusal> = unsafe bytes.withUnsafeBytes { bytes in
-      do throws(Refusal) { return .success(try unsafe write(bytes)) } catch { return .failure(error) }
-    }
-    try result.get()
+    try unsafe bytes.span.bytes.withUnsafeBytes { (buffer) throws(Refusal) in try unsafe write(buffer) }
   }
 
   /// Writes zeros up to the next multiple of `alignment`.
@@ -51,30 +50,37 @@ package final class OutputFile {
   /// Flushes, syncs to the device and closes.
   package func finish() throws(Refusal) {
     try flush()
-    guard fsync(descriptor) == 0 else { throw Refusal(.output, file: path, "cannot be synced to disk: \(String(errno: errno))") }
+    guard fsync(descriptor) == 0 else { throw refusal("synced to disk", errno) }
     let result = close(descriptor)
     descriptor = -1
-    guard result == 0 else { throw Refusal(.output, file: path, "cannot be closed: \(String(errno: errno))") }
+    guard result == 0 else { throw refusal("closed", errno) }
   }
 
   private func flush() throws(Refusal) {
-    let result: Result<Void, Refusal> = unsafe buffer.withUnsafeBytes { bytes in
-      do throws(Refusal) { return .success(try unsafe writeAll(bytes)) } catch { return .failure(error) }
-    }
-    try result.get()
-    buffer.removeAll(keepingCapacity: true)
+    var full: [UInt8] = []
+    swap(&full, &buffer)
+    try unsafe full.span.bytes.withUnsafeBytes { (bytes) throws(Refusal) in try unsafe writeAll(bytes) }
+    full.removeAll(keepingCapacity: true)
+    swap(&full, &buffer)
   }
 
   private func writeAll(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
     var remaining = unsafe bytes
     while unsafe !remaining.isEmpty {
-      let written = unsafe Glibc.write(descriptor, remaining.baseAddress, remaining.count)
-      if written < 0 {
+      let count = unsafe Glibc.write(descriptor, remaining.baseAddress, remaining.count)
+      if count < 0 {
         if errno == EINTR { continue }
-        let advice = errno == ENOSPC ? "free some space and run it again; nothing was replaced" : ""
-        throw Refusal(.output, file: path, at: byteCount, "cannot be written: \(String(errno: errno))", advice: advice)
+        throw refusal("written", at: storedByteCount, errno)
       }
-      unsafe remaining = UnsafeRawBufferPointer(rebasing: remaining[written...])
+      storedByteCount += count
+      unsafe remaining = UnsafeRawBufferPointer(rebasing: remaining[count...])
     }
+  }
+
+  private func refusal(_ verb: String, at offset: Int? = nil, _ code: Int32) -> Refusal {
+    let isFull = code == ENOSPC || code == EDQUOT
+    return Refusal(
+      .output, file: path, at: offset, "cannot be \(verb): \(String(errno: code))",
+      advice: isFull ? "free some space and run it again; nothing was replaced" : "")
   }
 }

@@ -3,7 +3,8 @@ package protocol TensorWriter: AnyObject {
   /// The tensors in the order in which their bytes must be appended.
   var order: [TensorInfo] { get }
 
-  /// Appends the next bytes of the current tensor; a tensor may come in any number of pieces.
+  /// Appends the next bytes of the current tensor; a tensor may come in any number of pieces, an empty one in none.
+  /// - Precondition: the bytes do not run over the end of the current tensor.
   /// - Throws: `.output`.
   func append(_ bytes: UnsafeRawBufferPointer) throws(Refusal)
 
@@ -11,4 +12,12 @@ package protocol TensorWriter: AnyObject {
   /// - Precondition: every byte of every tensor has been appended.
   /// - Throws: `.output`.
   func finish() throws(Refusal)
+}
+
+extension TensorWriter {
+  package func append(_ bytes: RawSpan) throws(Refusal) {
+    try unsafe bytes.withUnsafeBytes { (buffer) throws(Refusal) in try unsafe append(buffer) }
+  }
+
+  package func append(_ bytes: [UInt8]) throws(Refusal) { try unsafe append(bytes.span.bytes) }
 }

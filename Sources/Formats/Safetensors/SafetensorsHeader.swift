@@ -38,7 +38,8 @@ struct SafetensorsHeader {
       try GitLFSPointer.refuse(span, file: mapped.path)
       guard span.byteCount >= 8 else {
         throw Refusal(
-          .malformed, file: mapped.path, "a safetensors file starts with 8 bytes of header length, found \(span.byteCount) bytes",
+          .malformed, file: mapped.path,
+          "a safetensors file starts with 8 bytes of header length, found \(span.byteCount) bytes",
           advice: "download the file again; it is incomplete")
       }
       let length = UInt64(littleEndian: unsafe span.unsafeLoadUnaligned(as: UInt64.self))
@@ -93,7 +94,11 @@ struct SafetensorsHeader {
     func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: String = "") -> Refusal {
       Refusal(category, file: file, at: member.byteOffset, subject: member.key, problem, advice: advice)
     }
-    try checkName(member)
+    if let problem = Self.problem(ofName: member.key) {
+      throw Refusal(
+        .malformed, file: file, at: member.byteOffset, subject: String(member.key.prefix(80)), problem,
+        advice: "rename the tensor and write the file again")
+    }
     guard let fields = member.value.members else {
       throw refusal("expected an object with dtype, shape and data_offsets, found \(member.value.kind)")
     }
@@ -106,7 +111,8 @@ struct SafetensorsHeader {
     guard let type = ElementType(safetensorsName: typeName) else {
       let known = ElementType.safetensorsOrder.map(\.displayName).joined(separator: " ")
       throw refusal(
-        "dtype: '\(typeName)' is not an element type of safetensors", category: .unsupported, advice: "known are \(known)")
+        "dtype: '\(typeName)' is not an element type of safetensors", category: .unsupported,
+        advice: "known are \(known)")
     }
     let shape = try readCounts("shape", of: member)
     guard shape.count <= Self.maximumRank else {
@@ -132,21 +138,16 @@ struct SafetensorsHeader {
     return Entry(info: TensorInfo(name: member.key, type: type, shape: shape), byteOffset: byteOffset)
   }
 
-  private func checkName(_ member: JSONValue.Member) throws(Refusal) {
-    let problem: String? =
-      if member.key.isEmpty {
-        "a tensor has an empty name"
-      } else if member.key.utf8.contains(0) {
-        "the tensor's name holds a NUL"
-      } else if member.key.utf8.count > Self.maximumNameByteCount {
-        "the tensor's name has \(member.key.utf8.count) bytes, expected at most \(Self.maximumNameByteCount)"
-      } else {
-        nil
-      }
-    if let problem {
-      throw Refusal(
-        .malformed, file: file, at: member.byteOffset, subject: String(member.key.prefix(80)), problem,
-        advice: "rename the tensor and write the file again")
+  /// What is wrong with a tensor's name, or nil. The reference accepts any string.
+  static func problem(ofName name: String) -> String? {
+    if name.isEmpty {
+      "a tensor has an empty name"
+    } else if name.utf8.contains(0) {
+      "the tensor's name holds a NUL"
+    } else if name.utf8.count > maximumNameByteCount {
+      "the tensor's name has \(name.utf8.count) bytes, expected at most \(maximumNameByteCount)"
+    } else {
+      nil
     }
   }
 
@@ -201,7 +202,8 @@ struct SafetensorsHeader {
     guard end == bytes else {
       throw Refusal(
         .malformed, file: file, at: end, "\(bytes - end) bytes follow the last tensor",
-        advice: "a safetensors file ends with its last tensor; cut the file at byte \(end) if you know where they come from")
+        advice:
+          "a safetensors file ends with its last tensor; cut the file at byte \(end) if you know where they come from")
     }
   }
 }

@@ -1,0 +1,6 @@
+// What Linux has but Swift's Glibc module does not show, because glibc's headers keep it behind _GNU_SOURCE.
+
+int renameat2(int, const char *_Nonnull, int, const char *_Nonnull, unsigned int);
+
+#define RENAME_NOREPLACE 1
+#define RENAME_EXCHANGE 2

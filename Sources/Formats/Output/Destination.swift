@@ -1,0 +1,170 @@
+import CLinux
+import Foundation
+import Glibc
+
+/// Where a directory of output will appear, checked before anything is read or written.
+package struct Destination: Sendable {
+  /// As the user named it, without slashes at the end.
+  package let path: String
+  package let replacing: Bool
+  /// The directory that it is in: `.` where the path names none.
+  let parent: String
+  let name: String
+
+  /// - Throws: `.output` where something is there that may not be replaced.
+  package init(directory path: String, replacing: Bool) throws(Refusal) {
+    var trimmed = Substring(path)
+    while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
+    self.path = String(trimmed)
+    self.replacing = replacing
+    if let slash = trimmed.lastIndex(of: "/") {
+      name = String(trimmed[trimmed.index(after: slash)...])
+      parent = slash == trimmed.startIndex ? "/" : String(trimmed[..<slash])
+    } else {
+      name = String(trimmed)
+      parent = "."
+    }
+    guard !["", ".", ".."].contains(name) else {
+      throw Refusal(
+        .output, file: path, "expected the name of a directory to create",
+        advice: "add a name, as in '\(path.isEmpty ? "" : self.path == "/" ? "/" : self.path + "/")converted'")
+    }
+    try refuseConflict()
+  }
+
+  /// Whether something is there, and whether it may be replaced.
+  /// - Returns: whether there is a directory to replace.
+  /// - Throws: `.output`.
+  @discardableResult
+  func refuseConflict() throws(Refusal) -> Bool {
+    var status = stat()
+    guard unsafe lstat(path, &status) == 0 else {
+      guard errno == ENOENT else { throw parentRefusal(errno) }
+      guard FileIdentity(ofItemAt: parent) != nil else { throw parentRefusal(ENOENT) }
+      return false
+    }
+    switch status.st_mode & S_IFMT {
+    case S_IFDIR: break
+    case S_IFLNK:
+      throw Refusal(
+        .output, file: path, "is a link", advice: "name the directory itself, or choose another destination")
+    default:
+      throw Refusal(
+        .output, file: path, "is a file, expected a directory or nothing", advice: "choose another destination")
+    }
+    guard replacing else {
+      throw Refusal(
+        .output, file: path, "exists already", advice: "choose another destination, or say that it is to be replaced")
+    }
+    try refuseForeignDirectory()
+    return true
+  }
+
+  /// Replacing a directory removes everything in it, so it must look like what we would put there: empty, or with a
+  /// model's config or weights, and no folder but those that model repositories have. A `.git` or `src` is
+  /// someone's work.
+  private func refuseForeignDirectory() throws(Refusal) {
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+    } catch {
+      throw Refusal(.output, file: path, "cannot be listed", advice: "choose another destination")
+    }
+    let advice = "remove it yourself, or choose another destination"
+    for name in names where !["onnx", ".cache"].contains(name) {
+      var status = stat()
+      guard unsafe lstat(path + "/" + name, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { continue }
+      throw Refusal(
+        .output, file: path, subject: name, "a directory that is to be replaced holds this other directory",
+        advice: advice)
+    }
+    let suffixes = [".safetensors", ".gguf", ".onnx"]
+    guard names.isEmpty || names.contains(where: { $0 == "config.json" || suffixes.contains(where: $0.hasSuffix) })
+    else {
+      throw Refusal(
+        .output, file: path,
+        "is not a model directory: it has no config.json, .safetensors, .gguf or .onnx, but \(names.count) other files",
+        advice: advice)
+    }
+  }
+
+  /// Refuses to write over an input: the destination, or anything in it, must not be one of `inputs` under whatever
+  /// name, hard and symbolic links included.
+  ///
+  /// - Throws: `.output`.
+  package func refuse(overlapping inputs: Set<FileIdentity>) throws(Refusal) {
+    let names = (try? FileManager.default.subpathsOfDirectory(atPath: path)) ?? []
+    for file in [path] + names.sorted().map({ path + "/" + $0 }) {
+      guard let identity = FileIdentity(ofItemAt: file), inputs.contains(identity) else { continue }
+      throw Refusal(
+        .output, file: file, "is a file of the input, and would be replaced", advice: "choose another destination")
+    }
+  }
+
+  // MARK: Staging
+
+  /// The longest file name that Linux file systems take, in bytes.
+  private static let maximumNameByteCount = 255
+
+  /// The path of a hidden directory up to the process number. A long name is cut to leave room.
+  var stagingPrefix: String {
+    var short = Substring(name)
+    while short.utf8.count > Self.maximumNameByteCount - 40 { short.removeLast() }
+    return (parent == "/" ? "" : parent) + "/.\(short).normfold-"
+  }
+
+  func isStagingPath(_ path: String) -> Bool {
+    guard path.hasPrefix(stagingPrefix) else { return false }
+    let parts = path.dropFirst(stagingPrefix.count).split(separator: "-", omittingEmptySubsequences: false)
+    return parts.count == 2 && Int32(parts[0]) != nil && UInt32(parts[1], radix: 16) != nil
+  }
+
+  /// Renames the directory `staged` to the destination, in one step for whoever looks on.
+  ///
+  /// - Returns: whether `staged` now leads to what was replaced.
+  /// - Throws: `.output`, and nothing has changed.
+  func take(_ staged: String) throws(Refusal) -> Bool {
+    // Looked at again: much can have happened since the start of a long conversion.
+    let exists = try refuseConflict()
+    if unsafe renameat2(AT_FDCWD, staged, AT_FDCWD, path, exists ? UInt32(RENAME_EXCHANGE) : UInt32(RENAME_NOREPLACE))
+      == 0
+    {
+      return exists
+    }
+    // Not every file system knows the flags. Without them there is a moment with nothing at the destination.
+    guard errno == EINVAL || errno == ENOSYS else { throw renameRefusal(errno) }
+    guard exists else {
+      // A directory is never renamed over a file or over a directory that holds anything.
+      guard unsafe rename(staged, path) == 0 else { throw renameRefusal(errno) }
+      return false
+    }
+    // Not a staging name, which would be removed as stale if the process were killed between the two renames.
+    let aside = staged + ".replaced"
+    guard unsafe rename(path, aside) == 0 else { throw renameRefusal(errno) }
+    guard unsafe rename(staged, path) == 0 else {
+      let code = errno
+      unsafe rename(aside, path)
+      throw renameRefusal(code)
+    }
+    unsafe rename(aside, staged)
+    return true
+  }
+
+  private func renameRefusal(_ code: Int32) -> Refusal {
+    code == EEXIST || code == ENOTEMPTY
+      ? Refusal(
+        .output, file: path, "appeared while the output was being written", advice: "choose another destination")
+      : Refusal(.output, file: path, "the output cannot be renamed into place: \(String(errno: code))")
+  }
+
+  func parentRefusal(_ code: Int32) -> Refusal {
+    switch code {
+    case ENOENT: Refusal(.output, file: path, "the directory '\(parent)' does not exist", advice: "create it first")
+    case ENOTDIR: Refusal(.output, file: path, "'\(parent)' is not a directory", advice: "choose another destination")
+    default:
+      Refusal(
+        .output, file: path, "cannot write to '\(parent)': \(String(errno: code))", advice: "choose another destination"
+      )
+    }
+  }
+}

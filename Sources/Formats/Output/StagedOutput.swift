@@ -1,0 +1,177 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// A directory of output that appears whole or not at all.
+///
+/// Files are written to a hidden directory beside the destination, `.NAME.normfold-PID-RANDOM`, and renamed into place
+/// when all of them are complete, verified and on the device. Whatever happens before that leaves the destination
+/// as it was: an error removes the hidden directory, a signal does through ``removeAll()``, and what a killed process
+/// left is found by its name and the lock that it no longer holds (``removeStale(beside:)``).
+///
+/// An input that is mapped keeps its bytes when a new file is renamed over it, so that a checkpoint could even be
+/// converted in place; ``Destination/refuse(overlapping:)`` forbids that all the same, since the old directory is removed.
+package final class StagedOutput: Sendable {
+  package let destination: Destination
+  /// Where to write: exists, is empty, and is no one else's.
+  package let path: String
+
+  /// Checks the destination and creates the hidden directory.
+  ///
+  /// - Parameter replacing: whether an existing model directory may be replaced, with everything in it.
+  /// - Throws: `.output` where the destination is taken or its parent directory cannot be written.
+  package init(directory destination: String, replacing: Bool) throws(Refusal) {
+    self.destination = try Destination(directory: destination, replacing: replacing)
+    path = try Self.createDirectory(for: self.destination)
+  }
+
+  deinit { discard() }
+
+  /// Creates and locks a hidden directory under a name that no one has.
+  private static func createDirectory(for destination: Destination) throws(Refusal) -> String {
+    // Another process that cleans up may take a fresh directory for a stale one until it is locked; the directory is
+    // ours when the lock is held and the path still leads to what is locked.
+    for _ in 0..<100 {
+      let random = String(UInt32.random(in: .min ... .max), radix: 16)
+      let path = "\(destination.stagingPrefix)\(getpid())-\(random)"
+      guard unsafe mkdir(path, 0o777) == 0 else {
+        if errno == EEXIST { continue }
+        throw destination.parentRefusal(errno)
+      }
+      let descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+      guard descriptor >= 0 else {
+        if errno == ENOENT { continue }
+        throw destination.parentRefusal(errno)
+      }
+      // Some network file systems cannot lock a directory. Then no one else can either, and no one will take it for stale.
+      let isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
+      var status = stat()
+      guard !isTaken, unsafe fstat(descriptor, &status) == 0,
+        FileIdentity(ofItemAt: path) == FileIdentity(status)
+      else {
+        close(descriptor)
+        continue
+      }
+      liveDirectories.withLock { $0[path] = descriptor }
+      return path
+    }
+    throw destination.parentRefusal(EEXIST)
+  }
+
+  /// - Throws: `.output` where the device has less than `byteCount` bytes left. A file system may still run full later.
+  package func requireSpace(_ byteCount: Int) throws(Refusal) {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { return }
+    let (available, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+    guard overflow || available >= byteCount else {
+      throw Refusal(
+        .output, file: destination.path, "the output needs \(byteCount) bytes, the device has \(available) left",
+        advice: "free some space or choose another destination; nothing was replaced")
+    }
+  }
+
+  /// Syncs everything written and renames it into place. Afterwards ``path`` leads nowhere.
+  ///
+  /// - Returns: warnings: the replaced directory could not be removed.
+  /// - Throws: `.output`, and the destination is as it was; `.interrupted` after ``removeAll()``.
+  @discardableResult
+  package func publish() throws(Refusal) -> [String] {
+    try syncTree()
+    let result: Result<Bool, Refusal> = liveDirectories.withLock { live in
+      guard let descriptor = live[path] else {
+        return .failure(Refusal(.interrupted, file: destination.path, "stopped before the output was complete"))
+      }
+      do throws(Refusal) {
+        let leftOver = try destination.take(path)
+        // The lock goes with the directory, which is the user's now. The old one, at `path`, stays in the list until
+        // it is gone.
+        close(descriptor)
+        live[path] = leftOver ? -1 : nil
+        return .success(leftOver)
+      } catch {
+        return .failure(error)
+      }
+    }
+    let leftOver = try result.get()
+    try sync(destination.parent, O_DIRECTORY)
+    discard()
+    guard leftOver, FileIdentity(ofItemAt: path) != nil else { return [] }
+    return ["\(path): what \(destination.path) held before cannot be removed"]
+  }
+
+  /// Removes the hidden directory with all that is in it; does nothing after ``publish()``.
+  package func discard() {
+    liveDirectories.withLock { live in
+      if let descriptor = live.removeValue(forKey: path) { remove(path, descriptor) }
+    }
+  }
+
+  /// Every file is on the device before its name is: otherwise a power failure could leave the name with no bytes.
+  private func syncTree() throws(Refusal) {
+    for name in (try? FileManager.default.subpathsOfDirectory(atPath: path)) ?? [] {
+      try sync(path + "/" + name, O_NOFOLLOW)
+    }
+    try sync(path, O_DIRECTORY)
+  }
+
+  private func sync(_ path: String, _ flags: Int32) throws(Refusal) {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags)
+    // A link has no bytes of its own, and a file that cannot be opened for reading was synced when it was written.
+    guard descriptor >= 0 else { return }
+    defer { close(descriptor) }
+    // EINVAL: the file system has nothing to sync.
+    guard fsync(descriptor) == 0 || errno == EINVAL else {
+      throw Refusal(.output, file: path, "cannot be synced to disk: \(String(errno: errno))")
+    }
+  }
+}
+
+// MARK: - What is left when a run ends early
+
+/// The hidden directories of this process, each with the descriptor that holds its lock, or -1. Whoever renames or
+/// removes one does it under this lock, so that a signal finds it either whole or gone.
+private let liveDirectories = Mutex<[String: Int32]>([:])
+
+/// Removes first and unlocks then: an unlocked directory is anyone's to remove.
+private func remove(_ path: String, _ descriptor: Int32) {
+  for _ in 0..<8 {
+    // A writer in another thread may create a file while its neighbours are being removed.
+    do { try FileManager.default.removeItem(atPath: path) } catch { continue }
+    break
+  }
+  if descriptor >= 0 { close(descriptor) }
+}
+
+extension StagedOutput {
+  /// Removes the hidden directories of all outputs of this process; publishing them then fails. For the end of a run
+  /// by a signal: call it from a dispatch source, not from the signal handler itself.
+  package static func removeAll() {
+    liveDirectories.withLock { live in
+      for (path, descriptor) in live { remove(path, descriptor) }
+      live = [:]
+    }
+  }
+
+  /// Removes what killed processes left beside `destination`: hidden directories of that destination which nobody
+  /// holds locked. The process number in the name decides nothing, since numbers are used again and containers
+  /// number their processes on their own.
+  ///
+  /// - Returns: the names of what was removed, in order.
+  package static func removeStale(beside destination: Destination) -> [String] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: destination.parent)) ?? []
+    var removed: [String] = []
+    for name in names.sorted() {
+      let path = destination.parent == "/" ? "/" + name : destination.parent + "/" + name
+      guard destination.isStagingPath(path) else { continue }
+      let descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+      guard descriptor >= 0 else { continue }
+      guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+        close(descriptor)
+        continue
+      }
+      remove(path, descriptor)
+      if FileIdentity(ofItemAt: path) == nil { removed.append(name) }
+    }
+    return removed
+  }
+}
