@@ -1,4 +1,3 @@
-import Foundation
 import Glibc
 
 /// The index of a sharded checkpoint (`model.safetensors.index.json`, `pytorch_model.bin.index.json`):
@@ -7,7 +6,11 @@ import Glibc
 ///
 /// Its file names come from strangers: each must be a plain name with the expected suffix, and what it leads to,
 /// links followed, must lie in the index's own directory. (Transformers follows `../`, absolute paths and links;
-/// huggingface_hub's loader refuses them, as does this one.)
+/// huggingface_hub's loader refuses the first two.) The cache of huggingface_hub is the one exception: there the
+/// index itself is a link too, and the shards may lead to where it leads.
+///
+///     snapshots/REVISION/model.safetensors.index.json     → ../../blobs/3b1c…
+///     snapshots/REVISION/model-00001-of-00002.safetensors → ../../blobs/9f20…
 struct ShardIndex {
   struct Shard {
     let name: String
@@ -52,17 +55,19 @@ struct ShardIndex {
       byTensor[member.key] = name
     }
     shardByTensor = byTensor
-    let directory = URL(filePath: path).deletingLastPathComponent().path(percentEncoded: false)
+    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
+    let homes = [resolvedPath(directory + ".").map { $0 == "/" ? "" : $0 }, resolvedPath(path).map(parentDirectory)]
+      .compactMap { $0 }
     var shards: [Shard] = []
     for name in Set(byTensor.values).sorted() {
       try Self.checkName(name, suffix: suffix, index: path)
-      let shardPath = directory + (directory.hasSuffix("/") ? "" : "/") + name
-      guard let resolved = resolvedPath(shardPath), let home = resolvedPath(directory) else {
+      let shardPath = directory + name
+      guard let resolved = resolvedPath(shardPath) else {
         throw Refusal(
           .malformed, file: path, subject: name, "this shard is missing",
           advice: "download it into the directory of the index")
       }
-      guard resolved.hasPrefix(home == "/" ? "/" : home + "/") else {
+      guard homes.contains(parentDirectory(of: resolved)) else {
         throw Refusal(
           .malformed, file: path, subject: name, "this shard is a link that leaves the directory",
           advice: "copy the file itself there")
@@ -94,7 +99,7 @@ struct ShardIndex {
           .malformed, file: tensor.file.path, subject: tensor.name, "this tensor is not in \(path)",
           advice: "the index and the shards are of different checkpoints; download them again")
       }
-      let found = URL(filePath: tensor.file.path).lastPathComponent
+      let found = tensor.file.path.split(separator: "/").last.map(String.init) ?? ""
       guard expected == found else {
         throw Refusal(
           .malformed, file: path, subject: tensor.name, "expected in \(expected), found in \(found)",
@@ -111,6 +116,10 @@ struct ShardIndex {
     guard let totalByteCount, totalByteCount != byteCount else { return [] }
     return ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
   }
+}
+
+private func parentDirectory(of absolutePath: String) -> String {
+  String(absolutePath[..<(absolutePath.utf8.lastIndex(of: UInt8(ascii: "/")) ?? absolutePath.startIndex)])
 }
 
 private func resolvedPath(_ path: String) -> String? {

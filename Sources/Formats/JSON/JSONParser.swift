@@ -10,11 +10,22 @@ extension JSONValue {
   ///   - baseOffset: where the text starts in that file.
   /// - Throws: `.malformed` with the byte at which the text stops being JSON.
   package init(parsing text: RawSpan, file: String, baseOffset: Int = 0) throws(Refusal) {
-    let result: Result<JSONValue, Refusal> = unsafe text.withUnsafeBytes { buffer in
+    self = try unsafe text.withUnsafeBytes { (buffer) throws(Refusal) in
       var parser = unsafe JSONParser(bytes: buffer, file: file, baseOffset: baseOffset)
-      do throws(Refusal) { return .success(try parser.parseDocument()) } catch { return .failure(error) }
+      return try parser.parseDocument()
     }
-    self = try result.get()
+  }
+}
+
+/// A key as its bytes spell it. Swift holds "é" and "e\u{301}" for equal strings; JSON does not, and vocabularies
+/// have both.
+private struct ExactKey: Hashable {
+  let string: String
+
+  static func == (one: ExactKey, other: ExactKey) -> Bool { one.string.utf8.elementsEqual(other.string.utf8) }
+
+  func hash(into hasher: inout Hasher) {
+    for byte in string.utf8 { hasher.combine(byte) }
   }
 }
 
@@ -57,6 +68,9 @@ extension JSONValue {
   }
 
   mutating func parseDocument() throws(Refusal) -> JSONValue {
+    guard unsafe !bytes.starts(with: [0xEF, 0xBB, 0xBF]) else {
+      throw refusal("it starts with a byte order mark", advice: "save it as UTF-8 without one")
+    }
     skipWhitespace()
     let value = try parseValue(depth: 0)
     skipWhitespace()
@@ -88,7 +102,7 @@ extension JSONValue {
   private mutating func parseObject(depth: Int) throws(Refusal) -> JSONValue {
     position += 1
     var members: [JSONValue.Member] = []
-    var keys: Set<String> = []
+    var keys: Set<ExactKey> = []
     skipWhitespace()
     if take(UInt8(ascii: "}")) { return .object([]) }
     while true {
@@ -96,7 +110,9 @@ extension JSONValue {
       guard current == UInt8(ascii: "\"") else { throw expectation(of: "a key") }
       let key = try parseString()
       // A set costs more than it saves on the three fields of a tensor's entry.
-      let isDuplicate = members.count < 8 ? members.contains { $0.key == key } : keys.contains(key)
+      let exact = ExactKey(string: key)
+      let isDuplicate =
+        members.count < 8 ? members.contains { ExactKey(string: $0.key) == exact } : !keys.insert(exact).inserted
       guard !isDuplicate else {
         throw refusal(
           "the key '\(key)' occurs twice", at: start, advice: "a name must mean one thing; write the file again")
@@ -105,7 +121,7 @@ extension JSONValue {
       guard take(UInt8(ascii: ":")) else { throw expectation(of: "':'") }
       skipWhitespace()
       members.append(.init(key: key, value: try parseValue(depth: depth + 1), byteOffset: baseOffset + start))
-      if members.count == 8 { keys = Set(members.map(\.key)) } else if members.count > 8 { keys.insert(key) }
+      if members.count == 8 { keys = Set(members.map { ExactKey(string: $0.key) }) }
       skipWhitespace()
       if take(UInt8(ascii: "}")) { return .object(members) }
       guard take(UInt8(ascii: ",")) else { throw expectation(of: "',' or '}'") }

@@ -9,7 +9,7 @@ package enum JSONValue: Equatable, Sendable {
   case number(String)
   case string(String)
   case array([JSONValue])
-  /// In the order of the text; keys are unique.
+  /// In the order of the text; no two keys have the same bytes.
   case object([Member])
 
   package struct Member: Equatable, Sendable {
@@ -35,13 +35,13 @@ package enum JSONValue: Equatable, Sendable {
   /// Any number, rounded to the nearest Double.
   package var double: Double? { if case .number(let literal) = self { Double(literal) } else { nil } }
 
-  /// What the value is, for messages.
+  /// What the value is, for messages; long ones are cut.
   package var kind: String {
     switch self {
     case .null: "null"
     case .bool(let value): "\(value)"
-    case .number(let literal): literal
-    case .string(let value): "\"\(value)\""
+    case .number(let literal): literal.count > 40 ? "\(literal.prefix(40))…" : literal
+    case .string(let value): value.count > 40 ? "\"\(value.prefix(40))…\"" : "\"\(value)\""
     case .array: "an array"
     case .object: "an object"
     }

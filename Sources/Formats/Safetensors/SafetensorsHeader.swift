@@ -174,19 +174,20 @@ struct SafetensorsHeader {
   private func checkCoverage(from dataStart: Int) throws(Refusal) {
     let sorted = entries.sorted { ($0.byteOffset, $0.info.byteCount) < ($1.byteOffset, $1.info.byteCount) }
     var end = dataStart
-    var previous = "the header"
+    var previous: String?
     for entry in sorted {
-      let range = "\(entry.byteOffset - dataStart)"
+      // Nothing starts before the data, so whatever overlaps comes after another tensor.
       guard entry.byteOffset >= end else {
         throw Refusal(
           .malformed, file: file, at: entry.byteOffset, subject: entry.info.name,
-          "overlaps '\(previous)', which ends at data offset \(end - dataStart); this one starts at \(range)",
+          "expected to start at data offset \(end - dataStart), where '\(previous ?? "")' ends, "
+            + "found \(entry.byteOffset - dataStart)",
           advice: "each byte may belong to one tensor only; write the file again")
       }
       guard entry.byteOffset == end else {
         throw Refusal(
           .malformed, file: file, at: end, subject: entry.info.name,
-          "\(entry.byteOffset - end) bytes belong to no tensor between '\(previous)' and this one",
+          "\(entry.byteOffset - end) bytes before this tensor belong to none",
           advice: "a safetensors file may have no gaps; write the file again")
       }
       let (next, overflow) = end.addingReportingOverflow(entry.info.byteCount)
@@ -194,7 +195,8 @@ struct SafetensorsHeader {
         throw Refusal(
           .malformed, file: file, at: entry.byteOffset, subject: entry.info.name,
           "expected \(entry.info.byteCount) bytes, found \(bytes - entry.byteOffset)",
-          advice: "download the file again; it is incomplete (the last whole tensor is '\(previous)')")
+          advice: "download the file again; it is incomplete, "
+            + (previous.map { "and its last whole tensor is '\($0)'" } ?? "and has no whole tensor"))
       }
       end = next
       previous = entry.info.name
