@@ -19,6 +19,8 @@ extension Tensor {
   /// `Scalar` can hold the value, rounded to nearest otherwise.
   ///
   /// - Precondition: ``ElementType/isDecodable``; `range` lies inside the tensor; `destination` has room.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func decode<Scalar: ComputeScalar>(_ range: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>)
   {
     precondition(range.lowerBound >= 0 && range.upperBound <= info.elementCount)
@@ -116,11 +118,13 @@ extension Float {
   package init(float16Bits bits: UInt16) {
     let sign = UInt32(bits & 0x8000) << 16
     let magnitude = UInt32(bits & 0x7FFF)
-    // Exponent and fraction, moved into place; the exponent is still biased by 15 instead of 127, which one exact
-    // multiplication by 2^112 mends, subnormals included. Infinities and NaNs get the full exponent.
-    let scaled = Float(bitPattern: magnitude << 13) * Float(bitPattern: 0x7780_0000)
+    // Exponent and fraction, moved into place, the exponent biased by 127 instead of 15. A subnormal is a count of
+    // 2^-24; it is converted as such, because arithmetic on subnormal Floats is a hundred times slower.
+    let normal = (magnitude << 13) + (112 << 23)
+    let subnormal = (Float(Int32(bitPattern: magnitude)) * 0x1p-24).bitPattern
     let isSpecial = magnitude >= 0x7C00
     let special = magnitude << 13 | 0x7F80_0000
-    self.init(bitPattern: (isSpecial ? special : scaled.bitPattern) | sign)
+    let isSubnormal = magnitude < 0x0400
+    self.init(bitPattern: (isSpecial ? special : isSubnormal ? subnormal : normal) | sign)
   }
 }

@@ -22,10 +22,9 @@ extension JSONValue {
 private struct ExactKey: Hashable {
   let string: String
 
-  static func == (one: ExactKey, other: ExactKey) -> Bool { one.string.utf8.elementsEqual(other.string.utf8) }
-
-  func hash(into hasher: inout Hasher) {
-    for byte in string.utf8 { hasher.combine(byte) }
+  /// The first comparison is the fast one, and false nearly always. Hashes of equal strings are equal.
+  static func == (one: ExactKey, other: ExactKey) -> Bool {
+    one.string == other.string && one.string.utf8.elementsEqual(other.string.utf8)
   }
 }
 
@@ -102,6 +101,7 @@ private struct ExactKey: Hashable {
   private mutating func parseObject(depth: Int) throws(Refusal) -> JSONValue {
     position += 1
     var members: [JSONValue.Member] = []
+    members.reserveCapacity(3)
     var keys: Set<ExactKey> = []
     skipWhitespace()
     if take(UInt8(ascii: "}")) { return .object([]) }
@@ -132,6 +132,7 @@ private struct ExactKey: Hashable {
   private mutating func parseArray(depth: Int) throws(Refusal) -> JSONValue {
     position += 1
     var values: [JSONValue] = []
+    values.reserveCapacity(2)
     skipWhitespace()
     if take(UInt8(ascii: "]")) { return .array([]) }
     while true {
@@ -153,7 +154,7 @@ private struct ExactKey: Hashable {
       if !take(UInt8(ascii: "+")) { _ = take(UInt8(ascii: "-")) }
       try parseDigits()
     }
-    return unsafe String(decoding: bytes[start..<position], as: UTF8.self)
+    return unsafe String(decoding: UnsafeRawBufferPointer(rebasing: bytes[start..<position]), as: UTF8.self)
   }
 
   private mutating func parseDigits() throws(Refusal) {
@@ -165,12 +166,19 @@ private struct ExactKey: Hashable {
     let start = position
     position += 1
     let contentStart = position
-    while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 { position += 1 }
+    var everyBit: UInt8 = 0
+    while let byte = current, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\"), byte >= 0x20 {
+      everyBit |= byte
+      position += 1
+    }
     if current == UInt8(ascii: "\"") {
-      guard let string = unsafe String(validating: bytes[contentStart..<position], as: UTF8.self) else {
+      let content = unsafe UnsafeRawBufferPointer(rebasing: bytes[contentStart..<position])
+      position += 1
+      // ASCII needs no validation, and nearly all strings are.
+      if everyBit < 0x80 { return unsafe String(decoding: content, as: UTF8.self) }
+      guard let string = unsafe String(validating: content, as: UTF8.self) else {
         throw refusal("the string is not valid UTF-8", at: start)
       }
-      position += 1
       return string
     }
     return try parseEscapedString(start: start, from: contentStart)

@@ -102,7 +102,7 @@ struct SafetensorsHeader {
     guard let fields = member.value.members else {
       throw refusal("expected an object with dtype, shape and data_offsets, found \(member.value.kind)")
     }
-    for field in fields where !["dtype", "shape", "data_offsets"].contains(field.key) {
+    for field in fields where field.key != "dtype" && field.key != "shape" && field.key != "data_offsets" {
       warnings.append("\(file), '\(member.key)': the field '\(field.key)' is not part of the format and is ignored")
     }
     guard let typeName = member.value["dtype"]?.string else {
@@ -158,6 +158,7 @@ struct SafetensorsHeader {
         "\(field): expected an array of whole numbers, found \(member.value[field]?.kind ?? "none")")
     }
     var counts: [Int] = []
+    counts.reserveCapacity(values.count)
     for value in values {
       guard let count = value.count else {
         throw Refusal(
