@@ -57,6 +57,11 @@ extension Refusal: CustomStringConvertible {
   }
 }
 
+extension Int {
+  /// `1 byte`, `2 bytes`: for messages.
+  package var bytes: String { self == 1 ? "1 byte" : "\(self) bytes" }
+}
+
 extension String {
   /// The string with control characters escaped and cut to a readable length: names come from files, and a
   /// terminal obeys what it is sent.

@@ -41,7 +41,7 @@ struct ShardIndex {
     guard let map = json["weight_map"]?.members else {
       throw Refusal(
         .malformed, file: path, subject: "weight_map",
-        "expected an object of file names, found \(json["weight_map"]?.kind ?? "none")")
+        "expected an object of file names, found \(json["weight_map"]?.kind ?? "nothing")")
     }
     guard !map.isEmpty else { throw Refusal(.malformed, file: path, subject: "weight_map", "names no tensor") }
     totalByteCount = json["metadata"]?["total_size"]?.count

@@ -40,7 +40,9 @@ package enum Fixtures {
       }
       let data = try Data(contentsOf: source.appending(path: name))
       let isPacked = name.hasSuffix(".zst")
-      try write(isPacked ? decompress(data, base: nil) : data, to: staging.appending(path: isPacked ? String(name.dropLast(4)) : name))
+      try write(
+        isPacked ? decompress(data, base: nil) : data,
+        to: staging.appending(path: isPacked ? String(name.dropLast(4)) : name))
     }
     for name in patches {
       let parts = name.dropLast(4).split(separator: ".from.")
@@ -74,7 +76,9 @@ package enum Fixtures {
       let size = ZSTD_getFrameContentSize(input.baseAddress, input.count)
       var output = Data(count: Int(size))
       let written = output.withUnsafeMutableBytes { output in
-        guard let base else { return ZSTD_decompressDCtx(context, output.baseAddress, output.count, input.baseAddress, input.count) }
+        guard let base else {
+          return ZSTD_decompressDCtx(context, output.baseAddress, output.count, input.baseAddress, input.count)
+        }
         return base.withUnsafeBytes { base in
           _ = ZSTD_DCtx_refPrefix(context, base.baseAddress, base.count)
           return ZSTD_decompressDCtx(context, output.baseAddress, output.count, input.baseAddress, input.count)

@@ -5,7 +5,8 @@ package final class TemporaryDirectory: Sendable {
   package let path: String
 
   package init() throws {
-    path = FileManager.default.temporaryDirectory.appending(path: "normfold-test-\(UUID().uuidString)").path(percentEncoded: false)
+    path = FileManager.default.temporaryDirectory.appending(path: "normfold-test-\(UUID().uuidString)").path(
+      percentEncoded: false)
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   }
 

@@ -46,14 +46,18 @@ private struct ExactKey: Hashable {
   private var current: UInt8? { isAtEnd ? nil : unsafe bytes[position] }
 
   private func refusal(_ problem: String, at offset: Int? = nil, advice: String = "") -> Refusal {
-    Refusal(.malformed, file: file, at: baseOffset + (offset ?? position), "not valid JSON: \(problem)", advice: advice)
+    Refusal(.malformed, file: file, at: baseOffset + (offset ?? position), problem, advice: advice)
+  }
+
+  private func syntaxRefusal(_ problem: String, at offset: Int? = nil) -> Refusal {
+    refusal("not valid JSON: \(problem)", at: offset)
   }
 
   private func expectation(of expected: String) -> Refusal {
-    guard let byte = current else { return refusal("expected \(expected), found the end of the text") }
+    guard let byte = current else { return syntaxRefusal("expected \(expected), found the end of the text") }
     let isPrintable = (0x21...0x7E).contains(byte)
     let found = isPrintable ? "'\(Character(UnicodeScalar(byte)))'" : "byte 0x\(String(byte, radix: 16))"
-    return refusal("expected \(expected), found \(found)")
+    return syntaxRefusal("expected \(expected), found \(found)")
   }
 
   private mutating func skipWhitespace() {
@@ -68,7 +72,7 @@ private struct ExactKey: Hashable {
 
   mutating func parseDocument() throws(Refusal) -> JSONValue {
     guard unsafe !bytes.starts(with: [0xEF, 0xBB, 0xBF]) else {
-      throw refusal("it starts with a byte order mark", advice: "save it as UTF-8 without one")
+      throw refusal("the JSON starts with a byte order mark", advice: "save it as UTF-8 without one")
     }
     skipWhitespace()
     let value = try parseValue(depth: 0)
@@ -78,7 +82,9 @@ private struct ExactKey: Hashable {
   }
 
   private mutating func parseValue(depth: Int) throws(Refusal) -> JSONValue {
-    guard depth < JSONValue.maximumDepth else { throw refusal("nested deeper than \(JSONValue.maximumDepth)") }
+    guard depth < JSONValue.maximumDepth else {
+      throw refusal("the JSON is nested deeper than \(JSONValue.maximumDepth) levels")
+    }
     switch current {
     case UInt8(ascii: "{"): return try parseObject(depth: depth)
     case UInt8(ascii: "["): return try parseArray(depth: depth)
@@ -177,7 +183,7 @@ private struct ExactKey: Hashable {
       // ASCII needs no validation, and nearly all strings are.
       if everyBit < 0x80 { return unsafe String(decoding: content, as: UTF8.self) }
       guard let string = unsafe String(validating: content, as: UTF8.self) else {
-        throw refusal("the string is not valid UTF-8", at: start)
+        throw syntaxRefusal("the string is not valid UTF-8", at: start)
       }
       return string
     }
@@ -192,20 +198,20 @@ private struct ExactKey: Hashable {
       case UInt8(ascii: "\""):
         position += 1
         guard let string = String(validating: unescaped, as: UTF8.self) else {
-          throw refusal("the string is not valid UTF-8", at: start)
+          throw syntaxRefusal("the string is not valid UTF-8", at: start)
         }
         return string
       case UInt8(ascii: "\\"):
         position += 1
         unescaped.append(contentsOf: Character(try parseEscape()).utf8)
       case ..<0x20:
-        throw refusal("control character 0x\(String(byte, radix: 16)) in a string")
+        throw syntaxRefusal("control character 0x\(String(byte, radix: 16)) in a string")
       default:
         unescaped.append(byte)
         position += 1
       }
     }
-    throw refusal("the string that starts here does not end", at: start)
+    throw syntaxRefusal("the string that starts here does not end", at: start)
   }
 
   private mutating func parseEscape() throws(Refusal) -> Unicode.Scalar {
@@ -239,7 +245,7 @@ private struct ExactKey: Hashable {
         return scalar
       }
     }
-    throw refusal("half of a surrogate pair", at: start)
+    throw syntaxRefusal("half of a surrogate pair", at: start)
   }
 
   private mutating func parseHexadecimal() throws(Refusal) -> UInt32 {

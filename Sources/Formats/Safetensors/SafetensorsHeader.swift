@@ -39,7 +39,7 @@ struct SafetensorsHeader {
       guard span.byteCount >= 8 else {
         throw Refusal(
           .malformed, file: mapped.path,
-          "a safetensors file starts with 8 bytes of header length, found \(span.byteCount) bytes",
+          "a safetensors file starts with 8 bytes of header length, found \(span.byteCount)",
           advice: "download the file again; it is incomplete")
       }
       let length = UInt64(littleEndian: unsafe span.unsafeLoadUnaligned(as: UInt64.self))
@@ -106,7 +106,7 @@ struct SafetensorsHeader {
       warnings.append("\(file), '\(member.key)': the field '\(field.key)' is not part of the format and is ignored")
     }
     guard let typeName = member.value["dtype"]?.string else {
-      throw refusal("dtype: expected a string, found \(member.value["dtype"]?.kind ?? "none")")
+      throw refusal("dtype: expected a string, found \(member.value["dtype"]?.kind ?? "nothing")")
     }
     guard let type = ElementType(safetensorsName: typeName) else {
       let known = ElementType.safetensorsOrder.map(\.displayName).joined(separator: " ")
@@ -131,7 +131,7 @@ struct SafetensorsHeader {
     }
     guard offsets[1] - offsets[0] == byteCount else {
       throw refusal(
-        "data_offsets: expected \(byteCount) bytes for \(typeName) \(shape), found \(offsets[1] - offsets[0])")
+        "data_offsets: expected \(byteCount.bytes) for \(typeName) \(shape), found \(offsets[1] - offsets[0])")
     }
     let (byteOffset, overflow) = dataStart.addingReportingOverflow(offsets[0])
     guard !overflow else { throw refusal("data_offsets: \(offsets[0]) is beyond any file") }
@@ -155,7 +155,7 @@ struct SafetensorsHeader {
     guard let values = member.value[field]?.array else {
       throw Refusal(
         .malformed, file: file, at: member.byteOffset, subject: member.key,
-        "\(field): expected an array of whole numbers, found \(member.value[field]?.kind ?? "none")")
+        "\(field): expected an array of whole numbers, found \(member.value[field]?.kind ?? "nothing")")
     }
     var counts: [Int] = []
     counts.reserveCapacity(values.count)
@@ -188,14 +188,14 @@ struct SafetensorsHeader {
       guard entry.byteOffset == end else {
         throw Refusal(
           .malformed, file: file, at: end, subject: entry.info.name,
-          "\(entry.byteOffset - end) bytes before this tensor belong to none",
+          "\((entry.byteOffset - end).bytes) before this tensor belong to no tensor",
           advice: "a safetensors file may have no gaps; write the file again")
       }
       let (next, overflow) = end.addingReportingOverflow(entry.info.byteCount)
       guard !overflow, next <= bytes else {
         throw Refusal(
           .malformed, file: file, at: entry.byteOffset, subject: entry.info.name,
-          "expected \(entry.info.byteCount) bytes, found \(bytes - entry.byteOffset)",
+          "expected \(entry.info.byteCount.bytes), found \(bytes - entry.byteOffset)",
           advice: "download the file again; it is incomplete, "
             + (previous.map { "and its last whole tensor is '\($0)'" } ?? "and has no whole tensor"))
       }
@@ -204,9 +204,10 @@ struct SafetensorsHeader {
     }
     guard end == bytes else {
       throw Refusal(
-        .malformed, file: file, at: end, "\(bytes - end) bytes follow the last tensor",
+        .malformed, file: file, at: end,
+        "expected the end of the file behind the last tensor, found \((bytes - end).bytes) more",
         advice:
-          "a safetensors file ends with its last tensor; cut the file at byte \(end) if you know where they come from")
+          "cut the file there if you know where they come from, or download it again")
     }
   }
 }
