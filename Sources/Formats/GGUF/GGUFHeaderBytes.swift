@@ -91,7 +91,7 @@ extension GGUFHeaderBytes {
     var rest = number
     for _ in 0..<MemoryLayout<Number>.size {
       bytes.append(UInt8(truncatingIfNeeded: rest))
-      rest = MemoryLayout<Number>.size == 1 ? 0 : rest >> 8
+      rest >>= 8
     }
   }
 
