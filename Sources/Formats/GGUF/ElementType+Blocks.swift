@@ -46,7 +46,17 @@ extension ElementType {
 
   /// Decodes `count` blocks: the common types fast, the others by their definition.
   package func decodeWholeBlocks(_ blocks: UnsafeRawPointer, count: Int, into values: UnsafeMutablePointer<Float>) {
-    unsafe decodeWholeBlocksPlainly(blocks, count: count, into: values)
+    switch self {
+    case .q8_0: unsafe FastBlocks.decodeQ8x0(blocks, count, values)
+    case .q4_0: unsafe FastBlocks.decodeQ4x0(blocks, count, values)
+    case .q4_1: unsafe FastBlocks.decodeQ4x1(blocks, count, values)
+    case .q5_0: unsafe FastBlocks.decodeQ5x0(blocks, count, values)
+    case .q5_1: unsafe FastBlocks.decodeQ5x1(blocks, count, values)
+    case .q4K: unsafe FastBlocks.decodeQ4K(blocks, count, values)
+    case .q5K: unsafe FastBlocks.decodeQ5K(blocks, count, values)
+    case .q6K: unsafe FastBlocks.decodeQ6K(blocks, count, values)
+    default: unsafe decodeWholeBlocksPlainly(blocks, count: count, into: values)
+    }
   }
 
   /// Decodes `count` blocks element by element.

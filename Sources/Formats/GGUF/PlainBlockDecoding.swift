@@ -35,7 +35,7 @@
     case .q6K: q6K(i)
     case .iq4NL: half(0) * Self.iq4Values[nibble(2, i)]
     case .iq4XS: iq4XS(i)
-    case .tq1_0: tq1_0(i)
+    case .tq1_0: ternary(i)
     case .tq2_0: Float((byte(i / 128 * 32 + i % 32) >> (2 * (i % 128 / 32)) & 3) - 1) * half(64)
     case .mxfp4: mxfp4Scale * Self.mxfp4Values[nibble(1, i)]
     case .nvfp4: nvfp4(i)
@@ -114,7 +114,7 @@ extension PlainBlock {
   }
 
   /// qs 48, qh 4: five and four ternary digits in a byte, as a fraction of 256 | d f16
-  private func tq1_0(_ i: Int) -> Float {
+  private func ternary(_ i: Int) -> Float {
     let (position, digit) =
       if i < 160 {
         (i % 32, i / 32)
