@@ -47,7 +47,10 @@ let package = Package(
       swiftSettings: strictest),
     .executableTarget(
       name: "normfold",
-      dependencies: ["Conversion", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Conversion", "Formats", "Networks", "Verify", .product(name: "Logging", package: "swift-log"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: strictest),
 
     // MARK: Tests

@@ -110,3 +110,17 @@ extension Dimensions {
     }
   }
 }
+
+extension Role.Map: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .query(let block): "block \(block) queries"
+    case .key(let block): "block \(block) keys"
+    case .value(let block): "block \(block) values"
+    case .attentionOutput(let block): "block \(block) attention output"
+    case .mlpInput(let block): "block \(block) MLP input"
+    case .mlpOutput(let block): "block \(block) MLP output"
+    case .unembedding: "unembedding"
+    }
+  }
+}

@@ -2,6 +2,7 @@
 package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   package let rowCount: Int
   package let columnCount: Int
+  /// Valid as long as the matrix: whoever uses it holds on to the matrix meanwhile.
   let values: UnsafeMutableBufferPointer<Scalar>
 
   /// Uninitialised.
@@ -18,5 +19,15 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   }
 
   /// All values as they lie.
-  package var array: [Scalar] { Array(values) }
+  package var array: [Scalar] { withExtendedLifetime(self) { Array(values) } }
+
+  /// All values as they lie, in double precision.
+  var doubles: [Double] {
+    withExtendedLifetime(self) {
+      [Double](unsafeUninitializedCapacity: values.count) { buffer, count in
+        for index in 0..<values.count { buffer[index] = Double(values[index]) }
+        count = values.count
+      }
+    }
+  }
 }

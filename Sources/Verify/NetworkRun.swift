@@ -30,10 +30,10 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   func embed() throws(Refusal) { stream = try network.embed(with: &operations) }
   func run(block: Int) throws(Refusal) { stream = try network.run(block: block, on: stream, with: &operations) }
   func finish() throws(Refusal) { pending = try network.unembed(stream, with: &operations) }
-  var residual: [Double] { stream.values.map { Double($0) } }
+  var residual: [Double] { stream.doubles }
 
   func logits(of range: Range<Int>) -> [Double] {
     guard let pending else { preconditionFailure("logits before the pass is finished") }
-    return pending.logits(of: range).values.map { Double($0) }
+    return pending.logits(of: range).doubles
   }
 }

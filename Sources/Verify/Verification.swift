@@ -15,39 +15,45 @@ package struct Verification: Sendable, Codable {
   /// kind of noise over the same tokens; over the fixtures their ratio stays below 2.
   package static let noiseFactor = 4.0
 
-  package struct ArithmeticClaim: Sendable, Codable {
+  /// What holds of one output.
+  package struct TargetClaims: Sendable, Codable {
     package var target: String
+    /// The folded network against the source, both in double precision.
+    package var algebra: Comparison.Outcome
+    package var algebraHolds: Bool
     /// The written file against the source in double precision.
     package var written: Comparison.Outcome
     /// The source in the same precision, its weights rounded to the same type, against itself in double precision.
     package var noise: Comparison.Outcome
-    /// On ``LogitDifference/largest``.
+    /// On the ``LogitDifference/largest`` of ``written``.
     package var limit: Double
-    package var holds: Bool
+    package var arithmeticHolds: Bool
   }
 
-  package var algebra: Comparison.Outcome
-  package var algebraHolds: Bool
+  package var targets: [TargetClaims]
   /// How far the source as its own runtime computes it (with its large epsilon) is from the fixed norms that it means.
   package var literal: Comparison.Outcome?
-  package var arithmetic: [ArithmeticClaim]
+  /// Tokens on which the source itself overflows.
   package var overflows: [String]
   package var largestLogit: Double
   package var tokenCount: Int
   package var probes: [String]
 
-  package var holds: Bool { algebraHolds && arithmetic.allSatisfy(\.holds) }
+  package var holds: Bool { !targets.isEmpty && targets.allSatisfy { $0.algebraHolds && $0.arithmeticHolds } }
 
   /// A file that was written, opened again.
   package struct Written: Sendable {
     package let target: String
-    /// As its runtime will compute it.
+    /// The recipes that were written, before any rounding.
+    package let folded: Network
+    /// What was read back, as its runtime will compute it.
     package let network: Network
     /// The type its matrices are stored in.
     package let type: ElementType
 
-    package init(target: String, network: Network, type: ElementType) {
+    package init(target: String, folded: Network, network: Network, type: ElementType) {
       self.target = target
+      self.folded = folded
       self.network = network
       self.type = type
     }
@@ -56,42 +62,47 @@ package struct Verification: Sendable, Codable {
   /// - Parameters:
   ///   - source: the network that the input means.
   ///   - literal: the network that the input's own runtime computes, where that differs.
-  ///   - folded: the recipes that were written, before any rounding.
-  ///   - written: what was read back from the files.
-  /// - Throws: what the networks throw, and `.nonFinite` where the source overflows on every token.
+  /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token.
   package init(
-    source: Network, literal: Network?, folded: Network, written: [Written], probes: [Probe],
+    source: Network, literal: Network?, written: [Written], probes: [Probe],
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    var contenders = [Comparison.Contender(name: "the folded network", network: folded, precision: .double)]
-    if let literal { contenders.append(.init(name: "the source as stored", network: literal, precision: .double)) }
     let types = written.reduce(into: [ElementType]()) { if !$0.contains($1.type) { $0.append($1.type) } }
-    let noiseStart = contenders.count
-    contenders += types.map {
-      .init(name: "the source in single precision", network: source, precision: .single, rounding: $0 == .f32 ? nil : $0)
-    }
-    let writtenStart = contenders.count
-    contenders += written.map { .init(name: $0.target, network: $0.network, precision: .single) }
+    let contenders =
+      written.map { Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double) }
+      + written.map { .init(name: $0.target, network: $0.network, precision: .single) }
+      + types.map { type in
+        .init(name: "the source", network: source, precision: .single, rounding: type == .f32 ? nil : type)
+      }
+      + (literal.map { [.init(name: "the source as stored", network: $0, precision: .double)] } ?? [])
     let comparison = try Comparison(
       of: contenders, with: .init(name: "the source", network: source, precision: .double), on: probes,
       progress: progress)
     let outcomes = comparison.outcomes
-    algebra = outcomes[0]
-    algebraHolds =
-      outcomes[0].logits.relative <= Self.algebraLimit && outcomes[0].logits.nonFiniteTokenCount == 0
-      && outcomes[0].logits.tokenCount > 0
-    self.literal = literal == nil ? nil : outcomes[1]
-    arithmetic = written.enumerated().map { index, file in
-      let noise = outcomes[noiseStart + (types.firstIndex(of: file.type) ?? 0)]
-      let outcome = outcomes[writtenStart + index]
+    targets = written.enumerated().map { index, file in
+      let algebra = outcomes[index]
+      let arithmetic = outcomes[written.count + index]
+      let noise = outcomes[2 * written.count + (types.firstIndex(of: file.type) ?? 0)]
       let limit = Self.noiseFactor * noise.logits.largest
-      return ArithmeticClaim(
-        target: file.target, written: outcome, noise: noise, limit: limit,
-        holds: outcome.logits.largest <= limit && outcome.logits.nonFiniteTokenCount <= noise.logits.nonFiniteTokenCount)
+      return TargetClaims(
+        target: file.target, algebra: algebra,
+        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * comparison.largestLogit), written: arithmetic,
+        noise: noise, limit: limit, arithmeticHolds: arithmetic.logits.isWithin(limit))
     }
+    self.literal = literal == nil ? nil : outcomes.last
     overflows = comparison.overflows
     largestLogit = comparison.largestLogit
-    tokenCount = outcomes[0].logits.tokenCount + outcomes[0].logits.nonFiniteTokenCount
+    tokenCount = probes.reduce(0) { $0 + $1.tokens.count } - overflows.count
     self.probes = probes.map { "\($0.name) (\($0.tokens.count))" }
+    guard tokenCount > 0 else {
+      throw Refusal(
+        .nonFinite, "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against",
+        advice: "check the source")
+    }
   }
+}
+
+extension LogitDifference {
+  /// Whether every judged token is finite and within `limit`. NaN is not within anything.
+  package func isWithin(_ limit: Double) -> Bool { tokenCount > 0 && nonFiniteTokenCount == 0 && largest <= limit }
 }

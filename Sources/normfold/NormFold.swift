@@ -1,4 +1,38 @@
 import ArgumentParser
+import Conversion
+import Foundation
 
 @main
-struct NormFold: ParsableCommand {}
+struct NormFold: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "normfold",
+    abstract: "Turns a transformer whose norms have become linear into one without norms, and proves it.",
+    discussion: """
+      Reads a GPT-2 whose LayerNorms were removed by fine-tuning, folds each norm's fixed scale and bias into the \
+      weights that read it, verifies that the logits are the same, and writes the result for the runtime you name.
+
+      EXAMPLES
+        normfold inspect gpt2-lnfree/
+        normfold convert gpt2-lnfree/ out/ --for transformers
+        normfold verify gpt2-lnfree/ out/
+
+      EXIT STATUS
+        0 done, and every claim holds          5 a norm cannot be folded
+        2 the arguments are wrong              6 NaN, infinity or overflow
+        3 an input is malformed                7 the logits are not the same
+        4 an input or a target's limits are    8 the destination exists or cannot be written
+          not supported                        9 interrupted; 10 an error of this program
+      """,
+    version: Tool.nameAndVersion,
+    subcommands: [InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self])
+
+  static func main() {
+    Interruption.removeStagedOutputOnSignals()
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      ExitStatus.exit(with: error)
+    }
+  }
+}

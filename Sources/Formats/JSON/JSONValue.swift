@@ -17,6 +17,12 @@ package enum JSONValue: Equatable, Sendable {
     package let value: JSONValue
     /// Where the key starts, in bytes from the start of the text.
     package let byteOffset: Int
+
+    package init(key: String, value: JSONValue, byteOffset: Int = 0) {
+      self.key = key
+      self.value = value
+      self.byteOffset = byteOffset
+    }
   }
 
   package subscript(key: String) -> JSONValue? { members?.first { $0.key == key }?.value }

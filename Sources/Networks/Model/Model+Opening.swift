@@ -1,5 +1,4 @@
 import Formats
-import Foundation
 
 extension Model {
   /// Opens a checkpoint and finds out what it is.
@@ -15,10 +14,13 @@ extension Model {
         advice: "save the model as safetensors")
     }
     let configuration = try Configuration(path: location.configurationPath)
-    try self.init(gpt2: checkpoint, configuration: configuration, options: options)
+    try self.init(
+      gpt2: checkpoint, configuration: configuration, directory: location.directory, options: options)
   }
 
-  private init(gpt2 checkpoint: Checkpoint, configuration: Configuration, options: ReadingOptions) throws(Refusal) {
+  private init(
+    gpt2 checkpoint: Checkpoint, configuration: Configuration, directory: String, options: ReadingOptions
+  ) throws(Refusal) {
     let isNormFree = configuration.modelType == "gpt2_lnfree"
     guard isNormFree || configuration.modelType == nil || configuration.modelType == "gpt2" else {
       throw Refusal(
@@ -50,6 +52,7 @@ extension Model {
     }
     literalNetwork = literal
     self.checkpoint = checkpoint
+    self.directory = directory
     self.configuration = configuration
     self.layout = layout
     self.dialect = dialect

@@ -10,6 +10,8 @@ package struct Model: Sendable {
 
   package let checkpoint: Checkpoint
   package let configuration: Configuration
+  /// Where the config and the tokenizer lie.
+  package let directory: String
   package let layout: Layout
   package let dialect: Dialect
   /// What the dialect means: norms with a fixed deviation where removal has fixed it.

@@ -147,6 +147,7 @@ package struct Parameter: Hashable, Sendable {
     case _ where factor == 1: self
     case .constant(let value): .constant(value * factor, shape: shape)
     case .multiplied(let inner, let other): inner.multiplied(by: other * factor)
+    case .quotient(let inner, let divisor) where divisor.constantValue == factor: inner
     default: Parameter(shape, .multiplied(self, by: factor))
     }
   }
@@ -156,6 +157,7 @@ package struct Parameter: Hashable, Sendable {
     switch (expression, other.expression) {
     case (.constant(let a), .constant(let b)): return .constant(a / b, shape: shape)
     case (_, .constant(1)): return self
+    case (.multiplied(let inner, let factor), .constant(let divisor)) where factor == divisor: return inner
     default: return Parameter(shape, .quotient(self, other))
     }
   }

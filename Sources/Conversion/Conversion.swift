@@ -1,0 +1,191 @@
+import Folding
+import Formats
+import Foundation
+import Logging
+import Networks
+import Targets
+import Verify
+
+/// One conversion from end to end: read, fold, write beside the destination, verify there, and only then rename into
+/// place.
+public struct Conversion: Sendable {
+  /// A directory or file, as the user named it.
+  public var source: String
+  /// The directory that is to appear.
+  public var destination: String
+  /// Names of targets. With more than one, each gets a directory of its name inside the destination.
+  public var targets: [String]
+  /// The type that matrices are stored in.
+  package var type = ElementType.f32
+  /// Whether an existing destination may be replaced once everything holds.
+  public var replacesDestination = false
+  package var readingOptions = ReadingOptions()
+  package var probeOptions = ProbeOptions()
+  /// How norms are folded: tests break it to see that the verification notices.
+  package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
+    (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
+  }
+
+  public init(source: String, destination: String, targets: [String]) {
+    self.source = source
+    self.destination = destination
+    self.targets = targets
+  }
+
+  private struct Prepared {
+    let target: any Target
+    let plan: FoldingPlan
+    let output: TargetOutput
+    let directory: String
+  }
+
+  /// Runs it.
+  ///
+  /// - Returns: the report. Where a claim does not hold, nothing was published, and the report says which.
+  /// - Throws: ``Refusal`` for everything that keeps a verdict from being reached.
+  public func run(logger: Logger, progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> ConversionReport {
+    let start = ContinuousClock.now
+    let chosen = try chosenTargets()
+    let place = try Destination(directory: destination, replacing: replacesDestination)
+    for name in StagedOutput.removeStale(beside: place) {
+      logger.notice("removed \(name), which a conversion that was killed had left behind")
+    }
+    let model = try Model(opening: source, options: readingOptions)
+    try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
+    for warning in model.warnings { logger.warning("\(warning.printable)") }
+    logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
+
+    let staged = try StagedOutput(directory: destination, replacing: replacesDestination)
+    var prepared: [Prepared] = []
+    for target in chosen {
+      let plan = try fold(model.network, .init(keptSites: target.keptSites(of: model.network)))
+      let output = try target.output(of: plan.folded, from: model, type: type)
+      let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
+      prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
+    }
+    try staged.requireSpace(prepared.reduce(0) { $0 + $1.output.byteCount })
+
+    let sourceFiles = try hash(model.checkpoint.files, progress: progress)
+    var verifiedTensorCounts: [Int] = []
+    var written: [Verification.Written] = []
+    for item in prepared {
+      let metadata = provenance(of: model, plan: item.plan, files: sourceFiles)
+      let digests = try write(item, metadata: metadata, progress: progress)
+      verifiedTensorCounts.append(try verifyFile(item, digests: digests))
+      written.append(
+        .init(
+          target: item.target.name, folded: item.plan.folded, network: try item.target.written(in: item.directory),
+          type: type))
+    }
+    let probes = probeOptions.probes(for: model)
+    let verification = try Verification(
+      source: model.network, literal: model.literalNetwork, written: written, probes: probes
+    ) { done, total in
+      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    }
+    var warnings = model.warnings
+    if verification.holds { warnings += try staged.publish() }
+    return ConversionReport(
+      tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
+      outputs: zip(prepared, verifiedTensorCounts).map { report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1) },
+      verification: verification, warnings: warnings, published: verification.holds,
+      seconds: (ContinuousClock.now - start).seconds)
+  }
+
+  private func chosenTargets() throws(Refusal) -> [any Target] {
+    guard !targets.isEmpty else { throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers") }
+    var chosen: [any Target] = []
+    for name in targets {
+      let target = try Targets.require(name)
+      guard target.types.contains(type) else {
+        throw Refusal(
+          .unsupported, subject: name,
+          "cannot be stored as \(type.displayName): its norms would overflow or have no such type",
+          advice: "it takes \(target.types.map(\.displayName).joined(separator: ", "))")
+      }
+      if !chosen.contains(where: { $0.name == name }) { chosen.append(target) }
+    }
+    return chosen
+  }
+
+  private func hash(
+    _ files: [MappedFile], progress: ConversionProgress.Handler
+  ) throws(Refusal) -> [ConversionReport.SourceFile] {
+    var result: [ConversionReport.SourceFile] = []
+    for (index, file) in files.enumerated() {
+      progress(ConversionProgress(stage: .hashing, subject: file.path, done: index, total: files.count, unit: "files"))
+      result.append(.init(path: file.path, byteCount: file.byteCount, sha256: Digest(of: file).description))
+    }
+    return result
+  }
+
+  /// What made the output, for its metadata.
+  private func provenance(
+    of model: Model, plan: FoldingPlan, files: [ConversionReport.SourceFile]
+  ) -> [String: String] {
+    [
+      "normfold.version": Tool.version,
+      "normfold.source": files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
+      "normfold.source.sha256": files.map(\.sha256).joined(separator: " "),
+      "normfold.dialect": model.dialect.displayName,
+      "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
+    ]
+  }
+
+  private func write(
+    _ item: Prepared, metadata: [String: String], progress: ConversionProgress.Handler
+  ) throws(Refusal) -> [String: Digest] {
+    do {
+      try FileManager.default.createDirectory(atPath: item.directory, withIntermediateDirectories: true)
+    } catch {
+      throw Refusal(.output, file: item.directory, "cannot be created: \(error.localizedDescription)")
+    }
+    let path = item.directory + "/" + item.output.fileName
+    let writer = try item.output.writer(path, metadata)
+    let total = item.output.byteCount
+    let digests = try TensorStream(item.output, file: item.output.fileName).write(to: writer) { done in
+      progress(ConversionProgress(stage: .writing, subject: item.target.name, done: done, total: total, unit: "bytes"))
+    }
+    for side in item.output.sideFiles {
+      let file = try OutputFile(creating: item.directory + "/" + side.name)
+      try file.write(side.bytes)
+      try file.finish()
+    }
+    return digests
+  }
+
+  /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
+  /// - Returns: how many.
+  private func verifyFile(_ item: Prepared, digests: [String: Digest]) throws(Refusal) -> Int {
+    let path = item.directory + "/" + item.output.fileName
+    let checkpoint = try CheckpointLocation(path: path).open()
+    for parameter in item.output.parameters {
+      let info = parameter.info
+      guard let tensor = checkpoint[info.name], tensor.info == info, let expected = digests[info.name],
+        Digest(of: tensor) == expected
+      else {
+        throw Refusal(
+          .mismatch, file: item.output.fileName, subject: info.name, "the file that was just written does not hold what was meant",
+          advice: "the disk or its driver is failing; nothing was published")
+      }
+    }
+    guard checkpoint.tensors.count == item.output.parameters.count else {
+      throw Refusal(.mismatch, file: item.output.fileName, "holds \(checkpoint.tensors.count) tensors, expected \(item.output.parameters.count)")
+    }
+    return checkpoint.tensors.count
+  }
+
+  private func report(on item: Prepared, verifiedTensorCount: Int, isAlone: Bool) -> ConversionReport.Output {
+    ConversionReport.Output(
+      target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
+      files: [item.output.fileName] + item.output.sideFiles.map(\.name).sorted(), byteCount: item.output.byteCount,
+      tensorCount: item.output.parameters.count, type: type.displayName,
+      foldedNormCount: item.plan.steps.count, keptNormCount: item.plan.kept.count,
+      isNormFree: !item.target.leavesNorms(item.plan.folded), notes: item.output.notes,
+      verifiedTensorCount: verifiedTensorCount)
+  }
+}
+
+extension Duration {
+  var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

@@ -1,0 +1,47 @@
+import Folding
+import Formats
+import Networks
+import Targets
+
+/// What a conversion would write: decided, not computed.
+public struct ConversionPlan: Sendable, Encodable {
+  public struct Step: Sendable, Encodable {
+    public let norm: String
+    /// The maps that absorb it, in the network's words.
+    public let readers: [String]
+  }
+
+  public struct Tensor: Sendable, Encodable {
+    public let name: String
+    public let type: String
+    public let shape: [Int]
+    public let formula: String
+  }
+
+  /// The targets with a line on each, for `--help`.
+  public static let targetSummaries = Targets.all.map { "  \($0.name): \($0.summary)" }.joined(separator: "\n")
+
+  public let source: String
+  public let target: String
+  public let steps: [Step]
+  public let kept: [String]
+  public let tensors: [Tensor]
+  public let byteCount: Int
+
+  /// - Throws: what reading, folding and the target refuse.
+  package init(source: String, target name: String, options: ReadingOptions = .init()) throws(Refusal) {
+    let target = try Targets.require(name)
+    let model = try Model(opening: source, options: options)
+    let plan = try FoldingPlan(
+      folding: model.network, options: .init(keptSites: target.keptSites(of: model.network)))
+    let output = try target.output(of: plan.folded, from: model, type: .f32)
+    self.source = source
+    self.target = name
+    steps = plan.steps.map { Step(norm: $0.norm, readers: $0.readers.map(\.description)) }
+    kept = plan.kept.compactMap { model.network[$0]?.name }
+    tensors = output.parameters.map {
+      Tensor(name: $0.info.name, type: $0.info.type.displayName, shape: $0.info.shape, formula: $0.value.description)
+    }
+    byteCount = output.byteCount
+  }
+}

@@ -1,0 +1,18 @@
+/// Where a long run is.
+public struct ConversionProgress: Sendable {
+  public enum Stage: String, Sendable {
+    case hashing = "reading"
+    case writing
+    case verifying
+  }
+
+  public let stage: Stage
+  /// What is being worked on: a target's name.
+  public let subject: String
+  public let done: Int
+  public let total: Int
+  /// What is counted: bytes or steps.
+  public let unit: String
+
+  public typealias Handler = @Sendable (ConversionProgress) -> Void
+}

@@ -1,0 +1,40 @@
+import Verify
+
+/// What a conversion did and what was proved of it.
+public struct ConversionReport: Sendable, Encodable {
+  public struct SourceFile: Sendable, Encodable {
+    public let path: String
+    public let byteCount: Int
+    public let sha256: String
+  }
+
+  public struct Output: Sendable, Encodable {
+    public let target: String
+    public let directory: String
+    public let files: [String]
+    public let byteCount: Int
+    public let tensorCount: Int
+    /// The element type of the matrices.
+    public let type: String
+    public let foldedNormCount: Int
+    public let keptNormCount: Int
+    /// Whether no norm is left in the output at all.
+    public let isNormFree: Bool
+    public let notes: [String]
+    /// Claim 2: tensors that were read back bit for bit.
+    public let verifiedTensorCount: Int
+  }
+
+  public let tool: String
+  public let source: String
+  public let sourceFiles: [SourceFile]
+  public let dialect: String
+  public let outputs: [Output]
+  package let verification: Verification
+  public let warnings: [String]
+  /// Whether all claims hold and the output stands at its destination.
+  public internal(set) var published: Bool
+  public internal(set) var seconds: Double
+
+  public var holds: Bool { verification.holds }
+}

@@ -1,0 +1,105 @@
+import Folding
+import Formats
+import Networks
+
+/// What a checkpoint is, norm site by norm site.
+public struct Inspection: Sendable, Encodable {
+  public struct Site: Sendable, Encodable {
+    /// As the tensors spell it, with the path where the two paths of an attention differ.
+    public let name: String
+    public let kind: String
+    public let deviation: String
+    public let smallestGain: Double
+    public let largestGain: Double
+    public let largestBias: Double
+    public let isFoldable: Bool
+  }
+
+  public let path: String
+  public let container: String
+  public let layout: String
+  public let dialect: String
+  public let blockCount: Int
+  public let dModel: Int
+  public let headCount: Int
+  public let dMLP: Int
+  public let contextLength: Int
+  public let vocabularySize: Int
+  public let activation: String
+  public let isTied: Bool
+  public let parameterCount: Int
+  public let byteCount: Int
+  public let tensorCount: Int
+  /// Tensors by element type.
+  public let elementTypes: [String: Int]
+  public let sites: [Site]
+  /// Tensors that take no part, with the rule by which they are left out.
+  public let dropped: [String: String]
+  public let warnings: [String]
+
+  public var foldableSiteCount: Int { sites.count { $0.isFoldable } }
+
+  /// - Throws: what reading throws.
+  package init(of path: String, options: ReadingOptions = .init()) throws(Refusal) {
+    let model = try Model(opening: path, options: options)
+    let network = model.network
+    self.path = path
+    container = model.checkpoint.container.rawValue
+    layout = model.layout.name
+    dialect = model.dialect.displayName
+    blockCount = network.blocks.count
+    dModel = network.dimensions.dModel
+    headCount = network.dimensions.headCount
+    dMLP = network.dimensions.dMLP
+    contextLength = network.dimensions.contextLength
+    vocabularySize = network.dimensions.vocabularySize
+    activation = network.blocks[0].mlp.activation.configName
+    isTied = network.isTied
+    let droppedNames = Set(model.dropped.map(\.name))
+    let used = model.checkpoint.tensors.filter { !droppedNames.contains($0.name) }
+    parameterCount = used.reduce(0) { $0 + $1.info.elementCount }
+    byteCount = model.checkpoint.files.reduce(0) { $0 + $1.byteCount }
+    tensorCount = model.checkpoint.tensors.count
+    elementTypes = model.checkpoint.tensors.reduce(into: [:]) { $0[$1.info.type.displayName, default: 0] += 1 }
+    dropped = Dictionary(model.dropped.map { ($0.name, $0.rule) }) { first, _ in first }
+    warnings = model.warnings
+    var sites: [Site] = []
+    for (site, norm) in network.norms {
+      let row = Site(norm, name: norm.name(at: site, in: network))
+      if sites.last?.name != row.name { sites.append(row) }
+    }
+    self.sites = sites
+  }
+}
+
+extension Inspection.Site {
+  fileprivate init(_ norm: Norm, name: String) {
+    let gains = ParameterReader(norm.gain).values()
+    self.name = name
+    kind = norm.kind == .layer ? "LayerNorm" : "RMSNorm"
+    smallestGain = gains.min() ?? 0
+    largestGain = gains.max() ?? 0
+    largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
+    isFoldable = norm.isFixed
+    deviation = norm.deviation.summary
+  }
+}
+
+extension Norm.Deviation {
+  /// `computed (epsilon 1e-05)`, `fixed at 0.143`.
+  fileprivate var summary: String {
+    switch self {
+    case .computed(let epsilon): return "computed (epsilon \(epsilon.formula))"
+    case .fixed(let vector):
+      let values = ParameterReader(vector).values()
+      let (smallest, largest) = (values.min() ?? .nan, values.max() ?? .nan)
+      return smallest == largest ? "fixed at \(Float(smallest))" : "fixed per feature, \(Float(smallest)) to \(Float(largest))"
+    case .perPosition(let vector):
+      let values = ParameterReader(vector).values()
+      return "fixed per position, \(Float(values.first ?? .nan)) first, then \(Float(values.dropFirst().first ?? .nan))"
+    case .perToken(let usual, let endOfText):
+      let values = (ParameterReader(usual).values().last ?? .nan, ParameterReader(endOfText).values().last ?? .nan)
+      return "fixed at \(Float(values.0)), for end-of-text at \(Float(values.1))"
+    }
+  }
+}

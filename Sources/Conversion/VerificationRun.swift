@@ -1,0 +1,65 @@
+import Formats
+import Networks
+import Verify
+
+/// Whether two checkpoints compute the same logits: the candidate in single precision, held against the reference's own
+/// rounding noise.
+public struct VerificationRun: Sendable {
+  public var reference: String
+  public var candidate: String
+  package var readingOptions = ReadingOptions()
+  package var probeOptions = ProbeOptions()
+
+  public init(reference: String, candidate: String) {
+    self.reference = reference
+    self.candidate = candidate
+  }
+
+  /// What was found.
+  public struct Report: Sendable, Encodable {
+    public let reference: String
+    public let candidate: String
+    package let double: Comparison.Outcome
+    package let single: Comparison.Outcome
+    package let noise: Comparison.Outcome
+    public let limit: Double
+    public let largestLogit: Double
+    public let probes: [String]
+    public let overflows: [String]
+    public let warnings: [String]
+    public let holds: Bool
+  }
+
+  public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
+    let source = try Model(opening: reference, options: readingOptions)
+    let other = try Model(opening: candidate, options: readingOptions)
+    let network = other.literalNetwork ?? other.network
+    let type = other.matrixType
+    let rounding: ElementType? = type == source.matrixType || type == .f32 ? nil : type
+    let probes = probeOptions.probes(for: source)
+    let comparison = try Comparison(
+      of: [
+        .init(name: candidate, network: network, precision: .double),
+        .init(name: candidate, network: network, precision: .single),
+        .init(name: reference, network: source.network, precision: .single, rounding: rounding),
+      ],
+      with: .init(name: reference, network: source.network, precision: .double), on: probes
+    ) { done, total in
+      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    }
+    let outcomes = comparison.outcomes
+    let limit = Verification.noiseFactor * outcomes[2].logits.largest
+    return Report(
+      reference: reference, candidate: candidate, double: outcomes[0], single: outcomes[1], noise: outcomes[2],
+      limit: limit, largestLogit: comparison.largestLogit, probes: probes.map { "\($0.name) (\($0.tokens.count))" },
+      overflows: comparison.overflows, warnings: source.warnings + other.warnings,
+      holds: outcomes[1].logits.isWithin(limit))
+  }
+}
+
+extension Model {
+  /// The type that the attention matrices are stored in.
+  fileprivate var matrixType: ElementType? {
+    network.blocks[0].attention.output.weight.storedTensors.first?.info.type
+  }
+}

@@ -1,0 +1,43 @@
+/// Conversions to narrower floating-point types, rounding to nearest, ties to even. They are written in integer steps
+/// and selections that the compiler turns into SIMD: the hardware's own are not part of the x86-64 baseline.
+extension Float {
+  /// The bfloat16 nearest to this value. NaNs stay NaNs and become quiet, whatever their lower half.
+  @inline(__always)
+  package var bfloat16Bits: UInt16 {
+    let bits = bitPattern
+    let rounded = (bits &+ 0x7FFF &+ (bits &>> 16 & 1)) &>> 16
+    let quiet = bits &>> 16 | 0x40
+    return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? quiet : rounded)
+  }
+
+  /// The IEEE 754 binary16 nearest to this value; infinite from 65,520 on.
+  @inline(__always)
+  package var float16Bits: UInt16 {
+    let magnitude = bitPattern & 0x7FFF_FFFF
+    // The fraction loses 13 bits; the exponent is biased by 15 instead of 127.
+    let normal = ((magnitude &+ 0xFFF &+ (magnitude &>> 13 & 1)) &>> 13) &- (112 &<< 10)
+    // Below 2^-14, where the numbers of binary16 are multiples of 2^-24: as are the Floats above 0.5, so that the
+    // addition rounds as we must.
+    let subnormal = (Float(bitPattern: magnitude) + 0.5).bitPattern &- Float(0.5).bitPattern
+    let notANumber = 0x7E00 | (magnitude &>> 13 & 0x3FF)
+    let finite = magnitude < 0x3880_0000 ? subnormal : (normal < 0x7C00 ? normal : 0x7C00)
+    let result = magnitude > 0x7F80_0000 ? notANumber : finite
+    return UInt16(truncatingIfNeeded: result | (bitPattern &>> 16 & 0x8000))
+  }
+}
+
+extension Double {
+  /// This value as a Float, rounded to odd: where it lies between two Floats, the one whose last bit is 1. Rounding that
+  /// to a type with fewer bits gives what rounding the Double would give; a Float rounded to nearest would be rounded
+  /// twice. No finite value becomes infinite.
+  ///
+  /// Source: Boldo and Melquiond, When double rounding is odd, 2005.
+  @inline(__always)
+  package var roundedToOddFloat: Float {
+    let nearest = Float(self)
+    let back = Double(nearest)
+    // One step towards zero where rounding to nearest went away from it.
+    let truncated = nearest.bitPattern &- (back.magnitude > magnitude ? 1 : 0)
+    return Float(bitPattern: back == self ? nearest.bitPattern : truncated | 1)
+  }
+}

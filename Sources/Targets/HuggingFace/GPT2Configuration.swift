@@ -1,0 +1,55 @@
+import Formats
+import Networks
+
+extension Model {
+  /// The members of a `config.json` that Hugging Face's GPT2Config reads, for this network.
+  ///
+  /// - Parameters:
+  ///   - head: the members that come first: class names and model type.
+  ///   - epsilon: of every norm; nil where there are none.
+  func gpt2Configuration(
+    of network: Network, head: KeyValuePairs<String, JSONValue>, epsilon: Double?, isTied: Bool, type: ElementType
+  ) -> JSONValue {
+    let sizes = network.dimensions
+    let typeName: JSONValue = .string(type == .bf16 ? "bfloat16" : type == .f16 ? "float16" : "float32")
+    var members: [(String, JSONValue)] = head.map { ($0, $1) }
+    members += [
+      ("activation_function", .string(network.blocks[0].mlp.activation.configName)),
+      ("attn_pdrop", .number(0.0)), ("embd_pdrop", .number(0.0)), ("resid_pdrop", .number(0.0)),
+      // Both spellings: transformers renamed the key.
+      ("dtype", typeName), ("torch_dtype", typeName),
+    ]
+    if let epsilon { members.append(("layer_norm_epsilon", .number(epsilon))) }
+    members += [
+      ("n_ctx", .number(sizes.contextLength)), ("n_embd", .number(sizes.dModel)), ("n_head", .number(sizes.headCount)),
+      ("n_inner", sizes.dMLP == 4 * sizes.dModel ? .null : .number(sizes.dMLP)),
+      ("n_layer", .number(network.blocks.count)), ("n_positions", .number(sizes.contextLength)),
+      ("reorder_and_upcast_attn", .bool(false)),
+      ("scale_attn_by_inverse_layer_idx", .bool(configuration.scalesAttentionByInverseBlock)),
+      ("scale_attn_weights", .bool(configuration.scalesAttention)),
+      ("tie_word_embeddings", .bool(isTied)), ("use_cache", .bool(true)), ("vocab_size", .number(sizes.vocabularySize)),
+    ]
+    // Of the source's own words, those that do not speak of weights.
+    for key in ["bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "task_specific_params"] {
+      if let value = configuration.json[key] { members.append((key, value)) }
+    }
+    return .object(
+      members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })
+  }
+
+  /// Files of the source's directory that belong to the tokenizer and to generation, copied as they are.
+  func carriedFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+    let names = [
+      "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+      "added_tokens.json", "generation_config.json",
+    ]
+    var files: [(String, [UInt8])] = []
+    for name in names {
+      let path = "\(directory)/\(name)"
+      guard FileIdentity(ofItemAt: path) != nil else { continue }
+      let file = try MappedFile(path: path)
+      files.append((name, file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }))
+    }
+    return files
+  }
+}

@@ -1,0 +1,92 @@
+import Formats
+import Networks
+
+/// The stock GPT-2 class of transformers, and what reads the same files: mlx-lm, vLLM, llama.cpp's converter. The class
+/// cannot do without norms, so each is written as near an identity as it gets: with ε = 10¹² and a gain of 10⁶,
+/// (x − mean) / √(variance + ε) · 10⁶ is x − mean up to a relative variance/(2·10¹²), and folded weights do not see the mean.
+/// The last norm keeps its gain and bias, and with them the tied unembedding: there is no place for a vocabulary bias.
+package struct StockGPT2Target: Target {
+  package init() {}
+
+  package static let epsilon = 1e12
+
+  package var name: String { "gpt2" }
+  package var summary: String { "stock GPT2LMHeadModel, mlx-lm, vLLM; near-identity norms" }
+  package var types: [ElementType] { [.f32, .bf16] }
+  package func keptSites(of network: Network) -> Set<NormSite> { network.unembedding.bias == nil ? [.final] : [] }
+
+  package func leavesNorms(_ network: Network) -> Bool { true }
+
+  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
+    let stock = try network.withNearIdentityNorms(epsilon: Self.epsilon, names: { Self.normName(at: $0) }, target: name)
+    let configuration = model.gpt2Configuration(
+      of: stock,
+      head: ["architectures": .array([.string("GPT2LMHeadModel")]), "model_type": .string("gpt2")],
+      epsilon: Self.epsilon, isTied: stock.isTied, type: type)
+    // Bare names, the widest-accepted spelling; a tied unembedding is not written twice.
+    let parameters = Layout.gpt2.parameters(of: stock).filter { $0.name != "lm_head.weight" || !stock.isTied }.map {
+      TargetOutput.StoredParameter(name: $0.name, value: $0.value, type: type)
+    }
+    return TargetOutput(
+      fileName: "model.safetensors", parameters: parameters,
+      writer: { (path, metadata) throws(Refusal) in
+        try SafetensorsWriter(
+          creating: path, tensors: parameters.map(\.info), metadata: metadata.merging(["format": "pt"]) { $1 })
+      },
+      sideFiles: try model.carriedFiles() + [("config.json", Array(configuration.text.utf8))],
+      notes: stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"])
+  }
+
+  package func written(in directory: String) throws(Refusal) -> Network {
+    let model = try Model(opening: directory)
+    return model.literalNetwork ?? model.network
+  }
+
+  private static func normName(at place: Role.NormPlace) -> String {
+    switch place {
+    case .attention(let block): "h.\(block).ln_1"
+    case .mlp(let block): "h.\(block).ln_2"
+    case .final: "ln_f"
+    }
+  }
+}
+
+extension Network {
+  /// The network with a norm at every site, for runtimes that insist: fixed ones as gain · √ε under a large ε, none as
+  /// a gain of √ε.
+  ///
+  /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or a norm is
+  ///   computed, which cannot share its ε with the others.
+  func withNearIdentityNorms(
+    epsilon: Double, names: (Role.NormPlace) -> String, target: String
+  ) throws(Refusal) -> Network {
+    if unembedding.bias != nil {
+      throw Refusal(
+        .unsupported, subject: "lm_head.bias", "the target \(target) has no place for a bias of the unembedding",
+        advice: "use --for transformers")
+    }
+    var result = self
+    let vector = [dimensions.dModel]
+    let places = blocks.indices.flatMap { [Role.NormPlace.attention(block: $0), .mlp(block: $0)] } + [.final]
+    for place in places {
+      for site in place.sites {
+        var gain = Parameter.constant(1, shape: vector)
+        var bias: Parameter?
+        if let norm = self[site] {
+          guard case .fixed(let deviation) = norm.deviation else {
+            throw Refusal(
+              .unsupported, subject: norm.name,
+              "is still computed, and the target \(target) has one epsilon for all norms",
+              advice: "finish the removal")
+          }
+          gain = norm.gain.divided(by: deviation)
+          bias = norm.bias
+        }
+        result[site] = Norm(
+          name: names(place), kind: .layer, gain: gain.multiplied(by: epsilon.squareRoot()),
+          bias: bias ?? .constant(0, shape: vector), deviation: .computed(epsilon: epsilon))
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,69 @@
+import Formats
+import Networks
+
+/// A runtime to write for: what it needs on disk, and what it can express.
+package protocol Target: Sendable {
+  /// As the user names it: `transformers`.
+  var name: String { get }
+  /// Who reads the result, and with or without norms: one line for `--help` and tables.
+  var summary: String { get }
+  /// The element types that matrices can be stored in, the default first.
+  var types: [ElementType] { get }
+  /// Sites whose fixed norm stays in the network, because the runtime has no place for what its folding needs.
+  func keptSites(of network: Network) -> Set<NormSite>
+
+  /// Everything that is to be written: decisions, no numbers.
+  ///
+  /// - Parameter network: folded, but for ``keptSites(of:)``.
+  /// - Throws: `.unsupported` where the runtime cannot express the network or the type.
+  func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput
+
+  /// Whether the runtime still computes norms, be they near-identities.
+  func leavesNorms(_ network: Network) -> Bool
+
+  /// The network that the runtime will compute from what was written to `directory`.
+  /// - Throws: what the readers throw.
+  func written(in directory: String) throws(Refusal) -> Network
+}
+
+/// What a target writes.
+package struct TargetOutput: Sendable {
+  /// One tensor: its name and type in the file, and the recipe for its numbers.
+  package struct StoredParameter: Sendable {
+    package let info: TensorInfo
+    package let value: Parameter
+
+    package init(name: String, value: Parameter, type: ElementType) {
+      info = TensorInfo(name: name, type: type, shape: value.shape)
+      self.value = value
+    }
+  }
+
+  /// The file of tensors, in the directory of the output.
+  package let fileName: String
+  package let parameters: [StoredParameter]
+  /// Creates the file at a path; the metadata say what made it.
+  package let writer: @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter
+  /// Other files, by name.
+  package let sideFiles: [(name: String, bytes: [UInt8])]
+  /// What the user should know about this output.
+  package let notes: [String]
+
+  package var byteCount: Int {
+    parameters.reduce(0) { $0 + $1.info.byteCount } + sideFiles.reduce(0) { $0 + $1.bytes.count }
+  }
+}
+
+/// Every target there is, by the name that the user gives.
+package enum Targets {
+  package static let all: [any Target] = [TransformersTarget(), StockGPT2Target()]
+
+  /// - Throws: `.usage` with the names that there are.
+  package static func require(_ name: String) throws(Refusal) -> any Target {
+    guard let target = all.first(where: { $0.name == name }) else {
+      throw Refusal(
+        .usage, subject: name, "there is no such target", advice: "known are \(all.map(\.name).joined(separator: ", "))")
+    }
+    return target
+  }
+}

@@ -1,0 +1,136 @@
+import ArgumentParser
+import Conversion
+import Formats
+import Verify
+
+struct ConvertCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "convert",
+    abstract: "Folds the norms of a checkpoint, verifies the logits, and writes the result for a runtime.",
+    discussion: """
+      The output is written beside the destination, opened again, verified, and renamed into place only when every \
+      claim holds. An existing destination is kept unless --force is given, and survives whole if anything fails.
+
+      TARGETS
+      \(ConversionPlan.targetSummaries)
+
+      EXAMPLES
+        normfold convert gpt2-lnfree/ out/ --for transformers
+        normfold convert model.safetensors out/ --for transformers gpt2 --type bf16
+        normfold convert gpt2-lnfree/ out/ --for gpt2 --force --json > report.json
+      """)
+
+  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  var source: String
+
+  @Argument(help: "The directory that is to appear.")
+  var destination: String
+
+  @Option(
+    name: .customLong("for"), parsing: .upToNextOption,
+    help: ArgumentHelp("What the output is for; with several, each gets a directory of its name.", valueName: "target"))
+  var targets: [String]
+
+  @Option(help: ArgumentHelp("The type that matrices are stored in: f32, f16 or bf16.", valueName: "type"))
+  var type = "f32"
+
+  @Flag(help: "Replace an existing destination, once every claim holds.")
+  var force = false
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var verification: VerificationOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    var conversion = Conversion(source: source, destination: destination, targets: targets)
+    conversion.type = try ElementType(argument: type)
+    conversion.replacesDestination = force
+    conversion.readingOptions = input.readingOptions
+    conversion.probeOptions = verification.probeOptions
+    let line = ProgressLine(isQuiet: output.quiet)
+    defer { line.finish() }
+    let report = try conversion.run(logger: output.logger, progress: line.handler)
+    line.finish()
+    if output.json { JSONOutput.print(report) } else { print(report.text) }
+    if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
+  }
+}
+
+extension ElementType {
+  /// `f32`, `bf16`, `q8_0`, in either case.
+  init(argument: String) throws {
+    guard let type = ElementType(rawValue: argument.lowercased()), type.isEncodable else {
+      let known = ElementType.allCases.filter(\.isEncodable).map(\.rawValue).joined(separator: ", ")
+      throw Refusal(.usage, subject: argument, "is not a type that can be written", advice: "known are \(known)")
+    }
+    self = type
+  }
+}
+
+extension ConversionReport {
+  var text: String {
+    var lines = ["\(source.printable): \(dialect)"]
+    if let literal = verification.literal {
+      lines.append(
+        "  As its runtime computes it, with the epsilon, its logits are \(Quantity.scientific(literal.logits.relative)) "
+          + "(of the largest) from the fixed norms that it means.")
+    }
+    lines.append(
+      "  Verified on \(verification.tokenCount) tokens: \(verification.probes.joined(separator: ", ")); "
+        + "largest logit \(Quantity.short(verification.largestLogit)).")
+    if !verification.overflows.isEmpty {
+      lines.append("  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: \(verification.overflows.prefix(3).joined(separator: "; ")).")
+    }
+    var table = Table(["target": .left, "claim": .left, "measured": .right, "limit": .right, "": .left])
+    for (output, claims) in zip(outputs, verification.targets) {
+      table.add(
+        output.target, "algebra: same logits in float64", Quantity.scientific(claims.algebra.logits.relative),
+        Quantity.scientific(Verification.algebraLimit), claims.algebraHolds ? "holds" : "FAILS")
+      table.add(
+        "", "file: tensors read back bit for bit", "\(output.verifiedTensorCount)", "\(output.tensorCount)", "holds")
+      table.add(
+        "", "arithmetic: \(output.type) file against source", Quantity.scientific(claims.written.logits.relative),
+        Quantity.scientific(claims.limit / verification.largestLogit), claims.arithmeticHolds ? "holds" : "FAILS")
+      table.add("", "  KL divergence, mean (nats)", Quantity.scientific(claims.written.logits.meanDivergence), "", "")
+      table.add("", "  same likeliest token", Quantity.percent(claims.written.logits.topTokenAgreement), "", "")
+    }
+    lines += ["", table.text, ""]
+    lines.append("  Differences are the largest over all logits, as a share of the largest logit; the last limit is")
+    lines.append("  \(Quantity.short(Verification.noiseFactor)) × what float32 rounding alone does to the source on the same tokens.")
+    lines.append("")
+    if holds {
+      for output in outputs {
+        let norms = output.isNormFree ? "no norms left" : "norms near the identity"
+        lines.append(
+          "Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
+            + "\(output.foldedNormCount) norms folded, \(norms).")
+        lines += output.notes.map { "  Note: \($0)" }
+      }
+    } else {
+      lines.append(contentsOf: zip(outputs, verification.targets).flatMap { $1.failureText(target: $0.target) })
+      lines.append("Nothing was written.")
+    }
+    return lines.joined(separator: "\n")
+  }
+}
+
+extension Verification.TargetClaims {
+  /// Where it goes wrong, for whoever has to find out why.
+  fileprivate func failureText(target: String) -> [String] {
+    guard !(algebraHolds && arithmeticHolds) else { return [] }
+    let outcome = algebraHolds ? written : algebra
+    let worst = outcome.logits.worst
+    var lines = [
+      "\(target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
+        + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
+    ]
+    if let first = outcome.residuals.first(where: { !($0.relative <= 1e-6) }) {
+      lines.append(
+        "  The residual streams part \(first.depth == 0 ? "at the embedding" : "in block \(first.depth - 1)"): "
+          + "\(Quantity.scientific(first.relative)) of the largest value.")
+    } else if !outcome.residuals.isEmpty {
+      lines.append("  The residual streams agree, so the difference arises in the unembedding.")
+    }
+    return lines
+  }
+}

@@ -1,0 +1,77 @@
+import ArgumentParser
+import Conversion
+import Formats
+import Logging
+import Networks
+
+/// What every command takes.
+struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print one JSON document instead of text.")
+  var json = false
+
+  @Flag(name: .shortAndLong, help: "Show neither progress nor notices.")
+  var quiet = false
+
+  @Flag(name: .shortAndLong, help: "Say more about what is being done.")
+  var verbose = false
+
+  /// Diagnostics go to standard error; results are printed.
+  var logger: Logger {
+    var logger = Logger(label: "normfold") { _ in DiagnosticHandler() }
+    logger.logLevel = quiet ? .error : verbose ? .info : .notice
+    return logger
+  }
+}
+
+/// What the user says of an input where its files leave a question open.
+struct InputOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied"))
+  var head: ReadingOptions.Head?
+
+  @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
+  var ignore: [String] = []
+
+  var readingOptions: ReadingOptions {
+    var options = ReadingOptions()
+    options.head = head
+    options.ignoredTensors = ignore
+    return options
+  }
+}
+
+extension ReadingOptions.Head: ExpressibleByArgument {}
+
+/// On which tokens a verification looks.
+struct VerificationOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Seed of the random probe tokens.", valueName: "number"))
+  var seed: UInt64 = 1
+
+  @Option(help: ArgumentHelp("Length of the longest probe; the full context by default.", valueName: "tokens"))
+  var probeLength: Int?
+
+  func validate() throws {
+    if let probeLength, probeLength < 1 { throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)") }
+  }
+
+  var probeOptions: ProbeOptions {
+    var options = ProbeOptions()
+    options.seed = seed
+    options.longest = probeLength
+    return options
+  }
+}
+
+/// `warning: …` on standard error.
+private struct DiagnosticHandler: LogHandler {
+  var metadata: Logger.Metadata = [:]
+  var logLevel = Logger.Level.notice
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) {
+    StandardError.write("\(event.level == .notice ? "note" : event.level.rawValue): \(event.message)\n")
+  }
+}

@@ -1,0 +1,92 @@
+import Conversion
+import Formats
+import Foundation
+import Glibc
+import Synchronization
+
+enum StandardError {
+  static let isTerminal = isatty(STDERR_FILENO) == 1
+
+  static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+}
+
+enum JSONOutput {
+  /// One document on standard output; NaN and infinities as strings, which JSON has no numbers for.
+  static func print(_ value: some Encodable) {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    guard let data = try? encoder.encode(value) else { return }
+    FileHandle.standardOutput.write(data + Data("\n".utf8))
+  }
+}
+
+enum Interruption {
+  /// SIGINT and SIGTERM remove what was staged and end the run; the destination is as it was.
+  static func removeStagedOutputOnSignals() { _ = unsafe sources }
+
+  /// Kept for the life of the process.
+  private nonisolated(unsafe) static let sources = [SIGINT, SIGTERM].map { number in
+    // The default action would end the process before the source sees the signal.
+    signal(number, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: number, queue: .global(qos: .userInitiated))
+    source.setEventHandler {
+      StagedOutput.removeAll()
+      StandardError.write("\nerror: interrupted; nothing was written\n")
+      exit(ExitStatus.interrupted.rawValue)
+    }
+    source.resume()
+    return source
+  }
+}
+
+/// One line on standard error that says how far a long run is. Nothing is shown for the first second, nor where
+/// standard error is not a terminal.
+final class ProgressLine: Sendable {
+  private struct State {
+    var stage: ConversionProgress.Stage?
+    var stageStart = ContinuousClock.now
+    var lastDraw = ContinuousClock.now
+    var isDrawn = false
+  }
+
+  private let isEnabled: Bool
+  private let start = ContinuousClock.now
+  private let state = Mutex(State())
+
+  init(isQuiet: Bool) { isEnabled = !isQuiet && StandardError.isTerminal }
+
+  var handler: ConversionProgress.Handler { { [self] in show($0) } }
+
+  private func show(_ progress: ConversionProgress) {
+    guard isEnabled else { return }
+    state.withLock { state in
+      let now = ContinuousClock.now
+      if state.stage != progress.stage { (state.stage, state.stageStart) = (progress.stage, now) }
+      guard now - start > .seconds(1), now - state.lastDraw > .milliseconds(100) else { return }
+      state.lastDraw = now
+      state.isDrawn = true
+      let elapsed = (now - state.stageStart).inSeconds
+      let fraction = progress.total > 0 ? Double(progress.done) / Double(progress.total) : 0
+      let filled = Int(fraction * 24)
+      let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: 24 - filled)
+      let rate = progress.unit == "bytes" && elapsed > 0 ? "  \(Quantity.bytes(Int(Double(progress.done) / elapsed)))/s" : ""
+      let left = fraction > 0.02 ? "  \(Int((elapsed / fraction * (1 - fraction)).rounded(.up))) s left" : ""
+      let text = "\(progress.stage.rawValue) \(progress.subject.printable)  \(bar) \(Int(fraction * 100))%\(rate)\(left)"
+      StandardError.write("\r\u{1B}[K" + text.prefix(99))
+    }
+  }
+
+  /// Clears the line, so that what follows stands alone.
+  func finish() {
+    state.withLock { state in
+      if state.isDrawn { StandardError.write("\r\u{1B}[K") }
+      state.isDrawn = false
+    }
+  }
+}
+
+extension Duration {
+  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

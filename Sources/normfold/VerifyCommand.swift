@@ -1,0 +1,76 @@
+import ArgumentParser
+import Conversion
+import Formats
+import Verify
+
+struct VerifyCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "verify",
+    abstract: "Holds the logits of one checkpoint against those of another.",
+    discussion: """
+      The candidate is run in single precision against the reference in double precision; the limit is what rounding \
+      alone does to the reference on the same tokens. Exit status 7 says that they are not the same network.
+
+      EXAMPLES
+        normfold verify gpt2-lnfree/ out/
+        normfold verify gpt2-lnfree/ out/ --probe-length 64 --seed 7 --json
+      """)
+
+  @Argument(help: "The checkpoint that is right.")
+  var reference: String
+
+  @Argument(help: "The checkpoint in question.")
+  var candidate: String
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var verification: VerificationOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    var run = VerificationRun(reference: reference, candidate: candidate)
+    run.readingOptions = input.readingOptions
+    run.probeOptions = verification.probeOptions
+    let line = ProgressLine(isQuiet: output.quiet)
+    defer { line.finish() }
+    let report = try run.run(progress: line.handler)
+    line.finish()
+    if output.json { JSONOutput.print(report) } else { print(report.text) }
+    if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
+  }
+}
+
+extension VerificationRun.Report {
+  var text: String {
+    var table = Table(["": .left, "float64": .right, "float32": .right, "limit": .right])
+    table.add(
+      "largest |Δ logit| / largest |logit|", Quantity.scientific(double.logits.relative),
+      Quantity.scientific(single.logits.relative), Quantity.scientific(limit / largestLogit))
+    table.add(
+      "root mean square |Δ logit|", Quantity.scientific(double.logits.rootMeanSquare),
+      Quantity.scientific(single.logits.rootMeanSquare), "")
+    table.add(
+      "largest |Δ log-probability|", Quantity.scientific(double.logits.largestLogProbability),
+      Quantity.scientific(single.logits.largestLogProbability), "")
+    table.add(
+      "KL divergence, mean (nats)", Quantity.scientific(double.logits.meanDivergence),
+      Quantity.scientific(single.logits.meanDivergence), "")
+    table.add(
+      "same likeliest token", Quantity.percent(double.logits.topTokenAgreement),
+      Quantity.percent(single.logits.topTokenAgreement), "")
+    var lines = [
+      "\(candidate.printable) against \(reference.printable)",
+      "  on \(single.logits.tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
+    ]
+    let worst = single.logits.worst
+    lines.append(
+      "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected \(Quantity.short(worst.expected)), "
+        + "found \(Quantity.short(worst.found)).")
+    if let residual = single.residuals.last {
+      lines.append("  Residual stream behind the last block: \(Quantity.scientific(residual.relative)) of its largest value.")
+    }
+    if !overflows.isEmpty { lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.") }
+    lines += warnings.map { "  Warning: \($0.printable)" }
+    lines += ["", holds ? "The same network." : "NOT the same network."]
+    return lines.joined(separator: "\n")
+  }
+}
