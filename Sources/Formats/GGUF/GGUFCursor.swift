@@ -47,11 +47,11 @@ struct GGUFCursor {
   ) throws(Refusal) -> String {
     let start = offset
     let length = try read("length of \(field())", as: UInt64.self, of: subject, from: bytes)
-    guard length <= remaining(in: bytes), length <= Self.maximumStringByteCount else {
+    let room = min(remaining(in: bytes), Self.maximumStringByteCount)
+    guard length <= room else {
       throw Refusal(
         .malformed, file: file, at: start, subject: subject,
-        "length of \(field()): expected at most \(min(remaining(in: bytes), Self.maximumStringByteCount)), found \(length)",
-        advice: Self.incomplete)
+        "length of \(field()): expected at most \(room) bytes, found \(length)", advice: Self.incomplete)
     }
     let stored = bytes.extracting(offset..<offset + Int(length))
     guard let text = unsafe stored.withUnsafeBytes({ unsafe String(validating: $0, as: UTF8.self) }) else {

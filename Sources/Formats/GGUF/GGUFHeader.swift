@@ -109,7 +109,7 @@ extension GGUFHeader {
     guard version == 2 || version == 3 else {
       throw Refusal(
         version == 0 ? .malformed : .unsupported, file: file, at: 4, "version: expected 2 or 3, found \(version)",
-        advice: version == 0 ? "the file is damaged; download it again" : "this version is newer than this tool")
+        advice: version == 0 ? "the file is damaged; download it again" : "use a newer version of this tool")
     }
     return Int(version)
   }
@@ -119,9 +119,12 @@ extension GGUFHeader {
     let start = cursor.offset
     let count = try cursor.read(field, as: Int64.self, from: bytes)
     let room = cursor.remaining(in: bytes) / smallest
-    guard count >= 0, count <= room else {
+    guard count >= 0 else {
+      throw refusal(at: start, "\(field): expected 0 or more, found \(count)", advice: GGUFCursor.incomplete)
+    }
+    guard count <= room else {
       throw refusal(
-        at: start, "\(field): expected 0 to \(room), for which the rest of the file has room, found \(count)",
+        at: start, "\(field): expected at most \(room) in what is left of the file, found \(count)",
         advice: GGUFCursor.incomplete)
     }
     return Int(count)
@@ -144,7 +147,8 @@ extension GGUFHeader {
     guard !key.isEmpty else { throw refusal(at: start, "key \(index) is empty", advice: "write the file again") }
     guard key.utf8.count <= Self.maximumKeyByteCount else {
       throw refusal(
-        at: start, "length of key \(index): expected at most \(Self.maximumKeyByteCount), found \(key.utf8.count)")
+        at: start, "length of key \(index): expected at most \(Self.maximumKeyByteCount) bytes, found \(key.utf8.count)"
+      )
     }
     guard !key.utf8.contains(0) else {
       throw refusal(
@@ -215,7 +219,7 @@ extension GGUFHeader {
     guard stored <= room else {
       throw refusal(
         at: countOffset, of: key,
-        "element count: expected at most \(room), for which the rest of the file has room, found \(stored)",
+        "element count: expected at most \(room) in what is left of the file, found \(stored)",
         advice: GGUFCursor.incomplete)
     }
     let count = Int(stored)
@@ -386,7 +390,7 @@ extension GGUFHeader {
     guard (shape.last ?? 1) % type.elementsPerBlock == 0 else {
       throw refusal(
         at: offset, of: name,
-        "shape: the last axis of \(shape) must be a multiple of \(type.elementsPerBlock), the block of \(type.displayName)"
+        "shape: expected a last axis of whole \(type.displayName) blocks of \(type.elementsPerBlock), found \(shape)"
       )
     }
     guard let byteCount = type.byteCount(ofElements: count) else {

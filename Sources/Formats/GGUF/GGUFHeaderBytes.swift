@@ -71,8 +71,8 @@ struct GGUFHeaderBytes {
         } else if tensor.shape.count > GGUFHeader.maximumRank {
           "expected at most \(GGUFHeader.maximumRank) axes, found shape \(tensor.shape)"
         } else if (tensor.shape.last ?? 1) % tensor.type.elementsPerBlock != 0 {
-          "the last axis of \(tensor.shape) is not a multiple of \(tensor.type.elementsPerBlock), the block of "
-            + tensor.type.displayName
+          "expected a last axis of whole \(tensor.type.displayName) blocks of \(tensor.type.elementsPerBlock), "
+            + "found \(tensor.shape)"
         } else {
           nil
         }
