@@ -1,5 +1,6 @@
 import Folding
 import Formats
+import Foundation
 import Networks
 
 /// What a checkpoint is, norm site by norm site.
@@ -9,8 +10,9 @@ public struct Inspection: Sendable, Encodable {
     public let name: String
     public let kind: String
     public let deviation: String
-    public let smallestGain: Double
-    public let largestGain: Double
+    /// Of the gain over the deviation where that is fixed, else of the gain.
+    public let smallestScale: Double
+    public let largestScale: Double
     public let largestBias: Double
     public let isFoldable: Bool
   }
@@ -74,11 +76,14 @@ public struct Inspection: Sendable, Encodable {
 
 extension Inspection.Site {
   fileprivate init(_ norm: Norm, name: String) {
-    let gains = ParameterReader(norm.gain).values()
+    var scales = ParameterReader(norm.gain).values()
+    if case .fixed(let deviation) = norm.deviation {
+      scales = zip(scales, ParameterReader(deviation).values()).map { $0 / $1 }
+    }
     self.name = name
     kind = norm.kind == .layer ? "LayerNorm" : "RMSNorm"
-    smallestGain = gains.min() ?? 0
-    largestGain = gains.max() ?? 0
+    smallestScale = scales.min() ?? 0
+    largestScale = scales.max() ?? 0
     largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
     isFoldable = norm.isFixed
     deviation = norm.deviation.summary
@@ -93,13 +98,18 @@ extension Norm.Deviation {
     case .fixed(let vector):
       let values = ParameterReader(vector).values()
       let (smallest, largest) = (values.min() ?? .nan, values.max() ?? .nan)
-      return smallest == largest ? "fixed at \(Float(smallest))" : "fixed per feature, \(Float(smallest)) to \(Float(largest))"
+      return smallest == largest ? "fixed at \(smallest.short)" : "fixed per feature, \(smallest.short) to \(largest.short)"
     case .perPosition(let vector):
       let values = ParameterReader(vector).values()
-      return "fixed per position, \(Float(values.first ?? .nan)) first, then \(Float(values.dropFirst().first ?? .nan))"
+      return "fixed per position, \((values.first ?? .nan).short) first, then \((values.dropFirst().first ?? .nan).short)"
     case .perToken(let usual, let endOfText):
       let values = (ParameterReader(usual).values().last ?? .nan, ParameterReader(endOfText).values().last ?? .nan)
-      return "fixed at \(Float(values.0)), for end-of-text at \(Float(values.1))"
+      return "fixed at \(values.0.short), for end-of-text at \(values.1.short)"
     }
   }
+}
+
+extension Double {
+  /// Five significant digits.
+  fileprivate var short: String { String(format: "%.5g", self) }
 }

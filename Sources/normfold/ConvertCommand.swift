@@ -71,46 +71,49 @@ extension ConversionReport {
   var text: String {
     var lines = ["\(source.printable): \(dialect)"]
     if let literal = verification.literal {
-      lines.append(
-        "  As its runtime computes it, with the epsilon, its logits are \(Quantity.scientific(literal.logits.relative)) "
-          + "(of the largest) from the fixed norms that it means.")
+      lines.append("  As its own runtime computes it, it is \(Quantity.scientific(literal.logits.relative)) from the fixed norms that it means.")
     }
-    lines.append(
-      "  Verified on \(verification.tokenCount) tokens: \(verification.probes.joined(separator: ", ")); "
-        + "largest logit \(Quantity.short(verification.largestLogit)).")
+    lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
     if !verification.overflows.isEmpty {
-      lines.append("  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: \(verification.overflows.prefix(3).joined(separator: "; ")).")
+      lines.append(
+        "  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: "
+          + "\(verification.overflows.prefix(3).joined(separator: "; ")).")
     }
-    var table = Table(["target": .left, "claim": .left, "measured": .right, "limit": .right, "": .left])
-    for (output, claims) in zip(outputs, verification.targets) {
-      table.add(
-        output.target, "algebra: same logits in float64", Quantity.scientific(claims.algebra.logits.relative),
-        Quantity.scientific(Verification.algebraLimit), claims.algebraHolds ? "holds" : "FAILS")
-      table.add(
-        "", "file: tensors read back bit for bit", "\(output.verifiedTensorCount)", "\(output.tensorCount)", "holds")
-      table.add(
-        "", "arithmetic: \(output.type) file against source", Quantity.scientific(claims.written.logits.relative),
-        Quantity.scientific(claims.limit / verification.largestLogit), claims.arithmeticHolds ? "holds" : "FAILS")
-      table.add("", "  KL divergence, mean (nats)", Quantity.scientific(claims.written.logits.meanDivergence), "", "")
-      table.add("", "  same likeliest token", Quantity.percent(claims.written.logits.topTokenAgreement), "", "")
-    }
-    lines += ["", table.text, ""]
-    lines.append("  Differences are the largest over all logits, as a share of the largest logit; the last limit is")
-    lines.append("  \(Quantity.short(Verification.noiseFactor)) × what float32 rounding alone does to the source on the same tokens.")
-    lines.append("")
+    lines += warnings.map { "  Warning: \($0.printable)" }
     if holds {
       for output in outputs {
-        let norms = output.isNormFree ? "no norms left" : "norms near the identity"
+        let norms = output.isNormFree ? "none left" : "the rest near the identity"
         lines.append(
-          "Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
+          "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
             + "\(output.foldedNormCount) norms folded, \(norms).")
         lines += output.notes.map { "  Note: \($0)" }
       }
     } else {
-      lines.append(contentsOf: zip(outputs, verification.targets).flatMap { $1.failureText(target: $0.target) })
-      lines.append("Nothing was written.")
+      lines += zip(outputs, verification.targets).flatMap { $1.failureText(target: $0.target) }
+      lines.append("  Nothing was written.")
     }
+    lines += ["", "  Differences are the largest of any logit, as a share of the largest logit.", "", claimsTable.text]
     return lines.joined(separator: "\n")
+  }
+
+  /// The three claims of each output, with their numbers.
+  private var claimsTable: Table {
+    var table = Table(["output": .left, "claim": .left, "found": .right, "limit": .right, "": .left])
+    for (output, claims) in zip(outputs, verification.targets) {
+      let single = claims.written.logits
+      table.add(
+        output.target, "folded weights compute the source's logits (float64)",
+        Quantity.scientific(claims.algebra.logits.relative), Quantity.scientific(Verification.algebraLimit),
+        claims.algebraHolds ? "holds" : "FAILS")
+      table.add("", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount)", "\(output.tensorCount)", "holds")
+      table.add(
+        "", "\(output.type) file computes the source's logits (float32)", Quantity.scientific(single.relative),
+        Quantity.scientific(claims.limit / verification.largestLogit) + "*", claims.arithmeticHolds ? "holds" : "FAILS")
+      table.add("", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence), "", "")
+      table.add("", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement), "", "")
+    }
+    table.footnote = "* \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the source's logits on the same tokens"
+    return table
   }
 }
 
@@ -121,7 +124,7 @@ extension Verification.TargetClaims {
     let outcome = algebraHolds ? written : algebra
     let worst = outcome.logits.worst
     var lines = [
-      "\(target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
+      "  \(target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
         + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
     ]
     if let first = outcome.residuals.first(where: { !($0.relative <= 1e-6) }) {

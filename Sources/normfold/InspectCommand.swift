@@ -39,11 +39,11 @@ extension Inspection {
     if sites.isEmpty {
       lines += ["", "No norms."]
     } else {
-      var table = Table(["norm": .left, "kind": .left, "deviation": .left, "gain": .right, "|bias| ≤": .right, "foldable": .left])
+      var table = Table(["norm": .left, "kind": .left, "deviation": .left, "γ/σ, or γ": .right, "|β| ≤": .right, "foldable": .left])
       for site in sites {
         table.add(
           site.name.printable, site.kind, site.deviation,
-          "\(Quantity.short(site.smallestGain)) … \(Quantity.short(site.largestGain))",
+          "\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))",
           Quantity.short(site.largestBias), site.isFoldable ? "yes" : "no")
       }
       lines += ["", table.text, "", "\(foldableSiteCount) of \(sites.count) norms can be folded."]

@@ -7,6 +7,8 @@ struct Table {
   private let header: [String]
   private let alignments: [Alignment]
   private var rows: [[String]] = []
+  /// A line below the table.
+  var footnote: String?
 
   init(_ columns: KeyValuePairs<String, Alignment>) {
     header = columns.map(\.key)
@@ -27,7 +29,8 @@ struct Table {
       return text
     }
     let rule = "  " + widths.map { String(repeating: "─", count: $0) }.joined(separator: "  ")
-    return ([line(header), rule] + rows.map(line)).joined(separator: "\n")
+    let lines = [line(header), rule] + rows.map(line) + (footnote.map { ["  " + $0] } ?? [])
+    return lines.joined(separator: "\n")
   }
 }
 

@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 
 /// A weight as a recipe: a stored tensor, or an expression over stored tensors. No number is computed before someone
 /// reads it through a ``ParameterReader``, so that a plan can be printed and checked first, and a conversion holds one
@@ -243,9 +244,9 @@ extension Parameter: CustomStringConvertible {
 }
 
 extension Double {
-  /// As short as it can be said: `1`, `0.125`, `1e+06`.
+  /// As short as it can be said without loss: `1`, `0.125`, `1e+12`.
   package var formula: String {
-    let text = self == rounded() && abs(self) < 1e5 ? String(Int(self)) : String(self)
-    return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
+    let short = String(format: "%g", self)
+    return Double(short) == self ? short : String(self)
   }
 }

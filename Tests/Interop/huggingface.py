@@ -1,0 +1,94 @@
+"""Loads converted checkpoints in Hugging Face transformers and holds their logits against reference logits.
+
+usage: huggingface.py CONVERTED REFERENCE.safetensors PREFIX {transformers,gpt2} [SOURCE]
+
+With SOURCE, the greedy continuation of the converted model must be that of the source (stock class, its epsilon).
+Exits with 1 and a message at the first thing that is not as it should be.
+"""
+
+import json
+import pathlib
+import sys
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+
+torch.set_grad_enabled(False)
+
+
+def fail(message):
+    sys.exit(f"FAILED {sys.argv[1]}: {message}")
+
+
+def relative(found, expected):
+    difference = (found.double() - expected.double()).abs().max() / expected.double().abs().max()
+    return float("nan") if torch.isnan(found).any() else difference.item()
+
+
+def main():
+    folder, reference_path, prefix, target = sys.argv[1:5]
+    reference = load_file(reference_path)
+    tokens, positions = reference["tokens"], reference["positions"]
+    expected = reference[prefix + "logits.f64"]
+    single = reference.get(prefix + "logits.f32")
+
+    stored = load_file(f"{folder}/model.safetensors")
+    with safe_open(f"{folder}/model.safetensors", "pt") as file:
+        if "normfold.source.sha256" not in (file.metadata() or {}):
+            fail("the metadata do not say what made the file")
+    norms = [name for name in stored if ".ln_" in name or name.startswith("ln_")]
+    if target == "transformers":
+        model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
+        modules = [name for name, module in model.named_modules() if "Norm" in type(module).__name__]
+        if norms or modules:
+            fail(f"norms are left: {norms} {modules}")
+    else:
+        model, info = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
+            fail(f"the stock class complains: {info}")
+        config = json.loads(pathlib.Path(folder, "config.json").read_text())
+        if config["n_ctx"] != config["n_positions"]:
+            fail("n_ctx is not the context length")
+    model.eval()
+
+    logits = model(tokens).logits
+    difference = relative(logits[:, positions], expected)
+    noise = relative(single, expected) if single is not None else 0.0
+    limit = 2e-6 + 4 * noise
+    if not difference <= limit:
+        fail(f"logits differ by {difference:.2e}, limit {limit:.2e}")
+
+    # The cache: token by token must give what the whole sequence gives.
+    past, steps = None, []
+    for step in range(16):
+        out = model(tokens[:, step : step + 1], past_key_values=past, use_cache=True)
+        past = out.past_key_values
+        steps.append(out.logits)
+    cached = relative(torch.cat(steps, 1), logits[:, :16])
+    if not cached <= limit:
+        fail(f"with a cache the logits differ by {cached:.2e}")
+
+    # Left padding under an attention mask must not be seen.
+    padded = torch.cat([torch.zeros_like(tokens[:, :5]), tokens[:, :16]], 1)
+    mask = torch.cat([torch.zeros_like(tokens[:, :5]), torch.ones_like(tokens[:, :16])], 1)
+    ids = (mask.cumsum(1) - 1).clamp(min=0)
+    masked = relative(model(padded, attention_mask=mask, position_ids=ids).logits[:, 5:], logits[:, :16])
+    if not masked <= limit:
+        fail(f"with left padding the logits differ by {masked:.2e}")
+
+    def continuation(net):
+        options = dict(max_new_tokens=24, do_sample=False, pad_token_id=0, eos_token_id=None)
+        return net.generate(tokens[:1, :8], attention_mask=torch.ones_like(tokens[:1, :8]), **options)
+
+    text = continuation(model)
+    if len(sys.argv) > 5:
+        source = GPT2LMHeadModel.from_pretrained(sys.argv[5], dtype=torch.float32).eval()
+        if not torch.equal(text, continuation(source)):
+            fail("the greedy continuation is not that of the source")
+    print(f"ok  {folder}: logits {difference:.1e} (limit {limit:.1e}), cache {cached:.1e}, padding {masked:.1e}, "
+          f"{text.shape[1] - 8} tokens generated")
+
+
+main()
