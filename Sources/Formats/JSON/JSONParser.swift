@@ -121,7 +121,8 @@ private struct ExactKey: Hashable {
         members.count < 8 ? members.contains { ExactKey(string: $0.key) == exact } : !keys.insert(exact).inserted
       guard !isDuplicate else {
         throw refusal(
-          "the key '\(key)' occurs twice", at: start, advice: "a name must mean one thing; write the file again")
+          "the key '\(key.prefix(80))' occurs twice", at: start,
+          advice: "a name must mean one thing; write the file again")
       }
       skipWhitespace()
       guard take(UInt8(ascii: ":")) else { throw expectation(of: "':'") }

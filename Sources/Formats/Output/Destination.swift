@@ -121,24 +121,24 @@ package struct Destination: Sendable {
 
   /// Renames the directory `staged` to the destination, in one step for whoever looks on.
   ///
+  /// - Parameter atomically: false does it as on a file system that cannot exchange two names: between two renames
+  ///   there is a moment with nothing at the destination.
   /// - Returns: whether `staged` now leads to what was replaced.
   /// - Throws: `.output`, and nothing has changed.
-  func take(_ staged: String) throws(Refusal) -> Bool {
+  package func take(_ staged: String, atomically: Bool = true) throws(Refusal) -> Bool {
     // Looked at again: much can have happened since the start of a long conversion.
     let exists = try refuseConflict()
-    if unsafe renameat2(AT_FDCWD, staged, AT_FDCWD, path, exists ? UInt32(RENAME_EXCHANGE) : UInt32(RENAME_NOREPLACE))
-      == 0
-    {
-      return exists
+    if atomically {
+      let flags = UInt32(exists ? RENAME_EXCHANGE : RENAME_NOREPLACE)
+      if unsafe renameat2(AT_FDCWD, staged, AT_FDCWD, path, flags) == 0 { return exists }
+      guard errno == EINVAL || errno == ENOSYS else { throw renameRefusal(errno) }
     }
-    // Not every file system knows the flags. Without them there is a moment with nothing at the destination.
-    guard errno == EINVAL || errno == ENOSYS else { throw renameRefusal(errno) }
     guard exists else {
-      // A directory is never renamed over a file or over a directory that holds anything.
+      // A directory is never renamed over a file, nor over a directory that holds anything.
       guard unsafe rename(staged, path) == 0 else { throw renameRefusal(errno) }
       return false
     }
-    // Not a staging name, which would be removed as stale if the process were killed between the two renames.
+    // Not the name of a hidden directory, which would be removed as stale if this process were killed in between.
     let aside = staged + ".replaced"
     guard unsafe rename(path, aside) == 0 else { throw renameRefusal(errno) }
     guard unsafe rename(staged, path) == 0 else {

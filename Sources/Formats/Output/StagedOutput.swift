@@ -20,9 +20,15 @@ package final class StagedOutput: Sendable {
   ///
   /// - Parameter replacing: whether an existing model directory may be replaced, with everything in it.
   /// - Throws: `.output` where the destination is taken or its parent directory cannot be written.
-  package init(directory destination: String, replacing: Bool) throws(Refusal) {
-    self.destination = try Destination(directory: destination, replacing: replacing)
-    path = try Self.createDirectory(for: self.destination)
+  package convenience init(directory destination: String, replacing: Bool) throws(Refusal) {
+    try self.init(for: Destination(directory: destination, replacing: replacing))
+  }
+
+  /// Creates the hidden directory for a destination that was checked before.
+  /// - Throws: `.output` where the parent directory cannot be written.
+  package init(for destination: Destination) throws(Refusal) {
+    self.destination = destination
+    path = try Self.createDirectory(for: destination)
   }
 
   deinit { discard() }
@@ -65,38 +71,42 @@ package final class StagedOutput: Sendable {
     let (available, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
     guard overflow || available >= byteCount else {
       throw Refusal(
-        .output, file: destination.path, "the output needs \(byteCount) bytes, the device has \(available) left",
+        .output, file: destination.path, "the output needs \(byteCount.bytes), the device has \(available) left",
         advice: "free some space or choose another destination; nothing was replaced")
     }
   }
 
   /// Syncs everything written and renames it into place. Afterwards ``path`` leads nowhere.
   ///
-  /// - Returns: warnings: the replaced directory could not be removed.
+  /// - Returns: warnings, where the output is in place but its directory could not be synced, or the replaced one not
+  ///   removed.
   /// - Throws: `.output`, and the destination is as it was; `.interrupted` after ``removeAll()``.
   @discardableResult
   package func publish() throws(Refusal) -> [String] {
     try syncTree()
-    let result: Result<Bool, Refusal> = liveDirectories.withLock { live in
+    let result: Result<Void, Refusal> = liveDirectories.withLock { live in
       guard let descriptor = live[path] else {
         return .failure(Refusal(.interrupted, file: destination.path, "stopped before the output was complete"))
       }
       do throws(Refusal) {
-        let leftOver = try destination.take(path)
-        // The lock goes with the directory, which is the user's now. The old one, at `path`, stays in the list until
-        // it is gone.
+        let hasReplaced = try destination.take(path)
+        // The lock goes with the directory, which is the user's now. The old one, at `path` since, stays in the list
+        // until it is gone.
         close(descriptor)
-        live[path] = leftOver ? -1 : nil
-        return .success(leftOver)
+        live[path] = hasReplaced ? -1 : nil
+        return .success(())
       } catch {
         return .failure(error)
       }
     }
-    let leftOver = try result.get()
-    try sync(destination.parent, O_DIRECTORY)
+    try result.get()
+    var warnings: [String] = []
+    do throws(Refusal) { try sync(destination.parent, O_DIRECTORY) } catch { warnings.append("\(error)") }
     discard()
-    guard leftOver, FileIdentity(ofItemAt: path) != nil else { return [] }
-    return ["\(path): what \(destination.path) held before cannot be removed"]
+    if FileIdentity(ofItemAt: path) != nil {
+      warnings.append("\(path): what was at \(destination.path) before cannot be removed")
+    }
+    return warnings
   }
 
   /// Removes the hidden directory with all that is in it; does nothing after ``publish()``.

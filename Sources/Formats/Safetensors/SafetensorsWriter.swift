@@ -72,6 +72,8 @@ struct SafetensorsLayout {
     }
     order = ranked.map(\.info)
 
+    // Known to be too large before it is built: text that someone else chose may be any size.
+    try Self.checkHeader(metadata.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }, file: file)
     var json: [UInt8] = [UInt8](repeating: 0, count: 8)
     json.append(UInt8(ascii: "{"))
     if !metadata.isEmpty {
@@ -102,14 +104,18 @@ struct SafetensorsLayout {
     json.append(UInt8(ascii: "}"))
     while json.count % 8 != 0 { json.append(UInt8(ascii: " ")) }
     let byteCount = json.count - 8
+    try Self.checkHeader(byteCount, file: file)
+    for index in 0..<8 { json[index] = UInt8(truncatingIfNeeded: byteCount >> (8 * index)) }
+    bytes = json
+  }
+
+  private static func checkHeader(_ byteCount: Int, file: String) throws(Refusal) {
     guard byteCount <= SafetensorsHeader.maximumHeaderByteCount else {
       throw Refusal(
         .unsupported, file: file,
-        "the header would have \(byteCount) bytes, expected at most \(SafetensorsHeader.maximumHeaderByteCount)",
+        "the header needs \(byteCount) bytes or more, expected at most \(SafetensorsHeader.maximumHeaderByteCount)",
         advice: "write less metadata or fewer tensors")
     }
-    for index in 0..<8 { json[index] = UInt8(truncatingIfNeeded: byteCount >> (8 * index)) }
-    bytes = json
   }
 
   /// What our reader would refuse is not written.
