@@ -18,13 +18,13 @@ struct MappedFileCase: CustomTestStringConvertible {
 
   static let all: [MappedFileCase] = [
     .init(
-      "nothing there", .accepted("out")
+      "no such file", .refused("x: cannot be opened: No such file or directory; check the path and its permissions")
     ) { _ in },
-    .init("file", .refused("out: is a file, expected a directory or nothing; choose another destination")) {
+    .init("three bytes", .accepted("3: [1, 2, 3]")) {
       try Data([1, 2, 3]).write(to: URL(filePath: $0))
     },
-    .init("empty", .accepted("0: []")) { try Data().write(to: URL(filePath: $0)) },
-    .init("directory", .refused("out: exists already; choose another destination, or say that it is to be replaced")) {
+    .init("no bytes", .accepted("0: []")) { try Data().write(to: URL(filePath: $0)) },
+    .init("a directory", .refused("x: expected a file, found a directory")) {
       try FileManager.default.createDirectory(atPath: $0, withIntermediateDirectories: false)
     },
     // Opening one for reading would wait for a writer for ever.
@@ -38,7 +38,7 @@ struct MappedFileCase: CustomTestStringConvertible {
       try FileManager.default.createSymbolicLink(atPath: $0, withDestinationPath: "/dev/null")
     },
     .init(
-      "dangling link", .refused("x: cannot be opened: No such file or directory; check the path and its permissions")
+      "link to no file", .refused("x: cannot be opened: No such file or directory; check the path and its permissions")
     ) {
       try FileManager.default.createSymbolicLink(atPath: $0, withDestinationPath: "nowhere")
     },

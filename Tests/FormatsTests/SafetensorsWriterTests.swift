@@ -135,9 +135,9 @@ struct Unwritable: CustomTestStringConvertible {
       "NUL in the name", [.init(name: "a\0", type: .f32, shape: [1])],
       .refused("m.safetensors, 'a\\u{0}': the tensor's name holds a NUL; rename the tensor")),
     .init(
-      "long name", [.init(name: String(repeating: "n", count: 1_025), type: .f32, shape: [1])],
-      .accepted(
-        "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+      "name of 1025 bytes", [.init(name: String(repeating: "n", count: 1_025), type: .f32, shape: [1])],
+      .refused(
+        "m.safetensors, 'nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn': the tensor's name has 1025 bytes, expected at most 1024; rename the tensor"
       )),
     .init(
       "name of the metadata", [.init(name: "__metadata__", type: .f32, shape: [1])],

@@ -58,36 +58,37 @@ struct DestinationCase: CustomTestStringConvertible {
     .init(
       "long name", at: String(repeating: "n", count: 255),
       .accepted(
-        "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"
+        String(repeating: "n", count: 255)
       )),
     .init(
       "name too long", at: String(repeating: "n", count: 256),
       .refused(
-        "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn: cannot write to '/tmp/normfold-test-A9D3D00F-956D-4439-BCE8-6DC628FAF633': File name too long; choose another destination"
+        String(repeating: "n", count: 256)
+          + ": cannot write to '.': File name too long; choose another destination"
       )),
     .init("directory", .refused("out: exists already; choose another destination, or say that it is to be replaced")) {
       try makeDirectory($0 + "/out")
     },
-    .init("file", .refused("out: is a file, expected a directory or nothing; choose another destination")) {
+    .init("file", .refused("out: expected a directory or nothing, found a file; choose another destination")) {
       try put("", in: $0, "out")
     },
     .init(
       "file to replace", replacing: true,
-      .refused("out: is a file, expected a directory or nothing; choose another destination")
+      .refused("out: expected a directory or nothing, found a file; choose another destination")
     ) { try put("", in: $0, "out") },
     .init(
       "FIFO to replace", replacing: true,
-      .refused("out: is a file, expected a directory or nothing; choose another destination")
+      .refused("out: expected a directory or nothing, found a pipe, socket or device; choose another destination")
     ) { #expect(mkfifo($0 + "/out", 0o600) == 0) },
     .init(
       "link to replace", replacing: true,
-      .refused("out: is a link; name the directory itself, or choose another destination")
+      .refused("out: expected a directory or nothing, found a link; choose another destination")
     ) {
       try makeDirectory($0 + "/real")
       #expect(symlink("real", $0 + "/out") == 0)
     },
     .init(
-      "dangling link", .refused("x: cannot be opened: No such file or directory; check the path and its permissions")
+      "dangling link", .refused("out: expected a directory or nothing, found a link; choose another destination")
     ) { #expect(symlink("nowhere", $0 + "/out") == 0) },
     .init("empty directory to replace", replacing: true, .accepted("out")) { try makeDirectory($0 + "/out") },
     .init("safetensors to replace", replacing: true, .accepted("out")) {
@@ -105,7 +106,7 @@ struct DestinationCase: CustomTestStringConvertible {
     .init(
       "something else to replace", replacing: true,
       .refused(
-        "out: is not a model directory: it has no config.json, .safetensors, .gguf or .onnx, but 1 other files; remove it yourself, or choose another destination"
+        "out, 'thesis.tex': expected a model directory to replace, found this file and no config.json, .safetensors, .gguf or .onnx; remove it yourself, or choose another destination"
       )
     ) {
       try makeDirectory($0 + "/out")
@@ -114,7 +115,7 @@ struct DestinationCase: CustomTestStringConvertible {
     .init(
       "a repository to replace", replacing: true,
       .refused(
-        "out, '.git': a directory that is to be replaced holds this other directory; remove it yourself, or choose another destination"
+        "out, '.git': expected a model directory to replace, found this directory in it; remove it yourself, or choose another destination"
       )
     ) {
       try makeDirectory($0 + "/out/.git")

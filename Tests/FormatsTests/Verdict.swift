@@ -9,7 +9,9 @@ enum Verdict: Equatable, CustomStringConvertible {
 
   /// - Parameter directory: is left out of messages, so that a row can state them in full.
   init(in directory: String, _ body: () throws -> (summary: String, warnings: [String])) {
-    func short(_ text: String) -> String { text.replacingOccurrences(of: directory + "/", with: "") }
+    func short(_ text: String) -> String {
+      text.replacingOccurrences(of: directory + "/", with: "").replacingOccurrences(of: directory, with: ".")
+    }
     do {
       let (summary, warnings) = try body()
       self = .accepted(summary, warnings: warnings.map(short))

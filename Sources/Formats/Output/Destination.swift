@@ -43,14 +43,16 @@ package struct Destination: Sendable {
       guard FileIdentity(ofItemAt: parent) != nil else { throw parentRefusal(ENOENT) }
       return false
     }
-    switch status.st_mode & S_IFMT {
-    case S_IFDIR: break
-    case S_IFLNK:
+    let kind: String? =
+      switch status.st_mode & S_IFMT {
+      case S_IFDIR: nil
+      case S_IFLNK: "a link"
+      case S_IFREG: "a file"
+      default: "a pipe, socket or device"
+      }
+    if let kind {
       throw Refusal(
-        .output, file: path, "is a link", advice: "name the directory itself, or choose another destination")
-    default:
-      throw Refusal(
-        .output, file: path, "is a file, expected a directory or nothing", advice: "choose another destination")
+        .output, file: path, "expected a directory or nothing, found \(kind)", advice: "choose another destination")
     }
     guard replacing else {
       throw Refusal(
@@ -75,15 +77,15 @@ package struct Destination: Sendable {
       var status = stat()
       guard unsafe lstat(path + "/" + name, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { continue }
       throw Refusal(
-        .output, file: path, subject: name, "a directory that is to be replaced holds this other directory",
+        .output, file: path, subject: name, "expected a model directory to replace, found this directory in it",
         advice: advice)
     }
     let suffixes = [".safetensors", ".gguf", ".onnx"]
-    guard names.isEmpty || names.contains(where: { $0 == "config.json" || suffixes.contains(where: $0.hasSuffix) })
-    else {
+    let isModel = names.contains { $0 == "config.json" || suffixes.contains(where: $0.hasSuffix) }
+    if let first = names.first, !isModel {
       throw Refusal(
-        .output, file: path,
-        "is not a model directory: it has no config.json, .safetensors, .gguf or .onnx, but \(names.count) other files",
+        .output, file: path, subject: first,
+        "expected a model directory to replace, found this file and no config.json, .safetensors, .gguf or .onnx",
         advice: advice)
     }
   }
