@@ -10,9 +10,12 @@ package enum ElementType: String, Sendable, CaseIterable {
   case u8, u16, u32, u64
   case f16, bf16, f32, f64
   case c64
+  // ggml's own spelling: q4_0 and q40 would be two things.
+  // swift-format-ignore: AlwaysUseLowerCamelCase
   case q4_0, q4_1, q5_0, q5_1, q8_0, q8_1
   case q2K, q3K, q4K, q5K, q6K, q8K
   case iq1S, iq1M, iq2XXS, iq2XS, iq2S, iq3XXS, iq3S, iq4NL, iq4XS
+  // swift-format-ignore: AlwaysUseLowerCamelCase
   case tq1_0, tq2_0, mxfp4, nvfp4, q1_0, q2_0
 
   package var elementsPerBlock: Int {

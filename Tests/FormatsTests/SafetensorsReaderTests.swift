@@ -230,6 +230,13 @@ extension SafetensorsCase {
       reference: .accepts,
       .accepted("a F32 [1]", warnings: ["m.safetensors, 'a': the field 'x' is not part of the format and is ignored"])),
     .init(
+      "three fields too many",
+      "{\"a\":{\"y\":1,\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1,\"z\":1}}", data: 4,
+      reference: .accepts,
+      .accepted(
+        "a F32 [1]",
+        warnings: ["m.safetensors, 'a': the field 'y' is not part of the format and is ignored, as are 2 others"])),
+    .init(
       "array instead of object", "{\"a\":[\"F32\",[1],[0,4]]}", data: 4, reference: .accepts,
       .refused("m.safetensors at byte 9, 'a': expected an object with dtype, shape and data_offsets, found an array")),
     .init(

@@ -57,15 +57,11 @@ struct DestinationCase: CustomTestStringConvertible {
     },
     .init(
       "long name", at: String(repeating: "n", count: 255),
-      .accepted(
-        String(repeating: "n", count: 255)
-      )),
+      .accepted(String(repeating: "n", count: 255))),
     .init(
       "name too long", at: String(repeating: "n", count: 256),
       .refused(
-        String(repeating: "n", count: 256)
-          + ": cannot write to '.': File name too long; choose another destination"
-      )),
+        String(repeating: "n", count: 256) + ": cannot write to '.': File name too long; choose another destination")),
     .init("directory", .refused("out: exists already; choose another destination, or say that it is to be replaced")) {
       try makeDirectory($0 + "/out")
     },

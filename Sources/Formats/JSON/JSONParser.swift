@@ -107,10 +107,10 @@ private struct ExactKey: Hashable {
   private mutating func parseObject(depth: Int) throws(Refusal) -> JSONValue {
     position += 1
     var members: [JSONValue.Member] = []
-    members.reserveCapacity(3)
     var keys: Set<ExactKey> = []
     skipWhitespace()
     if take(UInt8(ascii: "}")) { return .object([]) }
+    members.reserveCapacity(3)
     while true {
       let start = position
       guard current == UInt8(ascii: "\"") else { throw expectation(of: "a key") }
@@ -139,9 +139,9 @@ private struct ExactKey: Hashable {
   private mutating func parseArray(depth: Int) throws(Refusal) -> JSONValue {
     position += 1
     var values: [JSONValue] = []
-    values.reserveCapacity(2)
     skipWhitespace()
     if take(UInt8(ascii: "]")) { return .array([]) }
+    values.reserveCapacity(2)
     while true {
       values.append(try parseValue(depth: depth + 1))
       skipWhitespace()

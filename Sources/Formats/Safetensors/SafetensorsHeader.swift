@@ -21,12 +21,18 @@ struct SafetensorsHeader {
   /// In the order of the header.
   private(set) var entries: [Entry] = []
   private(set) var metadata: [String: MetadataValue] = [:]
-  private(set) var warnings: [String] = []
+  var warnings: [String] {
+    guard let (tensor, field) = firstForeignField else { return [] }
+    let others = foreignFieldCount > 1 ? ", as are \(foreignFieldCount - 1) others" : ""
+    return ["\(file), '\(tensor)': the field '\(field)' is not part of the format and is ignored\(others)"]
+  }
 
   static let maximumHeaderByteCount = 100_000_000
   static let maximumRank = 8
   static let maximumNameByteCount = 1_024
 
+  private var firstForeignField: (tensor: String, field: String)?
+  private var foreignFieldCount = 0
   private let file: String
   private let bytes: Int
 
@@ -103,7 +109,8 @@ struct SafetensorsHeader {
       throw refusal("expected an object with dtype, shape and data_offsets, found \(member.value.kind)")
     }
     for field in fields where field.key != "dtype" && field.key != "shape" && field.key != "data_offsets" {
-      warnings.append("\(file), '\(member.key)': the field '\(field.key)' is not part of the format and is ignored")
+      if firstForeignField == nil { firstForeignField = (member.key, field.key) }
+      foreignFieldCount += 1
     }
     guard let typeName = member.value["dtype"]?.string else {
       throw refusal("dtype: expected a string, found \(member.value["dtype"]?.kind ?? "nothing")")
