@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 import TestSupport
 import Testing
 
@@ -17,6 +18,27 @@ struct GGUFMutationTests {
       .data(320, alignment: 16).bytes
   }()
 
+  /// One file that is written over in place: creating, truncating and deleting thousands of files is slow on some file
+  /// systems.
+  struct Scratch {
+    let directory: TemporaryDirectory
+    let path: String
+    private let handle: FileHandle
+
+    init() throws {
+      directory = try TemporaryDirectory()
+      path = try directory.write([0], to: "x.gguf")
+      handle = try FileHandle(forUpdating: URL(filePath: path))
+    }
+
+    func open(_ bytes: [UInt8]) throws -> Checkpoint {
+      try handle.seek(toOffset: 0)
+      try handle.write(contentsOf: Data(bytes))
+      try handle.truncate(atOffset: UInt64(bytes.count))
+      return try Checkpoint(gguf: path)
+    }
+  }
+
   static let interesting: [UInt64] = [
     0, 1, 2, 4, 5, 9, 13, 31, 32, 64, 255, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 40, 1 << 62, 1 << 63, (1 << 63) - 1,
     .max, .max - 31,
@@ -24,11 +46,11 @@ struct GGUFMutationTests {
 
   @Test("any damage is survived", arguments: 0..<8)
   func mutations(_ seed: UInt64) throws {
-    let directory = try TemporaryDirectory()
+    let scratch = try Scratch()
     var random = SeededGenerator(seed: seed)
     var readCount = 0
     var refusedCount = 0
-    for _ in 0..<750 {
+    for _ in 0..<2_500 {
       var bytes = Self.original
       for _ in 0..<Int.random(in: 1...3, using: &random) {
         let position = Int.random(in: 0..<bytes.count, using: &random)
@@ -49,18 +71,15 @@ struct GGUFMutationTests {
         }
         if bytes.isEmpty { break }
       }
-      do throws(Refusal) {
-        let path: String
-        do { path = try directory.write(bytes, to: "x.gguf") } catch { Issue.record(error); return }
-        let checkpoint = try Checkpoint(gguf: path)
+      do {
+        let checkpoint = try scratch.open(bytes)
         readCount += 1
         for tensor in checkpoint.tensors where tensor.info.type.isDecodable {
           _ = tensor.decoded(as: Float.self)
         }
-      } catch {
+      } catch let refusal as Refusal {
         refusedCount += 1
-        #expect(!error.problem.isEmpty)
-        #expect(error.byteOffset ?? 0 <= bytes.count)
+        if refusal.problem.isEmpty || refusal.byteOffset ?? 0 > bytes.count { Issue.record(refusal) }
       }
     }
     // Otherwise the test would be about something else.
@@ -69,12 +88,11 @@ struct GGUFMutationTests {
   }
 
   @Test func everyTruncation() throws {
-    let directory = try TemporaryDirectory()
+    let scratch = try Scratch()
     for count in 0..<Self.original.count {
-      let path = try directory.write(Array(Self.original[..<count]), to: "x.gguf")
-      #expect(throws: Refusal.self) { _ = try Checkpoint(gguf: path) }
+      #expect(throws: Refusal.self) { _ = try scratch.open(Array(Self.original[..<count])) }
     }
-    let whole = try Checkpoint(gguf: directory.write(Self.original, to: "x.gguf"))
+    let whole = try scratch.open(Self.original)
     #expect(whole.tensors.count == 4)
     #expect(whole.warnings.isEmpty)
   }
