@@ -14,12 +14,15 @@ package struct Checkpoint: Sendable {
   package let metadata: [String: MetadataValue]
   /// What the reader accepted but the user should know.
   package let warnings: [String]
+  /// Checksums that opening did not verify, since that means reading every byte. Whoever uses the numbers runs them
+  /// first, in any order or at once (``checkIntegrity()``).
+  package let integrityChecks: [IntegrityCheck]
   private let indexByName: [String: Int]
 
   /// - Throws: `.malformed` where two tensors share a name.
   package init(
     path: String, container: Container, files: [MappedFile], tensors: [Tensor], metadata: [String: MetadataValue],
-    warnings: [String] = []
+    warnings: [String] = [], integrityChecks: [IntegrityCheck] = []
   ) throws(Refusal) {
     self.path = path
     self.container = container
@@ -27,6 +30,7 @@ package struct Checkpoint: Sendable {
     self.tensors = tensors
     self.metadata = metadata
     self.warnings = warnings
+    self.integrityChecks = integrityChecks
     var index: [String: Int] = [:]
     index.reserveCapacity(tensors.count)
     for (position, tensor) in tensors.enumerated() {
@@ -42,6 +46,12 @@ package struct Checkpoint: Sendable {
   }
 
   package subscript(name: String) -> Tensor? { indexByName[name].map { tensors[$0] } }
+
+  /// Verifies every checksum that the container has, one after the other.
+  /// - Throws: `.malformed` for the first one that does not hold.
+  package func checkIntegrity() throws(Refusal) {
+    for check in integrityChecks { try check.verify() }
+  }
 }
 
 /// A value beside the tensors: GGUF's typed keys, safetensors' strings, the plain objects in a PyTorch archive.

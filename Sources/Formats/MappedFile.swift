@@ -35,15 +35,30 @@ import Glibc
     self.path = path
     identity = FileIdentity(status)
     byteCount = Int(status.st_size)
-    guard byteCount > 0 else {
-      unsafe base = nil
-      return
+    unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
+  }
+
+  /// Maps an open file that has no name of its own: what was expanded out of the file at `path`.
+  /// - Parameter identity: nil for that of the open file.
+  init(descriptor: Int32, path: String, identity: FileIdentity? = nil) throws(Refusal) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else {
+      throw Refusal(.malformed, file: path, "cannot be examined: \(String(errno: errno))")
     }
+    self.path = path
+    self.identity = identity ?? FileIdentity(status)
+    byteCount = Int(status.st_size)
+    unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
+  }
+
+  /// - Returns: nil for a file without bytes, which the system does not map.
+  private static func map(_ descriptor: Int32, byteCount: Int, path: String) throws(Refusal) -> UnsafeRawPointer? {
+    guard byteCount > 0 else { return nil }
     let address = unsafe mmap(nil, byteCount, PROT_READ, MAP_PRIVATE, descriptor, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else {
       throw Refusal(.malformed, file: path, "cannot be mapped: \(String(errno: errno))")
     }
-    unsafe base = UnsafeRawPointer(address)
+    return UnsafeRawPointer(address)
   }
 
   deinit {

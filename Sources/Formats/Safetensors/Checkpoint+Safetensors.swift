@@ -1,10 +1,14 @@
 extension Checkpoint {
   /// Opens one safetensors file.
   package init(safetensors path: String) throws(Refusal) {
-    let file = try MappedFile(path: path)
+    try self.init(safetensors: try MappedFile(path: path))
+  }
+
+  /// Reads one safetensors file that is already mapped, perhaps expanded by ``ZstdFile``.
+  package init(safetensors file: MappedFile) throws(Refusal) {
     let header = try SafetensorsHeader(of: file)
     try self.init(
-      path: path, container: .safetensors, files: [file],
+      path: file.path, container: .safetensors, files: [file],
       tensors: header.entries.map { Tensor(info: $0.info, file: file, byteOffset: $0.byteOffset) },
       metadata: header.metadata, warnings: header.warnings)
   }

@@ -1,0 +1,127 @@
+/// A value that a ``PickleMachine`` made. Containers are places in a ``PickleHeap``, so that a value shared a million
+/// times exists once, a value that contains itself is harmless, and deep nesting costs no stack.
+enum PickleValue: Sendable {
+  case none
+  case bool(Bool)
+  case integer(Int)
+  /// An integer of more than 64 bits.
+  case hugeInteger(byteCount: Int)
+  case double(Double)
+  case string(String)
+  case tuple(Int)
+  case list(Int)
+  case dictionary(Int)
+  case global(PickleGlobal)
+  case storage(Int)
+  case tensor(Int)
+
+  /// What the value is, for messages.
+  var kind: String {
+    switch self {
+    case .none: "None"
+    case .bool(let value): value ? "True" : "False"
+    case .integer(let value): "\(value)"
+    case .hugeInteger(let byteCount): "an integer of \(byteCount) bytes"
+    case .double(let value): "\(value)"
+    case .string(let value): "'\(value.prefix(80))'"
+    case .tuple: "a tuple"
+    case .list: "a list"
+    case .dictionary: "a dict"
+    case .global(let global): "the global '\(global.name)'"
+    case .storage: "a storage"
+    case .tensor: "a tensor"
+    }
+  }
+}
+
+/// The containers behind ``PickleValue``, by index.
+struct PickleHeap: Sendable {
+  struct Dictionary: Sendable {
+    /// In the order in which they were set; a key may come twice.
+    var pairs: [(key: PickleValue, value: PickleValue)] = []
+    /// An OrderedDict, which alone may carry attributes.
+    var isOrdered: Bool
+  }
+
+  /// What a persistent id says: `('storage', FloatStorage, '17', 'cpu', 16384)`.
+  struct Storage: Equatable, Sendable {
+    /// The record is `data/<key>`; digits only.
+    var key: String
+    /// nil for an untyped storage, which counts bytes.
+    var type: ElementType?
+    var elementCount: Int
+  }
+
+  /// What `_rebuild_tensor_v2` is called with; not yet held against the storage.
+  struct Tensor: Sendable {
+    var storage: Int
+    var type: ElementType
+    /// In elements, as are the strides.
+    var elementOffset: Int
+    var shape: [Int]
+    var strides: [Int]
+    /// Of the call, in data.pkl.
+    var byteOffset: Int
+  }
+
+  /// Tuples and lists.
+  var sequences: [[PickleValue]] = []
+  var dictionaries: [Dictionary] = []
+  var storages: [Storage] = []
+  var tensors: [Tensor] = []
+}
+
+/// The names that a state dict may refer to, exactly these. None of them is ever called: each is a word that the
+/// machine understands.
+enum PickleGlobal: Sendable, Equatable {
+  case orderedDict
+  case rebuildTensor2, rebuildTensor3, rebuildParameter
+  case size, device
+  /// `torch.FloatStorage`, or `torch.storage.UntypedStorage` with nil.
+  case storage(name: String, ElementType?)
+  /// `torch.bfloat16`, with nil where tensors of the type are not read.
+  case elementType(name: String, ElementType?)
+
+  /// - Parameter name: module, a space, name.
+  init?(_ name: String) {
+    guard let global = Self.all[name] else { return nil }
+    self = global
+  }
+
+  var name: String {
+    switch self {
+    case .orderedDict: "collections.OrderedDict"
+    case .rebuildTensor2: "torch._utils._rebuild_tensor_v2"
+    case .rebuildTensor3: "torch._utils._rebuild_tensor_v3"
+    case .rebuildParameter: "torch._utils._rebuild_parameter"
+    case .size: "torch.Size"
+    case .device: "torch.device"
+    case .storage(let name, _), .elementType(let name, _): name
+    }
+  }
+
+  private static let all: [String: PickleGlobal] = {
+    var all: [String: PickleGlobal] = [
+      "collections OrderedDict": .orderedDict,
+      "torch._utils _rebuild_tensor_v2": .rebuildTensor2,
+      "torch._utils _rebuild_tensor_v3": .rebuildTensor3,
+      "torch._utils _rebuild_parameter": .rebuildParameter,
+      "torch Size": .size,
+      "torch device": .device,
+      "torch.storage UntypedStorage": .storage(name: "torch.storage.UntypedStorage", nil),
+    ]
+    let storages: KeyValuePairs<String, ElementType> = [
+      "Float": .f32, "Double": .f64, "Half": .f16, "BFloat16": .bf16, "Long": .i64, "Int": .i32, "Short": .i16,
+      "Char": .i8, "Byte": .u8, "Bool": .bool,
+    ]
+    for (name, type) in storages { all["torch \(name)Storage"] = .storage(name: "torch.\(name)Storage", type) }
+    let types: KeyValuePairs<String, ElementType?> = [
+      "float32": .f32, "float64": .f64, "float16": .f16, "bfloat16": .bf16, "int64": .i64, "int32": .i32,
+      "int16": .i16, "int8": .i8, "uint8": .u8, "bool": .bool, "uint16": .u16, "uint32": .u32, "uint64": .u64,
+      "float8_e4m3fn": .f8e4m3, "float8_e5m2": .f8e5m2, "float8_e4m3fnuz": .f8e4m3fnuz,
+      "float8_e5m2fnuz": .f8e5m2fnuz, "float8_e8m0fnu": .f8e8m0, "complex64": nil, "complex128": nil,
+    ]
+    for (name, type) in types { all["torch \(name)"] = .elementType(name: "torch.\(name)", type) }
+    return all
+  }()
+}
