@@ -1,0 +1,86 @@
+/// Turns the plain values of a pickle into metadata: nested dicts become names with dots, `config.n_layer`.
+///
+/// A few hundred bytes of pickle can describe 2^40 values, each shared by the two containers above it. The heap holds
+/// each once; written out flat they would never end, so the values that are written out are counted.
+struct PickleFlattener {
+  private(set) var metadata: [String: MetadataValue] = [:]
+  /// Tensors of one element, by name; their values are in the archive, not in the pickle.
+  private(set) var scalars: [String: Int] = [:]
+  private(set) var warnings: [String] = []
+
+  static let maximumValueCount = 100_000
+  static let maximumDepth = 16
+  /// Of a name with its dots: short strings in the pickle must not become long ones by repetition.
+  static let maximumNameByteCount = 1_024
+
+  private let heap: PickleHeap
+  private let file: String
+  private var valueCount = 0
+
+  init(heap: PickleHeap, file: String) {
+    self.heap = heap
+    self.file = file
+  }
+
+  /// - Throws: `.unsupported` beyond the budgets; `.malformed` where two values get one name.
+  mutating func add(_ value: PickleValue, key: PickleValue, prefix: String, depth: Int = 0) throws(Refusal) {
+    guard case .string(let name) = key else {
+      warnings.append("\(file): the key \(key.kind)\(prefix.isEmpty ? "" : " of '\(prefix)'") is not a name and is ignored")
+      try count(key, depth)
+      return
+    }
+    let path = prefix.isEmpty ? name : "\(prefix).\(name)"
+    try count(value, depth)
+    guard path.utf8.count <= Self.maximumNameByteCount else {
+      throw Refusal(
+        .unsupported, file: file, subject: String(path.prefix(80)),
+        "a name has \(path.utf8.count) bytes, expected at most \(Self.maximumNameByteCount)", advice: PickleMachine.advice)
+    }
+    guard metadata[path] == nil, scalars[path] == nil else {
+      throw Refusal(
+        .malformed, file: file, subject: path, "the name occurs twice", advice: "a name must mean one value; save it again")
+    }
+    switch value {
+    case .dictionary(let dictionary):
+      for (key, value) in heap.dictionaries[dictionary].pairs {
+        try add(value, key: key, prefix: path, depth: depth + 1)
+      }
+    case .tensor(let tensor):
+      if heap.tensors[tensor].shape.allSatisfy({ $0 == 1 }), heap.tensors[tensor].type.isDecodable {
+        scalars[path] = tensor
+      } else {
+        warnings.append("\(file): the tensor '\(path)' is not in the state dict and is ignored")
+      }
+    default: metadata[path] = try plain(value, depth: depth)
+    }
+  }
+
+  private mutating func plain(_ value: PickleValue, depth: Int) throws(Refusal) -> MetadataValue {
+    switch value {
+    case .none: return .null
+    case .bool(let value): return .bool(value)
+    case .integer(let value): return .integer(value)
+    case .double(let value): return .double(value)
+    case .string(let value): return .string(value)
+    case .global(let global): return .string(global.name)
+    case .hugeInteger, .dictionary, .storage, .tensor: return .string(value.kind)
+    case .tuple(let index), .list(let index):
+      var values: [MetadataValue] = []
+      for element in heap.sequences[index] {
+        try count(element, depth + 1)
+        values.append(try plain(element, depth: depth + 1))
+      }
+      return .array(values)
+    }
+  }
+
+  private mutating func count(_ value: PickleValue, _ depth: Int) throws(Refusal) {
+    valueCount += 1
+    guard valueCount <= Self.maximumValueCount, depth <= Self.maximumDepth else {
+      throw Refusal(
+        .unsupported, file: file,
+        "the values beside the tensors are more than \(Self.maximumValueCount), or nested deeper than \(Self.maximumDepth)",
+        advice: PickleMachine.advice)
+    }
+  }
+}
