@@ -56,7 +56,8 @@ let package = Package(
     // MARK: Tests
     .target(name: "TestSupport", dependencies: ["CZstd"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -87,13 +87,17 @@ public struct Conversion: Sendable {
     if verification.holds { warnings += try staged.publish() }
     return ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
-      outputs: zip(prepared, verifiedTensorCounts).map { report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1) },
+      outputs: zip(prepared, verifiedTensorCounts).map {
+        report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1)
+      },
       verification: verification, warnings: warnings, published: verification.holds,
       seconds: (ContinuousClock.now - start).seconds)
   }
 
   private func chosenTargets() throws(Refusal) -> [any Target] {
-    guard !targets.isEmpty else { throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers") }
+    guard !targets.isEmpty else {
+      throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers")
+    }
     var chosen: [any Target] = []
     for name in targets {
       let target = try Targets.require(name)
@@ -165,12 +169,15 @@ public struct Conversion: Sendable {
         Digest(of: tensor) == expected
       else {
         throw Refusal(
-          .mismatch, file: item.output.fileName, subject: info.name, "the file that was just written does not hold what was meant",
+          .mismatch, file: item.output.fileName, subject: info.name,
+          "the file that was just written does not hold what was meant",
           advice: "the disk or its driver is failing; nothing was published")
       }
     }
     guard checkpoint.tensors.count == item.output.parameters.count else {
-      throw Refusal(.mismatch, file: item.output.fileName, "holds \(checkpoint.tensors.count) tensors, expected \(item.output.parameters.count)")
+      throw Refusal(
+        .mismatch, file: item.output.fileName,
+        "holds \(checkpoint.tensors.count) tensors, expected \(item.output.parameters.count)")
     }
     return checkpoint.tensors.count
   }

@@ -98,10 +98,12 @@ extension Norm.Deviation {
     case .fixed(let vector):
       let values = ParameterReader(vector).values()
       let (smallest, largest) = (values.min() ?? .nan, values.max() ?? .nan)
-      return smallest == largest ? "fixed at \(smallest.short)" : "fixed per feature, \(smallest.short) to \(largest.short)"
+      return smallest == largest
+        ? "fixed at \(smallest.short)" : "fixed per feature, \(smallest.short) to \(largest.short)"
     case .perPosition(let vector):
       let values = ParameterReader(vector).values()
-      return "fixed per position, \((values.first ?? .nan).short) first, then \((values.dropFirst().first ?? .nan).short)"
+      return
+        "fixed per position, \((values.first ?? .nan).short) first, then \((values.dropFirst().first ?? .nan).short)"
     case .perToken(let usual, let endOfText):
       let values = (ParameterReader(usual).values().last ?? .nan, ParameterReader(endOfText).values().last ?? .nan)
       return "fixed at \(values.0.short), for end-of-text at \(values.1.short)"

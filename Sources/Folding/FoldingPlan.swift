@@ -52,7 +52,8 @@ package struct FoldingPlan: Sendable {
         folded[site] = nil
         steps.append(Step(norm: norm.name, sites: [site], readers: site.readers, reason: "deviation fixed"))
       case .computed(let epsilon):
-        obstacles.append((norm.name(at: site, in: network), "deviation computed from the activations (epsilon \(epsilon.formula))"))
+        obstacles.append(
+          (norm.name(at: site, in: network), "deviation computed from the activations (epsilon \(epsilon.formula))"))
       case .perPosition:
         obstacles.append((norm.name(at: site, in: network), "another deviation at each position"))
       case .perToken:
@@ -81,7 +82,8 @@ package struct FoldingPlan: Sendable {
     let isOrdinary = network.norms.allSatisfy { if case .computed = $0.norm.deviation { true } else { false } }
     if isOrdinary {
       return Refusal(
-        .notFoldable, subject: first.norm, "this is an ordinary GPT-2: all its norms are computed (\(first.reason)), so none is a linear map",
+        .notFoldable, subject: first.norm,
+        "this is an ordinary GPT-2: all its norms are computed (\(first.reason)), so none is a linear map",
         advice: "remove its LayerNorms by fine-tuning first (arXiv 2409.13710)")
     }
     let list = obstacles.map { "\($0.norm): \($0.reason)" }.joined(separator: "; ")
@@ -121,7 +123,8 @@ extension Norm {
   /// The name, with the path where the two paths of an attention are in different states.
   package func name(at site: NormSite, in network: Network) -> String {
     switch site {
-    case .attentionQueryKey(let block) where network[.attentionValue(block: block)] != self: "\(name) (queries and keys)"
+    case .attentionQueryKey(let block) where network[.attentionValue(block: block)] != self:
+      "\(name) (queries and keys)"
     case .attentionValue(let block) where network[.attentionQueryKey(block: block)] != self: "\(name) (values)"
     default: name
     }

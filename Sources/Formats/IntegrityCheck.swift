@@ -44,7 +44,8 @@ enum CRC32 {
   static func update(_ checksum: UInt32, with bytes: UnsafeRawBufferPointer) -> UInt32 {
     // For a null pointer zlib's function returns the start value instead.
     guard let start = bytes.baseAddress, unsafe !bytes.isEmpty else { return checksum }
-    return UInt32(truncatingIfNeeded: unsafe crc32_z(UInt(checksum), start.assumingMemoryBound(to: UInt8.self), bytes.count))
+    return UInt32(
+      truncatingIfNeeded: unsafe crc32_z(UInt(checksum), start.assumingMemoryBound(to: UInt8.self), bytes.count))
   }
 
   static func text(_ checksum: UInt32) -> String {

@@ -31,5 +31,6 @@ package enum Activation: Hashable, Sendable {
     }
   }
 
-  package static let knownConfigNames = "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+  package static let knownConfigNames =
+    "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
 }

@@ -62,7 +62,8 @@ package enum Targets {
   package static func require(_ name: String) throws(Refusal) -> any Target {
     guard let target = all.first(where: { $0.name == name }) else {
       throw Refusal(
-        .usage, subject: name, "there is no such target", advice: "known are \(all.map(\.name).joined(separator: ", "))")
+        .usage, subject: name, "there is no such target", advice: "known are \(all.map(\.name).joined(separator: ", "))"
+      )
     }
     return target
   }

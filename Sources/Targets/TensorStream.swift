@@ -32,7 +32,8 @@ package struct TensorStream {
       defer { unsafe bytes.deallocate() }
       try unsafe reader.forEachBlock { (rows, values) throws(Refusal) in
         let encoded = unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[..<(rows.count * rowByteCount)])
-        try unsafe requireFinite(UnsafeBufferPointer(values), of: parameter, firstElement: rows.lowerBound * reader.columnCount)
+        try unsafe requireFinite(
+          UnsafeBufferPointer(values), of: parameter, firstElement: rows.lowerBound * reader.columnCount)
         if let index = unsafe info.type.encode(UnsafeBufferPointer(values), into: encoded) {
           throw overflow(of: unsafe values[index], at: rows.lowerBound * reader.columnCount + index, info: info)
         }
@@ -68,7 +69,8 @@ package struct TensorStream {
 
   private func overflow(of value: Double, at element: Int, info: TensorInfo) -> Refusal {
     Refusal(
-      .nonFinite, file: file, subject: info.name, "element \(element) is \(value), too large for \(info.type.displayName)",
+      .nonFinite, file: file, subject: info.name,
+      "element \(element) is \(value), too large for \(info.type.displayName)",
       advice: "choose a wider type with --type")
   }
 }

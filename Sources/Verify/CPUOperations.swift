@@ -51,7 +51,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     switch norm.deviation {
     case .computed(let epsilon):
       for row in 0..<x.rowCount {
-        Kernels.normalise(x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+        Kernels.normalise(
+          x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
       }
     case .fixed(let deviation):
       let factors = ParameterReader(deviation).values().map { Scalar($0) }
@@ -77,7 +78,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     }
     withWeight(map.weight) { weight in
       Scalar.multiply(
-        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.values.baseAddress!, strideA: x.columnCount,
+        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.values.baseAddress!,
+        strideA: x.columnCount,
         weight.start, strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: isBiased ? 1 : 0,
         into: result.values.baseAddress!, strideC: result.columnCount)
     }
@@ -143,10 +145,14 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
 
   /// Lends the numbers of a matrix: in place where the file holds them in this precision, else computed.
   func withWeight<Result>(_ parameter: Parameter, _ body: (Weight) -> Result) -> Result {
-    if rounding == nil, let view = parameter.storedView, view.tensor.isContiguous, view.tensor.info.type == Scalar.storedType {
+    if rounding == nil, let view = parameter.storedView, view.tensor.isContiguous,
+      view.tensor.info.type == Scalar.storedType
+    {
       let lent: Result? = view.tensor.withBytes { bytes in
         bytes.withUnsafeBytes { raw in
-          guard let base = raw.baseAddress, Int(bitPattern: base) % MemoryLayout<Scalar>.alignment == 0 else { return nil }
+          guard let base = raw.baseAddress, Int(bitPattern: base) % MemoryLayout<Scalar>.alignment == 0 else {
+            return nil
+          }
           let start = base.assumingMemoryBound(to: Scalar.self) + view.elementOffset
           return body(Weight(start: start, stride: view.leadingDimension, isTransposed: view.isTransposed))
         }

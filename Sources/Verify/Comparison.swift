@@ -170,7 +170,9 @@ private struct TokenStatistics {
   var judged: [Int] { places.indices.filter { distributions[0][$0].isFinite } }
 
   var overflows: [String] {
-    places.indices.filter { !distributions[0][$0].isFinite }.map { "\(places[$0].probe.name), position \(places[$0].position)" }
+    places.indices.filter { !distributions[0][$0].isFinite }.map {
+      "\(places[$0].probe.name), position \(places[$0].position)"
+    }
   }
 
   var largestLogit: Double { judged.reduce(0) { max($0, distributions[0][$1].largestMagnitude) } }

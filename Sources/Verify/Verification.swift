@@ -96,7 +96,8 @@ package struct Verification: Sendable, Codable {
     self.probes = probes.map { "\($0.name) (\($0.tokens.count))" }
     guard tokenCount > 0 else {
       throw Refusal(
-        .nonFinite, "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against",
+        .nonFinite,
+        "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against",
         advice: "check the source")
     }
   }

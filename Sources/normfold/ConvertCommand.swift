@@ -71,7 +71,9 @@ extension ConversionReport {
   var text: String {
     var lines = ["\(source.printable): \(dialect)"]
     if let literal = verification.literal {
-      lines.append("  As its own runtime computes it, it is \(Quantity.scientific(literal.logits.relative)) from the fixed norms that it means.")
+      lines.append(
+        "  As its own runtime computes it, it is \(Quantity.scientific(literal.logits.relative)) from the fixed norms that it means."
+      )
     }
     lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
     if !verification.overflows.isEmpty {
@@ -105,14 +107,17 @@ extension ConversionReport {
         output.target, "folded weights compute the source's logits (float64)",
         Quantity.scientific(claims.algebra.logits.relative), Quantity.scientific(Verification.algebraLimit),
         claims.algebraHolds ? "holds" : "FAILS")
-      table.add("", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount)", "\(output.tensorCount)", "holds")
+      table.add(
+        "", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount)",
+        "\(output.tensorCount)", "holds")
       table.add(
         "", "\(output.type) file computes the source's logits (float32)", Quantity.scientific(single.relative),
         Quantity.scientific(claims.limit / verification.largestLogit) + "*", claims.arithmeticHolds ? "holds" : "FAILS")
       table.add("", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence), "", "")
       table.add("", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement), "", "")
     }
-    table.footnote = "* \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the source's logits on the same tokens"
+    table.footnote =
+      "* \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the source's logits on the same tokens"
     return table
   }
 }

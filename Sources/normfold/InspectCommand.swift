@@ -39,7 +39,9 @@ extension Inspection {
     if sites.isEmpty {
       lines += ["", "No norms."]
     } else {
-      var table = Table(["norm": .left, "kind": .left, "deviation": .left, "γ/σ, or γ": .right, "|β| ≤": .right, "foldable": .left])
+      var table = Table([
+        "norm": .left, "kind": .left, "deviation": .left, "γ/σ, or γ": .right, "|β| ≤": .right, "foldable": .left,
+      ])
       for site in sites {
         table.add(
           site.name.printable, site.kind, site.deviation,

@@ -25,7 +25,9 @@ struct OutputOptions: ParsableArguments {
 
 /// What the user says of an input where its files leave a question open.
 struct InputOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied"))
+  @Option(
+    help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied")
+  )
   var head: ReadingOptions.Head?
 
   @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
@@ -50,7 +52,9 @@ struct VerificationOptions: ParsableArguments {
   var probeLength: Int?
 
   func validate() throws {
-    if let probeLength, probeLength < 1 { throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)") }
+    if let probeLength, probeLength < 1 {
+      throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)")
+    }
   }
 
   var probeOptions: ProbeOptions {

@@ -71,9 +71,11 @@ final class ProgressLine: Sendable {
       let fraction = progress.total > 0 ? Double(progress.done) / Double(progress.total) : 0
       let filled = Int(fraction * 24)
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: 24 - filled)
-      let rate = progress.unit == "bytes" && elapsed > 0 ? "  \(Quantity.bytes(Int(Double(progress.done) / elapsed)))/s" : ""
+      let rate =
+        progress.unit == "bytes" && elapsed > 0 ? "  \(Quantity.bytes(Int(Double(progress.done) / elapsed)))/s" : ""
       let left = fraction > 0.02 ? "  \(Int((elapsed / fraction * (1 - fraction)).rounded(.up))) s left" : ""
-      let text = "\(progress.stage.rawValue) \(progress.subject.printable)  \(bar) \(Int(fraction * 100))%\(rate)\(left)"
+      let text =
+        "\(progress.stage.rawValue) \(progress.subject.printable)  \(bar) \(Int(fraction * 100))%\(rate)\(left)"
       StandardError.write("\r\u{1B}[K" + text.prefix(99))
     }
   }

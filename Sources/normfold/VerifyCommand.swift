@@ -66,9 +66,12 @@ extension VerificationRun.Report {
       "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected \(Quantity.short(worst.expected)), "
         + "found \(Quantity.short(worst.found)).")
     if let residual = single.residuals.last {
-      lines.append("  Residual stream behind the last block: \(Quantity.scientific(residual.relative)) of its largest value.")
+      lines.append(
+        "  Residual stream behind the last block: \(Quantity.scientific(residual.relative)) of its largest value.")
     }
-    if !overflows.isEmpty { lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.") }
+    if !overflows.isEmpty {
+      lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.")
+    }
     lines += warnings.map { "  Warning: \($0.printable)" }
     lines += ["", holds ? "The same network." : "NOT the same network."]
     return lines.joined(separator: "\n")

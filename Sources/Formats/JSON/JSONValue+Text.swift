@@ -14,7 +14,9 @@ extension JSONValue {
   package static func number(_ value: Int) -> JSONValue { .number(String(value)) }
 
   /// As Python writes a float: `1000000000000.0`.
-  package static func number(_ value: Double) -> JSONValue { .number(abs(value) < 1e16 ? value.plainText : String(value)) }
+  package static func number(_ value: Double) -> JSONValue {
+    .number(abs(value) < 1e16 ? value.plainText : String(value))
+  }
 
   private func write(to bytes: inout [UInt8], indentation: Int) {
     func breakLine(_ depth: Int) {

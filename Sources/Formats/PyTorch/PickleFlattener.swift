@@ -25,20 +25,23 @@ struct PickleFlattener {
   /// - Throws: `.unsupported` beyond the budgets; `.malformed` where two values get one name.
   mutating func add(_ value: PickleValue, key: PickleValue, prefix: String, depth: Int = 0) throws(Refusal) {
     guard case .string(let name) = key else {
-      warnings.append("\(file): the key \(key.kind)\(prefix.isEmpty ? "" : " of '\(prefix)'") is not a name and is ignored")
-      try count(key, depth)
+      warnings.append(
+        "\(file): the key \(key.kind)\(prefix.isEmpty ? "" : " of '\(prefix)'") is not a name and is ignored")
+      try count(depth, in: prefix)
       return
     }
     let path = prefix.isEmpty ? name : "\(prefix).\(name)"
-    try count(value, depth)
     guard path.utf8.count <= Self.maximumNameByteCount else {
       throw Refusal(
         .unsupported, file: file, subject: String(path.prefix(80)),
-        "a name has \(path.utf8.count) bytes, expected at most \(Self.maximumNameByteCount)", advice: PickleMachine.advice)
+        "a name has \(path.utf8.count) bytes, expected at most \(Self.maximumNameByteCount)",
+        advice: PickleMachine.advice)
     }
+    try count(depth, in: path)
     guard metadata[path] == nil, scalars[path] == nil else {
       throw Refusal(
-        .malformed, file: file, subject: path, "the name occurs twice", advice: "a name must mean one value; save it again")
+        .malformed, file: file, subject: path, "the name occurs twice",
+        advice: "a name must mean one value; save it again")
     }
     switch value {
     case .dictionary(let dictionary):
@@ -51,11 +54,11 @@ struct PickleFlattener {
       } else {
         warnings.append("\(file): the tensor '\(path)' is not in the state dict and is ignored")
       }
-    default: metadata[path] = try plain(value, depth: depth)
+    default: metadata[path] = try plain(value, depth: depth, in: path)
     }
   }
 
-  private mutating func plain(_ value: PickleValue, depth: Int) throws(Refusal) -> MetadataValue {
+  private mutating func plain(_ value: PickleValue, depth: Int, in path: String) throws(Refusal) -> MetadataValue {
     switch value {
     case .none: return .null
     case .bool(let value): return .bool(value)
@@ -67,20 +70,21 @@ struct PickleFlattener {
     case .tuple(let index), .list(let index):
       var values: [MetadataValue] = []
       for element in heap.sequences[index] {
-        try count(element, depth + 1)
-        values.append(try plain(element, depth: depth + 1))
+        try count(depth + 1, in: path)
+        values.append(try plain(element, depth: depth + 1, in: path))
       }
       return .array(values)
     }
   }
 
-  private mutating func count(_ value: PickleValue, _ depth: Int) throws(Refusal) {
-    valueCount += 1
-    guard valueCount <= Self.maximumValueCount, depth <= Self.maximumDepth else {
-      throw Refusal(
-        .unsupported, file: file,
-        "the values beside the tensors are more than \(Self.maximumValueCount), or nested deeper than \(Self.maximumDepth)",
-        advice: PickleMachine.advice)
+  private mutating func count(_ depth: Int, in path: String) throws(Refusal) {
+    func refusal(_ problem: String) -> Refusal {
+      Refusal(.unsupported, file: file, subject: path, problem, advice: PickleMachine.advice)
     }
+    valueCount += 1
+    guard valueCount <= Self.maximumValueCount else {
+      throw refusal("there are more than \(Self.maximumValueCount) values beside the tensors")
+    }
+    guard depth <= Self.maximumDepth else { throw refusal("the values are nested deeper than \(Self.maximumDepth)") }
   }
 }

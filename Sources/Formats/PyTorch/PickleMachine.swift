@@ -53,14 +53,19 @@ struct PickleMachine {
 
   private init(file: String) { self.file = file }
 
-  /// A refusal at the operation that is being executed.
-  func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: String = Self.advice) -> Refusal {
-    Refusal(category, file: file, at: opcodeOffset, problem, advice: advice)
+  /// A refusal at the operation that is being executed. A program that torch.save cannot have written is damaged or
+  /// made by hand; one that it can have written holds more than a state dict.
+  func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: String? = nil) -> Refusal {
+    let usual = category == .malformed ? "torch.save writes no such pickle; download the file again" : Self.advice
+    return Refusal(category, file: file, at: opcodeOffset, problem, advice: advice ?? usual)
   }
 
   private mutating func run(_ bytes: RawSpan) throws(Refusal) -> Outcome {
     for _ in 0..<Self.maximumOperationCount {
       opcodeOffset = offset
+      guard offset < bytes.byteCount else {
+        throw refusal("the pickle has no end", advice: "it is incomplete; download the file again")
+      }
       let byte = try readByte("an opcode", from: bytes)
       guard let opcode = PickleOpcode(rawValue: byte) else { throw refusedOpcode(byte, in: bytes) }
       if opcode == .stop {
@@ -68,13 +73,13 @@ struct PickleMachine {
           throw refusal("the pickle ends with \(stack.count) values, expected 1")
         }
         guard offset == bytes.byteCount else {
-          throw refusal("\(bytes.byteCount - offset) bytes follow the end of the pickle")
+          throw refusal("the pickle ends after \(offset) of its \(bytes.byteCount) bytes")
         }
         return Outcome(root: root, heap: heap)
       }
       try execute(opcode, in: bytes)
     }
-    throw refusal("the pickle has more than \(Self.maximumOperationCount) operations")
+    throw refusal("the pickle has more than \(Self.maximumOperationCount) operations", category: .unsupported)
   }
 
   private mutating func execute(_ opcode: PickleOpcode, in bytes: RawSpan) throws(Refusal) {
@@ -125,14 +130,17 @@ struct PickleMachine {
       try store(key, value, in: try dictionaryOnTop())
     case .setItems:
       let items = try popToMark()
-      guard items.count.isMultiple(of: 2) else { throw refusal("SETITEMS: expected pairs, found \(items.count) values") }
+      guard items.count.isMultiple(of: 2) else {
+        throw refusal("SETITEMS: expected pairs, found \(items.count) values")
+      }
       let dictionary = try dictionaryOnTop()
       for index in stride(from: 0, to: items.count, by: 2) { try store(items[index], items[index + 1], in: dictionary) }
     case .build:
       // The `_metadata` of a module's state dict: versions of its layers, which no tensor depends on.
       let state = try pop()
       guard case .dictionary = state, heap.dictionaries[try dictionaryOnTop()].isOrdered else {
-        throw refusal("BUILD: only an OrderedDict may carry attributes, in a dict, found \(state.kind)", category: .unsupported)
+        throw refusal(
+          "BUILD: only an OrderedDict may carry attributes, in a dict, found \(state.kind)", category: .unsupported)
       }
 
     case .binaryPut: try remember(UInt32(try readByte("a memo index", from: bytes)))
@@ -154,7 +162,9 @@ struct PickleMachine {
   // MARK: The stack and the memo
 
   private mutating func push(_ value: PickleValue) throws(Refusal) {
-    guard stack.count < Self.maximumStackDepth else { throw refusal("the stack is deeper than \(Self.maximumStackDepth) values") }
+    guard stack.count < Self.maximumStackDepth else {
+      throw refusal("the stack is deeper than \(Self.maximumStackDepth) values")
+    }
     stack.append(value)
   }
 
@@ -209,13 +219,16 @@ struct PickleMachine {
   private mutating func store(_ key: PickleValue, _ value: PickleValue, in dictionary: Int) throws(Refusal) {
     switch key {
     case .none, .bool, .integer, .double, .string: heap.dictionaries[dictionary].pairs.append((key, value))
-    default: throw refusal("expected a string or a number as the key of a dict, found \(key.kind)", category: .unsupported)
+    default:
+      throw refusal("expected a string or a number as the key of a dict, found \(key.kind)", category: .unsupported)
     }
   }
 
   private mutating func remember(_ index: UInt32) throws(Refusal) {
     try requireValue()
-    guard memo.count < Self.maximumMemoCount else { throw refusal("the memo has more than \(Self.maximumMemoCount) entries") }
+    guard memo.count < Self.maximumMemoCount else {
+      throw refusal("the memo has more than \(Self.maximumMemoCount) entries")
+    }
     memo[index] = stack[stack.count - 1]
   }
 
@@ -273,7 +286,8 @@ struct PickleMachine {
     while end < bytes.byteCount, end - offset <= Self.maximumNameByteCount, bytes.integer(UInt8.self, at: end) != 0x0A {
       end += 1
     }
-    guard end < bytes.byteCount, end - offset <= Self.maximumNameByteCount, let text = bytes.text(in: offset..<end) else {
+    guard end < bytes.byteCount, end - offset <= Self.maximumNameByteCount, let text = bytes.text(in: offset..<end)
+    else {
       throw refusal("expected a name of at most \(Self.maximumNameByteCount) bytes in UTF-8 and a line feed")
     }
     offset = end + 1
@@ -297,11 +311,14 @@ struct PickleMachine {
   /// the object.
   private mutating func refusedOpcode(_ byte: UInt8, in bytes: RawSpan) -> Refusal {
     guard let name = PickleOpcode.refusedName(byte) else {
-      return refusal("0x\(String(byte, radix: 16)) is not a pickle opcode", advice: "the file is damaged; download it again")
+      return refusal(
+        "0x\(String(byte, radix: 16)) is not a pickle opcode", advice: "the file is damaged; download it again")
     }
     switch name {
     case "STACK_GLOBAL":
-      if stack.count >= 2, case .string(let module) = stack[stack.count - 2], case .string(let name) = stack[stack.count - 1] {
+      if stack.count >= 2, case .string(let module) = stack[stack.count - 2],
+        case .string(let name) = stack[stack.count - 1]
+      {
         return refusedGlobal(module, name, by: " (STACK_GLOBAL)")
       }
     case "INST":
@@ -373,7 +390,9 @@ struct PickleMachine {
       guard let kind = values.first, case .string = kind else { throw refusal("'\(global.name)': expected a name") }
       return kind
     case .rebuildParameter:
-      guard count == 3, case .tensor = values[0] else { throw refusal("'\(global.name)': expected a tensor and 2 more arguments") }
+      guard count == 3, case .tensor = values[0] else {
+        throw refusal("'\(global.name)': expected a tensor and 2 more arguments")
+      }
       return values[0]
     case .rebuildTensor2: return try tensor(values, global, type: nil)
     case .rebuildTensor3:

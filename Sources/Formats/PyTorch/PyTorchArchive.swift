@@ -47,7 +47,8 @@ struct PyTorchArchive: Sendable {
         advice: "the archive is incomplete, or not one of torch.save")
     }
     let order = zip["\(folder)byteorder"]
-    let small = try zip.contents(of: [pickle, version] + (order.map { [$0] } ?? []), temporaryDirectory: temporaryDirectory)
+    let small = try zip.contents(
+      of: [pickle, version] + (order.map { [$0] } ?? []), temporaryDirectory: temporaryDirectory)
     for content in small { try content.pending?.verify() }
 
     let versionText = Self.text(of: small[1])
@@ -154,7 +155,9 @@ struct PyTorchArchive: Sendable {
     }
     if starts(with: [0x1F, 0x8B]) { throw refusal("this is compressed with gzip", "expand it with gunzip first") }
     guard bytes.byteCount >= 22 else {
-      throw refusal("expected a zip archive, found \(bytes.byteCount) bytes", "download the file again; it is incomplete", .malformed)
+      throw refusal(
+        "expected a zip archive, found \(bytes.byteCount) bytes", "download the file again; it is incomplete",
+        .malformed)
     }
     throw refusal("expected a zip archive, which starts with 'PK'", "this is not a file of torch.save", .malformed)
   }

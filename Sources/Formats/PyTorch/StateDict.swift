@@ -59,7 +59,8 @@ struct StateDict {
     }
     guard found.count <= 1 else {
       throw Refusal(
-        .unsupported, file: archive.pickleName, subject: found[1].0, "the archive has another state dict under '\(found[0].0)'",
+        .unsupported, file: archive.pickleName, subject: found[1].0,
+        "the archive has another state dict under '\(found[0].0)'",
         advice: "save the one that is meant")
     }
     return found.first.map { ($0.0, $0.1) } ?? (nil, root)
@@ -123,7 +124,8 @@ struct StateDict {
     let itemByteCount = tensor.type.bitsPerBlock / 8
     // Untyped storages count bytes.
     let capacity = storage.type == nil ? storage.elementCount / itemByteCount : storage.elementCount
-    guard let count = TensorInfo.checkedElementCount(tensor.shape), tensor.type.byteCount(ofElements: count) != nil else {
+    guard let count = TensorInfo.checkedElementCount(tensor.shape), tensor.type.byteCount(ofElements: count) != nil
+    else {
       throw refusal("the size of \(tensor.type.displayName) \(tensor.shape) overflows")
     }
     // Axes of one element never move, so their strides mean nothing. The others, from the innermost: each must step
@@ -140,7 +142,9 @@ struct StateDict {
         }
         let (extent, overflow) = (tensor.shape[axis] - 1).multipliedReportingOverflow(by: tensor.strides[axis])
         let (sum, sumOverflow) = reach.addingReportingOverflow(extent)
-        guard !overflow, !sumOverflow else { throw refusal("strides \(tensor.strides) of shape \(tensor.shape) overflow") }
+        guard !overflow, !sumOverflow else {
+          throw refusal("strides \(tensor.strides) of shape \(tensor.shape) overflow")
+        }
         reach = sum
       }
     }

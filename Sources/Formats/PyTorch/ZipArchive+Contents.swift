@@ -60,7 +60,9 @@ extension ZipArchive {
         throw Refusal(
           .malformed, file: file.path, at: record.headerOffset, subject: record.name,
           "the deflated records expand to more than \(limit) bytes",
-          advice: "16 times the archive and 1 GiB is the limit; if you trust the file, unpack it and zip it without compression")
+          advice:
+            "16 times the archive and 1 GiB is the limit; if you trust the file, unpack it and zip it without compression"
+        )
       }
       total = sum
     }
@@ -114,12 +116,14 @@ extension ZipArchive {
             try unsafe output.write(piece)
             if status == Z_STREAM_END {
               guard consumed == input.count else {
-                throw refusal(consumed, "\(input.count - consumed) bytes follow the deflated data")
+                throw refusal(consumed, "the deflated data end after \(consumed) of \(input.count) bytes")
               }
               break
             }
             guard status == Z_OK || status == Z_BUF_ERROR && count > 0 else {
-              let reason = unsafe status == Z_BUF_ERROR ? "it ends too early" : stream.pointee.msg.map { unsafe String(cString: $0) }
+              let reason =
+                unsafe status == Z_BUF_ERROR
+                ? "it ends too early" : stream.pointee.msg.map { unsafe String(cString: $0) }
               throw refusal(consumed, "the deflated data cannot be read: \(reason ?? "zlib error \(status)")")
             }
           }

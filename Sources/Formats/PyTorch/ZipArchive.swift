@@ -97,7 +97,8 @@ struct ZipArchive: Sendable {
     let disks = (bytes.integer(UInt16.self, at: end + 4), bytes.integer(UInt16.self, at: end + 6))
     guard (disks.0 == 0 || disks.0 == 0xFFFF) && (disks.1 == 0 || disks.1 == 0xFFFF) else {
       throw Refusal(
-        .unsupported, file: path, at: end, "the zip archive is one of several parts (disk \(disks.0), directory on \(disks.1))",
+        .unsupported, file: path, at: end,
+        "the zip archive is one of several parts (disk \(disks.0), directory on \(disks.1))",
         advice: "join the parts first")
     }
     var counts = (
@@ -122,10 +123,12 @@ struct ZipArchive: Sendable {
     guard counts.here == counts.all else {
       throw Refusal(
         .unsupported, file: path, at: end,
-        "the zip archive is one of several parts (\(counts.here) of \(counts.all) records here)", advice: "join the parts first")
+        "the zip archive is one of several parts (\(counts.here) of \(counts.all) records here)",
+        advice: "join the parts first")
     }
     guard counts.all <= UInt64(maximumRecordCount) else {
-      throw Refusal(.malformed, file: path, at: end, "expected at most \(maximumRecordCount) records, found \(counts.all)")
+      throw Refusal(
+        .malformed, file: path, at: end, "expected at most \(maximumRecordCount) records, found \(counts.all)")
     }
     let (sum, overflow) = offset.addingReportingOverflow(byteCount)
     guard !overflow, sum == UInt64(directoryEnd) else {
@@ -159,7 +162,8 @@ struct ZipArchive: Sendable {
       bytes.integer(UInt32.self, at: start + 20)
     )
     guard disks == (0, 0, 0), bytes.integer(UInt32.self, at: locator + 16) <= 1 else {
-      throw Refusal(.unsupported, file: path, at: start, "the zip archive is one of several parts", advice: "join the parts first")
+      throw Refusal(
+        .unsupported, file: path, at: start, "the zip archive is one of several parts", advice: "join the parts first")
     }
     return (
       start, bytes.integer(UInt64.self, at: start + 24), bytes.integer(UInt64.self, at: start + 32),
@@ -205,7 +209,8 @@ struct ZipArchive: Sendable {
       guard record.method == .deflated || record.byteCount == record.compressedByteCount else {
         throw Refusal(
           .malformed, file: path, at: offset, subject: name,
-          "a stored record has one size, found \(record.byteCount) and \(record.compressedByteCount) bytes")
+          "a stored record has one size, found \(record.byteCount) and \(record.compressedByteCount) bytes",
+          advice: "the archive is damaged; download the file again")
       }
       records.append(record)
       offset = next
@@ -225,7 +230,9 @@ struct ZipArchive: Sendable {
     let flags = bytes.integer(UInt16.self, at: offset + 8)
     // Bits 0, 6 and 13: encrypted, strongly encrypted, masked headers.
     guard flags & 0x2041 == 0 else {
-      throw Refusal(.unsupported, file: path, at: offset, subject: name, "the record is encrypted", advice: "decrypt the archive first")
+      throw Refusal(
+        .unsupported, file: path, at: offset, subject: name, "the record is encrypted",
+        advice: "decrypt the archive first")
     }
     let method: Record.Method
     switch bytes.integer(UInt16.self, at: offset + 10) {
@@ -341,7 +348,8 @@ struct ZipArchive: Sendable {
     guard end <= directoryOffset else {
       throw Refusal(
         .malformed, file: path, at: directoryOffset, subject: previous,
-        "the record ends at byte \(end), inside the central directory", advice: "each byte may belong to one record only")
+        "the record ends at byte \(end), inside the central directory",
+        advice: "each byte may belong to one record only")
     }
   }
 }

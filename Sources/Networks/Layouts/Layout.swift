@@ -51,7 +51,9 @@ package struct Layout: Sendable {
     for name in names {
       for (prefix, suffix) in affixes where name.hasPrefix(prefix) && name.hasSuffix(suffix) {
         let digits = name.dropFirst(prefix.count).dropLast(suffix.count)
-        if digits.utf8.count < 6, let block = Int(digits), block >= 0, String(block) == digits { count = max(count, block + 1) }
+        if digits.utf8.count < 6, let block = Int(digits), block >= 0, String(block) == digits {
+          count = max(count, block + 1)
+        }
       }
     }
     return count

@@ -30,7 +30,8 @@ package struct Configuration: Sendable {
   package init(path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumByteCount else {
-      throw Refusal(.malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
+      throw Refusal(
+        .malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
     }
     let json = try file.withBytes { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
     guard json.members != nil else {
@@ -41,7 +42,9 @@ package struct Configuration: Sendable {
     self.json = json
     modelType = json["model_type"]?.string
     guard let headCount = try fields.count("n_head") else {
-      throw Refusal(.malformed, file: path, subject: "n_head", "is missing", advice: "the tensors do not say how many heads there are")
+      throw Refusal(
+        .malformed, file: path, subject: "n_head", "is missing",
+        advice: "the tensors do not say how many heads there are")
     }
     self.headCount = headCount
     blockCount = try fields.count("n_layer")

@@ -16,7 +16,8 @@ extension Dimensions {
     let file = tensors.checkpoint.path
     func matrix(_ name: String) throws(Refusal) -> [Int] {
       guard let tensor = tensors.peek(name) else {
-        throw Refusal(.malformed, file: file, subject: name, "this tensor is missing", advice: "a GPT-2 cannot be read without it")
+        throw Refusal(
+          .malformed, file: file, subject: name, "this tensor is missing", advice: "a GPT-2 cannot be read without it")
       }
       guard tensor.shape.count == 2, tensor.shape.allSatisfy({ $0 > 0 }) else {
         throw Refusal(.malformed, file: file, subject: tensor.name, "expected a matrix, found shape \(tensor.shape)")
@@ -33,7 +34,9 @@ extension Dimensions {
         advice: "is this a GPT-2?")
     }
     let hidden = try matrix("h.0.mlp.c_fc.weight")
-    let dMLP = layout.slots(blockCount: 1).first { $0.name == "h.0.mlp.c_fc.weight" }?.orientation == .outIn ? hidden[0] : hidden[1]
+    let dMLP =
+      layout.slots(blockCount: 1).first { $0.name == "h.0.mlp.c_fc.weight" }?.orientation == .outIn
+      ? hidden[0] : hidden[1]
     for (key, said, found) in [
       ("n_embd", configuration.dModel, dModel), ("n_layer", configuration.blockCount, blockCount),
       ("n_inner", configuration.dMLP, dMLP), ("n_positions", configuration.contextLength, positions[0]),

@@ -30,7 +30,8 @@ extension Model {
     var tensors = try NamedTensors(of: checkpoint, options: options)
     let layout = Layout.gpt2
     let dimensions = try Dimensions.measured(tensors, layout: layout, configuration: configuration)
-    var builder = NetworkBuilder(dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
+    var builder = NetworkBuilder(
+      dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
     try builder.read(&tensors, layout: layout, normsAreOptional: isNormFree, options: options)
     try tensors.requireAllUsed()
 

@@ -44,11 +44,13 @@ struct NetworkBuilder {
         throw Refusal(
           .malformed, file: file, subject: tensor.name, "expected shape \(expected), found \(tensor.shape)",
           advice: isTurned
-            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")" : "")
+            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")"
+            : "")
       }
       guard tensor.info.type.isDecodable else {
         throw Refusal(
-          .unsupported, file: file, subject: tensor.name, "elements of type \(tensor.info.type.displayName) cannot be folded",
+          .unsupported, file: file, subject: tensor.name,
+          "elements of type \(tensor.info.type.displayName) cannot be folded",
           advice: "save the checkpoint in F32, BF16 or F16")
       }
       for (role, value) in layout.parts(of: .stored(tensor), in: slot, dimensions: dimensions) {
@@ -110,7 +112,8 @@ struct NetworkBuilder {
           activation: configuration.activation, output: map(.mlpOutput(block: block))))
     }
     return Network(
-      dimensions: dimensions, tokenEmbedding: parameter(.tokenEmbedding), positionEmbedding: parameters[.positionEmbedding],
+      dimensions: dimensions, tokenEmbedding: parameter(.tokenEmbedding),
+      positionEmbedding: parameters[.positionEmbedding],
       blocks: blocks, finalNorm: norm(.final, .final, deviation), unembedding: map(.unembedding))
   }
 
@@ -145,7 +148,9 @@ extension Parameter {
     let columns = 0..<mine.columnCount
     for start in stride(from: 0, to: mine.rowCount, by: mine.rowsPerBlock) {
       let rows = start..<min(start + mine.rowsPerBlock, mine.rowCount)
-      guard mine.values(rows: rows, columns: columns) == theirs.values(rows: rows, columns: columns) else { return false }
+      guard mine.values(rows: rows, columns: columns) == theirs.values(rows: rows, columns: columns) else {
+        return false
+      }
     }
     return true
   }

@@ -228,7 +228,8 @@ extension Parameter: CustomStringConvertible {
     case .constant(let value): value.formula
     case .transposed(let inner): "\(inner)ᵀ"
     case .slice(let inner, let axis, let range):
-      inner.shape.count == 2 && axis == 1 ? "\(inner)[:, \(range.lowerBound):\(range.upperBound)]"
+      inner.shape.count == 2 && axis == 1
+        ? "\(inner)[:, \(range.lowerBound):\(range.upperBound)]"
         : "\(inner)[\(range.lowerBound):\(range.upperBound)]"
     case .concatenation(let parts, _): "[" + parts.map(\.description).joined(separator: " | ") + "]"
     case .scaled(let inner, let by, 0) where inner.shape.count == 2: "diag(\(by)) · \(inner)"

@@ -41,8 +41,12 @@ package struct ParameterReader: Sendable {
     case .stored(let tensor): return .stored(tensor, columnCount: parameter.columnCount)
     case .constant(let value): return .constant(value)
     case .transposed(let inner):
-      if case .stored(let tensor) = inner.expression { return .storedTransposed(tensor, columnCount: inner.columnCount) }
-      guard case .product(let a, let b) = inner.expression else { preconditionFailure("not in normal form: \(parameter)") }
+      if case .stored(let tensor) = inner.expression {
+        return .storedTransposed(tensor, columnCount: inner.columnCount)
+      }
+      guard case .product(let a, let b) = inner.expression else {
+        preconditionFailure("not in normal form: \(parameter)")
+      }
       return .product(ParameterReader(b.transposed()), ParameterReader(a.transposed()))
     case .slice(let inner, let axis, let range):
       let isRow = axis == 0 && inner.shape.count == 2
@@ -125,7 +129,8 @@ package struct ParameterReader: Sendable {
       for (position, column) in columns.enumerated() { unsafe target[position] = values[column] }
     case .offset(let inner, let row, let column):
       unsafe inner.read(
-        rows: rows.lowerBound + row..<rows.upperBound + row, columns: columns.lowerBound + column..<columns.upperBound + column,
+        rows: rows.lowerBound + row..<rows.upperBound + row,
+        columns: columns.lowerBound + column..<columns.upperBound + column,
         into: target, rowStride: rowStride)
     case .concatenation(let parts, let axis):
       unsafe Self.read(parts, axis, rows, columns, into: target, rowStride: rowStride)
@@ -215,7 +220,9 @@ package struct ParameterReader: Sendable {
     let width = inner.columnCount
     guard columns.count < width else {
       unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
-      for row in 0..<rows.count { unsafe centre(UnsafeMutableBufferPointer(start: target + row * rowStride, count: width)) }
+      for row in 0..<rows.count {
+        unsafe centre(UnsafeMutableBufferPointer(start: target + row * rowStride, count: width))
+      }
       return
     }
     // A part of a row needs the mean of the whole row.
