@@ -211,6 +211,11 @@ extension PyTorchDefect {
         + " the file is damaged; download it again",
       records: sound { $0[2] = $0[2].deflated.with { $0.byteCount = 1 << 20 } }),
     .init(
+      "deflated beyond reason",
+      "m.bin at byte 237, 'a/data/0': the deflated records expand to more than 1092950784 bytes;"
+        + " 16 times the archive and 1 GiB is the limit; if you trust the file, unpack it and zip it without compression",
+      records: expanding),
+    .init(
       "deflated shorter than stated",
       "m.bin at byte 310, 'a/data/0': expected 24 bytes, inflated 20;"
         + " download the file again; it is damaged",
@@ -249,6 +254,19 @@ extension PyTorchDefect {
         return bytes
       }()),
   ]
+
+  /// 1,000 times its compressed size, which deflate can do and no checkpoint does.
+  private static var expanding: [ZipWriter.Record] {
+    let byteCount = 1_200_000
+    let pickle = P.dict(["w": P.tensor([6], strides: [1], count: byteCount * 250)])
+    var records = P.records(pickle)
+    records[2] = .init("a/data/0", [UInt8](repeating: 0, count: byteCount)).with { record in
+      record.crc = 0
+      record.method = 8
+      record.byteCount = byteCount * 1_000
+    }
+    return records
+  }
 
   /// The first record holds a whole second one.
   private static var overlapping: [ZipWriter.Record] {

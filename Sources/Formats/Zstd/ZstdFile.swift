@@ -173,6 +173,7 @@ package struct ZstdFile: Sendable {
           while true {
             let (status, produced) = unsafe stream.step(input, &consumed)
             if let problem = stream.problem(status) {
+              // The damage lies here or behind: libzstd does not say how far its last step came.
               throw refusal(
                 start + consumed, "the frame at byte \(start) cannot be expanded: \(problem)",
                 "the file is damaged; download it again")
