@@ -346,11 +346,11 @@ extension PyTorchDefect {
         + " torch.save writes no such pickle; download the file again", records: sound { $0[0].bytes += [0] }),
     .init(
       "two values at the end",
-      "m.bin (a/data.pkl) at byte 4: the pickle ends with 2 values, expected 1;"
+      "m.bin (a/data.pkl) at byte 4: expected one value at the end, found a stack of 2 values and 0 marks;"
         + " torch.save writes no such pickle; download the file again", pickle: P.none + P.none),
     .init(
       "nothing at the end",
-      "m.bin (a/data.pkl) at byte 2: the pickle ends with 0 values, expected 1;"
+      "m.bin (a/data.pkl) at byte 2: expected one value at the end, found a stack of 0 values and 0 marks;"
         + " torch.save writes no such pickle; download the file again", pickle: []),
     .init(
       "pop from nothing",
@@ -635,5 +635,39 @@ extension PyTorchDefect {
     let refusal = #expect(throws: Refusal.self) { _ = try Checkpoint(pytorch: path) }
     let message = refusal?.description.replacing(directory.path + "/", with: "")
     #expect(message == defect.message)
+  }
+
+  /// Programs as long as it takes to reach each budget; all end within seconds, in little memory and on a small stack.
+  @Test(
+    "keeps to its budgets",
+    arguments: [
+      (
+        [0x4E], 1 << 20,
+        " at byte 1048578: the stack is deeper than 1048576 values; torch.save writes no such pickle; download the file again"
+      ),
+      (
+        [0x28], (1 << 20) + 1,
+        " at byte 1048579: more than 1048576 marks; torch.save writes no such pickle; download the file again"
+      ),
+      (
+        [0x71, 0], 1 << 22,
+        " at byte 8388605: the pickle has more than 4194304 operations;"
+          + " save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      ),
+      // A tuple in a tuple, a million deep.
+      (
+        [0x85], 1 << 20,
+        ": expected a dict of tensors, found a tuple;"
+          + " save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      ),
+    ] as [([UInt8], Int, String)])
+  func keepsToBudgets(_ piece: [UInt8], _ count: Int, _ message: String) throws {
+    let directory = try TemporaryDirectory()
+    var pickle = P.none
+    pickle.reserveCapacity(piece.count * count + 8)
+    for _ in 0..<count { pickle += piece }
+    let path = try directory.write(ZipWriter(records: P.records(pickle)).archive, to: "m.bin")
+    let refusal = #expect(throws: Refusal.self) { _ = try Checkpoint(pytorch: path) }
+    #expect(refusal?.description == "\(path) (a/data.pkl)\(message)")
   }
 }

@@ -70,7 +70,8 @@ struct PickleMachine {
       guard let opcode = PickleOpcode(rawValue: byte) else { throw refusedOpcode(byte, in: bytes) }
       if opcode == .stop {
         guard stack.count == 1, marks.isEmpty, let root = stack.last else {
-          throw refusal("the pickle ends with \(stack.count) values, expected 1")
+          throw refusal(
+            "expected one value at the end, found a stack of \(stack.count) values and \(marks.count) marks")
         }
         guard offset == bytes.byteCount else {
           throw refusal("the pickle ends after \(offset) of its \(bytes.byteCount) bytes")

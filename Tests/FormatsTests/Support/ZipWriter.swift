@@ -88,12 +88,15 @@ func little<Integer: FixedWidthInteger>(_ value: Integer) -> [UInt8] {
   (0..<Integer.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
 }
 
-/// Bit by bit, from the polynomial.
+/// From the polynomial, a byte at a time.
 func crc32(_ bytes: [UInt8]) -> UInt32 {
   var remainder = UInt32.max
-  for byte in bytes {
-    remainder ^= UInt32(byte)
-    for _ in 0..<8 { remainder = remainder >> 1 ^ (remainder & 1 == 1 ? 0xEDB8_8320 : 0) }
-  }
+  for byte in bytes { remainder = remainder >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: remainder) ^ byte)] }
   return ~remainder
+}
+
+private let crcTable: [UInt32] = (0..<256).map { (byte: UInt32) -> UInt32 in
+  var remainder = byte
+  for _ in 0..<8 { remainder = remainder >> 1 ^ (remainder & 1 == 1 ? 0xEDB8_8320 : 0) }
+  return remainder
 }
