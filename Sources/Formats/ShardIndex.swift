@@ -113,7 +113,11 @@ struct ShardIndex {
         advice: "the index and the shards are of different checkpoints; download them again")
     }
     let byteCount = tensors.reduce(0) { $0 + $1.info.byteCount }
-    guard let totalByteCount, totalByteCount != byteCount else { return [] }
+    // Some writers count the bytes that tied tensors share once, others for each name.
+    var starts: [ObjectIdentifier: Set<Int>] = [:]
+    let unshared = tensors.filter { starts[ObjectIdentifier($0.file), default: []].insert($0.byteOffset).inserted }
+    let unsharedByteCount = unshared.reduce(0) { $0 + $1.info.byteCount }
+    guard let totalByteCount, totalByteCount != byteCount, totalByteCount != unsharedByteCount else { return [] }
     return ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
   }
 }

@@ -65,94 +65,94 @@ private typealias Z = ZstdWriter
   static let defects: [Defect] = [
     Defect(
       "empty",
-      "x.zst: the file holds no compressed data;"
+      "malformed: x.zst: the file holds no compressed data;"
         + " download the file again", []),
     Defect(
       "another format",
-      "x.zst at byte 0: expected a zstd file, which starts with the bytes 28 b5 2f fd;"
+      "malformed: x.zst at byte 0: expected a zstd file, which starts with the bytes 28 b5 2f fd;"
         + " check what the file is; its name ends in '.zst'", [0x50, 0x4B, 3, 4]),
     Defect(
       "git-lfs pointer",
-      "x.zst: is a git-lfs pointer, not the file itself;"
+      "malformed: x.zst: is a git-lfs pointer, not the file itself;"
         + " run 'git lfs pull' where it came from", Array("version https://git-lfs.github.com/spec/v1\n".utf8)),
     Defect(
       "skippable frames only",
-      "x.zst: the file holds no compressed data;"
+      "malformed: x.zst: the file holds no compressed data;"
         + " download the file again", Z.skippable([1])),
     Defect(
       "skippable frame cut",
-      "x.zst at byte 0: the file ends inside a skippable frame;"
+      "malformed: x.zst at byte 0: the file ends inside a skippable frame;"
         + " download the file again; it is incomplete", Array(Z.skippable([1, 2]).dropLast())),
     Defect(
       "header cut",
-      "x.zst at byte 0: the file ends inside a frame header;"
+      "malformed: x.zst at byte 0: the file ends inside a frame header;"
         + " download the file again; it is incomplete", [0x28, 0xB5, 0x2F, 0xFD, 0xE0, 1]),
     Defect(
       "block cut",
-      "x.zst at byte 11: the file ends inside the frame that starts at byte 0;"
+      "malformed: x.zst at byte 11: the file ends inside the frame that starts at byte 0;"
         + " download the file again; it is incomplete", Array(Z.frame([.raw([1, 2, 3])]).dropLast())),
     Defect(
       "last block missing",
-      "x.zst at byte 12: the file ends inside the frame that starts at byte 0;"
+      "malformed: x.zst at byte 12: the file ends inside the frame that starts at byte 0;"
         + " download the file again; it is incomplete", Array(Z.frame([.raw([1, 2, 3]), .raw([])]).dropLast(3))),
     Defect(
       "reserved bit",
-      "x.zst at byte 0: frame header: a reserved bit is set;"
+      "malformed: x.zst at byte 0: frame header: a reserved bit is set;"
         + " the file is damaged; download it again", Z.frame([.raw([1])], descriptor: 8)),
     Defect(
       "reserved block type",
-      "x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
+      "malformed: x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
         + " the file is damaged; download it again", [0x28, 0xB5, 0x2F, 0xFD, 0, 0x38, 7, 0, 0]),
     Defect(
       "dictionary",
-      "x.zst at byte 0: the frame needs the dictionary 77;"
+      "unsupported: x.zst at byte 0: the frame needs the dictionary 77;"
         + " compress the file again without a dictionary", [0x28, 0xB5, 0x2F, 0xFD, 1, 0x38, 77, 9, 0, 0, 1]),
     Defect(
       "window of 2 GiB",
-      "x.zst at byte 0: window: expected at most 134217728 bytes, found 2147483648;"
+      "malformed: x.zst at byte 0: window: expected at most 134217728 bytes, found 2147483648;"
         + " compress the file again with --long=27 or without --long", Z.frame([.raw([1])], window: 21 << 3)),
     Defect(
       "window of 144 MiB",
-      "x.zst at byte 0: window: expected at most 134217728 bytes, found 150994944;"
+      "malformed: x.zst at byte 0: window: expected at most 134217728 bytes, found 150994944;"
         + " compress the file again with --long=27 or without --long", Z.frame([.raw([1])], window: 17 << 3 | 1)),
     Defect(
       "single segment of 2 GiB",
-      "x.zst at byte 0: window: expected at most 134217728 bytes, found 2147483648;"
+      "malformed: x.zst at byte 0: window: expected at most 134217728 bytes, found 2147483648;"
         + " compress the file again with --long=27 or without --long", Z.frame([.raw([1])], contentByteCount: 1 << 31),
       maximumByteCount: 1 << 40),
     Defect(
       "content of 2^63",
-      "x.zst at byte 0: window: expected at most 134217728 bytes, found 9223372036854775808;"
+      "malformed: x.zst at byte 0: window: expected at most 134217728 bytes, found 9223372036854775808;"
         + " compress the file again with --long=27 or without --long", Z.frame([.raw([1])], contentByteCount: 1 << 63)),
     Defect(
       "more than stated",
-      "x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
+      "malformed: x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
         + " the file is damaged; download it again", Z.frame([.raw([1, 2, 3])], contentByteCount: 2)),
     Defect(
       "less than stated",
-      "x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
+      "malformed: x.zst at byte 0: the frame at byte 0 cannot be expanded: Data corruption detected;"
         + " the file is damaged; download it again", Z.frame([.raw([1, 2, 3])], contentByteCount: 4)),
     Defect(
       "trailing bytes",
-      "x.zst at byte 12: 2 bytes follow the last frame;"
+      "malformed: x.zst at byte 12: 2 bytes follow the last frame;"
         + " cut the file at byte 12 if you know where they come from", Z.frame([.raw([1, 2, 3])]) + [0, 0]),
     Defect(
       "trailing start of a frame",
-      "x.zst at byte 12: 3 bytes follow the last frame;"
+      "malformed: x.zst at byte 12: 3 bytes follow the last frame;"
         + " cut the file at byte 12 if you know where they come from", Z.frame([.raw([1, 2, 3])]) + [0x28, 0xB5, 0x2F]),
     Defect(
       "bomb",
-      "x.zst at byte 0: the file expands to more than 1048576 bytes;"
+      "malformed: x.zst at byte 0: the file expands to more than 1048576 bytes;"
         + " that is the limit for 166 compressed bytes; if you trust the file, expand it with zstd -d", Z.frame(bomb),
       maximumByteCount: 1 << 20),
     Defect(
       "bomb in many frames",
-      "x.zst at byte 166: the file expands to more than 6291456 bytes;"
+      "malformed: x.zst at byte 166: the file expands to more than 6291456 bytes;"
         + " that is the limit for 332 compressed bytes; if you trust the file, expand it with zstd -d",
       Z.frame(bomb) + Z.frame(bomb), maximumByteCount: 6 << 20),
     Defect(
       "stated too large",
-      "x.zst at byte 0: the file expands to more than 99 bytes: a frame of 100 after 0;"
+      "malformed: x.zst at byte 0: the file expands to more than 99 bytes: a frame of 100 after 0;"
         + " that is the limit for 17 compressed bytes; if you trust the file, expand it with zstd -d",
       Z.frame([.raw([1])], contentByteCount: 100), maximumByteCount: 99),
   ]
@@ -164,7 +164,7 @@ private typealias Z = ZstdWriter
     let refusal = #expect(throws: Refusal.self) {
       _ = try ZstdFile(decompressing: path, maximumByteCount: defect.maximumByteCount)
     }
-    let message = refusal?.description.replacing(directory.path + "/", with: "")
+    let message = refusal.map { "\($0.category): \($0.description.replacing(directory.path + "/", with: ""))" }
     #expect(message == defect.message)
   }
 

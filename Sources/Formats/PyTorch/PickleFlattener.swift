@@ -6,16 +6,30 @@ struct PickleFlattener {
   private(set) var metadata: [String: MetadataValue] = [:]
   /// Tensors of one element, by name; their values are in the archive, not in the pickle.
   private(set) var scalars: [String: Int] = [:]
-  private(set) var warnings: [String] = []
+  /// One for each kind of value that is left out, however many there are.
+  var warnings: [String] {
+    var warnings: [String] = []
+    if let (first, count) = ignoredKeys {
+      warnings.append("\(file): keys that are not names are ignored (\(count)); the first is \(first)")
+    }
+    if let (first, count) = ignoredTensors {
+      warnings.append("\(file): tensors outside the state dict are ignored (\(count)); the first is '\(first)'")
+    }
+    return warnings
+  }
 
   static let maximumValueCount = 100_000
   static let maximumDepth = 16
+  /// Of the storage of a tensor that is read as a value, since that means verifying all of it.
+  static let maximumScalarStorageCount = 4_096
   /// Of a name with its dots: short strings in the pickle must not become long ones by repetition.
   static let maximumNameByteCount = 1_024
 
   private let heap: PickleHeap
   private let file: String
   private var valueCount = 0
+  private var ignoredKeys: (first: String, count: Int)?
+  private var ignoredTensors: (first: String, count: Int)?
 
   init(heap: PickleHeap, file: String) {
     self.heap = heap
@@ -25,8 +39,8 @@ struct PickleFlattener {
   /// - Throws: `.unsupported` beyond the budgets; `.malformed` where two values get one name.
   mutating func add(_ value: PickleValue, key: PickleValue, prefix: String, depth: Int = 0) throws(Refusal) {
     guard case .string(let name) = key else {
-      warnings.append(
-        "\(file): the key \(key.kind)\(prefix.isEmpty ? "" : " of '\(prefix)'") is not a name and is ignored")
+      let first = ignoredKeys?.first ?? "\(key.kind)\(prefix.isEmpty ? "" : " of '\(prefix)'")"
+      ignoredKeys = (first, (ignoredKeys?.count ?? 0) + 1)
       try count(depth, in: prefix)
       return
     }
@@ -48,11 +62,14 @@ struct PickleFlattener {
       for (key, value) in heap.dictionaries[dictionary].pairs {
         try add(value, key: key, prefix: path, depth: depth + 1)
       }
-    case .tensor(let tensor):
-      if heap.tensors[tensor].shape.allSatisfy({ $0 == 1 }), heap.tensors[tensor].type.isDecodable {
-        scalars[path] = tensor
+    case .tensor(let index):
+      let tensor = heap.tensors[index]
+      if tensor.shape.allSatisfy({ $0 == 1 }), tensor.type.isDecodable,
+        heap.storages[tensor.storage].elementCount <= Self.maximumScalarStorageCount
+      {
+        scalars[path] = index
       } else {
-        warnings.append("\(file): the tensor '\(path)' is not in the state dict and is ignored")
+        ignoredTensors = (ignoredTensors?.first ?? path, (ignoredTensors?.count ?? 0) + 1)
       }
     default: metadata[path] = try plain(value, depth: depth, in: path)
     }
@@ -63,10 +80,11 @@ struct PickleFlattener {
     case .none: return .null
     case .bool(let value): return .bool(value)
     case .integer(let value): return .integer(value)
+    case .largeInteger(let value): return .large(value)
     case .double(let value): return .double(value)
     case .string(let value): return .string(value)
     case .global(let global): return .string(global.name)
-    case .hugeInteger, .dictionary, .storage, .tensor: return .string(value.kind)
+    case .hugeInteger, .dictionary, .storage, .tensor: return .string("(\(value.kind))")
     case .tuple(let index), .list(let index):
       var values: [MetadataValue] = []
       for element in heap.sequences[index] {

@@ -274,6 +274,9 @@ struct PickleMachine {
     try require(count, "an integer", in: bytes)
     defer { offset += count }
     guard count > 0 else { return .integer(0) }
+    if count == 9, bytes.integer(UInt8.self, at: offset + 8) == 0 {
+      return .largeInteger(bytes.integer(UInt64.self, at: offset))
+    }
     guard count <= 8 else { return .hugeInteger(byteCount: count) }
     var value = Int(bytes.integer(Int8.self, at: offset + count - 1))
     for index in stride(from: count - 2, through: 0, by: -1) {
@@ -304,7 +307,7 @@ struct PickleMachine {
 
   private func refusedGlobal(_ module: String, _ name: String, by opcode: String = "") -> Refusal {
     refusal(
-      "the global '\(module).\(name)' is not allowed\(opcode)", category: .unsupported,
+      "the global '\(module).\(name)' is not allowed\(opcode)",
       advice: "nothing of the file was executed; if you trust it, \(Self.advice)")
   }
 
@@ -331,7 +334,7 @@ struct PickleMachine {
       }
     case "OBJ", "NEWOBJ", "NEWOBJ_EX":
       return refusal(
-        "\(name) would make an object of a class, which is not allowed", category: .unsupported,
+        "\(name) would make an object of a class, which is not allowed",
         advice: "nothing of the file was executed; if you trust it, \(Self.advice)")
     default: break
     }
@@ -343,7 +346,7 @@ struct PickleMachine {
   /// `('storage', FloatStorage, key, location, count)`; the location is where it was, which no longer matters.
   private mutating func storage(for id: PickleValue) throws(Refusal) -> PickleValue {
     guard case .tuple(let tuple) = id, heap.sequences[tuple].count == 5 else {
-      throw refusal("persistent id: expected a tuple of 5, found \(id.kind)", category: .unsupported)
+      throw refusal("persistent id: expected ('storage', type, key, location, count)", category: .unsupported)
     }
     let fields = heap.sequences[tuple]
     guard case .string("storage") = fields[0] else {

@@ -4,7 +4,9 @@ enum PickleValue: Sendable {
   case none
   case bool(Bool)
   case integer(Int)
-  /// An integer of more than 64 bits.
+  /// One that an Int cannot hold, such as a seed.
+  case largeInteger(UInt64)
+  /// One that nothing here can hold.
   case hugeInteger(byteCount: Int)
   case double(Double)
   case string(String)
@@ -21,6 +23,7 @@ enum PickleValue: Sendable {
     case .none: "None"
     case .bool(let value): value ? "True" : "False"
     case .integer(let value): "\(value)"
+    case .largeInteger(let value): "\(value)"
     case .hugeInteger(let byteCount): "an integer of \(byteCount) bytes"
     case .double(let value): "\(value)"
     case .string(let value): "'\(value.prefix(80))'"

@@ -114,7 +114,7 @@ struct PyTorchArchive: Sendable {
     }
     let folder = first.name.firstIndex(of: "/").map { String(first.name[...$0]) }
     for record in zip.records {
-      guard let folder, folder.utf8.count > 1, record.name.hasPrefix(folder) else {
+      guard let folder, !["/", "./", "../"].contains(folder), record.name.hasPrefix(folder) else {
         throw Refusal(
           .malformed, file: zip.file.path, at: record.headerOffset, subject: record.name,
           "expected every record in one top folder, as in '\(folder ?? "archive/")data.pkl'",

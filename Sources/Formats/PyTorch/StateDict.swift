@@ -44,7 +44,7 @@ struct StateDict {
     }
     try resolve(named, scalars: flattener.scalars)
     metadata.merge(flattener.metadata) { first, _ in first }
-    warnings += flattener.warnings
+    warnings = flattener.warnings
   }
 
   /// The dict with the tensors, and the key of the outer dict that it is under, if any.
@@ -106,11 +106,11 @@ struct StateDict {
           elementStrides: tensor.isContiguous ? nil : tensor.strides))
     }
     tensors = Array(resolved.prefix(named.count))
-    for scalar in resolved.suffix(scalars.count) {
-      // A few bytes each: verified here, since their numbers are used here.
-      guard let position = positions[heap.tensors[scalars[scalar.name] ?? 0].storage] else { continue }
+    for (scalar, (name, index)) in zip(resolved, all).dropFirst(named.count) {
+      // A few bytes each (PickleFlattener sees to it): verified here, since their numbers are used here.
+      guard let position = positions[heap.tensors[index].storage] else { continue }
       try contents[position].pending?.verify()
-      metadata[scalar.name] = scalar.scalarValue
+      metadata[name] = scalar.scalarValue
     }
     integrityChecks = contents.compactMap(\.pending)
   }

@@ -28,7 +28,7 @@ package struct ZstdFile: Sendable {
   ///   - maximumByteCount: of the expanded file; nil for 16 times the compressed one and 1 GiB.
   ///   - directory: where the expanded bytes are kept, without a name; nil for the system's temporary directory.
   /// - Throws: `.malformed` where the file is damaged, incomplete, followed by other bytes or expands beyond the
-  ///   limit; `.unsupported` where it needs a dictionary or a larger window; `.output` where the disk is full.
+  ///   limit, or needs a larger window; `.unsupported` where it needs a dictionary; `.output` where the disk is full.
   package init(
     decompressing path: String, maximumByteCount: Int? = nil, temporaryDirectory directory: String? = nil
   ) throws(Refusal) {
@@ -94,7 +94,7 @@ package struct ZstdFile: Sendable {
       guard windowByteCount <= ZstdFile.maximumWindowByteCount else {
         throw refusal(
           "window: expected at most \(ZstdFile.maximumWindowByteCount) bytes, found \(windowByteCount)",
-          "compress the file again with --long=27 or without --long", .unsupported)
+          "compress the file again with --long=27 or without --long")
       }
     }
   }
