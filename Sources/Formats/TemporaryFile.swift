@@ -13,7 +13,8 @@ final class TemporaryFile {
   init(in directory: String?) throws(Refusal) {
     let directory = directory ?? FileManager.default.temporaryDirectory.path(percentEncoded: false)
     self.directory = directory
-    var template = Array((directory + "/.normfold-XXXXXX").utf8CString)
+    let separator = directory.hasSuffix("/") ? "" : "/"
+    var template = Array("\(directory)\(separator).normfold-XXXXXX".utf8CString)
     let descriptor = unsafe mkstemp(&template)
     guard descriptor >= 0 else {
       throw Refusal(

@@ -568,10 +568,6 @@ extension PyTorchDefect {
       "malformed: m.bin (a/data.pkl) at byte 157, 'w': storage '0' has 6 elements, but shape [2, 2] with strides [5, 1] from element 0 reaches beyond;"
         + " the file is damaged; download it again", tensor: P.tensor([2, 2], strides: [5, 1])),
     .init(
-      "empty, beyond",
-      "malformed: m.bin (a/data.pkl) at byte 147, 'w': storage '0' has 6 elements, but shape [0] with strides [1] from element 7 reaches beyond;"
-        + " the file is damaged; download it again", tensor: P.tensor([0], strides: [1], offset: 7)),
-    .init(
       "size overflows",
       "malformed: m.bin (a/data.pkl) at byte 167, 'w': the size of F32 [1099511627776, 1099511627776] overflows;"
         + " the file is damaged; download it again", tensor: P.tensor([1 << 40, 1 << 40], strides: [1, 1])),

@@ -172,6 +172,7 @@ private typealias P = PickleWriter
     arguments: [
       ([2, 3], [3, 1], 0, nil, [0, 1, 2, 3, 4, 5]), ([3, 2], [1, 3], 0, [1, 3], [0, 3, 1, 4, 2, 5]),
       ([2], [2], 1, [2], [1, 3]), ([1, 2], [0, 1], 4, nil, [4, 5]), ([], [], 5, nil, [5]), ([0], [0], 6, nil, []),
+      ([2, 0], [.max, 5], .max, nil, []),
       ([2, 1, 3], [3, 77, 1], 0, nil, [0, 1, 2, 3, 4, 5]),
     ] as [([Int], [Int], Int, [Int]?, [Double])])
   func laysOut(_ shape: [Int], _ strides: [Int], _ offset: Int, _ expected: [Int]?, _ values: [Double]) throws {

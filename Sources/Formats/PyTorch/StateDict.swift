@@ -102,7 +102,7 @@ struct StateDict {
       resolved.append(
         Tensor(
           info: TensorInfo(name: name, type: tensor.type, shape: tensor.shape), file: content.file,
-          byteOffset: content.byteOffset + tensor.elementOffset * (tensor.type.bitsPerBlock / 8),
+          byteOffset: content.byteOffset + (tensor.isEmpty ? 0 : tensor.elementOffset * (tensor.type.bitsPerBlock / 8)),
           elementStrides: tensor.isContiguous ? nil : tensor.strides))
     }
     tensors = Array(resolved.prefix(named.count))
@@ -128,27 +128,27 @@ struct StateDict {
     else {
       throw refusal("the size of \(tensor.type.displayName) \(tensor.shape) overflows")
     }
+    // PyTorch leaves any offset in an empty view, beyond the storage too.
+    if count == 0 { return }
     // Axes of one element never move, so their strides mean nothing. The others, from the innermost: each must step
     // over all that the ones before can reach.
     var reach = 0
-    if count > 0 {
-      let axes = tensor.shape.indices.filter { tensor.shape[$0] > 1 }.sorted { tensor.strides[$0] < tensor.strides[$1] }
-      for axis in axes {
-        guard tensor.strides[axis] > reach else {
-          throw refusal(
-            "elements share bytes: axis \(axis) of shape \(tensor.shape) with strides \(tensor.strides)"
-              + " steps by \(tensor.strides[axis]), expected more than \(reach)",
-            "call contiguous() on the tensor before saving")
-        }
-        let (extent, overflow) = (tensor.shape[axis] - 1).multipliedReportingOverflow(by: tensor.strides[axis])
-        let (sum, sumOverflow) = reach.addingReportingOverflow(extent)
-        guard !overflow, !sumOverflow else {
-          throw refusal("strides \(tensor.strides) of shape \(tensor.shape) overflow")
-        }
-        reach = sum
+    let axes = tensor.shape.indices.filter { tensor.shape[$0] > 1 }.sorted { tensor.strides[$0] < tensor.strides[$1] }
+    for axis in axes {
+      guard tensor.strides[axis] > reach else {
+        throw refusal(
+          "elements share bytes: axis \(axis) of shape \(tensor.shape) with strides \(tensor.strides)"
+            + " steps by \(tensor.strides[axis]), expected more than \(reach)",
+          "call contiguous() on the tensor before saving")
       }
+      let (extent, overflow) = (tensor.shape[axis] - 1).multipliedReportingOverflow(by: tensor.strides[axis])
+      let (sum, sumOverflow) = reach.addingReportingOverflow(extent)
+      guard !overflow, !sumOverflow else {
+        throw refusal("strides \(tensor.strides) of shape \(tensor.shape) overflow")
+      }
+      reach = sum
     }
-    let (last, overflow) = tensor.elementOffset.addingReportingOverflow(count > 0 ? reach : -1)
+    let (last, overflow) = tensor.elementOffset.addingReportingOverflow(reach)
     guard !overflow, last < capacity else {
       throw refusal(
         "storage '\(storage.key)' has \(capacity) elements, but shape \(tensor.shape) with strides \(tensor.strides)"
@@ -158,9 +158,11 @@ struct StateDict {
 }
 
 extension PickleHeap.Tensor {
+  fileprivate var isEmpty: Bool { shape.contains(0) }
+
   /// Whether the strides are those of row-major order, where they mean anything.
   fileprivate var isContiguous: Bool {
-    if shape.contains(0) { return true }
+    if isEmpty { return true }
     var expected = 1
     for axis in shape.indices.reversed() where shape[axis] > 1 {
       guard strides[axis] == expected else { return false }
