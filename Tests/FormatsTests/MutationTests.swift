@@ -2,19 +2,6 @@ import Formats
 import TestSupport
 import Testing
 
-/// SplitMix64: the same sequence on every machine.
-private struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
 private let valid: [UInt8] = {
   let header = Array(
     (#"{"__metadata__":{"format":"pt"},"h.0.ln_1.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]},"#
@@ -26,7 +13,7 @@ private let valid: [UInt8] = {
 /// What a stranger's file may do: be refused, or be read and decoded. Nothing else, and above all not end the process.
 @Test("damaged safetensors files are refused or read", arguments: 0..<8)
 func mutations(seed: Int) throws {
-  var random = SeededGenerator(state: UInt64(seed))
+  var random = SeededGenerator(seed: UInt64(seed))
   let directory = try TemporaryDirectory()
   var outcomes = (read: 0, refused: 0)
   for _ in 0..<500 {
