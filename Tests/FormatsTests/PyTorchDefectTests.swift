@@ -108,8 +108,12 @@ extension PyTorchDefect {
         + " join the parts first", bytes: writer { $0.disk = 1 }),
     .init(
       "encrypted",
-      "unsupported: m.bin at byte 463, 'a/data/0': the record is encrypted; decrypt the archive first",
+      "unsupported: m.bin at byte 463, 'a/data/0': the record is encrypted or a patch; unpack the archive and zip it again",
       records: sound { $0[2].flags |= 1 }),
+    .init(
+      "patch data",
+      "unsupported: m.bin at byte 463, 'a/data/0': the record is encrypted or a patch; unpack the archive and zip it again",
+      records: sound { $0[2].flags |= 0x20 }),
     .init(
       "bzip2",
       "unsupported: m.bin at byte 463, 'a/data/0': compression method: expected 0 (stored) or 8 (deflated), found 12;"

@@ -37,6 +37,9 @@ struct ZipArchive: Sendable {
 
   static let maximumRecordCount = 1 << 20
 
+  /// Bits 0, 5, 6 and 13: encrypted, a patch of other data, strongly encrypted, masked headers.
+  private static let unreadableFlags: UInt16 = 0x2061
+
   private static let localSignature: UInt32 = 0x0403_4B50
   private static let centralSignature: UInt32 = 0x0201_4B50
   private static let endSignature: UInt32 = 0x0605_4B50
@@ -228,11 +231,10 @@ struct ZipArchive: Sendable {
     at offset: Int, name: String, in bytes: RawSpan, path: String
   ) throws(Refusal) -> Record {
     let flags = bytes.integer(UInt16.self, at: offset + 8)
-    // Bits 0, 6 and 13: encrypted, strongly encrypted, masked headers.
-    guard flags & 0x2041 == 0 else {
+    guard flags & unreadableFlags == 0 else {
       throw Refusal(
-        .unsupported, file: path, at: offset, subject: name, "the record is encrypted",
-        advice: "decrypt the archive first")
+        .unsupported, file: path, at: offset, subject: name, "the record is encrypted or a patch",
+        advice: "unpack the archive and zip it again")
     }
     let method: Record.Method
     switch bytes.integer(UInt16.self, at: offset + 10) {
@@ -320,7 +322,7 @@ struct ZipArchive: Sendable {
     guard localName == name else { throw refusal("the record itself is named '\(localName ?? "not UTF-8")'") }
     let flags = bytes.integer(UInt16.self, at: start + 6)
     let method = bytes.integer(UInt16.self, at: start + 8)
-    guard flags & 0x2041 == 0, method == (record.method == .stored ? 0 : 8) else {
+    guard flags & unreadableFlags == 0, method == (record.method == .stored ? 0 : 8) else {
       throw refusal("the record and the directory disagree on how it is stored")
     }
     if flags & 8 == 0 {
