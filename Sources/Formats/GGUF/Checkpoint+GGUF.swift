@@ -3,8 +3,11 @@ extension Checkpoint {
   ///
   /// - Throws: `.malformed`, `.unsupported` with the first rule that a file breaks; `.usage` for a shard that is not
   ///   the first.
-  package init(gguf path: String) throws(Refusal) {
-    let first = try MappedFile(path: path)
+  package init(gguf path: String) throws(Refusal) { try self.init(gguf: try MappedFile(path: path)) }
+
+  /// Opens a model whose first file is already mapped, perhaps expanded by ``ZstdFile``.
+  package init(gguf first: MappedFile) throws(Refusal) {
+    let path = first.path
     let header = try GGUFHeader(of: first)
     var files = [first]
     var headers = [header]

@@ -1,12 +1,12 @@
 import Formats
 
-/// What a GPT-2's `config.json` says, read strictly. Sizes are held against the tensors later; here only types and
+/// What a checkpoint says of itself beside its tensors. Sizes are held against the tensors later; here only types and
 /// ranges are checked.
 package struct Configuration: Sendable {
-  /// The file, for messages.
+  /// Where it was read, for messages.
   package let path: String
-  /// The whole document, so that what we do not know can be carried along.
-  package let json: JSONValue
+  /// The `config.json`, so that what we do not know can be carried along; nil where there was none.
+  package let json: JSONValue?
 
   package var modelType: String?
   package var headCount: Int
@@ -15,16 +15,29 @@ package struct Configuration: Sendable {
   package var dMLP: Int?
   package var contextLength: Int?
   package var vocabularySize: Int?
-  package var activation: Activation
+  package var activation = Activation.geluTanh
   /// Under the square root of every computed norm.
-  package var epsilon: Double
-  package var isTied: Bool
-  package var scalesAttention: Bool
-  package var scalesAttentionByInverseBlock: Bool
+  package var epsilon = 1e-5
+  package var isTied = true
+  package var scalesAttention = true
+  package var scalesAttentionByInverseBlock = false
   package var endOfText: Int?
+  /// Whether norms and maps have biases.
+  package var hasBiases = true
 
+  /// The factor on the attention scores of a block, 1/√dHead unless the config says otherwise.
+  package func attentionScale(block: Int, dHead: Int) -> Double {
+    (scalesAttention ? 1 / Double(dHead).squareRoot() : 1) / (scalesAttentionByInverseBlock ? Double(block + 1) : 1)
+  }
+}
+
+// MARK: Hugging Face
+
+extension Configuration {
   static let maximumByteCount = 1 << 20
 
+  /// Reads a GPT-2's `config.json`, strictly.
+  ///
   /// - Throws: `.malformed` for text that is not strict JSON or a field of the wrong type, `.unsupported` for an
   ///   activation that we do not know.
   package init(path: String) throws(Refusal) {
@@ -43,8 +56,7 @@ package struct Configuration: Sendable {
     modelType = json["model_type"]?.string
     guard let headCount = try fields.count("n_head") else {
       throw Refusal(
-        .malformed, file: path, subject: "n_head", "is missing",
-        advice: "the tensors do not say how many heads there are")
+        .malformed, file: path, subject: "n_head", "is missing", advice: "the tensors do not say how many heads there are")
     }
     self.headCount = headCount
     blockCount = try fields.count("n_layer")
@@ -60,11 +72,6 @@ package struct Configuration: Sendable {
     scalesAttention = try fields.bool("scale_attn_weights") ?? true
     scalesAttentionByInverseBlock = try fields.bool("scale_attn_by_inverse_layer_idx") ?? false
     endOfText = try fields.count("eos_token_id")
-  }
-
-  /// The factor on the attention scores of a block, 1/√dHead unless the config says otherwise.
-  package func attentionScale(block: Int, dHead: Int) -> Double {
-    (scalesAttention ? 1 / Double(dHead).squareRoot() : 1) / (scalesAttentionByInverseBlock ? Double(block + 1) : 1)
   }
 }
 
@@ -105,5 +112,76 @@ private struct Fields {
         advice: "known are \(Activation.knownConfigNames)")
     }
     return activation
+  }
+}
+
+// MARK: nanoGPT and GGUF
+
+extension Configuration {
+  /// What a nanoGPT checkpoint keeps in `model_args`; nil where it is not one. nanoGPT's GELU is the exact one, its
+  /// unembedding tied.
+  init?(nanoGPT checkpoint: Checkpoint) throws(Refusal) {
+    guard checkpoint.container == .pytorch, checkpoint.metadata["model_args.n_head"] != nil else { return nil }
+    let metadata = Metadata(checkpoint: checkpoint, prefix: "model_args.")
+    path = checkpoint.path
+    json = nil
+    headCount = try metadata.requiredCount("n_head")
+    blockCount = try metadata.count("n_layer")
+    dModel = try metadata.count("n_embd")
+    contextLength = try metadata.count("block_size")
+    vocabularySize = try metadata.count("vocab_size")
+    hasBiases = checkpoint.metadata["model_args.bias"]?.bool ?? true
+    activation = .geluErf
+    endOfText = 50_256
+  }
+
+  /// The keys of a GGUF file of architecture gpt2.
+  ///
+  /// - Throws: `.unsupported` for another architecture.
+  init(gguf checkpoint: Checkpoint) throws(Refusal) {
+    let architecture = checkpoint.metadata["general.architecture"]?.string
+    guard architecture == "gpt2" else {
+      throw Refusal(
+        .unsupported, file: checkpoint.path, subject: "general.architecture",
+        "'\(architecture ?? "none")' is not supported yet", advice: "supported is gpt2")
+    }
+    let metadata = Metadata(checkpoint: checkpoint, prefix: "gpt2.")
+    path = checkpoint.path
+    json = nil
+    headCount = try metadata.requiredCount("attention.head_count")
+    blockCount = try metadata.count("block_count")
+    dModel = try metadata.count("embedding_length")
+    dMLP = try metadata.count("feed_forward_length")
+    contextLength = try metadata.count("context_length")
+    vocabularySize = try metadata.count("vocab_size")
+    guard let epsilon = checkpoint.metadata["gpt2.attention.layer_norm_epsilon"]?.double, epsilon > 0, epsilon.isFinite
+    else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: "gpt2.attention.layer_norm_epsilon",
+        "expected a positive, finite number", advice: "the file cannot be computed without it")
+    }
+    self.epsilon = epsilon
+    endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
+  }
+}
+
+/// The sizes among a checkpoint's metadata.
+private struct Metadata {
+  let checkpoint: Checkpoint
+  let prefix: String
+
+  func count(_ key: String) throws(Refusal) -> Int? {
+    guard let value = checkpoint.metadata[prefix + key] else { return nil }
+    guard let count = value.integer, count >= 0, count < 1 << 32 else {
+      throw Refusal(.malformed, file: checkpoint.path, subject: prefix + key, "expected a whole number below 2^32")
+    }
+    return count
+  }
+
+  func requiredCount(_ key: String) throws(Refusal) -> Int {
+    guard let count = try count(key) else {
+      throw Refusal(.malformed, file: checkpoint.path, subject: prefix + key, "is missing")
+    }
+    return count
   }
 }

@@ -5,16 +5,24 @@ package enum Dialect: Hashable, Sendable {
   /// The published form of an LN-removed GPT-2: an epsilon so large that √(variance + epsilon) is √epsilon, and gains
   /// multiplied by it.
   case largeEpsilon(Double)
-  /// No norms at all: what this project writes.
-  case normFree
+  /// A training checkpoint of removal: buffers beside each norm say what is fixed, and at what.
+  case fakeLayerNorm(withAdapters: Bool)
+  /// The deviations come from a file of the user's.
+  case sideFile(String)
+  /// What this project writes: norms folded into the weights, all but the number that are kept.
+  case folded(keptNormCount: Int)
 
+  /// The smallest epsilon that is taken for a fixed deviation: variances of a residual stream stay far below it.
   package static let smallestLargeEpsilon = 1e6
 
   package var displayName: String {
     switch self {
-    case .ordinary: "ordinary (every norm is computed)"
+    case .ordinary: "ordinary: every norm is computed"
     case .largeEpsilon(let epsilon): "published LN-removed form (epsilon \(epsilon.formula))"
-    case .normFree: "LN-free (no norms)"
+    case .fakeLayerNorm(let withAdapters): "FakeLayerNorm training checkpoint" + (withAdapters ? " with LoRA adapters" : "")
+    case .sideFile(let path): "deviations fixed by \(path)"
+    case .folded(0): "folded: no norms"
+    case .folded(let count): "folded: \(count) norm\(count == 1 ? "" : "s") kept"
     }
   }
 }

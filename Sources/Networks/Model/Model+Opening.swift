@@ -3,61 +3,143 @@ import Formats
 extension Model {
   /// Opens a checkpoint and finds out what it is.
   ///
-  /// - Parameter path: a directory as Hugging Face lays it out, or one file with its `config.json` beside it.
-  /// - Throws: `.malformed`, `.unsupported` with everything that does not fit, listed at once.
+  /// - Parameter path: a directory as Hugging Face lays it out, or one file with its `config.json` beside it where the
+  ///   form has one; any single file may be compressed by zstd.
+  /// - Throws: `.malformed`, `.unsupported` with everything that does not fit, listed at once; `.usage` for options
+  ///   that contradict the checkpoint.
   package init(opening path: String, options: ReadingOptions = .init()) throws(Refusal) {
     let location = try CheckpointLocation(path: path)
-    let checkpoint = try location.open()
-    guard checkpoint.container == .safetensors else {
-      throw Refusal(
-        .unsupported, file: path, "\(checkpoint.container.rawValue) checkpoints are not supported yet",
-        advice: "save the model as safetensors")
+    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
+    if let nanoGPT = try Configuration(nanoGPT: checkpoint) {
+      try self.init(
+        checkpoint, location, nanoGPT, layout: .nanoGPT, options: options)
+    } else if checkpoint.container == .gguf {
+      try self.init(checkpoint, location, try Configuration(gguf: checkpoint), layout: .ggufGPT2, options: options)
+    } else {
+      let configuration = try Configuration(path: location.configurationPath)
+      guard [nil, "gpt2", Self.foldedModelType].contains(configuration.modelType) else {
+        throw Refusal(
+          .unsupported, file: configuration.path, subject: "model_type",
+          "'\(configuration.modelType ?? "")' is not supported yet", advice: "supported is gpt2")
+      }
+      try self.init(checkpoint, location, configuration, layout: .gpt2, options: options)
     }
-    let configuration = try Configuration(path: location.configurationPath)
-    try self.init(
-      gpt2: checkpoint, configuration: configuration, directory: location.directory, options: options)
   }
+
+  /// The `model_type` of what we write for transformers.
+  package static let foldedModelType = "gpt2_folded"
 
   private init(
-    gpt2 checkpoint: Checkpoint, configuration: Configuration, directory: String, options: ReadingOptions
+    _ checkpoint: Checkpoint, _ location: CheckpointLocation, _ configuration: Configuration, layout: Layout,
+    options: ReadingOptions
   ) throws(Refusal) {
-    let isNormFree = configuration.modelType == "gpt2_lnfree"
-    guard isNormFree || configuration.modelType == nil || configuration.modelType == "gpt2" else {
-      throw Refusal(
-        .unsupported, file: configuration.path, subject: "model_type",
-        "'\(configuration.modelType ?? "")' is not supported", advice: "supported are gpt2 and gpt2_lnfree")
-    }
     var tensors = try NamedTensors(of: checkpoint, options: options)
-    let layout = Layout.gpt2
-    let dimensions = try Dimensions.measured(tensors, layout: layout, configuration: configuration)
-    var builder = NetworkBuilder(
-      dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
-    try builder.read(&tensors, layout: layout, normsAreOptional: isNormFree, options: options)
-    try tensors.requireAllUsed()
+    let dimensions = try MeasuredDimensions(of: tensors, layout: layout, configuration: configuration)
+    let isFolded = configuration.modelType == Self.foldedModelType
+    var builder = NetworkBuilder(dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
+    let hasFakeNorms = FakeLayerNorm.isPresent(in: tensors)
+    try builder.read(&tensors, layout: layout, normsAreOptional: isFolded, options: options)
 
-    let dialect: Dialect =
-      if isNormFree {
-        .normFree
-      } else if configuration.epsilon >= Dialect.smallestLargeEpsilon {
-        .largeEpsilon(configuration.epsilon)
-      } else {
-        .ordinary
-      }
     var literal: Network?
-    if case .largeEpsilon(let epsilon) = dialect {
-      literal = builder.network(deviation: .computed(epsilon: epsilon))
-      let fixed = Parameter.constant(epsilon.squareRoot(), shape: [dimensions.sizes.dModel])
-      network = builder.network(deviation: .fixed(fixed))
+    var notes: [String] = []
+    let ordinary = Norm.Deviation.computed(epsilon: configuration.epsilon)
+    if hasFakeNorms {
+      try Self.refuseSideFile(options, because: "the checkpoint holds its own deviations")
+      let norms = try builder.fakeLayerNorms(taking: &tensors, epsilon: configuration.epsilon, options: options)
+      network = builder.network { site, place in norms[place]?.deviation(at: site) ?? ordinary }
+      dialect = .fakeLayerNorm(withAdapters: builder.hasAdapters)
+      if options.assumesEndOfTextDisabled {
+        notes.append("assumed, as told: the end-of-text token is treated like any other")
+      }
+    } else if configuration.epsilon >= Dialect.smallestLargeEpsilon {
+      try Self.refuseSideFile(options, because: "the checkpoint's epsilon fixes its deviations already")
+      literal = builder.network { _, _ in ordinary }
+      let fixed = Parameter.constant(configuration.epsilon.squareRoot(), shape: [dimensions.sizes.dModel])
+      network = builder.network { _, _ in .fixed(fixed) }
+      dialect = .largeEpsilon(configuration.epsilon)
+    } else if isFolded {
+      network = try builder.foldedNetwork()
+      dialect = .folded(keptNormCount: Set(network.norms.map(\.norm.name)).count)
+    } else if let path = options.deviations {
+      let file = try DeviationFile(path: path)
+      let deviations = try builder.deviations(
+        from: file, step: layout.name == Layout.nanoGPT.name ? Self.removalStep(of: checkpoint, options: options) : nil)
+      literal = builder.network { _, _ in ordinary }
+      network = builder.network { site, _ in deviations[site] ?? ordinary }
+      dialect = .sideFile(path)
+      notes += builder.notesOnSideFile(deviations, checkpoint: checkpoint, layout: layout, options: options)
     } else {
-      network = builder.network(deviation: .computed(epsilon: configuration.epsilon))
+      network = builder.network { _, _ in ordinary }
+      dialect = .ordinary
     }
-    literalNetwork = literal
+    try tensors.requireAllUsed()
     self.checkpoint = checkpoint
-    self.directory = directory
     self.configuration = configuration
     self.layout = layout
-    self.dialect = dialect
+    literalNetwork = literal
+    directory = location.directory
     dropped = tensors.dropped
-    warnings = checkpoint.warnings + builder.warnings
+    warnings = location.warnings + checkpoint.warnings + notes
   }
+
+  private static func refuseSideFile(_ options: ReadingOptions, because reason: String) throws(Refusal) {
+    guard options.deviations != nil else { return }
+    throw Refusal(.usage, subject: "--deviations", reason, advice: "leave it out")
+  }
+
+  /// The step of the removal schedule: what the user says, else what the checkpoint counted.
+  private static func removalStep(of checkpoint: Checkpoint, options: ReadingOptions) -> Int? {
+    options.removalStep ?? checkpoint.metadata["iter_num"]?.integer
+  }
+}
+
+extension NetworkBuilder {
+  /// The buffers of every norm.
+  func fakeLayerNorms(
+    taking tensors: inout NamedTensors, epsilon: Double, options: ReadingOptions
+  ) throws(Refusal) -> [Role.NormPlace: FakeLayerNorm] {
+    var norms: [Role.NormPlace: FakeLayerNorm] = [:]
+    for place in normPlaces {
+      guard let name = bareNormName(at: place) else { continue }
+      norms[place] = try FakeLayerNorm(
+        taking: name, from: &tensors, dimensions: dimensions, epsilon: epsilon, options: options)
+    }
+    return norms
+  }
+
+  /// The deviation of every site by a file: by the schedule at `step`, or plainly for all where there is none.
+  func deviations(from file: DeviationFile, step: Int?) throws(Refusal) -> [NormSite: Norm.Deviation] {
+    var deviations: [NormSite: Norm.Deviation] = [:]
+    for site in normPlaces.flatMap(\.sites) {
+      if let step {
+        deviations[site] = try RemovalSchedule(step: step).deviation(
+          at: site, from: file, dimensions: dimensions, blockCount: blockCount, epsilon: configuration.epsilon)
+      } else {
+        deviations[site] = .fixed(
+          .constant(try file.usual(at: site, blockCount: blockCount), shape: [dimensions.dModel]))
+      }
+    }
+    return deviations
+  }
+
+  func notesOnSideFile(
+    _ deviations: [NormSite: Norm.Deviation], checkpoint: Checkpoint, layout: Layout, options: ReadingOptions
+  ) -> [String] {
+    guard layout.name == Layout.nanoGPT.name else {
+      return ["the deviations of \(options.deviations ?? "") replace computed norms: this changes the function"]
+    }
+    var notes: [String] = []
+    if let step = options.removalStep ?? checkpoint.metadata["iter_num"]?.integer {
+      notes.append(
+        "which norms are fixed follows from gpt2_noLN's removal schedule at step \(step)"
+          + (options.removalStep == nil ? " (iter_num); --removal-step overrides it" : ", as told"))
+    }
+    if !configuration.hasBiases {
+      notes.append("the norms have no bias: gpt2_noLN's own code would neither centre nor divide there, this does both")
+    }
+    return notes
+  }
+
+  /// A network of ours: norms that are kept have their epsilon in the config.
+  func foldedNetwork() throws(Refusal) -> Network { network { _, _ in .computed(epsilon: configuration.epsilon) } }
 }

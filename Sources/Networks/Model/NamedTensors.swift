@@ -1,7 +1,7 @@
 import Formats
 
-/// The tensors of a GPT-2 checkpoint by their bare names, and the account of what became of each: used, dropped by a
-/// named rule, or left over.
+/// The tensors of a checkpoint by their bare names, and the account of what became of each: used, dropped by a named
+/// rule, or left over.
 struct NamedTensors {
   let checkpoint: Checkpoint
   private(set) var dropped: [Model.DroppedTensor] = []
@@ -26,7 +26,7 @@ struct NamedTensors {
     }
     for (name, tensor) in remaining where options.ignoredTensors.contains(where: { tensor.name.matches(pattern: $0) }) {
       remaining[name] = nil
-      dropped.append(.init(name: tensor.name, rule: "ignored because the user said so"))
+      dropped.append(.init(name: tensor.name, rule: "ignored, as told"))
     }
   }
 
@@ -43,10 +43,64 @@ struct NamedTensors {
   /// The tensor of this bare name, which then counts as used.
   mutating func take(_ name: String) -> Tensor? { remaining.removeValue(forKey: name) }
 
-  func peek(_ name: String) -> Tensor? { remaining[name] }
-
   mutating func drop(_ name: String, rule: String) {
     if let tensor = remaining.removeValue(forKey: name) { dropped.append(.init(name: tensor.name, rule: rule)) }
+  }
+
+  // MARK: Parameters, adapters merged
+
+  /// A low-rank adapter beside a frozen parameter, as submarat/removing-layer-norm trains them: y = xW + b + (xA)B with no
+  /// further factor, all matrices [in, out].
+  private struct Adapter {
+    let weight: String
+    let down: String
+    let up: String
+
+    /// - Parameter name: of the parameter that the adapter stands for: `h.0.mlp.c_fc.weight`.
+    init?(for name: String) {
+      guard name.hasSuffix(".weight") else { return nil }
+      let stem = name.dropLast(".weight".count)
+      (weight, down, up) = ("\(stem).weight_frozen", "\(stem).lora_A", "\(stem).lora_B")
+    }
+  }
+
+  private static func frozenName(of name: String) -> String { name + "_frozen" }
+
+  /// The parameter of this bare name: a stored tensor, or a frozen one with its adapter.
+  func peek(_ name: String) -> Parameter? {
+    if let tensor = remaining[name] ?? remaining[Self.frozenName(of: name)] { return .stored(tensor) }
+    return nil
+  }
+
+  /// What a parameter was read from.
+  struct Taken {
+    let value: Parameter
+    let tensors: [Tensor]
+    var isAdapted: Bool { tensors.count > 1 }
+  }
+
+  /// Takes the parameter of this bare name, merging its adapter where it has one: W + A·B.
+  ///
+  /// - Throws: `.malformed` where the adapter is incomplete or does not fit.
+  mutating func takeParameter(_ name: String) throws(Refusal) -> Taken? {
+    if let tensor = take(name) { return Taken(value: .stored(tensor), tensors: [tensor]) }
+    guard let frozen = take(Self.frozenName(of: name)) else { return nil }
+    guard let adapter = Adapter(for: name) else { return Taken(value: .stored(frozen), tensors: [frozen]) }
+    guard let down = take(adapter.down), let up = take(adapter.up) else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: frozen.name, "is frozen, but '\(adapter.down)' or '\(adapter.up)' is missing",
+        advice: "the adapter belongs to it; save the checkpoint whole")
+    }
+    guard down.shape.count == 2, up.shape.count == 2, frozen.shape == [down.shape[0], up.shape[1]],
+      down.shape[1] == up.shape[0]
+    else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: down.name,
+        "shapes \(down.shape) and \(up.shape) do not multiply to \(frozen.shape)")
+    }
+    return Taken(
+      value: Parameter.stored(frozen).adding(Parameter.stored(down).multiplied(byMatrix: .stored(up))),
+      tensors: [frozen, down, up])
   }
 
   /// - Throws: `.unsupported` with every tensor that was neither used nor dropped.

@@ -5,10 +5,11 @@ struct NetworkBuilder {
   let dimensions: Dimensions
   let blockCount: Int
   let configuration: Configuration
-  private(set) var warnings: [String] = []
   private var parameters: [Role: Parameter] = [:]
+  /// The stored tensor's name, as it is spelt in the file.
   private var names: [Role: String] = [:]
-  private var isTied = true
+  /// The same without prefixes.
+  private var bareNames: [Role: String] = [:]
 
   init(dimensions: Dimensions, blockCount: Int, configuration: Configuration) {
     self.dimensions = dimensions
@@ -16,46 +17,43 @@ struct NetworkBuilder {
     self.configuration = configuration
   }
 
+  /// Whether any matrix was merged with an adapter.
+  private(set) var hasAdapters = false
+
   /// Takes every tensor of the layout.
   ///
   /// - Throws: `.malformed` with all missing tensors, or the first of a wrong shape; `.unsupported` for an element
   ///   type that holds no numbers, or an unembedding that contradicts the tie.
   mutating func read(
-    _ tensors: inout NamedTensors, layout: Layout, normsAreOptional: Bool, biasesAreOptional: Bool = false,
-    options: ReadingOptions
+    _ tensors: inout NamedTensors, layout: Layout, normsAreOptional: Bool, options: ReadingOptions
   ) throws(Refusal) {
     let file = tensors.checkpoint.path
     var missing: [String] = []
     for slot in layout.slots(blockCount: blockCount) {
-      guard let tensor = tensors.take(slot.name) else {
-        let isOptional =
-          switch slot.roles[0] {
-          case .weight(.unembedding), .bias(.unembedding): true
-          case .normGain, .normBias: normsAreOptional
-          case .bias: biasesAreOptional
-          default: false
-          }
-        if !isOptional { missing.append(slot.name) }
+      guard let taken = try tensors.takeParameter(slot.name) else {
+        if !isOptional(slot.roles[0], normsAreOptional: normsAreOptional) { missing.append(slot.name) }
         continue
       }
+      let name = taken.tensors[0].name
       let expected = layout.storedShape(of: slot, dimensions: dimensions)
-      guard tensor.shape == expected else {
-        let isTurned = tensor.shape.count == 2 && tensor.shape == expected.reversed()
+      guard taken.value.shape == expected else {
+        let isTurned = expected.count == 2 && taken.value.shape == expected.reversed()
         throw Refusal(
-          .malformed, file: file, subject: tensor.name, "expected shape \(expected), found \(tensor.shape)",
+          .malformed, file: file, subject: name, "expected shape \(expected), found \(taken.value.shape)",
           advice: isTurned
-            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")"
-            : "")
+            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")" : "")
       }
-      guard tensor.info.type.isDecodable else {
+      for tensor in taken.tensors where !tensor.info.type.isDecodable {
         throw Refusal(
           .unsupported, file: file, subject: tensor.name,
-          "elements of type \(tensor.info.type.displayName) cannot be folded",
+          "elements of type \(tensor.info.type.displayName) cannot be read as numbers",
           advice: "save the checkpoint in F32, BF16 or F16")
       }
-      for (role, value) in layout.parts(of: .stored(tensor), in: slot, dimensions: dimensions) {
+      if taken.isAdapted { hasAdapters = true }
+      for (role, value) in layout.parts(of: taken.value, in: slot, dimensions: dimensions) {
         parameters[role] = value
-        names[role] = tensor.name
+        names[role] = name
+        bareNames[role] = slot.name
       }
     }
     guard missing.isEmpty else {
@@ -65,6 +63,16 @@ struct NetworkBuilder {
         advice: "the checkpoint is incomplete; a runtime would fill them with random numbers")
     }
     try settleUnembedding(file: file, options: options)
+  }
+
+  private func isOptional(_ role: Role, normsAreOptional: Bool) -> Bool {
+    switch role {
+    case .weight(.unembedding), .bias(.unembedding): true
+    case .normGain: normsAreOptional
+    case .normBias: normsAreOptional || !configuration.hasBiases
+    case .bias: !configuration.hasBiases
+    default: false
+    }
   }
 
   /// One unembedding: the stored one, or the token embedding.
@@ -92,13 +100,18 @@ struct NetworkBuilder {
     }
   }
 
-  /// The network, every norm with this deviation.
-  func network(deviation: Norm.Deviation) -> Network {
-    network { _, _ in deviation }
+  /// Every place where the layout may store a norm, in the order of computation.
+  var normPlaces: [Role.NormPlace] {
+    (0..<blockCount).flatMap { [.attention(block: $0), .mlp(block: $0)] } + [.final]
   }
 
+  /// The name of a norm without prefixes: `h.0.ln_1`; nil where there is none.
+  func bareNormName(at place: Role.NormPlace) -> String? { bareNames[.normGain(place)].map(Self.stem) }
+
+  private static func stem(_ name: String) -> String { name.hasSuffix(".weight") ? String(name.dropLast(7)) : name }
+
   /// The network, each norm site with the deviation that `deviation` says.
-  func network(deviation: (NormSite, _ normName: String) -> Norm.Deviation) -> Network {
+  func network(deviation: (NormSite, Role.NormPlace) -> Norm.Deviation) -> Network {
     let blocks = (0..<blockCount).map { block in
       Block(
         attention: Attention(
@@ -122,12 +135,12 @@ struct NetworkBuilder {
   }
 
   private func norm(
-    _ place: Role.NormPlace, _ site: NormSite, _ deviation: (NormSite, String) -> Norm.Deviation
+    _ place: Role.NormPlace, _ site: NormSite, _ deviation: (NormSite, Role.NormPlace) -> Norm.Deviation
   ) -> Norm? {
-    guard let gain = parameters[.normGain(place)], let tensorName = names[.normGain(place)] else { return nil }
-    let name = tensorName.hasSuffix(".weight") ? String(tensorName.dropLast(7)) : tensorName
+    guard let gain = parameters[.normGain(place)], let name = names[.normGain(place)] else { return nil }
     return Norm(
-      name: name, kind: .layer, gain: gain, bias: parameters[.normBias(place)], deviation: deviation(site, name))
+      name: Self.stem(name), kind: .layer, gain: gain, bias: parameters[.normBias(place)],
+      deviation: deviation(site, place))
   }
 
   /// - Precondition: `read` has succeeded, so that every required role is filled.
@@ -142,6 +155,8 @@ extension Parameter {
   fileprivate func isEqualInNumbers(to other: Parameter) -> Bool {
     if self == other { return true }
     guard shape == other.shape else { return false }
+    // Two names for one storage, as PyTorch saves a tied head.
+    if let mine = storedView, let theirs = other.storedView, mine.isSame(as: theirs) { return true }
     // The stored orientation of both, so that rows are read as they lie.
     let mine = ParameterReader(transposed())
     let theirs = ParameterReader(other.transposed())

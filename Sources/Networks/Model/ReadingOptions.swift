@@ -8,9 +8,23 @@ package struct ReadingOptions: Sendable {
     case tied
   }
 
+  /// What the entries of a buffer of deviations stand for where its length fits both.
+  package enum DeviationAxis: String, Sendable, CaseIterable {
+    case feature, position
+  }
+
   package var head: Head?
+  package var deviationAxis: DeviationAxis?
+  /// Whether the values' path is taken to treat the end-of-text token like any other, whatever its buffer says.
+  package var assumesEndOfTextDisabled = false
+  /// A file of deviations (`std_dict`, `std_bos_dict`), for a checkpoint that does not hold its own.
+  package var deviations: String?
+  /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
+  package var removalStep: Int?
   /// Names of tensors, with `*` for any part, that may be left out of account.
   package var ignoredTensors: [String] = []
+  /// Where compressed inputs are expanded; nil for the system's temporary directory.
+  package var temporaryDirectory: String?
 
   package init() {}
 }

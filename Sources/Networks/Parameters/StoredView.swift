@@ -9,6 +9,14 @@ package struct StoredView: Sendable {
   package let leadingDimension: Int
   /// Whether a row of the parameter is a column of the stored tensor.
   package let isTransposed: Bool
+
+  /// Whether both lend the same elements of the same file.
+  func isSame(as other: StoredView) -> Bool {
+    tensor.file === other.tensor.file && tensor.byteOffset == other.tensor.byteOffset
+      && tensor.info.type == other.tensor.info.type && tensor.elementStrides == other.tensor.elementStrides
+      && elementOffset == other.elementOffset && leadingDimension == other.leadingDimension
+      && isTransposed == other.isTransposed
+  }
 }
 
 extension Parameter {

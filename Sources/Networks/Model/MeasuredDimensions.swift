@@ -1,0 +1,55 @@
+import Formats
+
+/// The sizes that the tensors have, held against what the checkpoint says of itself.
+struct MeasuredDimensions {
+  let sizes: Dimensions
+  let blockCount: Int
+
+  /// - Throws: `.malformed` with the field, what is said and what the tensors have.
+  init(of tensors: NamedTensors, layout: Layout, configuration: Configuration) throws(Refusal) {
+    let file = tensors.checkpoint.path
+    let blockCount = layout.blockCount(in: tensors.names)
+    guard blockCount > 0 else {
+      throw Refusal(
+        .unsupported, file: file, "no tensor is named like a block of \(layout.name)", advice: "is this a GPT-2?")
+    }
+    func matrix(_ role: Role) throws(Refusal) -> [Int] {
+      guard let slot = layout.slots(blockCount: 1).first(where: { $0.roles == [role] }) else {
+        preconditionFailure("\(layout.name) has no place for \(role)")
+      }
+      guard let parameter = tensors.peek(slot.name) else {
+        throw Refusal(
+          .malformed, file: file, subject: slot.name, "this tensor is missing", advice: "a GPT-2 cannot be read without it")
+      }
+      guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
+        throw Refusal(.malformed, file: file, subject: slot.name, "expected a matrix, found shape \(parameter.shape)")
+      }
+      return slot.orientation == .outIn ? parameter.shape.reversed() : parameter.shape
+    }
+    let embedding = try matrix(.tokenEmbedding)
+    let positions = try matrix(.positionEmbedding)
+    let hidden = try matrix(.weight(.mlpInput(block: 0)))
+    let dModel = embedding[1]
+    for (key, said, found) in [
+      ("width (n_embd)", configuration.dModel, dModel),
+      ("number of blocks (n_layer)", configuration.blockCount, blockCount),
+      ("MLP width (n_inner)", configuration.dMLP, hidden[1]),
+      ("context length (n_positions)", configuration.contextLength, positions[0]),
+      ("vocabulary (vocab_size)", configuration.vocabularySize, embedding[0]),
+    ] {
+      guard let said, said != found else { continue }
+      throw Refusal(
+        .malformed, file: configuration.path, subject: key, "says \(said), but the tensors have \(found)",
+        advice: "the config belongs to another checkpoint, or tensors are missing")
+    }
+    guard configuration.headCount > 0, dModel % configuration.headCount == 0 else {
+      throw Refusal(
+        .malformed, file: configuration.path, subject: "number of heads (n_head)",
+        "\(configuration.headCount) heads do not divide the width \(dModel)")
+    }
+    sizes = Dimensions(
+      dModel: dModel, headCount: configuration.headCount, dHead: dModel / configuration.headCount, dMLP: hidden[1],
+      contextLength: positions[0], vocabularySize: embedding[0])
+    self.blockCount = blockCount
+  }
+}
