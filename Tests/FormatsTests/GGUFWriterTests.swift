@@ -86,6 +86,24 @@ struct GGUFWriterTests {
     #expect(try [UInt8](Data(contentsOf: URL(filePath: path))) == expected.bytes)
   }
 
+  /// stories260K.gguf was written by llama.cpp: reading it and writing it again gives the same bytes.
+  @Test func rewritesAFileOfAnotherWriter() throws {
+    let directory = try TemporaryDirectory()
+    let source = try MappedFile(path: Fixtures.path("found/stories260K/stories260K.gguf"))
+    let header = try GGUFHeader(of: source)
+    let path = directory / "out.gguf"
+    let writer = try GGUFWriter(creating: path, metadata: header.metadata, tensors: header.entries.map(\.info))
+    for entry in header.entries {
+      let tensor = Tensor(info: entry.info, file: source, byteOffset: entry.byteOffset)
+      let result: Result<Void, Refusal> = tensor.withBytes { bytes in
+        bytes.withUnsafeBytes { bytes in Result { () throws(Refusal) in try writer.append(bytes) } }
+      }
+      try result.get()
+    }
+    try writer.finish()
+    #expect(try Data(contentsOf: URL(filePath: path)) == Data(contentsOf: URL(filePath: source.path)))
+  }
+
   @Test func withoutTensors() throws {
     let directory = try TemporaryDirectory()
     try Self.write(to: directory / "out.gguf", tensors: [])

@@ -20,43 +20,76 @@ extension FastBlocks {
     unsafe UnsafeRawPointer(x).loadUnaligned(as: Values.self)
   }
 
-  /// The values, 0 for NaN and for magnitudes of 256 or more.
+  /// Lane by lane: selections so written become one or two SIMD instructions each, those of `replacing(with:where:)`
+  /// six (Swift 6.3).
   @inline(__always)
-  private static func inRange(_ v: SIMD16<Float>) -> SIMD16<Float> {
-    v.replacing(with: 0, where: .!(magnitude(v) .< 256))
+  private static func map(_ v: SIMD16<Float>, _ transform: (Float) -> Float) -> SIMD16<Float> {
+    var result = v
+    for lane in 0..<16 { result[lane] = transform(v[lane]) }
+    return result
   }
 
-  /// The nearest integers, ties away from zero; 0 for what is not in range.
   @inline(__always)
-  private static func rounded(_ v: SIMD16<Float>) -> SIMD16<Int32> {
-    let a = inRange(magnitude(v))
-    let sum = a + shift
-    let even = sum - shift
-    // A tie that went down to an even number is exactly one half above it.
-    let away = even.replacing(with: even + 1, where: (a - even) .== 0.5)
-    let magnitudes = bits(away + shift) &- Int32(bitPattern: shift.bitPattern)
-    let sign = bits(v) &>> 31
-    return (magnitudes ^ sign) &- sign
+  private static func larger(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    var result = a
+    for lane in 0..<16 { result[lane] = b[lane] > a[lane] ? b[lane] : a[lane] }
+    return result
   }
 
-  /// The integral parts of values from 0 on, at most `largest`; 0 for what is not in range.
-  ///
-  /// - Note: Comparisons of Floats become SIMD, those of integers (in Swift 6.3) a loop over the lanes.
   @inline(__always)
-  private static func truncated(_ v: SIMD16<Float>, _ largest: Float) -> SIMD16<Int32> {
-    let a = inRange(v)
-    let capped = a.replacing(with: largest, where: a .> largest)
-    let nearest = (capped + shift) - shift
-    let integral = nearest.replacing(with: nearest - 1, where: nearest .> capped)
-    return bits(integral + shift) &- Int32(bitPattern: shift.bitPattern)
+  private static func smaller(_ a: SIMD16<Float>, _ b: SIMD16<Float>) -> SIMD16<Float> {
+    var result = a
+    for lane in 0..<16 { result[lane] = b[lane] < a[lane] ? b[lane] : a[lane] }
+    return result
   }
 
   @inline(__always)
   private static func largest(_ v: SIMD16<Float>) -> Float {
-    let a = v.lowHalf.replacing(with: v.highHalf, where: v.highHalf .> v.lowHalf)
-    let b = a.lowHalf.replacing(with: a.highHalf, where: a.highHalf .> a.lowHalf)
-    let c = b.lowHalf.replacing(with: b.highHalf, where: b.highHalf .> b.lowHalf)
-    return c.x > c.y ? c.x : c.y
+    var rest = v
+    for lane in 0..<8 { rest[lane] = rest[lane + 8] > rest[lane] ? rest[lane + 8] : rest[lane] }
+    for lane in 0..<4 { rest[lane] = rest[lane + 4] > rest[lane] ? rest[lane + 4] : rest[lane] }
+    for lane in 0..<2 { rest[lane] = rest[lane + 2] > rest[lane] ? rest[lane + 2] : rest[lane] }
+    return rest[1] > rest[0] ? rest[1] : rest[0]
+  }
+
+  @inline(__always)
+  private static func smallest(_ v: SIMD16<Float>) -> Float {
+    var rest = v
+    for lane in 0..<8 { rest[lane] = rest[lane + 8] < rest[lane] ? rest[lane + 8] : rest[lane] }
+    for lane in 0..<4 { rest[lane] = rest[lane + 4] < rest[lane] ? rest[lane + 4] : rest[lane] }
+    for lane in 0..<2 { rest[lane] = rest[lane + 2] < rest[lane] ? rest[lane + 2] : rest[lane] }
+    return rest[1] < rest[0] ? rest[1] : rest[0]
+  }
+
+  /// The nearest integers, ties away from zero; 0 for NaN and for magnitudes of 256 or more.
+  @inline(__always)
+  private static func rounded(_ v: SIMD16<Float>) -> SIMD16<Int32> {
+    let magnitudes = map(magnitude(v)) { a in
+      let inRange = a < 256 ? a : 0
+      let even = (inRange + shift) - shift
+      // A tie that went down to an even number is exactly one half above it.
+      return even + (inRange - even == 0.5 ? 1 : 0)
+    }
+    let sign = bits(v) &>> 31
+    return (integers(magnitudes) ^ sign) &- sign
+  }
+
+  /// The integral parts of values from 0 on, at most `largest`; 0 for NaN and for 256 or more.
+  @inline(__always)
+  private static func truncated(_ v: SIMD16<Float>, _ largest: Float) -> SIMD16<Int32> {
+    integers(
+      map(v) { value in
+        let inRange = value < 256 ? value : 0
+        let capped = inRange < largest ? inRange : largest
+        let nearest = (capped + shift) - shift
+        return nearest - (nearest > capped ? 1 : 0)
+      })
+  }
+
+  /// - Precondition: the values are integers of a magnitude below 2^22.
+  @inline(__always)
+  private static func integers(_ v: SIMD16<Float>) -> SIMD16<Int32> {
+    bits(v + shift) &- Int32(bitPattern: shift.bitPattern)
   }
 
   @inline(__always)
@@ -69,7 +102,7 @@ extension FastBlocks {
       let (p, o) = unsafe (x + index * 32, b + index * 34)
       let (first, second) = unsafe (load(p), load(p + 16))
       let (a, c) = (magnitude(first), magnitude(second))
-      let d = largest(a.replacing(with: c, where: c .> a)) / 127
+      let d = largest(larger(a, c)) / 127
       let inverse = d == 0 ? 0 : 1 / d
       unsafe o.storeBytes(of: d.float16Bits, as: UInt16.self)
       unsafe store(rounded(first * inverse), o, 2)
@@ -82,12 +115,14 @@ extension FastBlocks {
   private static func extreme(
     _ first: SIMD16<Float>, _ second: SIMD16<Float>, _ x: UnsafePointer<Float>
   ) -> Float {
-    let maximum = largest(first.replacing(with: second, where: second .> first))
-    let minimum = -largest(-first.replacing(with: second, where: second .< first))
-    if maximum > -minimum { return maximum }
-    if maximum < -minimum { return minimum }
-    for i in 0..<32 where unsafe x[i].magnitude == maximum && maximum > 0 { return unsafe x[i] }
-    return 0
+    let maximum = largest(larger(first, second))
+    let minimum = smallest(smaller(first, second))
+    // Which of them is larger is a coin toss, so that a branch would cost more than all the rest; ties are rare.
+    if maximum == -minimum {
+      for i in 0..<32 where unsafe x[i].magnitude == maximum && maximum > 0 { return unsafe x[i] }
+      return 0
+    }
+    return maximum > -minimum ? maximum : minimum
   }
 
   @inline(__always)
@@ -144,8 +179,8 @@ extension FastBlocks {
   private static func extent(
     _ first: SIMD16<Float>, _ second: SIMD16<Float>, _ x: UnsafePointer<Float>
   ) -> (minimum: Float, range: Float) {
-    let maximum = largest(first.replacing(with: second, where: second .> first))
-    var minimum = -largest(-first.replacing(with: second, where: second .< first))
+    let maximum = largest(larger(first, second))
+    var minimum = smallest(smaller(first, second))
     if minimum == 0 {
       for i in 0..<32 where unsafe x[i] == 0 {
         minimum = unsafe x[i]
