@@ -49,6 +49,8 @@ struct GGUFEncodingTests {
           }
         )
       )
+      // The sign of a zero minimum is stored.
+      blocks.append(("zeros of random signs \(index)", block { _ in [0, -0.0, 1].randomElement(using: &random) ?? 0 }))
       // Few distinct values, on a grid: ties everywhere.
       blocks.append(("grid \(index)", block { _ in Float(Int.random(in: -9...9, using: &random)) / 2 }))
     }
