@@ -1,5 +1,5 @@
 extension ElementType {
-  /// Whether ``encode(_:into:)-(UnsafeBufferPointer<Float>,_)`` can write this type.
+  /// Whether `encode(_:into:)` can write this type.
   package var isEncodable: Bool {
     switch self {
     case .f64, .f32, .f16, .bf16, .q8_0, .q5_0, .q5_1, .q4_0, .q4_1: true

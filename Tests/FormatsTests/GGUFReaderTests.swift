@@ -342,7 +342,7 @@ struct GGUFReaderTests {
     Valid("a pair, padded", File(pairs: 1).pair("key", type: 4, UInt32(1)).data(0), [:]),
     Valid(
       "a pair and 256 bytes", File(pairs: 1).pair("key", type: 4, UInt32(1)).data(256), [:],
-      "x.gguf: 256 bytes follow the header of a file without tensors and are ignored"),
+      "x.gguf: trailing bytes are ignored: 256 after the header of a file without tensors"),
     Valid("a zero extent", one([4, 0]), ["x": [0, 4]]),
     Valid("a zero extent behind the end of the file", File(tensors: 1).tensor("x", [0]), ["x": [0]]),
     Valid("a zero extent of blocks", one([0], type: 2), ["x": [0]]),
@@ -352,7 +352,7 @@ struct GGUFReaderTests {
     Valid("the last tensor not padded", two(at: 32, data: 48), ["x": [8], "y": [4]]),
     Valid(
       "trailing bytes", two(at: 32, data: 65), ["x": [8], "y": [4]],
-      "x.gguf: 1 bytes follow the last tensor, 'y', and are ignored"),
+      "x.gguf: trailing bytes are ignored: 1 after the last tensor, 'y'"),
     Valid(
       "alignment 1",
       File(tensors: 2, pairs: 1).pair("general.alignment", type: 4, UInt32(1)).tensor("x", [3])

@@ -58,7 +58,7 @@ struct GGUFSplitTests {
     #expect(checkpoint.metadata["llama.block_count"] == nil)
     #expect(
       checkpoint.warnings.map { $0.replacing(directory.path + "/", with: "") } == [
-        "m-00002-of-00003.gguf: 1 metadata keys are ignored, 'llama.block_count' first; the first shard's count"
+        "m-00002-of-00003.gguf: metadata counts in the first shard only; ignored here: 'llama.block_count'"
       ])
   }
 

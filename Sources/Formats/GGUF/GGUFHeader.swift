@@ -67,6 +67,7 @@ package struct GGUFHeader: Sendable {
     let pairCount = try readCount("pair count", smallest: Self.smallestPairByteCount, from: bytes)
     metadata.reserveCapacity(pairCount)
     for index in 0..<pairCount { try readPair(index, from: bytes) }
+    keys = []
     try readTensors(tensorCount, from: bytes)
   }
 
@@ -431,8 +432,8 @@ extension GGUFHeader {
     }
     let trailing = bytes.byteCount - dataStart - expected
     if trailing > 0 {
-      let what = previous.map { "follow the last tensor, '\($0)'," } ?? "follow the header of a file without tensors"
-      warnings.append("\(cursor.file): \(trailing) bytes \(what) and are ignored")
+      let place = previous.map { "after the last tensor, '\($0)'" } ?? "after the header of a file without tensors"
+      warnings.append("\(cursor.file): trailing bytes are ignored: \(trailing) \(place)")
     }
   }
 

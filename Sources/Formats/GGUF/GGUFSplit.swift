@@ -83,9 +83,9 @@ struct GGUFSplit {
     let ignored = shard.metadata.map(\.key).filter {
       !$0.hasPrefix("split.") && !["general.alignment", "general.architecture"].contains($0)
     }
-    return ignored.isEmpty
-      ? []
-      : ["\(shardPath): \(ignored.count) metadata keys are ignored, '\(ignored[0])' first; the first shard's count"]
+    guard let first = ignored.first else { return [] }
+    let others = ignored.count > 1 ? " and \(ignored.count - 1) more" : ""
+    return ["\(shardPath): metadata counts in the first shard only; ignored here: '\(first)'\(others)"]
   }
 
   /// - Throws: `.malformed` where the shards together do not hold as many tensors as the first one says.
