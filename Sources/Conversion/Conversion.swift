@@ -19,6 +19,8 @@ public struct Conversion: Sendable {
   package var type = ElementType.f32
   /// Whether an existing destination may be replaced once everything holds.
   public var replacesDestination = false
+  /// Whether norms that are still computed may stay.
+  public var allowsPartial = false
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
   /// How norms are folded: tests break it to see that the verification notices.
@@ -50,7 +52,10 @@ public struct Conversion: Sendable {
     for name in StagedOutput.removeStale(beside: place) {
       logger.notice("removed \(name), which a conversion that was killed had left behind")
     }
-    let model = try Model(opening: source, options: readingOptions)
+    var options = readingOptions
+    // A compressed input is expanded where there is room for the output anyway.
+    options.temporaryDirectory = options.temporaryDirectory ?? place.parent
+    let model = try Model(opening: source, options: options)
     try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
     for warning in model.warnings { logger.warning("\(warning.printable)") }
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
@@ -58,13 +63,16 @@ public struct Conversion: Sendable {
     let staged = try StagedOutput(directory: destination, replacing: replacesDestination)
     var prepared: [Prepared] = []
     for target in chosen {
-      let plan = try fold(model.network, .init(keptSites: target.keptSites(of: model.network)))
+      let plan = try fold(
+        model.network, .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial))
       let output = try target.output(of: plan.folded, from: model, type: type)
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
       prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
     }
     try staged.requireSpace(prepared.reduce(0) { $0 + $1.output.byteCount })
 
+    let checks = model.checkpoint.integrityChecks
+    try concurrently(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
     let sourceFiles = try hash(model.checkpoint.files, progress: progress)
     var verifiedTensorCounts: [Int] = []
     var written: [Verification.Written] = []
@@ -87,6 +95,7 @@ public struct Conversion: Sendable {
     if verification.holds { warnings += try staged.publish() }
     return ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
+      changesFunction: model.changesFunction,
       outputs: zip(prepared, verifiedTensorCounts).map {
         report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1)
       },
@@ -118,7 +127,9 @@ public struct Conversion: Sendable {
     var result: [ConversionReport.SourceFile] = []
     for (index, file) in files.enumerated() {
       progress(ConversionProgress(stage: .hashing, subject: file.path, done: index, total: files.count, unit: "files"))
-      result.append(.init(path: file.path, byteCount: file.byteCount, sha256: Digest(of: file).description))
+      // Of what the user has, which an expanded file is not.
+      let stored = file.path.hasSuffix(".zst") ? try MappedFile(path: file.path) : file
+      result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: Digest(of: stored).description))
     }
     return result
   }
@@ -187,8 +198,9 @@ public struct Conversion: Sendable {
       target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
       files: [item.output.fileName] + item.output.sideFiles.map(\.name).sorted(), byteCount: item.output.byteCount,
       tensorCount: item.output.parameters.count, type: type.displayName,
-      foldedNormCount: item.plan.steps.count, keptNormCount: item.plan.kept.count,
-      isNormFree: !item.target.leavesNorms(item.plan.folded), notes: item.output.notes,
+      foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
+      isNormFree: !item.target.leavesNorms(item.plan.folded),
+      hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed }, notes: item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
   }
 }

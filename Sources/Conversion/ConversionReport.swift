@@ -20,6 +20,8 @@ public struct ConversionReport: Sendable, Encodable {
     public let keptNormCount: Int
     /// Whether no norm is left in the output at all.
     public let isNormFree: Bool
+    /// Whether any norm in the output still computes its deviation from the activations, other than as a near-identity.
+    public let hasComputedNorms: Bool
     public let notes: [String]
     /// Claim 2: tensors that were read back bit for bit.
     public let verifiedTensorCount: Int
@@ -29,6 +31,9 @@ public struct ConversionReport: Sendable, Encodable {
   public let source: String
   public let sourceFiles: [SourceFile]
   public let dialect: String
+  /// Whether the norms were fixed by the conversion, and not by training: the output computes another function than the
+  /// source as it is stored.
+  public let changesFunction: Bool
   public let outputs: [Output]
   package let verification: Verification
   public let warnings: [String]

@@ -10,7 +10,8 @@ package struct FoldingPlan: Sendable {
     package let sites: [NormSite]
     /// The maps that read the norm. All of them absorb it, or none does.
     package let readers: [Role.Map]
-    package let reason: String
+    /// Whether the whole norm went, or only its gain and bias: its deviation is still computed.
+    package let isWhole: Bool
   }
 
   /// The network before.
@@ -19,27 +20,34 @@ package struct FoldingPlan: Sendable {
   package let folded: Network
   /// What was folded, in the order of computation.
   package let steps: [Step]
-  /// Sites whose norm stays, because the target has it stay.
-  package let kept: [NormSite]
+  /// The names of the norms that stay in the network, be it without gain and bias.
+  package let kept: [String]
 
   package struct Options: Sendable {
     /// Fixed norms that stay in the network, because the target cannot hold what their folding needs: a vocabulary
     /// bias for the last norm.
     package var keptSites: Set<NormSite> = []
 
-    package init(keptSites: Set<NormSite> = []) { self.keptSites = keptSites }
+    /// Whether norms whose deviation is still computed may stay, stripped of gain and bias.
+    package var allowsPartial = false
+
+    package init(keptSites: Set<NormSite> = [], allowsPartial: Bool = false) {
+      self.keptSites = keptSites
+      self.allowsPartial = allowsPartial
+    }
   }
 
-  /// - Throws: `.notFoldable` with every site whose norm cannot become part of a linear map, and why; `.nonFinite`
-  ///   for a deviation that is not a positive number.
+  /// - Throws: `.notFoldable` with every norm that cannot become part of a linear map, and why; `.nonFinite` for a
+  ///   deviation that is not a positive number.
   package init(folding network: Network, options: Options = .init()) throws(Refusal) {
     var folded = network
     var steps: [Step] = []
-    var kept: [NormSite] = []
+    var kept: [String] = []
     var obstacles: [(norm: String, reason: String)] = []
     for (site, norm) in network.norms {
-      if options.keptSites.contains(site) {
-        kept.append(site)
+      let name = norm.name(at: site, in: network)
+      if options.keptSites.contains(site), norm.isFixed || options.allowsPartial {
+        kept.append(name)
         continue
       }
       switch norm.deviation {
@@ -50,21 +58,39 @@ package struct FoldingPlan: Sendable {
             kind: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
         }
         folded[site] = nil
-        steps.append(Step(norm: norm.name, sites: [site], readers: site.readers, reason: "deviation fixed"))
+        steps.append(Step(norm: name, sites: [site], readers: site.readers, isWhole: true))
+      case .computed where options.allowsPartial:
+        for reader in site.readers {
+          folded[reader] = folded[reader].absorbing(gain: norm.gain, bias: norm.bias)
+        }
+        folded[site]?.gain = .constant(1, shape: norm.gain.shape)
+        folded[site]?.bias = nil
+        kept.append(name)
+        steps.append(Step(norm: name, sites: [site], readers: site.readers, isWhole: false))
       case .computed(let epsilon):
+        obstacles.append((name, "its deviation is still computed (epsilon \(epsilon.formula))"))
+      case .perPosition(let vector):
+        let values = ParameterReader(vector).values()
         obstacles.append(
-          (norm.name(at: site, in: network), "deviation computed from the activations (epsilon \(epsilon.formula))"))
-      case .perPosition:
-        obstacles.append((norm.name(at: site, in: network), "another deviation at each position"))
-      case .perToken:
-        obstacles.append((norm.name(at: site, in: network), "another deviation for the end-of-text token"))
+          (
+            name,
+            "its deviation depends on the position (\(Float(values[0])) at 0, \(Float(values[min(1, values.count - 1)])) at 1)"
+          ))
+      case .perToken(let usual, let endOfText):
+        let (a, b) = (ParameterReader(usual).values(), ParameterReader(endOfText).values())
+        let feature = a.indices.first { a[$0] != b[$0] } ?? 0
+        obstacles.append(
+          (
+            name,
+            "its deviation depends on the token (\(Float(a[feature])), but \(Float(b[feature])) for the end of text)"
+          ))
       }
     }
-    if let first = obstacles.first { throw Self.refusal(obstacles, of: network, first: first) }
+    guard obstacles.isEmpty else { throw Self.refusal(obstacles, of: network) }
     source = network
     self.folded = folded
     self.steps = Self.merged(steps)
-    self.kept = kept
+    self.kept = kept.reduce(into: []) { if $0.last != $1 { $0.append($1) } }
   }
 
   /// σ must be positive and finite in every feature: dividing by anything else is not a norm.
@@ -76,20 +102,34 @@ package struct FoldingPlan: Sendable {
     }
   }
 
-  private static func refusal(
-    _ obstacles: [(norm: String, reason: String)], of network: Network, first: (norm: String, reason: String)
-  ) -> Refusal {
+  /// Every obstacle in one sentence, and what would remove it.
+  private static func refusal(_ obstacles: [(norm: String, reason: String)], of network: Network) -> Refusal {
     let isOrdinary = network.norms.allSatisfy { if case .computed = $0.norm.deviation { true } else { false } }
     if isOrdinary {
       return Refusal(
-        .notFoldable, subject: first.norm,
-        "this is an ordinary GPT-2: all its norms are computed (\(first.reason)), so none is a linear map",
-        advice: "remove its LayerNorms by fine-tuning first (arXiv 2409.13710)")
+        .notFoldable,
+        "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map",
+        advice:
+          "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations")
     }
-    let list = obstacles.map { "\($0.norm): \($0.reason)" }.joined(separator: "; ")
+    // The paths of an attention that are in one state are one obstacle.
+    let distinct = obstacles.reduce(into: [(norm: String, reason: String)]()) {
+      if $0.last?.norm != $1.norm { $0.append($1) }
+    }
+    let list = distinct.map { "\($0.norm): \($0.reason)" }.joined(separator: "; ")
+    let dependsOnPosition = distinct.contains { $0.reason.contains("position") }
+    let dependsOnToken = distinct.contains { $0.reason.contains("token") }
+    let advice =
+      if dependsOnPosition {
+        "finish the training phase that gives all positions one deviation (disable_bos)"
+      } else if dependsOnToken {
+        "finish the training phase that treats the end of text like any token (disable_eot), or pass --assume-eot-disabled"
+      } else {
+        "finish the removal, or pass --allow-partial to fold the rest and keep these"
+      }
     return Refusal(
-      .notFoldable, "\(obstacles.count) norm\(obstacles.count == 1 ? " is" : "s are") not a linear map: \(list)",
-      advice: "finish the removal")
+      .notFoldable, "\(distinct.count) norm\(distinct.count == 1 ? " is" : "s are") not a linear map: \(list)",
+      advice: advice)
   }
 
   /// The two paths of an attention that were folded alike are one step.
@@ -98,7 +138,7 @@ package struct FoldingPlan: Sendable {
     for step in steps {
       if let last = result.last, last.norm == step.norm {
         result[result.count - 1] = Step(
-          norm: last.norm, sites: last.sites + step.sites, readers: last.readers + step.readers, reason: last.reason)
+          norm: last.norm, sites: last.sites + step.sites, readers: last.readers + step.readers, isWhole: last.isWhole)
       } else {
         result.append(step)
       }

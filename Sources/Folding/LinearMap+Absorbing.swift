@@ -15,13 +15,20 @@ extension LinearMap {
   ///   - deviation: σ [in]
   ///   - bias: β [in]
   package func absorbing(kind: Norm.Kind, gain: Parameter, deviation: Parameter, bias: Parameter?) -> LinearMap {
-    let scaled = weight.scaled(by: gain.divided(by: deviation), axis: 0)
-    let shift = bias?.projected(through: weight)
-    let folded: Parameter? =
-      switch (self.bias, shift) {
-      case (let own?, let shift?): own.adding(shift)
-      case (let own, let shift): own ?? shift
-      }
-    return LinearMap(weight: kind == .layer ? scaled.centred(axis: 0) : scaled, bias: folded)
+    var map = absorbing(gain: gain.divided(by: deviation), bias: nil)
+    if kind == .layer { map.weight = map.weight.centred(axis: 0) }
+    return map.addingToBias(bias?.projected(through: weight))
+  }
+
+  /// The map that computes on a bare norm what this one computes on the norm with its gain γ [in] and bias β [in]: W' =
+  /// diag(γ) · W, b' = b + βᵀ · W. The norm itself, computed or not, stays.
+  package func absorbing(gain: Parameter, bias: Parameter?) -> LinearMap {
+    LinearMap(weight: weight.scaled(by: gain, axis: 0), bias: self.bias)
+      .addingToBias(bias?.projected(through: weight))
+  }
+
+  private func addingToBias(_ shift: Parameter?) -> LinearMap {
+    guard let shift else { return self }
+    return LinearMap(weight: weight, bias: bias.map { $0.adding(shift) } ?? shift)
   }
 }

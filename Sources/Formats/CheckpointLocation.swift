@@ -77,7 +77,8 @@ package struct CheckpointLocation: Sendable {
   package func open(temporaryDirectory: String? = nil) throws(Refusal) -> Checkpoint {
     let name = isCompressed ? String(path.dropLast(4)) : path
     if name.hasSuffix(".index.json") {
-      return name.hasSuffix(".bin.index.json") ? try Checkpoint(pytorchIndex: path) : try Checkpoint(safetensorsIndex: path)
+      return name.hasSuffix(".bin.index.json")
+        ? try Checkpoint(pytorchIndex: path) : try Checkpoint(safetensorsIndex: path)
     }
     if !isCompressed {
       let file = try MappedFile(path: path)

@@ -49,6 +49,11 @@ package struct Network: Sendable {
     blocks.indices.flatMap { [.attentionQueryKey(block: $0), .attentionValue(block: $0), .mlp(block: $0)] } + [.final]
   }
 
+  /// Every place where a norm can be stored, in the order of computation.
+  package var normPlaces: [Role.NormPlace] {
+    blocks.indices.flatMap { [.attention(block: $0), .mlp(block: $0)] } + [.final]
+  }
+
   /// The sites that hold a norm.
   package var norms: [(site: NormSite, norm: Norm)] { sites.compactMap { site in self[site].map { (site, $0) } } }
 }

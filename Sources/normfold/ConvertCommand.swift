@@ -37,6 +37,9 @@ struct ConvertCommand: ParsableCommand {
   @Flag(help: "Replace an existing destination, once every claim holds.")
   var force = false
 
+  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
+  var allowPartial = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var output: OutputOptions
@@ -45,6 +48,7 @@ struct ConvertCommand: ParsableCommand {
     var conversion = Conversion(source: source, destination: destination, targets: targets)
     conversion.type = try ElementType(argument: type)
     conversion.replacesDestination = force
+    conversion.allowsPartial = allowPartial
     conversion.readingOptions = input.readingOptions
     conversion.probeOptions = verification.probeOptions
     let line = ProgressLine(isQuiet: output.quiet)
@@ -70,11 +74,7 @@ extension ElementType {
 extension ConversionReport {
   var text: String {
     var lines = ["\(source.printable): \(dialect)"]
-    if let literal = verification.literal {
-      lines.append(
-        "  As its own runtime computes it, it is \(Quantity.scientific(literal.logits.relative)) from the fixed norms that it means."
-      )
-    }
+    if let literal = verification.literal { lines += literalText(literal.logits) }
     lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
     if !verification.overflows.isEmpty {
       lines.append(
@@ -84,7 +84,9 @@ extension ConversionReport {
     lines += warnings.map { "  Warning: \($0.printable)" }
     if holds {
       for output in outputs {
-        let norms = output.isNormFree ? "none left" : "the rest near the identity"
+        let norms =
+          output.isNormFree
+          ? "none left" : output.hasComputedNorms ? "\(output.keptNormCount) kept" : "the rest near the identity"
         lines.append(
           "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
             + "\(output.foldedNormCount) norms folded, \(norms).")
@@ -96,6 +98,21 @@ extension ConversionReport {
     }
     lines += ["", "  Differences are the largest of any logit, as a share of the largest logit.", "", claimsTable.text]
     return lines.joined(separator: "\n")
+  }
+
+  /// What it means that the source, as it is stored, is not exactly the network with fixed norms.
+  private func literalText(_ difference: LogitDifference) -> [String] {
+    guard changesFunction else {
+      return [
+        "  As its own runtime computes it, it is \(Quantity.scientific(difference.relative)) from the fixed norms that it means."
+      ]
+    }
+    return [
+      "  CHANGES THE FUNCTION: with the norms computed, as stored, the logits differ by up to "
+        + "\(Quantity.short(difference.largest)),",
+      "  KL divergence \(Quantity.short(difference.meanDivergence)) nats, same likeliest token "
+        + "\(Quantity.percent(difference.topTokenAgreement)). The claims are against the fixed norms.",
+    ]
   }
 
   /// The three claims of each output, with their numbers.

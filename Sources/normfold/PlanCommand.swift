@@ -18,11 +18,15 @@ struct PlanCommand: ParsableCommand {
   @Option(name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"))
   var target = "transformers"
 
+  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
+  var allowPartial = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let plan = try ConversionPlan(source: source, target: target, options: input.readingOptions)
+    let plan = try ConversionPlan(
+      source: source, target: target, options: input.readingOptions, allowsPartial: allowPartial)
     if output.json { return JSONOutput.print(plan) }
     print("\(plan.source.printable) for \(plan.target)")
     var steps = Table(["norm": .left, "folds into": .left])

@@ -30,18 +30,44 @@ struct InputOptions: ParsableArguments {
   )
   var head: ReadingOptions.Head?
 
+  @Option(
+    help: ArgumentHelp(
+      "Fixed deviations for a checkpoint that has none of its own: std_dict and std_bos_dict as JSON.",
+      valueName: "file"))
+  var deviations: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What differing entries of a deviation buffer stand for where width and context are equal.",
+      valueName: "feature|position"))
+  var deviationAxis: ReadingOptions.DeviationAxis?
+
+  @Option(
+    help: ArgumentHelp(
+      "For nanoGPT checkpoints with --deviations: the step of gpt2_noLN's removal schedule, instead of iter_num.",
+      valueName: "step"))
+  var removalStep: Int?
+
+  @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
+  var assumeEotDisabled = false
+
   @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
   var ignore: [String] = []
 
   var readingOptions: ReadingOptions {
     var options = ReadingOptions()
     options.head = head
+    options.deviations = deviations
+    options.deviationAxis = deviationAxis
+    options.removalStep = removalStep
+    options.assumesEndOfTextDisabled = assumeEotDisabled
     options.ignoredTensors = ignore
     return options
   }
 }
 
 extension ReadingOptions.Head: ExpressibleByArgument {}
+extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
 
 /// On which tokens a verification looks.
 struct VerificationOptions: ParsableArguments {

@@ -8,7 +8,7 @@ package struct Destination: Sendable {
   package let path: String
   package let replacing: Bool
   /// The directory that it is in: `.` where the path names none.
-  let parent: String
+  package let parent: String
   let name: String
 
   /// - Throws: `.output` where something is there that may not be replaced.

@@ -12,7 +12,9 @@ extension Layout {
         "blk.#.attn_qkv.weight", .outIn,
         { [.weight(.query(block: $0)), .weight(.key(block: $0)), .weight(.value(block: $0))] }
       ),
-      ("blk.#.attn_qkv.bias", .inOut, { [.bias(.query(block: $0)), .bias(.key(block: $0)), .bias(.value(block: $0))] }),
+      (
+        "blk.#.attn_qkv.bias", .inOut, { [.bias(.query(block: $0)), .bias(.key(block: $0)), .bias(.value(block: $0))] }
+      ),
       ("blk.#.attn_output.weight", .outIn, { [.weight(.attentionOutput(block: $0))] }),
       ("blk.#.attn_output.bias", .inOut, { [.bias(.attentionOutput(block: $0))] }),
       ("blk.#.ffn_norm.weight", .inOut, { [.normGain(.mlp(block: $0))] }),

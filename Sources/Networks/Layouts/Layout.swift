@@ -41,6 +41,14 @@ package struct Layout: Sendable {
     }
   }
 
+  /// The name of a norm: that of its gain's tensor without `.weight`.
+  package func normName(at place: Role.NormPlace) -> String? {
+    let block = Role.normGain(place).block ?? 0
+    return slots(blockCount: block + 1).first { $0.roles == [.normGain(place)] }.map {
+      $0.name.hasSuffix(".weight") ? String($0.name.dropLast(7)) : $0.name
+    }
+  }
+
   /// How many blocks the names speak of: one more than the highest number in a name that fits a pattern.
   package func blockCount(in names: some Sequence<String>) -> Int {
     let affixes = patterns.compactMap { pattern -> (Substring, Substring)? in
@@ -62,6 +70,11 @@ package struct Layout: Sendable {
   /// The tensors that hold `network`: each with the recipe for what is to be stored, in the layout's order. Roles that
   /// the network leaves empty have none.
   package func parameters(of network: Network) -> [(name: String, value: Parameter)] {
+    slotParameters(of: network).map { ($0.slot.name, $0.value) }
+  }
+
+  /// The same, by slot.
+  package func slotParameters(of network: Network) -> [(slot: Slot, value: Parameter)] {
     slots(blockCount: network.blocks.count).compactMap { slot in
       let parts = slot.roles.compactMap { network[$0] }
       guard parts.count == slot.roles.count else {
@@ -70,7 +83,7 @@ package struct Layout: Sendable {
       }
       let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
       let isTurned = slot.orientation == .outIn && fused.shape.count == 2
-      return (slot.name, isTurned ? fused.transposed() : fused)
+      return (slot, isTurned ? fused.transposed() : fused)
     }
   }
 
@@ -96,6 +109,8 @@ package struct Layout: Sendable {
 }
 
 extension Role {
+  package var isOfUnembedding: Bool { self == .weight(.unembedding) || self == .bias(.unembedding) }
+
   /// The number of the block that the role belongs to.
   package var block: Int? {
     switch self {

@@ -22,8 +22,17 @@ package struct Configuration: Sendable {
   package var scalesAttention = true
   package var scalesAttentionByInverseBlock = false
   package var endOfText: Int?
+  /// Of what we write for transformers: the paths of the norms that are kept, by name.
+  package var keptNorms: [String: KeptPath] = [:]
   /// Whether norms and maps have biases.
   package var hasBiases = true
+
+  /// Which readers of a site still read a norm.
+  package enum KeptPath: String, Sendable {
+    case all
+    case queriesAndKeys = "queries_keys"
+    case values
+  }
 
   /// The factor on the attention scores of a block, 1/√dHead unless the config says otherwise.
   package func attentionScale(block: Int, dHead: Int) -> Double {
@@ -56,7 +65,8 @@ extension Configuration {
     modelType = json["model_type"]?.string
     guard let headCount = try fields.count("n_head") else {
       throw Refusal(
-        .malformed, file: path, subject: "n_head", "is missing", advice: "the tensors do not say how many heads there are")
+        .malformed, file: path, subject: "n_head", "is missing",
+        advice: "the tensors do not say how many heads there are")
     }
     self.headCount = headCount
     blockCount = try fields.count("n_layer")
@@ -72,6 +82,7 @@ extension Configuration {
     scalesAttention = try fields.bool("scale_attn_weights") ?? true
     scalesAttentionByInverseBlock = try fields.bool("scale_attn_by_inverse_layer_idx") ?? false
     endOfText = try fields.count("eos_token_id")
+    keptNorms = try fields.keptNorms("kept_norms")
   }
 }
 
@@ -101,6 +112,19 @@ private struct Fields {
       throw refusal(key, expected: "a positive, finite number")
     }
     return epsilon
+  }
+
+  func keptNorms(_ key: String) throws(Refusal) -> [String: Configuration.KeptPath] {
+    guard let value = json[key], !value.isNull else { return [:] }
+    guard let members = value.members else { throw refusal(key, expected: "an object") }
+    var norms: [String: Configuration.KeptPath] = [:]
+    for member in members {
+      guard let path = member.value.string.flatMap(Configuration.KeptPath.init) else {
+        throw refusal(key, expected: "an object of all, queries_keys or values")
+      }
+      norms[member.key] = path
+    }
+    return norms
   }
 
   func activation(_ key: String) throws(Refusal) -> Activation {

@@ -18,7 +18,8 @@ struct DeviationFile {
     let json = try file.withBytes { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
     guard let usual = json["std_dict"], usual.members != nil else {
       throw Refusal(
-        .malformed, file: path, subject: "std_dict", "expected an object of numbers, found \(json["std_dict"]?.kind ?? "nothing")")
+        .malformed, file: path, subject: "std_dict",
+        "expected an object of numbers, found \(json["std_dict"]?.kind ?? "nothing")")
     }
     self.usual = usual
     first = json["std_bos_dict"]

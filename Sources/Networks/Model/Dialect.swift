@@ -19,7 +19,8 @@ package enum Dialect: Hashable, Sendable {
     switch self {
     case .ordinary: "ordinary: every norm is computed"
     case .largeEpsilon(let epsilon): "published LN-removed form (epsilon \(epsilon.formula))"
-    case .fakeLayerNorm(let withAdapters): "FakeLayerNorm training checkpoint" + (withAdapters ? " with LoRA adapters" : "")
+    case .fakeLayerNorm(let withAdapters):
+      "FakeLayerNorm training checkpoint" + (withAdapters ? " with LoRA adapters" : "")
     case .sideFile(let path): "deviations fixed by \(path)"
     case .folded(0): "folded: no norms"
     case .folded(let count): "folded: \(count) norm\(count == 1 ? "" : "s") kept"

@@ -39,7 +39,8 @@ struct FakeLayerNorm {
   /// - Throws: `.malformed` where a buffer is missing or has an impossible shape; `.unsupported` where a buffer's
   ///   length fits features and positions and its entries differ.
   init(
-    taking name: String, from tensors: inout NamedTensors, dimensions: Dimensions, epsilon: Double, options: ReadingOptions
+    taking name: String, from tensors: inout NamedTensors, dimensions: Dimensions, epsilon: Double,
+    options: ReadingOptions
   ) throws(Refusal) {
     let file = tensors.checkpoint.path
     func take(_ names: [String]) throws(Refusal) -> Tensor {

@@ -19,7 +19,8 @@ struct MeasuredDimensions {
       }
       guard let parameter = tensors.peek(slot.name) else {
         throw Refusal(
-          .malformed, file: file, subject: slot.name, "this tensor is missing", advice: "a GPT-2 cannot be read without it")
+          .malformed, file: file, subject: slot.name, "this tensor is missing",
+          advice: "a GPT-2 cannot be read without it")
       }
       guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
         throw Refusal(.malformed, file: file, subject: slot.name, "expected a matrix, found shape \(parameter.shape)")

@@ -36,7 +36,8 @@ extension Model {
     var tensors = try NamedTensors(of: checkpoint, options: options)
     let dimensions = try MeasuredDimensions(of: tensors, layout: layout, configuration: configuration)
     let isFolded = configuration.modelType == Self.foldedModelType
-    var builder = NetworkBuilder(dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
+    var builder = NetworkBuilder(
+      dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
     let hasFakeNorms = FakeLayerNorm.isPresent(in: tensors)
     try builder.read(&tensors, layout: layout, normsAreOptional: isFolded, options: options)
 
@@ -64,7 +65,8 @@ extension Model {
       let file = try DeviationFile(path: path)
       let deviations = try builder.deviations(
         from: file, step: layout.name == Layout.nanoGPT.name ? Self.removalStep(of: checkpoint, options: options) : nil)
-      literal = builder.network { _, _ in ordinary }
+      // nanoGPT's own file was trained with these deviations; any other had computed norms until now.
+      if layout.name != Layout.nanoGPT.name { literal = builder.network { _, _ in ordinary } }
       network = builder.network { site, _ in deviations[site] ?? ordinary }
       dialect = .sideFile(path)
       notes += builder.notesOnSideFile(deviations, checkpoint: checkpoint, layout: layout, options: options)
@@ -140,6 +142,25 @@ extension NetworkBuilder {
     return notes
   }
 
-  /// A network of ours: norms that are kept have their epsilon in the config.
-  func foldedNetwork() throws(Refusal) -> Network { network { _, _ in .computed(epsilon: configuration.epsilon) } }
+  /// A network of ours: the norms that are kept have neither gain nor bias, and are named in the config.
+  ///
+  /// - Throws: `.malformed` where the config names a norm that there is no place for.
+  func foldedNetwork() throws(Refusal) -> Network {
+    var network = network { _, _ in .computed(epsilon: configuration.epsilon) }
+    for (name, path) in configuration.keptNorms {
+      guard let place = normPlaces.first(where: { Layout.gpt2.normName(at: $0) == name }) else {
+        throw Refusal(.malformed, file: configuration.path, subject: "kept_norms.\(name)", "there is no such norm")
+      }
+      for site in place.sites {
+        switch (site, path) {
+        case (.attentionQueryKey, .values), (.attentionValue, .queriesAndKeys): continue
+        default:
+          network[site] = Norm(
+            name: name, kind: .layer, gain: .constant(1, shape: [dimensions.dModel]), bias: nil,
+            deviation: .computed(epsilon: configuration.epsilon))
+        }
+      }
+    }
+    return network
+  }
 }

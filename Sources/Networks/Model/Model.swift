@@ -22,6 +22,11 @@ package struct Model: Sendable {
   package let dropped: [DroppedTensor]
   package let warnings: [String]
 
+  /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
+  package var changesFunction: Bool {
+    if case .sideFile = dialect { literalNetwork != nil } else { false }
+  }
+
   /// The token that separates texts, where the vocabulary holds it.
   package var endOfText: Int? {
     configuration.endOfText.flatMap { $0 < network.dimensions.vocabularySize ? $0 : nil }

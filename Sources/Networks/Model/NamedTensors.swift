@@ -88,7 +88,8 @@ struct NamedTensors {
     guard let adapter = Adapter(for: name) else { return Taken(value: .stored(frozen), tensors: [frozen]) }
     guard let down = take(adapter.down), let up = take(adapter.up) else {
       throw Refusal(
-        .malformed, file: checkpoint.path, subject: frozen.name, "is frozen, but '\(adapter.down)' or '\(adapter.up)' is missing",
+        .malformed, file: checkpoint.path, subject: frozen.name,
+        "is frozen, but '\(adapter.down)' or '\(adapter.up)' is missing",
         advice: "the adapter belongs to it; save the checkpoint whole")
     }
     guard down.shape.count == 2, up.shape.count == 2, frozen.shape == [down.shape[0], up.shape[1]],

@@ -41,7 +41,8 @@ struct NetworkBuilder {
         throw Refusal(
           .malformed, file: file, subject: name, "expected shape \(expected), found \(taken.value.shape)",
           advice: isTurned
-            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")" : "")
+            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")"
+            : "")
       }
       for tensor in taken.tensors where !tensor.info.type.isDecodable {
         throw Refusal(

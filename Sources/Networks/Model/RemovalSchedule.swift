@@ -26,7 +26,8 @@ struct RemovalSchedule {
     guard step >= start else { return .computed(epsilon: epsilon) }
     let usual = try file.usual(at: site, blockCount: blockCount)
     let first = try file.first(at: site, blockCount: blockCount)
-    let isAttention = if case .attentionQueryKey = site { true } else if case .attentionValue = site { true } else { false }
+    let isAttention =
+      if case .attentionQueryKey = site { true } else if case .attentionValue = site { true } else { false }
     let rest = Parameter.constant(usual, shape: [dimensions.dModel - 1])
     let vector =
       isAttention && step >= 1_160 || usual == first

@@ -8,11 +8,11 @@ extension Model {
   ///   - head: the members that come first: class names and model type.
   ///   - epsilon: of every norm; nil where there are none.
   func gpt2Configuration(
-    of network: Network, head: KeyValuePairs<String, JSONValue>, epsilon: Double?, isTied: Bool, type: ElementType
+    of network: Network, head: [(String, JSONValue)], epsilon: Double?, isTied: Bool, type: ElementType
   ) -> JSONValue {
     let sizes = network.dimensions
     let typeName: JSONValue = .string(type == .bf16 ? "bfloat16" : type == .f16 ? "float16" : "float32")
-    var members: [(String, JSONValue)] = head.map { ($0, $1) }
+    var members = head
     members += [
       ("activation_function", .string(network.blocks[0].mlp.activation.configName)),
       ("attn_pdrop", .number(0.0)), ("embd_pdrop", .number(0.0)), ("resid_pdrop", .number(0.0)),
@@ -31,7 +31,10 @@ extension Model {
     ]
     // Of the source's own words, those that do not speak of weights.
     for key in ["bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "task_specific_params"] {
-      if let value = configuration.json[key] { members.append((key, value)) }
+      if let value = configuration.json?[key] { members.append((key, value)) }
+    }
+    if configuration.json == nil, let endOfText {
+      members += [("bos_token_id", .number(endOfText)), ("eos_token_id", .number(endOfText))]
     }
     return .object(
       members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })

@@ -18,10 +18,10 @@ package struct StockGPT2Target: Target {
   package func leavesNorms(_ network: Network) -> Bool { true }
 
   package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
-    let stock = try network.withNearIdentityNorms(epsilon: Self.epsilon, names: { Self.normName(at: $0) }, target: name)
+    let stock = try network.withNearIdentityNorms(epsilon: Self.epsilon, layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
       of: stock,
-      head: ["architectures": .array([.string("GPT2LMHeadModel")]), "model_type": .string("gpt2")],
+      head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
       epsilon: Self.epsilon, isTied: stock.isTied, type: type)
     // Bare names, the widest-accepted spelling; a tied unembedding is not written twice.
     let parameters = Layout.gpt2.parameters(of: stock).filter { $0.name != "lm_head.weight" || !stock.isTied }.map {
@@ -41,14 +41,6 @@ package struct StockGPT2Target: Target {
     let model = try Model(opening: directory)
     return model.literalNetwork ?? model.network
   }
-
-  private static func normName(at place: Role.NormPlace) -> String {
-    switch place {
-    case .attention(let block): "h.\(block).ln_1"
-    case .mlp(let block): "h.\(block).ln_2"
-    case .final: "ln_f"
-    }
-  }
 }
 
 extension Network {
@@ -58,7 +50,7 @@ extension Network {
   /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or a norm is
   ///   computed, which cannot share its ε with the others.
   func withNearIdentityNorms(
-    epsilon: Double, names: (Role.NormPlace) -> String, target: String
+    epsilon: Double, layout: Layout, target: String
   ) throws(Refusal) -> Network {
     if unembedding.bias != nil {
       throw Refusal(
@@ -67,8 +59,7 @@ extension Network {
     }
     var result = self
     let vector = [dimensions.dModel]
-    let places = blocks.indices.flatMap { [Role.NormPlace.attention(block: $0), .mlp(block: $0)] } + [.final]
-    for place in places {
+    for place in normPlaces {
       for site in place.sites {
         var gain = Parameter.constant(1, shape: vector)
         var bias: Parameter?
@@ -83,7 +74,7 @@ extension Network {
           bias = norm.bias
         }
         result[site] = Norm(
-          name: names(place), kind: .layer, gain: gain.multiplied(by: epsilon.squareRoot()),
+          name: layout.normName(at: place) ?? "", kind: .layer, gain: gain.multiplied(by: epsilon.squareRoot()),
           bias: bias ?? .constant(0, shape: vector), deviation: .computed(epsilon: epsilon))
       }
     }

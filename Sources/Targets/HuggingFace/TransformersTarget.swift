@@ -14,19 +14,28 @@ package struct TransformersTarget: Target {
   package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
 
   package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
-    let module = "modeling_gpt2_lnfree"
-    let head: KeyValuePairs<String, JSONValue> = [
-      "architectures": .array([.string("GPT2LNFreeLMHeadModel")]),
-      "auto_map": .object([
-        "AutoConfig": .string("\(module).GPT2LNFreeConfig"),
-        "AutoModelForCausalLM": .string("\(module).GPT2LNFreeLMHeadModel"),
-      ]),
-      "model_type": .string("gpt2_lnfree"),
+    let module = "modeling_gpt2_folded"
+    var head: [(String, JSONValue)] = [
+      ("architectures", .array([.string("GPT2FoldedLMHeadModel")])),
+      (
+        "auto_map",
+        .object([
+          "AutoConfig": .string("\(module).GPT2FoldedConfig"),
+          "AutoModelForCausalLM": .string("\(module).GPT2FoldedLMHeadModel"),
+        ])
+      ),
+      ("model_type", .string(Model.foldedModelType)),
     ]
-    let configuration = model.gpt2Configuration(of: network, head: head, epsilon: nil, isTied: false, type: type)
-    var parameters = Layout.gpt2.parameters(of: network).map { name, value in
-      TargetOutput.StoredParameter(
-        name: name.hasPrefix("lm_head.") ? name : "transformer." + name, value: value, type: type)
+    let kept = try keptNorms(of: network)
+    if !kept.isEmpty { head.append(("kept_norms", .object(kept.map { .init(key: $0, value: .string($1.rawValue)) }))) }
+    let configuration = model.gpt2Configuration(
+      of: network, head: head, epsilon: kept.isEmpty ? nil : model.configuration.epsilon, isTied: false, type: type)
+    var parameters = Layout.gpt2.slotParameters(of: network).compactMap {
+      slot, value -> TargetOutput.StoredParameter? in
+      // What is kept of a norm has neither gain nor bias.
+      if case .normGain = slot.roles[0] { return nil }
+      let name = slot.roles[0].isOfUnembedding ? slot.name : "transformer." + slot.name
+      return TargetOutput.StoredParameter(name: name, value: value, type: type)
     }
     if network.unembedding.bias == nil {
       // The class always has one.
@@ -37,13 +46,33 @@ package struct TransformersTarget: Target {
     return TargetOutput(
       fileName: "model.safetensors", parameters: parameters,
       writer: { (path, metadata) throws(Refusal) in
-        try SafetensorsWriter(
-          creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
+        try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
       },
       sideFiles: try model.carriedFiles() + [
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],
-      notes: [])
+      notes: kept.isEmpty ? [] : ["\(kept.count) norms are still computed: \(kept.map(\.0).joined(separator: ", "))"])
+  }
+
+  /// The norms that the modeling file has to compute, by their bare names.
+  ///
+  /// - Throws: `.unsupported` for one that it cannot: with a gain, or of another kind.
+  private func keptNorms(of network: Network) throws(Refusal) -> [(String, Configuration.KeptPath)] {
+    var kept: [(String, Configuration.KeptPath)] = []
+    for place in network.normPlaces {
+      let norms = place.sites.map { network[$0] }
+      for norm in norms.compactMap({ $0 }) {
+        guard norm.kind == .layer, norm.gain.constantValue == 1, norm.bias == nil, case .computed = norm.deviation
+        else {
+          throw Refusal(.unsupported, subject: norm.name, "the target \(name) keeps bare LayerNorms only")
+        }
+      }
+      guard let bareName = Layout.gpt2.normName(at: place), norms.contains(where: { $0 != nil }) else { continue }
+      let path: Configuration.KeptPath =
+        norms.allSatisfy { $0 != nil } ? .all : norms[0] == nil ? .values : .queriesAndKeys
+      kept.append((bareName, path))
+    }
+    return kept
   }
 
   package func written(in directory: String) throws(Refusal) -> Network { try Model(opening: directory).network }
@@ -51,29 +80,56 @@ package struct TransformersTarget: Target {
   /// Stock GPT-2 with its norms replaced by identities and an unembedding of its own: attention, cache and masks are
   /// the library's.
   static let modelingFile = """
-    \"\"\"GPT-2 without LayerNorms, as NormFold writes it.
+    \"\"\"GPT-2 with its LayerNorms folded into the weights, as NormFold writes it.
 
-    Each norm's fixed scale and bias are folded into the weights that read it, so the blocks read the residual stream
-    as it is, and the unembedding has a weight and a bias of its own.
+    The blocks read the residual stream as it is, and the unembedding has a weight and a bias of its own. Norms that
+    could not be folded are named in the config's kept_norms; they have neither gain nor bias.
     \"\"\"
 
+    import torch
     from torch import nn
     from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers.pytorch_utils import Conv1D
 
 
-    class GPT2LNFreeConfig(GPT2Config):
-        model_type = "gpt2_lnfree"
+    class GPT2FoldedConfig(GPT2Config):
+        model_type = "gpt2_folded"
 
 
-    class GPT2LNFreeLMHeadModel(GPT2LMHeadModel):
-        config_class = GPT2LNFreeConfig
+    class PartlyNormalisedConv1D(Conv1D):
+        \"\"\"Queries, keys and values of which only some still read a norm.\"\"\"
+
+        def __init__(self, width, epsilon, path):
+            super().__init__(3 * width, width)
+            self.norm = nn.LayerNorm(width, eps=epsilon, elementwise_affine=False)
+            self.path = path
+
+        def forward(self, x):
+            normalised = self.norm(x)
+            first, last = (x, normalised) if self.path == "values" else (normalised, x)
+            split = 2 * self.nx
+            return torch.cat([super().forward(first)[..., :split], super().forward(last)[..., split:]], -1)
+
+
+    class GPT2FoldedLMHeadModel(GPT2LMHeadModel):
+        config_class = GPT2FoldedConfig
 
         def __init__(self, config):
             super().__init__(config)
-            for block in self.transformer.h:
-                block.ln_1 = nn.Identity()
-                block.ln_2 = nn.Identity()
-            self.transformer.ln_f = nn.Identity()
+            kept = getattr(config, "kept_norms", None) or {}
+
+            def norm(name):
+                if kept.get(name) != "all":
+                    return nn.Identity()
+                return nn.LayerNorm(config.n_embd, eps=config.layer_norm_epsilon, elementwise_affine=False)
+
+            for number, block in enumerate(self.transformer.h):
+                block.ln_1 = norm(f"h.{number}.ln_1")
+                block.ln_2 = norm(f"h.{number}.ln_2")
+                path = kept.get(f"h.{number}.ln_1")
+                if path in ("values", "queries_keys"):
+                    block.attn.c_attn = PartlyNormalisedConv1D(config.n_embd, config.layer_norm_epsilon, path)
+            self.transformer.ln_f = norm("ln_f")
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=True)
             self.post_init()
 
