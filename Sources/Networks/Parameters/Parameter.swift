@@ -226,22 +226,26 @@ extension Parameter: CustomStringConvertible {
     switch expression {
     case .stored(let tensor): tensor.name
     case .constant(let value): value.formula
-    case .transposed(let inner): "\(inner)ᵀ"
+    case .transposed(let inner): "\(inner.factor)ᵀ"
     case .slice(let inner, let axis, let range):
       inner.shape.count == 2 && axis == 1
-        ? "\(inner)[:, \(range.lowerBound):\(range.upperBound)]"
-        : "\(inner)[\(range.lowerBound):\(range.upperBound)]"
+        ? "\(inner.factor)[:, \(range.lowerBound):\(range.upperBound)]"
+        : "\(inner.factor)[\(range.lowerBound):\(range.upperBound)]"
     case .concatenation(let parts, _): "[" + parts.map(\.description).joined(separator: " | ") + "]"
-    case .scaled(let inner, let by, 0) where inner.shape.count == 2: "diag(\(by)) · \(inner)"
-    case .scaled(let inner, let by, _): inner.shape.count == 2 ? "\(inner) · diag(\(by))" : "\(inner) ⊙ \(by)"
-    case .multiplied(let inner, let factor): "\(factor.formula) · \(inner)"
-    case .quotient(let a, let b): "\(a) / \(b)"
+    case .scaled(let inner, let by, 0) where inner.shape.count == 2: "diag(\(by)) · \(inner.factor)"
+    case .scaled(let inner, let by, _):
+      inner.shape.count == 2 ? "\(inner.factor) · diag(\(by))" : "\(inner.factor) ⊙ \(by.factor)"
+    case .multiplied(let inner, let factor): "\(factor.formula) · \(inner.factor)"
+    case .quotient(let a, let b): "\(a.factor) / \(b.factor)"
     case .sum(let a, let b): "\(a) + \(b)"
     case .centred(let inner, _): "centre(\(inner))"
-    case .projection(let vector, let matrix): "\(vector)ᵀ · \(matrix)"
-    case .product(let a, let b): "\(a) · \(b)"
+    case .projection(let vector, let matrix): "\(vector.factor)ᵀ · \(matrix.factor)"
+    case .product(let a, let b): "\(a.factor) · \(b.factor)"
     }
   }
+
+  /// The formula as it stands in a product: a sum in parentheses.
+  private var factor: String { if case .sum = expression { "(\(description))" } else { description } }
 }
 
 extension Double {
