@@ -47,6 +47,7 @@ package struct FoldingPlan: Sendable {
     for (site, norm) in network.norms {
       let name = norm.name(at: site, in: network)
       if options.keptSites.contains(site), norm.isFixed || options.allowsPartial {
+        if case .fixed(let deviation) = norm.deviation { try Self.check(deviation, of: norm) }
         kept.append(name)
         continue
       }
