@@ -54,8 +54,11 @@ let package = Package(
       swiftSettings: strictest),
 
     // MARK: Tests
-    .target(name: "TestSupport", dependencies: ["CZstd"], path: "Tests/TestSupport", swiftSettings: strict),
+    .target(name: "TestSupport", dependencies: ["CZstd", "Formats"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "FoldingTests", dependencies: ["Folding", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
   ],

@@ -14,6 +14,8 @@ package struct Configuration: Sendable {
   package var dModel: Int?
   package var dMLP: Int?
   package var contextLength: Int?
+  /// `n_ctx`, which older files write beside `n_positions`.
+  package var olderContextLength: Int?
   package var vocabularySize: Int?
   package var activation = Activation.geluTanh
   /// Under the square root of every computed norm.
@@ -75,6 +77,7 @@ extension Configuration {
     let positions = try fields.count("n_positions")
     let context = try fields.count("n_ctx")
     contextLength = positions ?? context
+    olderContextLength = context
     vocabularySize = try fields.count("vocab_size")
     activation = try fields.activation("activation_function")
     epsilon = try fields.epsilon("layer_norm_epsilon")

@@ -31,10 +31,13 @@ struct MeasuredDimensions {
     let positions = try matrix(.positionEmbedding)
     let hidden = try matrix(.weight(.mlpInput(block: 0)))
     let dModel = embedding[1]
+    // A matrix that lies the other way is refused when it is read, with the shape that it should have.
+    let dMLP = hidden[0] != dModel && hidden[1] == dModel ? hidden[0] : hidden[1]
     for (key, said, found) in [
       ("width (n_embd)", configuration.dModel, dModel),
       ("number of blocks (n_layer)", configuration.blockCount, blockCount),
-      ("MLP width (n_inner)", configuration.dMLP, hidden[1]),
+      ("MLP width (n_inner)", configuration.dMLP, dMLP),
+      ("context length (n_ctx)", configuration.olderContextLength, positions[0]),
       ("context length (n_positions)", configuration.contextLength, positions[0]),
       ("vocabulary (vocab_size)", configuration.vocabularySize, embedding[0]),
     ] {
@@ -49,7 +52,7 @@ struct MeasuredDimensions {
         "\(configuration.headCount) heads do not divide the width \(dModel)")
     }
     sizes = Dimensions(
-      dModel: dModel, headCount: configuration.headCount, dHead: dModel / configuration.headCount, dMLP: hidden[1],
+      dModel: dModel, headCount: configuration.headCount, dHead: dModel / configuration.headCount, dMLP: dMLP,
       contextLength: positions[0], vocabularySize: embedding[0])
     self.blockCount = blockCount
   }

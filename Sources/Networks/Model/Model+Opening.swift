@@ -34,12 +34,16 @@ extension Model {
     options: ReadingOptions
   ) throws(Refusal) {
     var tensors = try NamedTensors(of: checkpoint, options: options)
-    let dimensions = try MeasuredDimensions(of: tensors, layout: layout, configuration: configuration)
     let isFolded = configuration.modelType == Self.foldedModelType
+    if layout.blockCount(in: tensors.names) > 0 {
+      try NetworkBuilder.requireAll(
+        of: layout, in: tensors, normsAreOptional: isFolded, biasesAreOptional: !configuration.hasBiases)
+    }
+    let dimensions = try MeasuredDimensions(of: tensors, layout: layout, configuration: configuration)
     var builder = NetworkBuilder(
       dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
     let hasFakeNorms = FakeLayerNorm.isPresent(in: tensors)
-    try builder.read(&tensors, layout: layout, normsAreOptional: isFolded, options: options)
+    try builder.read(&tensors, layout: layout, options: options)
 
     var literal: Network?
     var notes: [String] = []

@@ -20,20 +20,40 @@ struct NetworkBuilder {
   /// Whether any matrix was merged with an adapter.
   private(set) var hasAdapters = false
 
-  /// Takes every tensor of the layout.
-  ///
-  /// - Throws: `.malformed` with all missing tensors, or the first of a wrong shape; `.unsupported` for an element
-  ///   type that holds no numbers, or an unembedding that contradicts the tie.
-  mutating func read(
-    _ tensors: inout NamedTensors, layout: Layout, normsAreOptional: Bool, options: ReadingOptions
+  /// - Throws: `.malformed` with every tensor of the layout that is needed and not there.
+  static func requireAll(
+    of layout: Layout, in tensors: NamedTensors, normsAreOptional: Bool, biasesAreOptional: Bool
   ) throws(Refusal) {
-    let file = tensors.checkpoint.path
-    var missing: [String] = []
-    for slot in layout.slots(blockCount: blockCount) {
-      guard let taken = try tensors.takeParameter(slot.name) else {
-        if !isOptional(slot.roles[0], normsAreOptional: normsAreOptional) { missing.append(slot.name) }
-        continue
+    let slots = layout.slots(blockCount: layout.blockCount(in: tensors.names))
+    let present = Set(slots.filter { tensors.peek($0.name) != nil }.flatMap(\.roles))
+    let missing = slots.filter { slot in
+      guard !present.contains(slot.roles[0]) else { return false }
+      switch slot.roles[0] {
+      case .weight(.unembedding), .bias(.unembedding): return false
+      // A bias alone is no norm.
+      case .normGain(let place): return !normsAreOptional || present.contains(.normBias(place))
+      case .normBias: return !normsAreOptional && !biasesAreOptional
+      case .bias: return !biasesAreOptional
+      default: return true
       }
+    }
+    guard missing.isEmpty else {
+      throw Refusal(
+        .malformed, file: tensors.checkpoint.path,
+        "\(missing.count) tensor\(missing.count == 1 ? " is" : "s are") missing: "
+          + missing.map(\.name).joined(separator: ", "),
+        advice: "the checkpoint is incomplete; a runtime would fill them with random numbers")
+    }
+  }
+
+  /// Takes every tensor of the layout that is there.
+  ///
+  /// - Throws: `.malformed` with the first tensor of a wrong shape; `.unsupported` for an element type that holds no
+  ///   numbers, or an unembedding that contradicts the tie.
+  mutating func read(_ tensors: inout NamedTensors, layout: Layout, options: ReadingOptions) throws(Refusal) {
+    let file = tensors.checkpoint.path
+    for slot in layout.slots(blockCount: blockCount) {
+      guard let taken = try tensors.takeParameter(slot.name) else { continue }
       let name = taken.tensors[0].name
       let expected = layout.storedShape(of: slot, dimensions: dimensions)
       guard taken.value.shape == expected else {
@@ -57,23 +77,7 @@ struct NetworkBuilder {
         bareNames[role] = slot.name
       }
     }
-    guard missing.isEmpty else {
-      throw Refusal(
-        .malformed, file: file,
-        "\(missing.count) tensor\(missing.count == 1 ? " is" : "s are") missing: \(missing.joined(separator: ", "))",
-        advice: "the checkpoint is incomplete; a runtime would fill them with random numbers")
-    }
     try settleUnembedding(file: file, options: options)
-  }
-
-  private func isOptional(_ role: Role, normsAreOptional: Bool) -> Bool {
-    switch role {
-    case .weight(.unembedding), .bias(.unembedding): true
-    case .normGain: normsAreOptional
-    case .normBias: normsAreOptional || !configuration.hasBiases
-    case .bias: !configuration.hasBiases
-    default: false
-    }
   }
 
   /// One unembedding: the stored one, or the token embedding.

@@ -1,0 +1,98 @@
+import Folding
+import Formats
+import Networks
+import TestSupport
+import Testing
+
+/// A network that cannot be folded, and the whole sentence that says so.
+struct FoldingDefect: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let category: Refusal.Category
+  let message: String
+  let alter: @Sendable (inout Network) -> Void
+
+  init(
+    _ name: String, _ category: Refusal.Category, _ message: String,
+    _ alter: @escaping @Sendable (inout Network) -> Void
+  ) {
+    testDescription = name
+    self.category = category
+    self.message = message
+    self.alter = alter
+  }
+
+  private static func deviation(_ value: Double, spelt: String) -> FoldingDefect {
+    FoldingDefect(
+      "deviation \(spelt)", .nonFinite,
+      "'transformer.h.1.ln_2': the deviation of feature 0 is \(spelt), expected a positive number; "
+        + "the training run that wrote it diverged or was not finished"
+    ) { $0.blocks[1].mlp.norm?.deviation = .fixed(.constant(value, shape: [32])) }
+  }
+
+  static let all: [FoldingDefect] = [
+    deviation(0, spelt: "0.0"), deviation(-0.0, spelt: "-0.0"), deviation(-1, spelt: "-1.0"),
+    deviation(.nan, spelt: "nan"),
+    deviation(.infinity, spelt: "inf"),
+    FoldingDefect(
+      "deviation of one feature zero", .nonFinite,
+      "'transformer.h.0.ln_2': the deviation of feature 5 is 0.0, expected a positive number; "
+        + "the training run that wrote it diverged or was not finished"
+    ) {
+      let parts = [(5, 1.0), (1, 0), (26, 1)].map { Parameter.constant($1, shape: [$0]) }
+      $0.blocks[0].mlp.norm?.deviation = .fixed(.concatenating(parts, axis: 0))
+    },
+    FoldingDefect(
+      "the last norm is still computed", .notFoldable,
+      "1 norm is not a linear map: transformer.ln_f: deviation computed from the activations (epsilon 1e-05); "
+        + "finish the removal"
+    ) { $0.finalNorm?.deviation = .computed(epsilon: 1e-5) },
+    FoldingDefect(
+      "one path of an attention is still computed", .notFoldable,
+      "1 norm is not a linear map: transformer.h.1.ln_1 (values): deviation computed from the activations "
+        + "(epsilon 1e-05); finish the removal"
+    ) { $0.blocks[1].attention.valueNorm?.deviation = .computed(epsilon: 1e-5) },
+    FoldingDefect(
+      "by position and by token", .notFoldable,
+      "2 norms are not a linear map: transformer.h.0.ln_2: another deviation at each position; "
+        + "transformer.ln_f: another deviation for the end-of-text token; finish the removal"
+    ) {
+      let vector = Parameter.constant(1, shape: [32])
+      $0.blocks[0].mlp.norm?.deviation = .perPosition(.constant(1, shape: [64]))
+      $0.finalNorm?.deviation = .perToken(usual: vector, endOfText: vector)
+    },
+  ]
+}
+
+@Suite struct FoldingRefusalTests {
+  @Test("A network that cannot be folded is refused in one exact sentence", arguments: FoldingDefect.all)
+  func refuses(_ defect: FoldingDefect) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
+    defect.alter(&network)
+    let refusal = #expect(throws: Refusal.self) { _ = try FoldingPlan(folding: network) }
+    #expect(refusal?.description == defect.message)
+    #expect(refusal?.category == defect.category)
+  }
+
+  @Test("An ordinary GPT-2 is told from one whose removal is not finished")
+  func ordinary() throws {
+    let network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    let refusal = #expect(throws: Refusal.self) { _ = try FoldingPlan(folding: network) }
+    #expect(refusal?.category == .notFoldable)
+    #expect(
+      refusal?.description
+        == "'transformer.h.0.ln_1': this is an ordinary GPT-2: all its norms are computed (deviation computed from the "
+        + "activations (epsilon 1e-05)), so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710)"
+    )
+  }
+
+  @Test("A deviation that is no number is refused where its norm stays, too", arguments: [0.0, -1, .nan, .infinity])
+  func keptSite(_ value: Double) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
+    network.finalNorm?.deviation = .fixed(.constant(value, shape: [32]))
+    let refusal = #expect(throws: Refusal.self) {
+      _ = try FoldingPlan(folding: network, options: .init(keptSites: [.final]))
+    }
+    #expect(refusal?.category == .nonFinite)
+    #expect(refusal?.subject == "transformer.ln_f")
+  }
+}

@@ -1,0 +1,38 @@
+import Formats
+import Foundation
+
+/// A checkpoint of the fixtures, changed and written to a temporary directory: how a test makes an input that is wrong
+/// in one way.
+package final class AlteredCheckpoint {
+  /// What can be changed.
+  package struct Content {
+    package var tensors: EditableTensors
+    /// The config, by key.
+    package var config: [String: JSONValue]
+  }
+
+  package let directory: TemporaryDirectory
+
+  /// - Parameter fixture: `tiny-2x32/lnfree`.
+  package init(of fixture: String, alter: (inout Content) throws -> Void) throws {
+    directory = try TemporaryDirectory()
+    let location = try CheckpointLocation(path: Fixtures.path(fixture))
+    let file = try MappedFile(path: location.configurationPath)
+    let json = try file.withBytes { try JSONValue(parsing: $0, file: file.path) }
+    var content = Content(
+      tensors: EditableTensors(of: try location.open()),
+      config: Dictionary(uniqueKeysWithValues: (json.members ?? []).map { ($0.key, $0.value) }))
+    try alter(&content)
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    try content.tensors.write(to: path + "/model.safetensors")
+    let members = content.config.sorted { $0.key < $1.key }.map { JSONValue.Member(key: $0.key, value: $0.value) }
+    try Data(JSONValue.object(members).text.utf8).write(to: URL(filePath: path + "/config.json"))
+  }
+
+  package var path: String { directory / "model" }
+
+  /// A message without the directory, so that a test can state it in full.
+  package func short(_ message: some CustomStringConvertible) -> String {
+    message.description.replacing(path + "/", with: "").replacing(directory.path + "/", with: "")
+  }
+}
