@@ -69,6 +69,13 @@ package struct Comparison: Sendable {
         "\(contender.name) has a vocabulary of \(contender.network.dimensions.vocabularySize), \(reference.name) of \(vocabularySize)",
         advice: "only networks with the same vocabulary can be compared")
     }
+    let longest = probes.map(\.tokens.count).max() ?? 0
+    for contender in [reference] + contenders where contender.network.dimensions.contextLength < longest {
+      let context = contender.network.dimensions.contextLength
+      throw Refusal(
+        .unsupported, "\(contender.name) has a context of \(context) tokens, the longest probe \(longest)",
+        advice: "give --probe-length \(context) or less")
+    }
     let runs = ([reference] + contenders).map { $0.run(on: probes) }
     let depth = runs.map(\.blockCount).max() ?? 0
     let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
@@ -109,12 +116,17 @@ package struct Comparison: Sendable {
     _ runs: [any NetworkRun], depth: Int, into differences: inout [[ResidualDifference]]
   ) {
     let reference = runs[0].residual
-    let magnitude = reference.reduce(0) { max($0, abs($1)) }
+    // What the reference overflows on is not judged.
+    let magnitude = reference.reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 }
     for (index, run) in runs.dropFirst().enumerated() where run.blockCount == runs[0].blockCount {
       let candidate = run.residual
       guard candidate.count == reference.count else { continue }
       var largest = 0.0
-      for (a, b) in zip(reference, candidate) { largest = max(largest, abs(a - b)) }
+      for (a, b) in zip(reference, candidate) where a.isFinite {
+        // `max` would lose a NaN.
+        largest = b.isFinite ? max(largest, abs(a - b)) : .infinity
+        if largest == .infinity { break }
+      }
       differences[index].append(
         ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
     }
