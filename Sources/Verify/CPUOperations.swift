@@ -25,7 +25,11 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let width = tokens.columnCount
     let result = Matrix<Scalar>(rows: tokenCount, columns: width)
     let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: width)
-    defer { line.deallocate() }
+    let offset = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: width)
+    defer {
+      line.deallocate()
+      offset.deallocate()
+    }
     var index = 0
     for probe in probes {
       for (position, token) in probe.tokens.enumerated() {
@@ -35,7 +39,9 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
         if let rounding { row.round(to: rounding) }
         if let positionRows {
           positionRows.read(rows: position..<position + 1, columns: 0..<width, into: line)
-          for column in 0..<width { row[column] += Scalar(line[column]) }
+          for column in 0..<width { offset[column] = Scalar(line[column]) }
+          if let rounding { offset.round(to: rounding) }
+          for column in 0..<width { row[column] += offset[column] }
         }
         index += 1
       }
@@ -109,10 +115,16 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
           Kernels.softmax(UnsafeMutableBufferPointer(rebasing: line[...row]))
           for future in row + 1..<max(row + 1, length) { line[future] = 0 }
         }
-        Scalar.multiply(
-          rows: length, columns: dHead, inner: length, scores, strideA: length, value.values.baseAddress! + corner,
-          strideB: width, isTransposed: false, factor: 1, beta: 0, into: result.values.baseAddress! + corner,
-          strideC: width)
+        // 0 · ∞ is NaN: where a value is not finite, no row may even see those that come after it.
+        let isFinite = (start..<start + length).allSatisfy { token in
+          value.row(token)[head * dHead..<(head + 1) * dHead].allSatisfy(\.isFinite)
+        }
+        for rows in isFinite ? [0..<length] : (0..<length).map({ $0..<$0 + 1 }) {
+          Scalar.multiply(
+            rows: rows.count, columns: dHead, inner: rows.upperBound, scores + rows.lowerBound * length, strideA: length,
+            value.values.baseAddress! + corner, strideB: width, isTransposed: false, factor: 1, beta: 0,
+            into: result.values.baseAddress! + corner + rows.lowerBound * width, strideC: width)
+        }
       }
       start += length
     }
