@@ -52,7 +52,7 @@ import Testing
     var tensors = EditableTensors()
     // [in, out]: element 10·row + column.
     tensors["in-out"] = .init((0..<2).flatMap { r in (0..<6).map { Double(10 * r + $0) } }, shape: [2, 6])
-    tensors["out-in"] = tensors["in-out"]!.transposed
+    tensors["out-in"] = tensors.entry("in-out").transposed
     try tensors.write(to: directory / "x.safetensors")
     let file = try Checkpoint(safetensors: directory / "x.safetensors")
     for (layout, name) in [(Layout.gpt2, "in-out"), (.nanoGPT, "out-in")] {

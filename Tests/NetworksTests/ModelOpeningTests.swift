@@ -93,7 +93,7 @@ import Testing
 
   private static func withHead(tied: Bool, change: Float) throws -> AlteredCheckpoint {
     try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
-      var head = $0.tensors["transformer.wte.weight"]!
+      var head = $0.tensors.entry("transformer.wte.weight")
       head[7] += change
       $0.tensors["lm_head.weight"] = head
       $0.config["tie_word_embeddings"] = .bool(tied)

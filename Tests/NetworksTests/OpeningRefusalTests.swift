@@ -143,13 +143,16 @@ extension OpeningDefect {
       "model.safetensors, 'transformer.h.1.attn.c_attn.weight': expected shape [32, 96], found [96, 32]; "
         + "this is the transpose: Hugging Face GPT-2 stores [in, out]"
     ) {
-      $0.tensors["transformer.h.1.attn.c_attn.weight"] = $0.tensors["transformer.h.1.attn.c_attn.weight"]!.transposed
+      $0.tensors["transformer.h.1.attn.c_attn.weight"] =
+        $0.tensors.entry("transformer.h.1.attn.c_attn.weight").transposed
     },
     OpeningDefect(
       "the first c_fc lies the other way", .malformed,
       "model.safetensors, 'transformer.h.0.mlp.c_fc.weight': expected shape [32, 128], found [128, 32]; "
         + "this is the transpose: Hugging Face GPT-2 stores [in, out]"
-    ) { $0.tensors["transformer.h.0.mlp.c_fc.weight"] = $0.tensors["transformer.h.0.mlp.c_fc.weight"]!.transposed },
+    ) {
+      $0.tensors["transformer.h.0.mlp.c_fc.weight"] = $0.tensors.entry("transformer.h.0.mlp.c_fc.weight").transposed
+    },
     OpeningDefect(
       "a norm of another width", .malformed,
       "model.safetensors, 'transformer.ln_f.bias': expected shape [32], found [31]"
@@ -173,7 +176,7 @@ extension OpeningDefect {
       "model.safetensors, 'lm_head.weight': differs from the token embedding, and config.json says that they are tied; "
         + "say which one counts: --head stored or --head tied"
     ) {
-      var head = $0.tensors["transformer.wte.weight"]!
+      var head = $0.tensors.entry("transformer.wte.weight")
       head[7] += 1
       $0.tensors["lm_head.weight"] = head
     },

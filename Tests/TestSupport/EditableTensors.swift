@@ -70,6 +70,19 @@ package struct EditableTensors {
     }
   }
 
+  /// - Precondition: it is there.
+  package func entry(_ name: String) -> Entry {
+    guard let entry = entries[name] else { preconditionFailure("there is no tensor \(name)") }
+    return entry
+  }
+
+  /// - Precondition: it is there.
+  package mutating func change(_ name: String, _ body: (inout Entry) -> Void) {
+    var changed = entry(name)
+    body(&changed)
+    entries[name] = changed
+  }
+
   package mutating func rename(_ name: String, to other: String) {
     precondition(entries[name] != nil, "there is no tensor \(name)")
     entries[other] = entries.removeValue(forKey: name)
@@ -80,8 +93,7 @@ package struct EditableTensors {
     let infos = entries.map { TensorInfo(name: $0, type: $1.type, shape: $1.shape) }
     let writer = try SafetensorsWriter(creating: path, tensors: infos)
     for info in writer.order {
-      guard let entry = entries[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
-      try entry.bytes.withUnsafeBytes { try writer.append($0) }
+      try entry(info.name).bytes.withUnsafeBytes { try writer.append($0) }
     }
     try writer.finish()
   }

@@ -7,7 +7,6 @@ import Verify
 struct ReferenceLogits {
   let probes: [Probe]
   let positions: [Int]
-  let vocabularySize: Int
   /// The defining program in double precision.
   let double: [Double]
   /// The same in single precision, where it was recorded.
@@ -26,19 +25,19 @@ struct ReferenceLogits {
     positions = try tensor("positions").decoded(as: Double.self).map { Int($0) }
     double = try tensor(prefix + "logits.f64").decoded()
     single = file[prefix + "logits.f32"]?.decoded()
-    vocabularySize = try tensor(prefix + "logits.f64").shape[2]
   }
 
   struct MissingTensor: Error { let name: String }
 
-  /// The rows of `logits` [all tokens, vocabulary] that the reference has.
-  func select<Scalar: ArithmeticScalar>(_ logits: Matrix<Scalar>) -> [Double] {
+  /// The rows of logits or residuals [all tokens, any width] that the reference has.
+  func select<Scalar: ArithmeticScalar>(_ rows: Matrix<Scalar>) -> [Double] {
     let length = probes[0].tokens.count
-    let all = logits.array
+    let width = rows.columnCount
+    let all = rows.array
     return probes.indices.flatMap { sequence in
       positions.flatMap { position in
-        let start = (sequence * length + position) * vocabularySize
-        return all[start..<start + vocabularySize].map { Double($0) }
+        let start = (sequence * length + position) * width
+        return all[start..<start + width].map { Double($0) }
       }
     }
   }

@@ -1,0 +1,195 @@
+import Formats
+import Networks
+import TestSupport
+import Testing
+import Verify
+
+/// A change to a network whose two evaluations must agree.
+struct NetworkVariant: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let alter: @Sendable (inout Network) -> Void
+
+  init(_ name: String, _ alter: @escaping @Sendable (inout Network) -> Void) {
+    testDescription = name
+    self.alter = alter
+  }
+
+  static let activations: [NetworkVariant] = [
+    Activation.geluTanh, .geluErf, .relu, .leakyReLU(negativeSlope: 0.3), .silu,
+  ].map { activation in
+    NetworkVariant("\(activation)") { network in
+      for block in network.blocks.indices { network.blocks[block].mlp.activation = activation }
+    }
+  }
+
+  private static func norms(_ name: String, _ alter: @escaping @Sendable (NormSite, inout Norm) -> Void)
+    -> NetworkVariant
+  {
+    NetworkVariant(name) { network in
+      for site in network.sites {
+        guard var norm = network[site] else { continue }
+        alter(site, &norm)
+        network[site] = norm
+      }
+    }
+  }
+
+  /// Different in each feature: 0.5, 0.75, 1, 1.25, and again.
+  private static let perFeature = Parameter.concatenating(
+    (0..<32).map { .constant(0.5 + 0.25 * Double($0 % 4), shape: [1]) }, axis: 0)
+
+  static let norms: [NetworkVariant] = [
+    norms("computed") { _, _ in },
+    norms("computed, large epsilon") { $1.deviation = .computed(epsilon: 4) },
+    norms("computed rms") { $1.kind = .rms },
+    norms("fixed") { $1.deviation = .fixed(.constant(0.5, shape: [32])) },
+    norms("fixed per feature") { $1.deviation = .fixed(perFeature) },
+    norms("fixed rms") { ($1.kind, $1.deviation) = (.rms, .fixed(perFeature)) },
+    norms("no norm bias") { $1.bias = nil },
+    norms("values fixed, queries and keys computed") { site, norm in
+      if case .attentionValue = site { norm.deviation = .fixed(.constant(0.5, shape: [32])) }
+    },
+    NetworkVariant("no norms") { network in for site in network.sites { network[site] = nil } },
+    NetworkVariant("no positions") { $0.positionEmbedding = nil },
+    NetworkVariant("no biases") { network in
+      for block in network.blocks.indices {
+        network.blocks[block].attention.query.bias = nil
+        network.blocks[block].mlp.output.bias = nil
+      }
+    },
+    NetworkVariant("a bias of the unembedding") {
+      $0.unembedding.bias = .concatenating((0..<2).map { .constant(Double($0), shape: [256]) }, axis: 0)
+    },
+  ]
+
+  static let scales: [NetworkVariant] =
+    [0, 0.1, 1].flatMap { scale in
+      [false, true].map { byBlock in
+        NetworkVariant("attention scale \(scale)\(byBlock ? " over the number of the block" : "")") { network in
+          for block in network.blocks.indices {
+            network.blocks[block].attention.scale = scale / (byBlock ? Double(block + 1) : 1)
+          }
+        }
+      }
+    } + [
+      NetworkVariant("eight heads") { network in
+        network.dimensions.headCount = 8
+        network.dimensions.dHead = 4
+      }
+    ]
+}
+
+@Suite struct CPUOperationsTests {
+  private static let probes = [
+    Probe(name: "a", tokens: [3, 1, 4, 1, 5]), Probe(name: "b", tokens: [511]), Probe(name: "c", tokens: [0, 0, 2]),
+  ]
+
+  @Test(
+    "The fast pass over several probes at once is the plain pass over each",
+    arguments:
+      NetworkVariant.activations + NetworkVariant.norms + NetworkVariant.scales)
+  func againstReference(_ variant: NetworkVariant) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    variant.alter(&network)
+    var expected: [Double] = []
+    for probe in Self.probes {
+      var reference = ReferenceOperations(tokens: probe.tokens)
+      expected += try network.forward(with: &reference).flatMap { $0 }
+    }
+    let largest = expected.reduce(0) { max($0, abs($1)) }
+    try #require(largest > 0 && largest.isFinite)
+    func relative<Scalar: ArithmeticScalar>(_: Scalar.Type) throws -> Double {
+      var operations = CPUOperations<Scalar>(probes: Self.probes)
+      let found = try network.forward(with: &operations).all().array
+      try #require(found.count == expected.count)
+      return zip(found, expected).reduce(0) { max($0, abs(Double($1.0) - $1.1)) } / largest
+    }
+    // Another order of the same sums, through two blocks: some hundred units in the last place of either precision.
+    #expect(try relative(Double.self) <= 1e-13)
+    #expect(try relative(Float.self) <= 1e-5)
+  }
+
+  @Test("A variant is another network: the tests above compare more than one thing")
+  func variantsDiffer() throws {
+    let plain = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    var operations = CPUOperations<Double>(probes: Self.probes)
+    let logits = try plain.forward(with: &operations).all().array
+    for variant in NetworkVariant.activations.dropFirst() + NetworkVariant.norms.dropFirst() + NetworkVariant.scales {
+      var network = plain
+      variant.alter(&network)
+      let other = try network.forward(with: &operations).all().array
+      #expect(zip(logits, other).contains { abs($0 - $1) > 1e-6 }, "\(variant.testDescription)")
+    }
+  }
+
+  @Test("A deviation that depends on position or token is refused, not evaluated as something else")
+  func notEvaluated() throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    network.blocks[1].mlp.norm?.deviation = .perPosition(.constant(1, shape: [64]))
+    var operations = CPUOperations<Double>(probes: Self.probes)
+    let refusal = #expect(throws: Refusal.self) { _ = try network.forward(with: &operations) }
+    #expect(
+      refusal?.description
+        == "'transformer.h.1.ln_2': a deviation that depends on the position or the token is not evaluated")
+  }
+
+  @Test(
+    "What a later token does cannot be seen by an earlier one, be it infinite", arguments: [Double.infinity, .nan, 7])
+  func causality(_ value: Double) throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/vanilla") {
+      $0.tensors.change("transformer.wte.weight") { $0[9 * 32 + 3] = Float(value) }
+    }
+    let probes = [Probe(name: "with", tokens: [5, 6, 9, 7])]
+    func logits(_ network: Network) throws -> [[Double]] {
+      var operations = CPUOperations<Double>(probes: probes)
+      let all = try network.forward(with: &operations).all().array
+      return (0..<4).map { Array(all[$0 * 512..<($0 + 1) * 512]) }
+    }
+    var untied = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    let expected = try logits(untied)
+    untied.tokenEmbedding = try Model(opening: altered.path).network.tokenEmbedding
+    let found = try logits(untied)
+    #expect(found[0] == expected[0])
+    #expect(found[1] == expected[1])
+    #expect(found[2] != expected[2])
+    #expect(found[3] != expected[3])
+    #expect(found[2].allSatisfy { $0.isFinite == value.isFinite })
+  }
+
+  @Test("Logits asked for by ranges of the vocabulary are those of the whole")
+  func ranges() throws {
+    let network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    var operations = CPUOperations<Double>(probes: Self.probes)
+    let pending = try network.forward(with: &operations)
+    let all = pending.all().array
+    for range in [0..<1, 511..<512, 100..<357] {
+      let part = pending.logits(of: range).array
+      for token in 0..<9 {
+        for (index, entry) in range.enumerated() {
+          #expect(abs(part[token * range.count + index] - all[token * 512 + entry]) <= 1e-12)
+        }
+      }
+    }
+  }
+
+  @Test("Rounding to a storage type is what storing in that type does", arguments: [ElementType.bf16, .f16])
+  func rounding(_ type: ElementType) throws {
+    // Matrices and embeddings as the type stores them, vectors as they are.
+    let stored = try AlteredCheckpoint(of: "tiny-2x32/vanilla") {
+      for name in $0.tensors.names where $0.tensors.entry(name).shape.count == 2 {
+        $0.tensors.change(name) { entry in
+          let values = (0..<entry.shape[0] * entry.shape[1]).map { Double(entry[$0]) }
+          entry = .init(values, shape: entry.shape, type: type)
+        }
+      }
+    }
+    var plain = CPUOperations<Float>(probes: Self.probes)
+    let expected = try Model(opening: stored.path).network.forward(with: &plain).all().array
+    var rounding = CPUOperations<Float>(probes: Self.probes, rounding: type)
+    let found = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network.forward(with: &rounding).all().array
+    #expect(found == expected)
+    var without = CPUOperations<Float>(probes: Self.probes)
+    #expect(
+      try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network.forward(with: &without).all().array != expected)
+  }
+}

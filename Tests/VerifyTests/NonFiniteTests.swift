@@ -1,0 +1,125 @@
+import Formats
+import Networks
+import TestSupport
+import Testing
+import Verify
+
+/// NaN and infinity: nothing that is not a number may pass for agreement.
+@Suite struct NonFiniteTests {
+  private static let tokens = [0, 1, 2]
+  private static let probes = [Probe(name: "p", tokens: [0, 1, 2, 1])]
+  private static let logits: [[Double]] = [[1, 2, 3], [3, -2, 1], [0, 0, 5]]
+
+  private static func network(_ factors: [Int: Double] = [:]) throws -> Network {
+    try LogitNetwork(logits, of: tokens, factors: factors).network
+  }
+
+  private static func compare(_ candidate: Network, with reference: Network) throws -> Comparison {
+    try Comparison(
+      of: [.init(name: "candidate", network: candidate, precision: .double)],
+      with: .init(name: "reference", network: reference, precision: .double), on: probes)
+  }
+
+  /// NaN, ∞, and a number whose products overflow.
+  private static let wrong = [Double.nan, .infinity, -.infinity, .greatestFiniteMagnitude]
+
+  @Test("A candidate that gives no number on one token agrees with nothing", arguments: wrong)
+  func candidate(_ factor: Double) throws {
+    let found = try Self.compare(try Self.network([2: factor]), with: try Self.network()).outcomes[0].logits
+    #expect(found.nonFiniteTokenCount == 1)
+    #expect(found.tokenCount == 3)
+    // The others do agree, which must not help.
+    #expect(found.largest == 0)
+    #expect(!found.isWithin(1))
+    #expect(!found.isWithin(.infinity))
+  }
+
+  @Test("A candidate that gives no number anywhere agrees with nothing", arguments: wrong)
+  func wholeCandidate(_ factor: Double) throws {
+    let found = try Self.compare(try Self.network([0: factor, 1: factor, 2: factor]), with: try Self.network())
+      .outcomes[0].logits
+    #expect(found.tokenCount == 0)
+    #expect(found.nonFiniteTokenCount == 4)
+    #expect(
+      found.largest.isNaN && found.relative.isNaN && found.largestDivergence.isNaN && found.largestLogProbability.isNaN)
+    #expect(!found.isWithin(.infinity))
+  }
+
+  @Test("Tokens on which the reference overflows are named and not judged", arguments: wrong)
+  func reference(_ factor: Double) throws {
+    let comparison = try Self.compare(try Self.network(), with: try Self.network([1: factor]))
+    #expect(comparison.overflows == ["p, position 1", "p, position 3"])
+    let found = comparison.outcomes[0].logits
+    #expect(found.tokenCount == 2)
+    #expect(found.nonFiniteTokenCount == 0)
+    #expect(found.isWithin(0))
+    #expect(comparison.largestLogit == 5)
+    // The next token of position 0 still counts.
+    #expect(found.loss != nil)
+  }
+
+  @Test("No limit holds that is not a number, and none on no tokens")
+  func limits() throws {
+    var found = try Self.compare(try Self.network(), with: try Self.network()).outcomes[0].logits
+    #expect(found.isWithin(0))
+    #expect(!found.isWithin(.nan))
+    #expect(!found.isWithin(-1))
+    found.largest = .nan
+    #expect(!found.isWithin(.infinity))
+    found.largest = 0
+    found.tokenCount = 0
+    #expect(!found.isWithin(1))
+  }
+
+  @Test("A source that overflows everywhere is refused: there is nothing to hold a conversion against")
+  func everythingOverflows() throws {
+    let source = try Self.network([0: .nan, 1: .infinity, 2: .nan])
+    let refusal = #expect(throws: Refusal.self) {
+      _ = try Verification(
+        source: source, literal: nil,
+        written: [.init(target: "t", folded: try Self.network(), network: try Self.network(), type: .f32)],
+        probes: Self.probes)
+    }
+    #expect(refusal?.category == .nonFinite)
+    #expect(
+      refusal?.description
+        == "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against; "
+        + "check the source")
+  }
+
+  @Test("Neither claim holds where the written network gives no numbers, or the folded one", arguments: [true, false])
+  func claims(foldedIsWrong: Bool) throws {
+    let (good, bad) = (try Self.network(), try Self.network([2: .nan]))
+    let verification = try Verification(
+      source: good, literal: nil,
+      written: [
+        .init(target: "t", folded: foldedIsWrong ? bad : good, network: foldedIsWrong ? good : bad, type: .f32)
+      ],
+      probes: Self.probes)
+    #expect(verification.targets[0].algebraHolds == !foldedIsWrong)
+    #expect(verification.targets[0].arithmeticHolds == foldedIsWrong)
+    #expect(!verification.holds)
+  }
+
+  @Test("Of no targets nothing holds")
+  func noTargets() throws {
+    let verification = try Verification(source: try Self.network(), literal: nil, written: [], probes: Self.probes)
+    #expect(!verification.holds)
+  }
+
+  @Test("A residual stream with NaN does not look like agreement", arguments: [Double.nan, .infinity])
+  func residuals(_ value: Double) throws {
+    let residual = try Self.compare(try Self.network([2: value]), with: try Self.network()).outcomes[0].residuals
+    #expect(residual.count == 1)
+    #expect(!(residual[0].relative <= 1e9))
+    #expect(!(residual[0].largest <= 1e9))
+  }
+
+  @Test("Where the reference's residual stream is not finite, the rest of it is still compared")
+  func residualsOfOverflow() throws {
+    let residual = try Self.compare(try Self.network([0: 1.5]), with: try Self.network([2: .infinity])).outcomes[0]
+      .residuals
+    #expect(residual[0].largest == 0.5)
+    #expect(residual[0].relative == 0.5)
+  }
+}

@@ -1,0 +1,34 @@
+import Formats
+import Networks
+import TestSupport
+import Testing
+import Verify
+
+@Suite struct ResidualStreamTests {
+  @Test("The residual stream at every depth is the defining program's", arguments: ["tiny-2x32", "shakespeare-4x128"])
+  func residuals(_ family: String) throws {
+    let path = "\(family)/reference/reference.safetensors"
+    let reference = try ReferenceLogits(path, prefix: "lnfree.")
+    let probes = reference.probes
+    let file = try Checkpoint(safetensors: Fixtures.path(path))
+    let model = try Model(opening: Fixtures.path("\(family)/lnfree"))
+    // As transformers computes it, with the large epsilon.
+    let network = try #require(model.literalNetwork)
+    var operations = CPUOperations<Double>(probes: probes)
+    var stream = try network.embed(with: &operations)
+    var depths = 0
+    for depth in 0...network.blocks.count {
+      if let expected = file["lnfree.residual.\(depth).f64"]?.decoded(as: Double.self) {
+        depths += 1
+        let found = reference.select(stream)
+        try #require(found.count == expected.count)
+        let largest = expected.reduce(0) { max($0, abs($1)) }
+        let difference = zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
+        // Double rounding through at most four blocks; a wrong operation is off by order one.
+        #expect(difference <= 1e-9 * largest, "depth \(depth)")
+      }
+      if depth < network.blocks.count { stream = try network.run(block: depth, on: stream, with: &operations) }
+    }
+    #expect(depths >= network.blocks.count)
+  }
+}
