@@ -84,10 +84,10 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     }
     withWeight(map.weight) { weight in
       Scalar.multiply(
-        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.values.baseAddress!,
+        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.start,
         strideA: x.columnCount,
         weight.start, strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: isBiased ? 1 : 0,
-        into: result.values.baseAddress!, strideC: result.columnCount)
+        into: result.start, strideC: result.columnCount)
     }
     return result
   }
@@ -107,8 +107,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
       for head in 0..<headCount {
         let corner = start * width + head * dHead
         Scalar.multiply(
-          rows: length, columns: length, inner: dHead, query.values.baseAddress! + corner, strideA: width,
-          key.values.baseAddress! + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
+          rows: length, columns: length, inner: dHead, query.start + corner, strideA: width,
+          key.start + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
           into: scores, strideC: length)
         for row in 0..<length {
           let line = UnsafeMutableBufferPointer(start: scores + row * length, count: length)
@@ -121,9 +121,10 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
         }
         for rows in isFinite ? [0..<length] : (0..<length).map({ $0..<$0 + 1 }) {
           Scalar.multiply(
-            rows: rows.count, columns: dHead, inner: rows.upperBound, scores + rows.lowerBound * length, strideA: length,
-            value.values.baseAddress! + corner, strideB: width, isTransposed: false, factor: 1, beta: 0,
-            into: result.values.baseAddress! + corner + rows.lowerBound * width, strideC: width)
+            rows: rows.count, columns: dHead, inner: rows.upperBound, scores + rows.lowerBound * length,
+            strideA: length,
+            value.start + corner, strideB: width, isTransposed: false, factor: 1, beta: 0,
+            into: result.start + corner + rows.lowerBound * width, strideC: width)
         }
       }
       start += length
@@ -174,11 +175,12 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     // In the orientation in which it is stored, so that rows are read as they lie.
     let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
     let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
-    let buffer = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: parameter.elementCount)
-    defer { buffer.deallocate() }
+    let start = UnsafeMutablePointer<Scalar>.allocate(capacity: parameter.elementCount)
+    defer { start.deallocate() }
+    let buffer = UnsafeMutableBufferPointer(start: start, count: parameter.elementCount)
     reader.read(into: buffer)
     if let rounding { buffer.round(to: rounding) }
-    return body(Weight(start: buffer.baseAddress!, stride: reader.columnCount, isTransposed: isTransposed))
+    return body(Weight(start: start, stride: reader.columnCount, isTransposed: isTransposed))
   }
 }
 

@@ -3,19 +3,23 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   package let rowCount: Int
   package let columnCount: Int
   /// Valid as long as the matrix: whoever uses it holds on to the matrix meanwhile.
-  let values: UnsafeMutableBufferPointer<Scalar>
+  let start: UnsafeMutablePointer<Scalar>
 
   /// Uninitialised.
   init(rows: Int, columns: Int) {
     rowCount = rows
     columnCount = columns
-    values = .allocate(capacity: rows * columns)
+    start = .allocate(capacity: rows * columns)
   }
 
-  deinit { values.deallocate() }
+  deinit { start.deallocate() }
+
+  var values: UnsafeMutableBufferPointer<Scalar> {
+    UnsafeMutableBufferPointer(start: start, count: rowCount * columnCount)
+  }
 
   func row(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
-    UnsafeMutableBufferPointer(rebasing: values[index * columnCount..<(index + 1) * columnCount])
+    UnsafeMutableBufferPointer(start: start + index * columnCount, count: columnCount)
   }
 
   /// All values as they lie.

@@ -43,22 +43,31 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     },
     FoldingDefect(
       "the last norm is still computed", .notFoldable,
-      "1 norm is not a linear map: transformer.ln_f: deviation computed from the activations (epsilon 1e-05); "
-        + "finish the removal"
+      "1 norm is not a linear map: transformer.ln_f: its deviation is still computed (epsilon 1e-05); "
+        + "finish the removal, or pass --allow-partial to fold the rest and keep these"
     ) { $0.finalNorm?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "one path of an attention is still computed", .notFoldable,
-      "1 norm is not a linear map: transformer.h.1.ln_1 (values): deviation computed from the activations "
-        + "(epsilon 1e-05); finish the removal"
+      "1 norm is not a linear map: transformer.h.1.ln_1 (values): its deviation is still computed (epsilon 1e-05); "
+        + "finish the removal, or pass --allow-partial to fold the rest and keep these"
     ) { $0.blocks[1].attention.valueNorm?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "by position and by token", .notFoldable,
-      "2 norms are not a linear map: transformer.h.0.ln_2: another deviation at each position; "
-        + "transformer.ln_f: another deviation for the end-of-text token; finish the removal"
+      "2 norms are not a linear map: transformer.h.0.ln_2: its deviation depends on the position (1.0 at 0, 1.0 at 1); "
+        + "transformer.ln_f: its deviation depends on the token (1.0, but 3.0 for the end of text); "
+        + "finish the training phase that gives all positions one deviation (disable_bos)"
     ) {
-      let vector = Parameter.constant(1, shape: [32])
       $0.blocks[0].mlp.norm?.deviation = .perPosition(.constant(1, shape: [64]))
-      $0.finalNorm?.deviation = .perToken(usual: vector, endOfText: vector)
+      $0.finalNorm?.deviation = .perToken(usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
+    },
+    FoldingDefect(
+      "by token", .notFoldable,
+      "1 norm is not a linear map: transformer.h.0.ln_1 (values): its deviation depends on the token "
+        + "(1.0, but 3.0 for the end of text); finish the training phase that treats the end of text like any token "
+        + "(disable_eot), or pass --assume-eot-disabled"
+    ) {
+      $0.blocks[0].attention.valueNorm?.deviation = .perToken(
+        usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
     },
   ]
 }
@@ -80,8 +89,8 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     #expect(refusal?.category == .notFoldable)
     #expect(
       refusal?.description
-        == "'transformer.h.0.ln_1': this is an ordinary GPT-2: all its norms are computed (deviation computed from the "
-        + "activations (epsilon 1e-05)), so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710)"
+        == "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; remove its "
+        + "LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
     )
   }
 

@@ -86,7 +86,7 @@ import Testing
     }
     let model = try Model(opening: altered.path, options: options)
     #expect(model.dropped.map(\.name) == ["score.weight"])
-    #expect(model.dropped.map(\.rule) == ["ignored because the user said so"])
+    #expect(model.dropped.map(\.rule) == ["ignored, as told"])
   }
 
   // MARK: The unembedding

@@ -71,7 +71,7 @@ extension OpeningDefect {
     ),
     .config(
       "model_type", .string("llama"), .unsupported,
-      "config.json, 'model_type': 'llama' is not supported; supported are gpt2 and gpt2_lnfree"),
+      "config.json, 'model_type': 'llama' is not supported yet; supported is gpt2"),
     OpeningDefect(
       "no n_head", .malformed, "config.json, 'n_head': is missing; the tensors do not say how many heads there are"
     ) { $0.config["n_head"] = nil },
@@ -117,7 +117,7 @@ extension OpeningDefect {
     },
     OpeningDefect(
       "no blocks", .unsupported,
-      "model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.attn.c_attn.weight); is this a GPT-2?"
+      "model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); is this a GPT-2?"
     ) {
       for name in $0.tensors.names where name.hasPrefix("transformer.h.") { $0.tensors[name] = nil }
     },
@@ -163,7 +163,7 @@ extension OpeningDefect {
     ) { $0.tensors["transformer.wpe.weight"] = .init([Double](repeating: 0, count: 64), shape: [64]) },
     OpeningDefect(
       "an element type without numbers", .unsupported,
-      "model.safetensors, 'transformer.ln_f.bias': elements of type F8_E4M3 cannot be folded; "
+      "model.safetensors, 'transformer.ln_f.bias': elements of type F8_E4M3 cannot be read as numbers; "
         + "save the checkpoint in F32, BF16 or F16"
     ) {
       $0.tensors["transformer.ln_f.bias"] = .init(type: .f8e4m3, shape: [32], bytes: [UInt8](repeating: 0, count: 32))
@@ -212,7 +212,7 @@ extension OpeningDefect {
   @Test("A part of a norm without the rest of it is not passed over, where norms are optional")
   func strayNormBias() throws {
     let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
-      $0.config["model_type"] = .string("gpt2_lnfree")
+      $0.config["model_type"] = .string("gpt2_folded")
       for name in $0.tensors.names where name.contains("ln_") && name != "transformer.h.0.ln_1.bias" {
         $0.tensors[name] = nil
       }

@@ -36,6 +36,12 @@ package struct Configuration: Sendable {
     case values
   }
 
+  /// How the source spells the keys of a Hugging Face config, where it spells them otherwise.
+  private var keyNames: [String: String] = [:]
+
+  /// The key `name` of a Hugging Face config as this source spells it.
+  package func keyName(_ name: String) -> String { keyNames[name] ?? name }
+
   /// The factor on the attention scores of a block, 1/√dHead unless the config says otherwise.
   package func attentionScale(block: Int, dHead: Int) -> Double {
     (scalesAttention ? 1 / Double(dHead).squareRoot() : 1) / (scalesAttentionByInverseBlock ? Double(block + 1) : 1)
@@ -160,6 +166,10 @@ extension Configuration {
     hasBiases = checkpoint.metadata["model_args.bias"]?.bool ?? true
     activation = .geluErf
     endOfText = 50_256
+    keyNames = [
+      "n_layer": "model_args.n_layer", "n_head": "model_args.n_head", "n_embd": "model_args.n_embd",
+      "n_positions": "model_args.block_size", "vocab_size": "model_args.vocab_size",
+    ]
   }
 
   /// The keys of a GGUF file of architecture gpt2.
@@ -189,6 +199,10 @@ extension Configuration {
     }
     self.epsilon = epsilon
     endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
+    keyNames = [
+      "n_layer": "gpt2.block_count", "n_head": "gpt2.attention.head_count", "n_embd": "gpt2.embedding_length",
+      "n_inner": "gpt2.feed_forward_length", "n_positions": "gpt2.context_length", "vocab_size": "gpt2.vocab_size",
+    ]
   }
 }
 

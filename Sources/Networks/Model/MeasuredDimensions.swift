@@ -11,7 +11,9 @@ struct MeasuredDimensions {
     let blockCount = layout.blockCount(in: tensors.names)
     guard blockCount > 0 else {
       throw Refusal(
-        .unsupported, file: file, "no tensor is named like a block of \(layout.name)", advice: "is this a GPT-2?")
+        .unsupported, file: file,
+        "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.name.contains("0") }?.name ?? ""))",
+        advice: "is this a GPT-2?")
     }
     func matrix(_ role: Role) throws(Refusal) -> [Int] {
       guard let slot = layout.slots(blockCount: 1).first(where: { $0.roles == [role] }) else {
@@ -23,7 +25,9 @@ struct MeasuredDimensions {
           advice: "a GPT-2 cannot be read without it")
       }
       guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
-        throw Refusal(.malformed, file: file, subject: slot.name, "expected a matrix, found shape \(parameter.shape)")
+        throw Refusal(
+          .malformed, file: file, subject: parameter.storedTensors.first?.name ?? slot.name,
+          "expected a matrix, found shape \(parameter.shape)")
       }
       return slot.orientation == .outIn ? parameter.shape.reversed() : parameter.shape
     }
@@ -34,21 +38,22 @@ struct MeasuredDimensions {
     // A matrix that lies the other way is refused when it is read, with the shape that it should have.
     let dMLP = hidden[0] != dModel && hidden[1] == dModel ? hidden[0] : hidden[1]
     for (key, said, found) in [
-      ("width (n_embd)", configuration.dModel, dModel),
-      ("number of blocks (n_layer)", configuration.blockCount, blockCount),
-      ("MLP width (n_inner)", configuration.dMLP, dMLP),
-      ("context length (n_ctx)", configuration.olderContextLength, positions[0]),
-      ("context length (n_positions)", configuration.contextLength, positions[0]),
-      ("vocabulary (vocab_size)", configuration.vocabularySize, embedding[0]),
+      ("n_embd", configuration.dModel, dModel),
+      ("n_layer", configuration.blockCount, blockCount),
+      ("n_inner", configuration.dMLP, dMLP),
+      ("n_ctx", configuration.olderContextLength, positions[0]),
+      ("n_positions", configuration.contextLength, positions[0]),
+      ("vocab_size", configuration.vocabularySize, embedding[0]),
     ] {
       guard let said, said != found else { continue }
       throw Refusal(
-        .malformed, file: configuration.path, subject: key, "says \(said), but the tensors have \(found)",
+        .malformed, file: configuration.path, subject: configuration.keyName(key),
+        "says \(said), but the tensors have \(found)",
         advice: "the config belongs to another checkpoint, or tensors are missing")
     }
     guard configuration.headCount > 0, dModel % configuration.headCount == 0 else {
       throw Refusal(
-        .malformed, file: configuration.path, subject: "number of heads (n_head)",
+        .malformed, file: configuration.path, subject: configuration.keyName("n_head"),
         "\(configuration.headCount) heads do not divide the width \(dModel)")
     }
     sizes = Dimensions(
