@@ -39,6 +39,8 @@ let package = Package(
       dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
       swiftSettings: strict),
     .target(name: "Targets", dependencies: ["Networks", "Formats"], swiftSettings: strictest),
+    .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
+    .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
       name: "Conversion",
       dependencies: [
@@ -61,6 +63,9 @@ let package = Package(
       name: "FoldingTests", dependencies: ["Folding", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "ONNXTests", dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,213 @@
+import COnnxProto
+import CProtobufC
+import Formats
+
+extension ONNXGraph {
+  static let alignment = 4096
+
+  /// Where the bytes of each external initializer stand in the data file, in the order of ``externalInitializers``:
+  /// each on a page of its own, so that a runtime can map it instead of copying it.
+  var externalRanges: [Range<Int>] {
+    var end = 0
+    return externalInitializers.map { info, _ in
+      let start = (end + Self.alignment - 1) / Self.alignment * Self.alignment
+      end = start + info.byteCount
+      return start..<end
+    }
+  }
+
+  /// The bytes of the model file.
+  ///
+  /// - Parameter dataName: the name of the data file beside it.
+  package func packed(dataName: String) -> [UInt8] {
+    let arena = MessageArena()
+    let model = unsafe arena.make(onnx__model_proto__init)
+    unsafe model.pointee.has_ir_version = 1
+    unsafe model.pointee.ir_version = Int64(Self.formatVersion)
+    unsafe model.pointee.producer_name = unsafe arena.string("normfold")
+    let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
+    unsafe operators.pointee.domain = unsafe arena.string("")
+    unsafe operators.pointee.has_version = 1
+    unsafe operators.pointee.version = Int64(Self.operatorSet)
+    unsafe model.pointee.n_opset_import = 1
+    unsafe model.pointee.opset_import = unsafe arena.pointers([operators])
+    unsafe model.pointee.graph = unsafe arena.graph(self, dataName: dataName)
+
+    let byteCount = unsafe onnx__model_proto__get_packed_size(model)
+    return unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
+      count = unsafe onnx__model_proto__pack(model, buffer.baseAddress)
+    }
+  }
+}
+
+/// The memory of messages while they are packed, all freed together.
+@safe private final class MessageArena {
+  private var blocks: [UnsafeMutableRawPointer] = unsafe []
+
+  deinit { while let block = unsafe blocks.popLast() { unsafe block.deallocate() } }
+
+  func make<Message>(_ initialise: (UnsafeMutablePointer<Message>?) -> Void) -> UnsafeMutablePointer<Message> {
+    let message = UnsafeMutablePointer<Message>.allocate(capacity: 1)
+    unsafe blocks.append(UnsafeMutableRawPointer(message))
+    unsafe initialise(message)
+    return unsafe message
+  }
+
+  func array<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafeMutablePointer<Element> {
+    let copy = UnsafeMutablePointer<Element>.allocate(capacity: max(1, elements.count))
+    unsafe blocks.append(UnsafeMutableRawPointer(copy))
+    for (index, element) in elements.enumerated() { unsafe (copy + index).initialize(to: element) }
+    return unsafe copy
+  }
+
+  func string(_ text: String) -> UnsafeMutablePointer<CChar> { unsafe array(text.utf8CString.map { $0 }) }
+
+  func pointers<Message>(
+    _ messages: [UnsafeMutablePointer<Message>]
+  ) -> UnsafeMutablePointer<UnsafeMutablePointer<Message>?> {
+    unsafe array(messages.map { unsafe Optional($0) })
+  }
+
+  // MARK: Messages
+
+  func graph(_ graph: ONNXGraph, dataName: String) -> UnsafeMutablePointer<Onnx__GraphProto> {
+    let message = unsafe make(onnx__graph_proto__init)
+    unsafe message.pointee.name = unsafe string("network")
+    let nodes = unsafe graph.nodes.map { unsafe node($0) }
+    unsafe message.pointee.n_node = unsafe nodes.count
+    unsafe message.pointee.node = unsafe pointers(nodes)
+    var ranges = graph.externalRanges[...]
+    let initializers = unsafe graph.initializers.map { unsafe tensor($0, &ranges, dataName) }
+    unsafe message.pointee.n_initializer = unsafe initializers.count
+    unsafe message.pointee.initializer = unsafe pointers(initializers)
+    let inputs = unsafe graph.inputs.map { unsafe value($0) }
+    unsafe message.pointee.n_input = unsafe inputs.count
+    unsafe message.pointee.input = unsafe pointers(inputs)
+    let outputs = unsafe graph.outputs.map { unsafe value($0) }
+    unsafe message.pointee.n_output = unsafe outputs.count
+    unsafe message.pointee.output = unsafe pointers(outputs)
+    return unsafe message
+  }
+
+  private func node(_ node: ONNXGraph.Node) -> UnsafeMutablePointer<Onnx__NodeProto> {
+    let message = unsafe make(onnx__node_proto__init)
+    unsafe message.pointee.name = unsafe string(node.name)
+    unsafe message.pointee.op_type = unsafe string(node.operation)
+    unsafe message.pointee.n_input = node.inputs.count
+    unsafe message.pointee.input = unsafe array(node.inputs.map { unsafe Optional(string($0)) })
+    unsafe message.pointee.n_output = node.outputs.count
+    unsafe message.pointee.output = unsafe array(node.outputs.map { unsafe Optional(string($0)) })
+    // Sorted, so that equal graphs are equal files.
+    let sorted = node.attributes.sorted { $0.key < $1.key }
+    let attributes = unsafe sorted.map { unsafe attribute($0.key, $0.value) }
+    unsafe message.pointee.n_attribute = unsafe attributes.count
+    unsafe message.pointee.attribute = unsafe pointers(attributes)
+    return unsafe message
+  }
+
+  private func attribute(
+    _ name: String, _ attribute: ONNXGraph.Attribute
+  ) -> UnsafeMutablePointer<Onnx__AttributeProto> {
+    let message = unsafe make(onnx__attribute_proto__init)
+    unsafe message.pointee.name = unsafe string(name)
+    unsafe message.pointee.has_type = 1
+    switch attribute {
+    case .integer(let value):
+      unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT
+      unsafe message.pointee.has_i = 1
+      unsafe message.pointee.i = Int64(value)
+    case .integers(let values):
+      unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS
+      unsafe message.pointee.n_ints = values.count
+      unsafe message.pointee.ints = unsafe array(values.map { Int64($0) })
+    case .number(let value):
+      unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT
+      unsafe message.pointee.has_f = 1
+      unsafe message.pointee.f = value
+    }
+    return unsafe message
+  }
+
+  private func tensor(
+    _ initializer: ONNXGraph.Initializer, _ ranges: inout ArraySlice<Range<Int>>, _ dataName: String
+  ) -> UnsafeMutablePointer<Onnx__TensorProto> {
+    let message = unsafe make(onnx__tensor_proto__init)
+    unsafe message.pointee.name = unsafe string(initializer.name)
+    unsafe message.pointee.n_dims = initializer.shape.count
+    unsafe message.pointee.dims = unsafe array(initializer.shape.map { Int64($0) })
+    unsafe message.pointee.has_data_type = 1
+    unsafe message.pointee.data_type = initializer.type.onnxCode ?? 0
+    if let bytes = initializer.inlineBytes {
+      unsafe message.pointee.has_raw_data = 1
+      unsafe message.pointee.raw_data = unsafe ProtobufCBinaryData(len: bytes.count, data: array(bytes))
+    } else if let range = ranges.popFirst() {
+      let entries = unsafe [
+        entry("location", dataName), entry("offset", String(range.lowerBound)), entry("length", String(range.count)),
+      ]
+      unsafe message.pointee.n_external_data = unsafe entries.count
+      unsafe message.pointee.external_data = unsafe pointers(entries)
+      unsafe message.pointee.has_data_location = 1
+      unsafe message.pointee.data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL
+    }
+    return unsafe message
+  }
+
+  private func entry(_ key: String, _ value: String) -> UnsafeMutablePointer<Onnx__StringStringEntryProto> {
+    let message = unsafe make(onnx__string_string_entry_proto__init)
+    unsafe message.pointee.key = unsafe string(key)
+    unsafe message.pointee.value = unsafe string(value)
+    return unsafe message
+  }
+
+  private func value(_ value: ONNXGraph.Value) -> UnsafeMutablePointer<Onnx__ValueInfoProto> {
+    let message = unsafe make(onnx__value_info_proto__init)
+    unsafe message.pointee.name = unsafe string(value.name)
+    let tensor = unsafe make(onnx__type_proto__tensor__init)
+    unsafe tensor.pointee.has_elem_type = 1
+    unsafe tensor.pointee.elem_type = value.type.onnxCode ?? 0
+    let dimensions = unsafe value.shape.map { dimension in
+      let message = unsafe make(onnx__tensor_shape_proto__dimension__init)
+      switch dimension {
+      case .fixed(let extent):
+        unsafe message.pointee.has_dim_value = 1
+        unsafe message.pointee.dim_value = Int64(extent)
+      case .named(let name): unsafe message.pointee.dim_param = unsafe string(name)
+      }
+      return unsafe message
+    }
+    let shape = unsafe make(onnx__tensor_shape_proto__init)
+    unsafe shape.pointee.n_dim = unsafe dimensions.count
+    unsafe shape.pointee.dim = unsafe pointers(dimensions)
+    unsafe tensor.pointee.shape = unsafe shape
+    let type = unsafe make(onnx__type_proto__init)
+    unsafe type.pointee.tensor_type = unsafe tensor
+    unsafe message.pointee.type = unsafe type
+    return unsafe message
+  }
+}
+
+extension ONNXGraph.Initializer {
+  /// The little-endian bytes of a constant that stands in the model file; nil for one that does not.
+  var inlineBytes: [UInt8]? {
+    switch content {
+    case .external: nil
+    case .integers(let values): values.flatMap { littleEndianBytes(UInt64(bitPattern: Int64($0))) }
+    case .numbers(let values):
+      switch type {
+      case .f16: values.flatMap { littleEndianBytes(Float16($0).bitPattern) }
+      case .bf16: values.flatMap { littleEndianBytes(UInt16(nearestBFloat16($0).bitPattern >> 16)) }
+      default: values.flatMap { littleEndianBytes(Float($0).bitPattern) }
+      }
+    }
+  }
+}
+
+private func littleEndianBytes<Bits: FixedWidthInteger>(_ bits: Bits) -> [UInt8] {
+  (0..<Bits.bitWidth / 8).map { UInt8(truncatingIfNeeded: bits >> (8 * Bits($0))) }
+}
+
+/// Rounded to nearest, ties to even. Through Float, which is exact enough for the few numbers of a formula.
+private func nearestBFloat16(_ value: Double) -> Float {
+  let bits = Float(value).bitPattern
+  return Float(bitPattern: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000)
+}

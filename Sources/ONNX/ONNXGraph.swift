@@ -1,0 +1,121 @@
+import Formats
+import Networks
+
+/// A computation as ONNX describes it, before it is written or after it was read: nodes in the order in which they
+/// run, the constants that they read, and what goes in and comes out.
+package struct ONNXGraph: Equatable, Sendable {
+  /// The newest operator set that `optimum` exports by default: every operator that we emit has its final form in it.
+  package static let operatorSet = 18
+  /// onnxruntime reads files up to some version of the format, of which 9 is old enough for every release in use.
+  package static let formatVersion = 9
+
+  package struct Node: Equatable, Sendable {
+    package var name: String
+    package var operation: String
+    package var inputs: [String]
+    package var outputs: [String]
+    package var attributes: [String: Attribute]
+
+    package init(
+      name: String, operation: String, inputs: [String], outputs: [String], attributes: [String: Attribute] = [:]
+    ) {
+      self.name = name
+      self.operation = operation
+      self.inputs = inputs
+      self.outputs = outputs
+      self.attributes = attributes
+    }
+  }
+
+  package enum Attribute: Equatable, Sendable {
+    case integer(Int)
+    case integers([Int])
+    case number(Float)
+  }
+
+  /// A constant that nodes read by its name.
+  package struct Initializer: Equatable, Sendable {
+    package var name: String
+    package var type: ElementType
+    package var shape: [Int]
+    package var content: Content
+
+    package init(name: String, type: ElementType, shape: [Int], content: Content) {
+      self.name = name
+      self.type = type
+      self.shape = shape
+      self.content = content
+    }
+
+    package var info: TensorInfo { TensorInfo(name: name, type: type, shape: shape) }
+  }
+
+  package enum Content: Equatable, Sendable {
+    /// A shape, an axis, an index: in the model file itself.
+    case integers([Int])
+    /// A number of a formula: in the model file itself.
+    case numbers([Double])
+    /// In the data file. What the recipe reads is the source's tensors before writing, the data file after reading.
+    case external(Parameter)
+  }
+
+  /// An input or output of the whole graph.
+  package struct Value: Equatable, Sendable {
+    package var name: String
+    package var type: ElementType
+    package var shape: [Dimension]
+
+    package init(name: String, type: ElementType, shape: [Dimension]) {
+      self.name = name
+      self.type = type
+      self.shape = shape
+    }
+  }
+
+  package enum Dimension: Equatable, Sendable {
+    case fixed(Int)
+    /// Chosen by the caller; equal names mean equal extents.
+    case named(String)
+  }
+
+  package var nodes: [Node] = []
+  package var initializers: [Initializer] = []
+  package var inputs: [Value] = []
+  package var outputs: [Value] = []
+
+  package init() {}
+
+  /// How often each operator is used.
+  package var operatorCounts: [String: Int] {
+    nodes.reduce(into: [:]) { $0[$1.operation, default: 0] += 1 }
+  }
+
+  /// The initializers whose numbers stand in the data file, in its order.
+  package var externalInitializers: [(info: TensorInfo, value: Parameter)] {
+    initializers.compactMap { initializer in
+      guard case .external(let value) = initializer.content else { return nil }
+      return (initializer.info, value)
+    }
+  }
+}
+
+extension ElementType {
+  /// TensorProto.DataType, for the types that our graphs use.
+  package var onnxCode: Int32? {
+    switch self {
+    case .f32: 1
+    case .i64: 7
+    case .bool: 9
+    case .f16: 10
+    case .bf16: 16
+    default: nil
+    }
+  }
+
+  package init?(onnxCode: Int32) {
+    guard let type = [ElementType.f32, .i64, .bool, .f16, .bf16].first(where: { $0.onnxCode == onnxCode }) else {
+      return nil
+    }
+    self = type
+  }
+}

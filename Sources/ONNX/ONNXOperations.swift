@@ -1,0 +1,370 @@
+import Formats
+import Networks
+
+/// Writes the forward pass down as an ONNX graph: each operation appends the nodes that compute it.
+///
+/// One graph serves the prompt and every token after it: the keys and values of earlier tokens come in as
+/// `past_key_values.*` and leave, with those of the new tokens appended, as `present.*`. Names of inputs, outputs and
+/// dynamic axes are those that Optimum, onnxruntime-genai and transformers.js look for.
+///
+/// Legend: B batch, S new tokens, P past tokens, K = P + S, D dModel, H heads, d = D / H, V vocabulary.
+package struct ONNXOperations: ForwardOperations {
+  /// Names of values of the graph.
+  package typealias Activations = String
+  package typealias Logits = String
+
+  /// The finished part of the graph.
+  package private(set) var graph = ONNXGraph()
+
+  private let network: Network
+  private let type: ElementType
+  private let endOfText: Int?
+  /// What the maps of the network are called: in GPT-2's words, where it has them.
+  private var mapNames: [LinearMap: String] = [:]
+  private var externalNames: [Parameter: String] = [:]
+  private var usedNames: Set<String> = []
+  /// [B, 1, S, K]: which keys a query may see. Computed once, for all blocks.
+  private var visibleKeys: String?
+
+  /// - Parameters:
+  ///   - type: of weights, activations and the cache: `.f32`, `.f16` or `.bf16`.
+  ///   - endOfText: the token for which some norms have a deviation of its own.
+  package init(network: Network, type: ElementType, endOfText: Int?) {
+    precondition([.f32, .f16, .bf16].contains(type))
+    self.network = network
+    self.type = type
+    self.endOfText = endOfText
+    for block in network.blocks.indices {
+      mapNames[network[.query(block: block)]] = "h.\(block).attn.query"
+      mapNames[network[.key(block: block)]] = "h.\(block).attn.key"
+      mapNames[network[.value(block: block)]] = "h.\(block).attn.value"
+      mapNames[network[.attentionOutput(block: block)]] = "h.\(block).attn.c_proj"
+      mapNames[network[.mlpInput(block: block)]] = "h.\(block).mlp.c_fc"
+      mapNames[network[.mlpOutput(block: block)]] = "h.\(block).mlp.c_proj"
+    }
+    graph.inputs = [
+      .init(name: "input_ids", type: .i64, shape: [Self.batch, Self.newTokens]),
+      .init(name: "attention_mask", type: .i64, shape: [Self.batch, Self.allTokens]),
+      .init(name: "position_ids", type: .i64, shape: [Self.batch, Self.newTokens]),
+    ]
+    usedNames = ["input_ids", "attention_mask", "position_ids", Self.logits]
+  }
+
+  private static let batch = ONNXGraph.Dimension.named("batch_size")
+  private static let newTokens = ONNXGraph.Dimension.named("sequence_length")
+  private static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
+  private static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
+  private static let logits = "logits"
+
+  // MARK: Operations
+
+  package mutating func embed(tokens: Parameter, positions: Parameter?) -> Activations {
+    let rows = add("Gather", external(tokens, "wte.weight"), "input_ids", as: "wte")  // [B, S] → [B, S, D]
+    guard let positions else { return rows }
+    let offsets = add("Gather", external(positions, "wpe.weight"), "position_ids", as: "wpe")
+    return add("Add", rows, offsets, as: "embedding")
+  }
+
+  package mutating func normalise(_ x: Activations, by norm: Norm) throws(Refusal) -> Activations {
+    let gain = norm.gain
+    if case .computed(let epsilon) = norm.deviation {
+      return norm.kind == .layer ? layerNorm(x, norm, epsilon) : rootMeanSquareNorm(x, norm, epsilon)
+    }
+    let centred: String
+    switch norm.kind {
+    case .rms: centred = x
+    case .layer: centred = add("Sub", x, mean(of: x, as: norm.name + ".mean"), as: norm.name + ".centred")
+    }
+    let scaled: String
+    switch norm.deviation {
+    case .computed: preconditionFailure("written above")
+    case .fixed(let deviation):
+      // A vector, so that the product is all that is left of the division.
+      scaled = add(
+        "Mul", centred, external(gain.divided(by: deviation), norm.name + ".weight"), as: norm.name + ".scaled")
+    case .perPosition(let deviations):
+      let chosen = add(
+        "Gather", external(deviations, norm.name + ".deviation"), "position_ids", as: norm.name + ".deviation.chosen")
+      let column = add("Unsqueeze", chosen, constant([2], "axis.2"), as: norm.name + ".deviation.column")  // [B, S, 1]
+      let divided = add("Div", centred, column, as: norm.name + ".divided")
+      scaled = add("Mul", divided, external(gain, norm.name + ".weight"), as: norm.name + ".scaled")
+    case .perToken(let usual, let endOfTextDeviation):
+      guard let endOfText else {
+        throw Refusal(
+          .unsupported, subject: norm.name,
+          "has another deviation for the end-of-text token, and no such token is known",
+          advice: "say which it is in config.json: eos_token_id")
+      }
+      let isEnd = add("Equal", "input_ids", constant(endOfText, "end_of_text"), as: norm.name + ".is_end")
+      let column = add("Unsqueeze", isEnd, constant([2], "axis.2"), as: norm.name + ".is_end.column")  // [B, S, 1]
+      let factors = add(
+        "Where", column, external(gain.divided(by: endOfTextDeviation), norm.name + ".weight.end_of_text"),
+        external(gain.divided(by: usual), norm.name + ".weight"), as: norm.name + ".weight.chosen")  // [B, S, D]
+      scaled = add("Mul", centred, factors, as: norm.name + ".scaled")
+    }
+    return shifted(scaled, by: norm)
+  }
+
+  /// Queries, keys and values stay three products: one fused product, split afterwards, was no faster in onnxruntime,
+  /// with one token or with 128.
+  package mutating func apply(_ map: LinearMap, to x: Activations) -> Activations {
+    let name = mapNames[map] ?? "linear"
+    let weight = external(map.weight, name + ".weight")
+    guard let bias = map.bias else { return add("MatMul", x, weight, as: name + ".linear") }
+    let product = add("MatMul", x, weight, as: name + ".product")  // [B, S, in] → [B, S, out]
+    return add("Add", product, external(bias, name + ".bias"), as: name + ".linear")
+  }
+
+  package mutating func attend(
+    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, scale: Double
+  ) -> Activations {
+    let prefix = "h.\(block).attn"
+    let dHead = network.dimensions.dHead
+    let width = headCount * dHead
+    let heads = constant([0, 0, headCount, dHead], "heads")
+
+    /// [B, S, D] → [B, H, S, d]
+    func split(_ x: String, _ operations: inout ONNXOperations, as name: String) -> String {
+      let parts = operations.add("Reshape", x, heads, as: name + ".parts")
+      return operations.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
+    }
+    let keys = cached(split(key, &self, as: prefix + ".key"), "key", block: block)  // [B, H, K, d]
+    let values = cached(split(value, &self, as: prefix + ".value"), "value", block: block)
+    var queries = split(query, &self, as: prefix + ".query")
+    if scale != 1 {
+      // On the queries, which are never more than the scores.
+      queries = add("Mul", queries, constant(scale, "\(prefix).scale"), as: prefix + ".query.scaled")
+    }
+    let turned = add("Transpose", keys, as: prefix + ".keys.turned", attributes: ["perm": .integers([0, 1, 3, 2])])
+    let scores = add("MatMul", queries, turned, as: prefix + ".scores")  // [B, H, S, K]
+    let masked = add("Where", visible(), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+    let weights = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
+    let mixed = add("MatMul", weights, values, as: prefix + ".mixed")  // [B, H, S, d]
+    let joined = add("Transpose", mixed, as: prefix + ".mixed.parts", attributes: ["perm": .integers([0, 2, 1, 3])])
+    return add("Reshape", joined, constant([0, 0, width], "joined"), as: prefix + ".joined")
+  }
+
+  package mutating func activate(_ x: Activations, by activation: Activation) -> Activations {
+    let prefix = x.replacingLast(".linear", with: ".activation")
+    let one = constant(1.0, "one")
+    switch activation {
+    case .geluTanh:
+      // ½x(1 + tanh(√(2/π)·x·(1 + 0.044715x²))), in the order in which onnxruntime recognises it and computes it in
+      // one pass; Gelu itself is newer than our operator set.
+      let cubic = constant(0.044715, "gelu.cubic")
+      let inner = constant((2 / Double.pi).squareRoot(), "gelu.inner")
+      let square = add("Mul", add("Mul", x, cubic, as: prefix + ".1"), x, as: prefix + ".2")
+      let factor = add("Add", square, one, as: prefix + ".3")
+      let argument = add("Mul", add("Mul", x, inner, as: prefix + ".4"), factor, as: prefix + ".5")
+      let gate = add("Add", add("Tanh", argument, as: prefix + ".6"), one, as: prefix + ".7")
+      return add("Mul", add("Mul", x, constant(0.5, "half"), as: prefix + ".8"), gate, as: prefix)
+    case .geluErf:
+      // ½x(1 + erf(x·√½)): a product, where the usual form divides by √2.
+      let inner = add("Mul", x, constant(0.5.squareRoot(), "gelu.root_half"), as: prefix + ".1")
+      let gate = add("Add", add("Erf", inner, as: prefix + ".2"), one, as: prefix + ".3")
+      return add("Mul", add("Mul", x, constant(0.5, "half"), as: prefix + ".4"), gate, as: prefix)
+    case .relu: return add("Relu", x, as: prefix)
+    case .leakyReLU(let slope):
+      return add("LeakyRelu", x, as: prefix, attributes: ["alpha": .number(Float(slope))])
+    case .silu: return add("Mul", x, add("Sigmoid", x, as: prefix + ".1"), as: prefix)
+    }
+  }
+
+  package mutating func add(_ a: Activations, _ b: Activations) -> Activations {
+    return add("Add", a, b, as: b.replacingLast(".linear", with: ".residual"))
+  }
+
+  package mutating func unembed(_ x: Activations, by map: LinearMap) -> String {
+    let output = Self.logits
+    graph.outputs.insert(
+      .init(
+        name: output, type: type, shape: [Self.batch, Self.newTokens, .fixed(network.dimensions.vocabularySize)]),
+      at: 0)
+    if let embedding = externalNames[map.weight.transposed()] {
+      unembedTied(x, to: embedding, bias: map.bias, output: output)
+    } else {
+      let weight = external(map.weight, "lm_head.weight")
+      if let bias = map.bias {
+        let product = add("MatMul", x, weight, as: "lm_head.product")
+        append("Add", [product, external(bias, "lm_head.bias")], [output])
+      } else {
+        append("MatMul", [x, weight], [output])
+      }
+    }
+    return output
+  }
+}
+
+extension ONNXGraph {
+  /// The whole network as a graph.
+  ///
+  /// - Throws: `.unsupported` for a norm that depends on a token that nobody named.
+  package init(of network: Network, type: ElementType, endOfText: Int?) throws(Refusal) {
+    var operations = ONNXOperations(network: network, type: type, endOfText: endOfText)
+    _ = try network.forward(with: &operations)
+    self = operations.graph
+  }
+}
+
+// MARK: Parts of operations
+
+extension ONNXOperations {
+  /// The token embedding as the unembedding, not stored twice and, unlike a Transpose that onnxruntime would compute
+  /// once and keep, not held in memory twice: Gemm reads its second matrix across. It takes matrices only.
+  private mutating func unembedTied(_ x: String, to embedding: String, bias: Parameter?, output: String) {
+    let width = network.dimensions.dModel
+    let rows = add("Reshape", x, constant([-1, width], "lm_head.rows"), as: "lm_head.input")  // [B·S, D]
+    var inputs = [rows, embedding]
+    if let bias { inputs.append(external(bias, "lm_head.bias")) }
+    append("Gemm", inputs, ["lm_head.linear"], ["transB": .integer(1)])
+    let tokens = add("Shape", "input_ids", as: "lm_head.tokens")
+    let shape = add(
+      "Concat", tokens, constant([network.dimensions.vocabularySize], "vocabulary"), as: "lm_head.shape",
+      attributes: ["axis": .integer(0)])
+    append("Reshape", ["lm_head.linear", shape], [output])
+  }
+
+  /// Past and new keys or values: [B, H, S, d] → [B, H, K, d].
+  private mutating func cached(_ x: String, _ kind: String, block: Int) -> String {
+    let past = "past_key_values.\(block).\(kind)"
+    let present = "present.\(block).\(kind)"
+    let (heads, width) = (
+      ONNXGraph.Dimension.fixed(network.dimensions.headCount), ONNXGraph.Dimension.fixed(network.dimensions.dHead)
+    )
+    graph.inputs.append(.init(name: past, type: type, shape: [Self.batch, heads, Self.pastTokens, width]))
+    graph.outputs.append(.init(name: present, type: type, shape: [Self.batch, heads, Self.allTokens, width]))
+    append("Concat", [past, x], [present], ["axis": .integer(2)])
+    return present
+  }
+
+  /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
+  /// key, so padding on the left moves both alike.
+  private mutating func visible() -> String {
+    if let visibleKeys { return visibleKeys }
+    let (zero, one) = (constant(0, "index.0"), constant(1, "index.1"))
+    let keyCount = add("Gather", add("Shape", "attention_mask", as: "mask.shape"), one, as: "mask.key_count")
+    let queryCount = add("Gather", add("Shape", "input_ids", as: "mask.token_shape"), one, as: "mask.query_count")
+    let pastCount = add("Sub", keyCount, queryCount, as: "mask.past_count")
+    let keys = add("Range", zero, keyCount, one, as: "mask.keys")  // [K]
+    let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
+    let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
+    let causal = add("LessOrEqual", keys, column, as: "mask.causal")  // [S, K]
+    let boolean = ElementType.bool.onnxCode.map { ONNXGraph.Attribute.integer(Int($0)) }
+    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: boolean.map { ["to": $0] } ?? [:])
+    let spread = add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")  // [B, 1, 1, K]
+    let result = add("And", causal, spread, as: "mask.visible")  // [B, 1, S, K]
+    visibleKeys = result
+    return result
+  }
+
+  private mutating func layerNorm(_ x: String, _ norm: Norm, _ epsilon: Double) -> String {
+    var inputs = [x, external(norm.gain, norm.name + ".weight")]
+    if let bias = norm.bias { inputs.append(external(bias, norm.name + ".bias")) }
+    let output = unused(norm.name)
+    append("LayerNormalization", inputs, [output], ["axis": .integer(-1), "epsilon": .number(Float(epsilon))])
+    return output
+  }
+
+  /// x / √(mean of squares + ε) ⊙ γ: the operator set has no RMSNormalization yet.
+  private mutating func rootMeanSquareNorm(_ x: String, _ norm: Norm, _ epsilon: Double) -> String {
+    let squares = mean(of: add("Mul", x, x, as: norm.name + ".squares"), as: norm.name + ".mean_square")
+    let padded = add("Add", squares, constant(epsilon, norm.name + ".epsilon"), as: norm.name + ".variance")
+    let divided = add("Div", x, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
+    let scaled = add("Mul", divided, external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled")
+    return shifted(scaled, by: norm)
+  }
+
+  private mutating func shifted(_ x: String, by norm: Norm) -> String {
+    guard let bias = norm.bias else { return x }
+    return add("Add", x, external(bias, norm.name + ".bias"), as: norm.name)
+  }
+
+  /// Over the features: [B, S, D] → [B, S, 1].
+  private mutating func mean(of x: String, as name: String) -> String {
+    add("ReduceMean", x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
+  }
+}
+
+// MARK: Nodes and constants
+
+extension ONNXOperations {
+  /// Appends a node with one output.
+  private mutating func add(
+    _ operation: String, _ inputs: String..., as name: String, attributes: [String: ONNXGraph.Attribute] = [:]
+  ) -> String {
+    let output = unused(name)
+    append(operation, inputs, [output], attributes)
+    return output
+  }
+
+  private mutating func append(
+    _ operation: String, _ inputs: [String], _ outputs: [String], _ attributes: [String: ONNXGraph.Attribute] = [:]
+  ) {
+    graph.nodes.append(
+      .init(
+        name: "\(operation).\(graph.nodes.count)", operation: operation, inputs: inputs, outputs: outputs,
+        attributes: attributes))
+  }
+
+  /// `name`, or the first of `name.1`, `name.2` … that is free.
+  private mutating func unused(_ name: String) -> String {
+    var candidate = name
+    var count = 0
+    while !usedNames.insert(candidate).inserted {
+      count += 1
+      candidate = "\(name).\(count)"
+    }
+    return candidate
+  }
+
+  /// A weight, stored once however often it is read.
+  private mutating func external(_ value: Parameter, _ name: String) -> String {
+    if let known = externalNames[value] { return known }
+    let name = unused(name)
+    externalNames[value] = name
+    graph.initializers.append(.init(name: name, type: type, shape: value.shape, content: .external(value)))
+    return name
+  }
+
+  private mutating func constant(_ value: Double, _ name: String) -> String {
+    shared(.init(name: name, type: type, shape: [], content: .numbers([value])))
+  }
+
+  private mutating func constant(_ value: Int, _ name: String) -> String {
+    shared(.init(name: name, type: .i64, shape: [], content: .integers([value])))
+  }
+
+  private mutating func constant(_ values: [Int], _ name: String) -> String {
+    shared(.init(name: name, type: .i64, shape: [values.count], content: .integers(values)))
+  }
+
+  /// Constants are few: one of equal content serves all.
+  private mutating func shared(_ wanted: ONNXGraph.Initializer) -> String {
+    if let known = graph.initializers.first(where: {
+      $0.content == wanted.content && $0.shape == wanted.shape && $0.type == wanted.type
+    }) {
+      return known.name
+    }
+    var initializer = wanted
+    initializer.name = unused(wanted.name)
+    graph.initializers.append(initializer)
+    return initializer.name
+  }
+}
+
+extension ElementType {
+  /// What stands for minus infinity in a mask: finite, so that a row with nothing to see does not become NaN.
+  package var lowestFinite: Double {
+    switch self {
+    case .f16: -65504
+    case .bf16: -Double(Float(bitPattern: 0x7F7F_0000))
+    default: -Double(Float.greatestFiniteMagnitude)
+    }
+  }
+}
+
+extension String {
+  fileprivate func replacingLast(_ suffix: String, with replacement: String) -> String {
+    (hasSuffix(suffix) ? String(dropLast(suffix.count)) : self) + replacement
+  }
+}

@@ -1,0 +1,55 @@
+import Formats
+import Networks
+
+/// Writes a graph as two files: `model.onnx`, and beside it `model.onnx_data` with the weights.
+///
+///     model.onnx_data
+///     ┌──────────────┬───────┬──────────────┬───────┬─────
+///     │ initializer  │ zeros │ initializer  │ zeros │  …
+///     └──────────────┴───────┴──────────────┴───────┴─────
+///     0              └ to a multiple of 4096        the last one ends the file
+///
+/// Protobuf ends at 2 GiB, so a model may not hold its own weights; and what a file says of its data is settled before
+/// the first weight is computed, so nothing is held in memory.
+package final class ONNXWriter: TensorWriter {
+  package static let modelName = "model.onnx"
+  package static let dataName = "model.onnx_data"
+
+  package let order: [TensorInfo]
+  private let model: OutputFile
+  private let data: OutputFile
+  private let ranges: [Range<Int>]
+  private let modelBytes: [UInt8]
+  /// The tensor that the next byte belongs to.
+  private var current = 0
+
+  /// - Parameter directory: where neither of the files exists.
+  /// - Throws: `.output`.
+  package init(_ graph: ONNXGraph, in directory: String) throws(Refusal) {
+    order = graph.externalInitializers.map(\.info)
+    ranges = graph.externalRanges
+    modelBytes = graph.packed(dataName: Self.dataName)
+    model = try OutputFile(creating: directory + "/" + Self.modelName)
+    data = try OutputFile(creating: directory + "/" + Self.dataName)
+  }
+
+  package func append(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
+    var rest = unsafe bytes
+    while unsafe !rest.isEmpty {
+      precondition(current < ranges.count, "more bytes than the tensors have")
+      let range = ranges[current]
+      if data.byteCount < range.lowerBound { try data.pad(to: ONNXGraph.alignment) }
+      let count = min(rest.count, range.upperBound - data.byteCount)
+      unsafe try data.write(UnsafeRawBufferPointer(rebasing: rest[..<count]))
+      unsafe rest = unsafe UnsafeRawBufferPointer(rebasing: rest[count...])
+      if data.byteCount == range.upperBound { current += 1 }
+    }
+  }
+
+  package func finish() throws(Refusal) {
+    precondition(current == ranges.count, "'\(order[min(current, order.count - 1)].name)' is not complete")
+    try data.finish()
+    try model.write(modelBytes)
+    try model.finish()
+  }
+}
