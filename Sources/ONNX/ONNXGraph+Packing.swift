@@ -24,14 +24,14 @@ extension ONNXGraph {
     let model = unsafe arena.make(onnx__model_proto__init)
     unsafe model.pointee.has_ir_version = 1
     unsafe model.pointee.ir_version = Int64(Self.formatVersion)
-    unsafe model.pointee.producer_name = unsafe arena.string("normfold")
+    unsafe model.pointee.producer_name = arena.string("normfold")
     let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
-    unsafe operators.pointee.domain = unsafe arena.string("")
+    unsafe operators.pointee.domain = arena.string("")
     unsafe operators.pointee.has_version = 1
     unsafe operators.pointee.version = Int64(Self.operatorSet)
     unsafe model.pointee.n_opset_import = 1
-    unsafe model.pointee.opset_import = unsafe arena.pointers([operators])
-    unsafe model.pointee.graph = unsafe arena.graph(self, dataName: dataName)
+    unsafe model.pointee.opset_import = arena.pointers([operators])
+    unsafe model.pointee.graph = arena.graph(self, dataName: dataName)
 
     let byteCount = unsafe onnx__model_proto__get_packed_size(model)
     return unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
@@ -72,36 +72,36 @@ extension ONNXGraph {
 
   func graph(_ graph: ONNXGraph, dataName: String) -> UnsafeMutablePointer<Onnx__GraphProto> {
     let message = unsafe make(onnx__graph_proto__init)
-    unsafe message.pointee.name = unsafe string("network")
+    unsafe message.pointee.name = string("network")
     let nodes = unsafe graph.nodes.map { unsafe node($0) }
-    unsafe message.pointee.n_node = unsafe nodes.count
-    unsafe message.pointee.node = unsafe pointers(nodes)
+    unsafe message.pointee.n_node = nodes.count
+    unsafe message.pointee.node = pointers(nodes)
     var ranges = graph.externalRanges[...]
     let initializers = unsafe graph.initializers.map { unsafe tensor($0, &ranges, dataName) }
-    unsafe message.pointee.n_initializer = unsafe initializers.count
-    unsafe message.pointee.initializer = unsafe pointers(initializers)
+    unsafe message.pointee.n_initializer = initializers.count
+    unsafe message.pointee.initializer = pointers(initializers)
     let inputs = unsafe graph.inputs.map { unsafe value($0) }
-    unsafe message.pointee.n_input = unsafe inputs.count
-    unsafe message.pointee.input = unsafe pointers(inputs)
+    unsafe message.pointee.n_input = inputs.count
+    unsafe message.pointee.input = pointers(inputs)
     let outputs = unsafe graph.outputs.map { unsafe value($0) }
-    unsafe message.pointee.n_output = unsafe outputs.count
-    unsafe message.pointee.output = unsafe pointers(outputs)
+    unsafe message.pointee.n_output = outputs.count
+    unsafe message.pointee.output = pointers(outputs)
     return unsafe message
   }
 
   private func node(_ node: ONNXGraph.Node) -> UnsafeMutablePointer<Onnx__NodeProto> {
     let message = unsafe make(onnx__node_proto__init)
-    unsafe message.pointee.name = unsafe string(node.name)
-    unsafe message.pointee.op_type = unsafe string(node.operation)
+    unsafe message.pointee.name = string(node.name)
+    unsafe message.pointee.op_type = string(node.operation)
     unsafe message.pointee.n_input = node.inputs.count
-    unsafe message.pointee.input = unsafe array(node.inputs.map { unsafe Optional(string($0)) })
+    unsafe message.pointee.input = array(node.inputs.map { unsafe Optional(string($0)) })
     unsafe message.pointee.n_output = node.outputs.count
-    unsafe message.pointee.output = unsafe array(node.outputs.map { unsafe Optional(string($0)) })
+    unsafe message.pointee.output = array(node.outputs.map { unsafe Optional(string($0)) })
     // Sorted, so that equal graphs are equal files.
     let sorted = node.attributes.sorted { $0.key < $1.key }
     let attributes = unsafe sorted.map { unsafe attribute($0.key, $0.value) }
-    unsafe message.pointee.n_attribute = unsafe attributes.count
-    unsafe message.pointee.attribute = unsafe pointers(attributes)
+    unsafe message.pointee.n_attribute = attributes.count
+    unsafe message.pointee.attribute = pointers(attributes)
     return unsafe message
   }
 
@@ -109,7 +109,7 @@ extension ONNXGraph {
     _ name: String, _ attribute: ONNXGraph.Attribute
   ) -> UnsafeMutablePointer<Onnx__AttributeProto> {
     let message = unsafe make(onnx__attribute_proto__init)
-    unsafe message.pointee.name = unsafe string(name)
+    unsafe message.pointee.name = string(name)
     unsafe message.pointee.has_type = 1
     switch attribute {
     case .integer(let value):
@@ -119,7 +119,7 @@ extension ONNXGraph {
     case .integers(let values):
       unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS
       unsafe message.pointee.n_ints = values.count
-      unsafe message.pointee.ints = unsafe array(values.map { Int64($0) })
+      unsafe message.pointee.ints = array(values.map { Int64($0) })
     case .number(let value):
       unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT
       unsafe message.pointee.has_f = 1
@@ -132,20 +132,20 @@ extension ONNXGraph {
     _ initializer: ONNXGraph.Initializer, _ ranges: inout ArraySlice<Range<Int>>, _ dataName: String
   ) -> UnsafeMutablePointer<Onnx__TensorProto> {
     let message = unsafe make(onnx__tensor_proto__init)
-    unsafe message.pointee.name = unsafe string(initializer.name)
+    unsafe message.pointee.name = string(initializer.name)
     unsafe message.pointee.n_dims = initializer.shape.count
-    unsafe message.pointee.dims = unsafe array(initializer.shape.map { Int64($0) })
+    unsafe message.pointee.dims = array(initializer.shape.map { Int64($0) })
     unsafe message.pointee.has_data_type = 1
     unsafe message.pointee.data_type = initializer.type.onnxCode ?? 0
     if let bytes = initializer.inlineBytes {
       unsafe message.pointee.has_raw_data = 1
-      unsafe message.pointee.raw_data = unsafe ProtobufCBinaryData(len: bytes.count, data: array(bytes))
+      unsafe message.pointee.raw_data = ProtobufCBinaryData(len: bytes.count, data: array(bytes))
     } else if let range = ranges.popFirst() {
       let entries = unsafe [
         entry("location", dataName), entry("offset", String(range.lowerBound)), entry("length", String(range.count)),
       ]
-      unsafe message.pointee.n_external_data = unsafe entries.count
-      unsafe message.pointee.external_data = unsafe pointers(entries)
+      unsafe message.pointee.n_external_data = entries.count
+      unsafe message.pointee.external_data = pointers(entries)
       unsafe message.pointee.has_data_location = 1
       unsafe message.pointee.data_location = ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL
     }
@@ -154,14 +154,14 @@ extension ONNXGraph {
 
   private func entry(_ key: String, _ value: String) -> UnsafeMutablePointer<Onnx__StringStringEntryProto> {
     let message = unsafe make(onnx__string_string_entry_proto__init)
-    unsafe message.pointee.key = unsafe string(key)
-    unsafe message.pointee.value = unsafe string(value)
+    unsafe message.pointee.key = string(key)
+    unsafe message.pointee.value = string(value)
     return unsafe message
   }
 
   private func value(_ value: ONNXGraph.Value) -> UnsafeMutablePointer<Onnx__ValueInfoProto> {
     let message = unsafe make(onnx__value_info_proto__init)
-    unsafe message.pointee.name = unsafe string(value.name)
+    unsafe message.pointee.name = string(value.name)
     let tensor = unsafe make(onnx__type_proto__tensor__init)
     unsafe tensor.pointee.has_elem_type = 1
     unsafe tensor.pointee.elem_type = value.type.onnxCode ?? 0
@@ -176,12 +176,12 @@ extension ONNXGraph {
       return unsafe message
     }
     let shape = unsafe make(onnx__tensor_shape_proto__init)
-    unsafe shape.pointee.n_dim = unsafe dimensions.count
-    unsafe shape.pointee.dim = unsafe pointers(dimensions)
-    unsafe tensor.pointee.shape = unsafe shape
+    unsafe shape.pointee.n_dim = dimensions.count
+    unsafe shape.pointee.dim = pointers(dimensions)
+    unsafe tensor.pointee.shape = shape
     let type = unsafe make(onnx__type_proto__init)
-    unsafe type.pointee.tensor_type = unsafe tensor
-    unsafe message.pointee.type = unsafe type
+    unsafe type.pointee.tensor_type = tensor
+    unsafe message.pointee.type = type
     return unsafe message
   }
 }

@@ -146,13 +146,13 @@ package struct ONNXOperations: ForwardOperations {
 
   package mutating func activate(_ x: Activations, by activation: Activation) -> Activations {
     let prefix = x.replacingLast(".linear", with: ".activation")
-    let one = constant(1.0, "one")
     switch activation {
     case .geluTanh:
       // ½x(1 + tanh(√(2/π)·x·(1 + 0.044715x²))), in the order in which onnxruntime recognises it and computes it in
       // one pass; Gelu itself is newer than our operator set.
       let cubic = constant(0.044715, "gelu.cubic")
       let inner = constant((2 / Double.pi).squareRoot(), "gelu.inner")
+      let one = constant(1.0, "one")
       let square = add("Mul", add("Mul", x, cubic, as: prefix + ".1"), x, as: prefix + ".2")
       let factor = add("Add", square, one, as: prefix + ".3")
       let argument = add("Mul", add("Mul", x, inner, as: prefix + ".4"), factor, as: prefix + ".5")
@@ -161,7 +161,7 @@ package struct ONNXOperations: ForwardOperations {
     case .geluErf:
       // ½x(1 + erf(x·√½)): a product, where the usual form divides by √2.
       let inner = add("Mul", x, constant(0.5.squareRoot(), "gelu.root_half"), as: prefix + ".1")
-      let gate = add("Add", add("Erf", inner, as: prefix + ".2"), one, as: prefix + ".3")
+      let gate = add("Add", add("Erf", inner, as: prefix + ".2"), constant(1.0, "one"), as: prefix + ".3")
       return add("Mul", add("Mul", x, constant(0.5, "half"), as: prefix + ".4"), gate, as: prefix)
     case .relu: return add("Relu", x, as: prefix)
     case .leakyReLU(let slope):

@@ -40,8 +40,8 @@ package final class ONNXWriter: TensorWriter {
       let range = ranges[current]
       if data.byteCount < range.lowerBound { try data.pad(to: ONNXGraph.alignment) }
       let count = min(rest.count, range.upperBound - data.byteCount)
-      unsafe try data.write(UnsafeRawBufferPointer(rebasing: rest[..<count]))
-      unsafe rest = unsafe UnsafeRawBufferPointer(rebasing: rest[count...])
+      try unsafe data.write(UnsafeRawBufferPointer(rebasing: rest[..<count]))
+      unsafe rest = UnsafeRawBufferPointer(rebasing: rest[count...])
       if data.byteCount == range.upperBound { current += 1 }
     }
   }

@@ -3,6 +3,7 @@ import Formats
 import Networks
 import ONNX
 import TestSupport
+import Verify
 
 extension ONNXGraph {
   /// Writes both files, each weight rounded once to its type.
@@ -31,5 +32,67 @@ extension ONNXGraph {
     let model = try Model(opening: Fixtures.path(fixture))
     let network = isFolded ? try FoldingPlan(folding: model.network).folded : model.network
     try self.init(of: network, type: type, endOfText: model.endOfText)
+  }
+}
+
+/// What the defining program computed: see `fixtures/README.md`.
+struct RecordedLogits {
+  let sequences: [[Int]]
+  let positions: [Int]
+  let vocabularySize: Int
+  /// [sequences, positions, vocabulary], in double precision.
+  let logits: [Double]
+
+  struct MissingTensor: Error {}
+
+  init(_ path: String, prefix: String) throws {
+    let file = try Checkpoint(safetensors: Fixtures.path(path))
+    guard let tokens = file["tokens"], let positions = file["positions"], let logits = file[prefix + "logits.f64"]
+    else {
+      throw MissingTensor()
+    }
+    let flat = tokens.decoded(as: Double.self).map { Int($0) }
+    let length = tokens.shape[1]
+    sequences = stride(from: 0, to: flat.count, by: length).map { Array(flat[$0..<$0 + length]) }
+    self.positions = positions.decoded(as: Double.self).map { Int($0) }
+    vocabularySize = logits.shape[2]
+    self.logits = logits.decoded()
+  }
+
+  /// The recorded positions of all logits [length, vocabulary] of one sequence.
+  func select(_ all: [Double]) -> [Double] {
+    positions.flatMap { all[$0 * vocabularySize..<($0 + 1) * vocabularySize] }
+  }
+
+  func logits(ofSequence index: Int) -> [Double] {
+    let count = positions.count * vocabularySize
+    return Array(logits[index * count..<(index + 1) * count])
+  }
+}
+
+/// The largest difference over the largest of `b`; NaN where anything is.
+func relativeDifference(_ a: [Double], _ b: [Double]) -> Double {
+  guard a.count == b.count else { return .nan }
+  var largest = 0.0
+  for (x, y) in zip(a, b) {
+    let difference = abs(x - y)
+    guard difference.isFinite else { return .nan }
+    largest = max(largest, difference)
+  }
+  return largest / b.reduce(0) { max($0, abs($1)) }
+}
+
+/// The products of the verifier, so that the tests are quick.
+let blasProduct: ONNXEvaluator.MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
+  Double.multiply(
+    rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
+    beta: 1, into: c, strideC: strideC)
+}
+
+extension Network {
+  /// The logits [tokens, vocabulary] by the arithmetic of the verifier.
+  func logits(tokens: [Int]) throws -> [Double] {
+    var operations = CPUOperations<Double>(probes: [Probe(name: "test", tokens: tokens)])
+    return try forward(with: &operations).all().array
   }
 }

@@ -1,0 +1,171 @@
+import Formats
+import Foundation
+import Networks
+
+/// Computes a graph in double precision: a second reading of what the file says, which knows nothing of the network
+/// that the graph was made from. A bias that got lost on the way to the file, a matrix that lies the wrong way or a
+/// mask that hides nothing shows in its logits.
+///
+/// It knows the operators that ``ONNXOperations`` emits, in the forms that it emits, and refuses all others.
+@safe package struct ONNXEvaluator: Sendable {
+  /// C += A·B on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
+  package typealias MatrixProduct =
+    @Sendable (
+      _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ strideA: Int, _ b: UnsafePointer<Double>,
+      _ strideB: Int, _ isTransposed: Bool, _ c: UnsafeMutablePointer<Double>, _ strideC: Int
+    ) -> Void
+
+  package let graph: ONNXGraph
+  private let file: String?
+  private let initializers: [String: ONNXGraph.Initializer]
+  /// For each value, the last node that reads it.
+  private let lastReads: [String: Int]
+  private let product: MatrixProduct
+
+  /// - Parameters:
+  ///   - file: for messages.
+  ///   - product: a fast one for large models; plain loops without it.
+  /// - Throws: `.malformed` for a graph that breaks the rules of ``ONNXGraph/check(file:)``.
+  package init(_ graph: ONNXGraph, file: String? = nil, product: MatrixProduct? = nil) throws(Refusal) {
+    try graph.check(file: file)
+    self.graph = graph
+    self.file = file
+    initializers = Dictionary(graph.initializers.map { ($0.name, $0) }) { first, _ in first }
+    var reads: [String: Int] = [:]
+    for (index, node) in graph.nodes.enumerated() {
+      for input in node.inputs { reads[input] = index }
+    }
+    lastReads = reads
+    unsafe self.product = product ?? plainProduct
+  }
+
+  // MARK: Sequences
+
+  /// The logits [tokens, vocabulary] of one sequence.
+  ///
+  /// - Parameters:
+  ///   - steps: how many tokens each run gets; the keys and values of earlier runs come from the cache. All in one run
+  ///     without it.
+  ///   - padding: how many masked tokens stand before the sequence.
+  /// - Precondition: the steps add up to the number of tokens.
+  package func logits(tokens: [Int], steps: [Int]? = nil, padding: Int = 0) throws(Refusal) -> [Double] {
+    let steps = steps ?? [tokens.count]
+    precondition(steps.reduce(0, +) == tokens.count)
+    var cache: [String: ONNXTensor] = [:]
+    for input in graph.inputs where input.name.hasPrefix("past_key_values.") {
+      let shape = input.shape.map { if case .fixed(let extent) = $0 { extent } else { 1 } }
+      guard shape.count == 4 else { throw refusal(input.name, "expected four axes, found \(shape.count)") }
+      cache[input.name] = ONNXTensor([1, shape[1], 0, shape[3]], [Double]())
+    }
+    var result: [Double] = []
+    var start = 0
+    for step in steps {
+      // The padding comes with the first run and stays in the cache.
+      let added = start == 0 ? padding : 0
+      let end = start + step
+      let ids = [Int](repeating: 0, count: added) + tokens[start..<end]
+      var inputs = cache
+      inputs["input_ids"] = ONNXTensor([1, ids.count], ids)
+      inputs["position_ids"] = ONNXTensor([1, ids.count], [Int](repeating: 0, count: added) + Array(start..<end))
+      inputs["attention_mask"] = ONNXTensor(
+        [1, padding + end], [Int](repeating: 0, count: padding) + [Int](repeating: 1, count: end))
+      var outputs = try run(inputs)
+      guard let logits = outputs.removeValue(forKey: "logits"), let values = logits.numbers, logits.shape.count == 3,
+        logits.shape[1] == ids.count
+      else {
+        throw refusal("logits", "expected an output [1, \(ids.count), vocabulary]")
+      }
+      result += values[(added * logits.shape[2])...]
+      for (name, value) in outputs where name.hasPrefix("present.") {
+        cache["past_key_values." + name.dropFirst("present.".count)] = value
+      }
+      start = end
+    }
+    return result
+  }
+
+  // MARK: One run
+
+  /// - Returns: the outputs of the graph by name.
+  /// - Throws: `.unsupported` for an operator that is not one of ours, `.malformed` for operands that do not fit.
+  package func run(_ inputs: [String: ONNXTensor]) throws(Refusal) -> [String: ONNXTensor] {
+    var values: [String: ONNXTensor] = [:]
+    for input in graph.inputs {
+      guard let value = inputs[input.name] else { throw refusal(input.name, "this input is missing") }
+      guard value.shape.count == input.shape.count else {
+        throw refusal(input.name, "expected \(input.shape.count) axes, found shape \(value.shape)")
+      }
+      values[input.name] = value
+    }
+    let kept = Set(graph.outputs.map(\.name))
+    for (index, node) in graph.nodes.enumerated() {
+      var operands: [Operand] = []
+      for name in node.inputs {
+        if let value = values[name] {
+          operands.append(.tensor(value))
+        } else if let initializer = initializers[name] {
+          operands.append(Operand(initializer))
+        } else {
+          throw refusal(node.name, "'\(name)' has no value")
+        }
+        if lastReads[name] == index, !kept.contains(name) { values[name] = nil }
+      }
+      guard node.outputs.count == 1 else {
+        throw refusal(node.name, "expected one output, found \(node.outputs.count)")
+      }
+      values[node.outputs[0]] = try unsafe NodeEvaluation(node: node, operands: operands, file: file, product: product)
+        .result()
+    }
+    return values.filter { kept.contains($0.key) }
+  }
+
+  private func refusal(_ subject: String, _ problem: String) -> Refusal {
+    Refusal(.malformed, file: file, subject: subject, problem)
+  }
+}
+
+/// What a node reads: a value, or a weight that is read in pieces.
+enum Operand {
+  case tensor(ONNXTensor)
+  case weight(Parameter)
+
+  init(_ initializer: ONNXGraph.Initializer) {
+    switch initializer.content {
+    case .integers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
+    case .numbers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
+    case .external(let value): self = .weight(value)
+    }
+  }
+
+  var shape: [Int] {
+    switch self {
+    case .tensor(let tensor): tensor.shape
+    case .weight(let value): value.shape
+    }
+  }
+}
+
+/// Rows of C in the order of memory, so that the innermost loop runs along rows.
+private func plainProduct(
+  m: Int, n: Int, k: Int, a: UnsafePointer<Double>, strideA: Int, b: UnsafePointer<Double>, strideB: Int,
+  isTransposed: Bool, c: UnsafeMutablePointer<Double>, strideC: Int
+) {
+  for row in 0..<m {
+    let left = unsafe a + row * strideA
+    let target = unsafe c + row * strideC
+    if isTransposed {
+      for column in 0..<n {
+        let right = unsafe b + column * strideB
+        var sum = 0.0
+        for inner in 0..<k { unsafe sum += left[inner] * right[inner] }
+        unsafe target[column] += sum
+      }
+    } else {
+      for inner in 0..<k {
+        let factor = unsafe left[inner]
+        let right = unsafe b + inner * strideB
+        for column in 0..<n { unsafe target[column] += factor * right[column] }
+      }
+    }
+  }
+}

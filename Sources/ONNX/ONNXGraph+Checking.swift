@@ -1,0 +1,50 @@
+import Formats
+
+extension ONNXGraph {
+  /// The rules that a graph must keep to be run: each value has one name and is made once, before it is read, and
+  /// nothing is there that nobody reads.
+  ///
+  /// - Throws: `.malformed` with the value or node that breaks one.
+  package func check(file: String? = nil) throws(Refusal) {
+    var made: Set<String> = []
+    func make(_ name: String, _ kind: String, _ maker: String) throws(Refusal) {
+      guard !name.isEmpty else { throw Refusal(.malformed, file: file, subject: maker, "\(kind) without a name") }
+      guard made.insert(name).inserted else {
+        throw Refusal(.malformed, file: file, subject: name, "is made twice, the second time as \(kind)")
+      }
+    }
+    for value in inputs { try make(value.name, "an input", "inputs") }
+    for initializer in initializers { try make(initializer.name, "an initializer", "initializers") }
+    var read: Set<String> = []
+    var nodeNames: Set<String> = []
+    for node in nodes {
+      guard nodeNames.insert(node.name).inserted else {
+        throw Refusal(.malformed, file: file, subject: node.name, "two nodes have this name")
+      }
+      for input in node.inputs {
+        guard made.contains(input) else {
+          throw Refusal(.malformed, file: file, subject: node.name, "reads '\(input)', which nothing before it makes")
+        }
+        read.insert(input)
+      }
+      guard !node.outputs.isEmpty else { throw Refusal(.malformed, file: file, subject: node.name, "makes nothing") }
+      for output in node.outputs { try make(output, "an output of node '\(node.name)'", node.name) }
+    }
+    var outputNames: Set<String> = []
+    for output in outputs {
+      guard made.contains(output.name) else {
+        throw Refusal(.malformed, file: file, subject: output.name, "is an output, but nothing makes it")
+      }
+      guard outputNames.insert(output.name).inserted else {
+        throw Refusal(.malformed, file: file, subject: output.name, "is an output twice")
+      }
+      read.insert(output.name)
+    }
+    for initializer in initializers where !read.contains(initializer.name) {
+      throw Refusal(.malformed, file: file, subject: initializer.name, "is an initializer that nothing reads")
+    }
+    for node in nodes where !node.outputs.contains(where: read.contains) {
+      throw Refusal(.malformed, file: file, subject: node.name, "makes what nothing reads")
+    }
+  }
+}

@@ -1,0 +1,328 @@
+import COnnxProto
+import CProtobufC
+import Formats
+import Glibc
+import Networks
+
+extension ONNXGraph {
+  /// A message becomes at most about a hundred times as large in memory as it is in the file. The graph of the largest
+  /// GPT-2 takes less than a megabyte.
+  static let maximumModelByteCount = 4 << 20
+
+  /// Reads back what ``ONNXWriter`` wrote, and trusts nothing of it: the model in every field, its structure by
+  /// ``check(file:)``, and that the weights fill the data file without gap or overlap. The contents of external
+  /// initializers are stored tensors of the data file.
+  ///
+  /// - Throws: `.malformed` with the first rule that is broken.
+  package init(reading directory: String) throws(Refusal) {
+    let path = directory + "/" + ONNXWriter.modelName
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumModelByteCount else {
+      throw Refusal(
+        .malformed, file: path,
+        "a model whose weights stand beside it has at most \(Self.maximumModelByteCount) bytes, found \(file.byteCount)"
+      )
+    }
+    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
+    let model = try UnpackedModel(file)
+    self = try model.graph(data: data)
+    try check(file: path)
+    try checkCoverage(of: data)
+  }
+
+  /// The data file, which must be a file of its own: runtimes refuse one that a link leads to.
+  private static func openData(_ path: String) throws(Refusal) -> MappedFile {
+    var status = stat()
+    if unsafe lstat(path, &status) == 0 {
+      guard status.st_mode & S_IFMT != S_IFLNK else {
+        throw Refusal(
+          .malformed, file: path, "expected a file, found a symbolic link", advice: "onnx refuses to load linked data")
+      }
+      guard status.st_mode & S_IFMT != S_IFREG || status.st_nlink == 1 else {
+        throw Refusal(
+          .malformed, file: path, "expected a file of one name, found \(status.st_nlink) hard links",
+          advice: "onnx refuses to load linked data")
+      }
+    }
+    return try MappedFile(path: path)
+  }
+
+  /// The weights lie on pages of their own, follow each other with nothing but zeros between them, and the last one
+  /// ends the file.
+  private func checkCoverage(of data: MappedFile) throws(Refusal) {
+    let tensors = initializers.compactMap { initializer -> Tensor? in
+      guard case .external(let value) = initializer.content else { return nil }
+      return value.storedTensor
+    }.sorted { ($0.byteOffset, $0.name) < ($1.byteOffset, $1.name) }
+    var end = 0
+    var last: Tensor?
+    for tensor in tensors {
+      if tensor.byteOffset < end, let last {
+        throw Refusal(
+          .malformed, file: data.path, at: tensor.byteOffset, subject: tensor.name,
+          "overlaps '\(last.name)', which ends at byte \(end)")
+      }
+      guard tensor.byteOffset - end < Self.alignment else {
+        throw Refusal(
+          .malformed, file: data.path, at: end,
+          "\(tensor.byteOffset - end) bytes before '\(tensor.name)' belong to no tensor")
+      }
+      let gap = end..<tensor.byteOffset
+      let stray = data.withBytes { bytes in
+        gap.first { unsafe bytes.extracting($0..<$0 + 1).withUnsafeBytes { unsafe $0.first } != 0 }
+      }
+      if let stray { throw Refusal(.malformed, file: data.path, at: stray, "expected zeros before '\(tensor.name)'") }
+      end = tensor.byteOffset + tensor.info.byteCount
+      last = tensor
+    }
+    guard end == data.byteCount else {
+      throw Refusal(.malformed, file: data.path, at: end, "\(data.byteCount - end) bytes behind the last tensor")
+    }
+  }
+}
+
+/// A model as protobuf-c read it.
+@safe private final class UnpackedModel {
+  private let model: UnsafeMutablePointer<Onnx__ModelProto>
+  private let path: String
+
+  /// - Throws: `.malformed` for bytes that are not a protobuf message of this schema.
+  init(_ file: MappedFile) throws(Refusal) {
+    let unpacked = unsafe file.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { bytes in
+        unsafe onnx__model_proto__unpack(nil, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
+      }
+    }
+    guard let message = unsafe unpacked else {
+      throw Refusal(
+        .malformed, file: file.path, "is not a protobuf message of ONNX", advice: "it is damaged or incomplete")
+    }
+    unsafe model = message
+    path = file.path
+  }
+
+  deinit { unsafe onnx__model_proto__free_unpacked(model, nil) }
+
+  func graph(data: MappedFile) throws(Refusal) -> ONNXGraph {
+    let model = unsafe model.pointee
+    try unsafe requireKnownFields(model.base, "model")
+    guard unsafe model.has_ir_version != 0, unsafe model.ir_version == Int64(ONNXGraph.formatVersion) else {
+      throw refusal(
+        nil,
+        unsafe "expected IR version \(ONNXGraph.formatVersion), found \(model.has_ir_version == 0 ? "none" : unsafe "\(model.ir_version)")"
+      )
+    }
+    let operatorSets = unsafe list(model.opset_import, model.n_opset_import)
+    for index in unsafe operatorSets.indices { try unsafe requireKnownFields(operatorSets[index].base, "operator set") }
+    guard unsafe operatorSets.count == 1, unsafe text(operatorSets[0].domain) == "",
+      unsafe operatorSets[0].version == Int64(ONNXGraph.operatorSet)
+    else {
+      let found = unsafe operatorSets.map { unsafe "'\(text($0.domain))' \($0.version)" }.joined(separator: ", ")
+      throw refusal(
+        nil, "expected operator set '' \(ONNXGraph.operatorSet) alone, found \(found.isEmpty ? "none" : found)")
+    }
+    guard let message = unsafe model.graph?.pointee else { throw refusal(nil, "has no graph") }
+    try unsafe requireKnownFields(message.base, "graph")
+    guard unsafe !text(message.name).isEmpty else {
+      throw refusal(nil, "the graph has no name", advice: "onnx requires one")
+    }
+
+    var graph = ONNXGraph()
+    graph.nodes = try unsafe list(message.node, message.n_node).map { (message) throws(Refusal) in
+      try unsafe node(message)
+    }
+    graph.initializers = try unsafe list(message.initializer, message.n_initializer).map { (message) throws(Refusal) in
+      try unsafe initializer(message, data: data)
+    }
+    graph.inputs = try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
+      try unsafe value(message)
+    }
+    graph.outputs = try unsafe list(message.output, message.n_output).map { (message) throws(Refusal) in
+      try unsafe value(message)
+    }
+    return graph
+  }
+
+  private func node(_ message: Onnx__NodeProto) throws(Refusal) -> ONNXGraph.Node {
+    let name = unsafe text(message.name)
+    try unsafe requireKnownFields(message.base, "node", name)
+    var attributes: [String: ONNXGraph.Attribute] = [:]
+    let found = unsafe list(message.attribute, message.n_attribute)
+    for index in unsafe found.indices {
+      let attribute = unsafe found[index]
+      try unsafe requireKnownFields(attribute.base, "attribute", name)
+      let key = unsafe text(attribute.name)
+      let isNumber = unsafe attribute.has_f != 0
+      let isInteger = unsafe attribute.has_i != 0
+      let integers = unsafe UnsafeBufferPointer(start: attribute.ints, count: attribute.n_ints).map { Int($0) }
+      let value: ONNXGraph.Attribute
+      switch unsafe attribute.type {
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT where isInteger && !isNumber && integers.isEmpty:
+        value = unsafe .integer(Int(attribute.i))
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS where !isInteger && !isNumber: value = .integers(integers)
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT where isNumber && !isInteger && integers.isEmpty:
+        value = unsafe .number(attribute.f)
+      default:
+        throw refusal(name, unsafe "attribute '\(key)' is not of the type that it says (\(attribute.type.rawValue))")
+      }
+      guard attributes.updateValue(value, forKey: key) == nil else {
+        throw refusal(name, "has two attributes '\(key)'")
+      }
+    }
+    return unsafe ONNXGraph.Node(
+      name: name, operation: text(message.op_type), inputs: texts(message.input, message.n_input),
+      outputs: texts(message.output, message.n_output), attributes: attributes)
+  }
+
+  private func initializer(_ message: Onnx__TensorProto, data: MappedFile) throws(Refusal) -> ONNXGraph.Initializer {
+    let name = unsafe text(message.name)
+    try unsafe requireKnownFields(message.base, "initializer", name)
+    guard unsafe message.has_data_type != 0, let type = unsafe ElementType(onnxCode: message.data_type) else {
+      throw refusal(
+        name,
+        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one of ours")
+    }
+    let shape = unsafe UnsafeBufferPointer(start: message.dims, count: message.n_dims).map { Int($0) }
+    guard shape.allSatisfy({ $0 > 0 }), let count = TensorInfo.checkedElementCount(shape),
+      let byteCount = type.byteCount(ofElements: count)
+    else {
+      throw refusal(name, "shape \(shape) has an extent below 1, or too many elements")
+    }
+    let info = TensorInfo(name: name, type: type, shape: shape)
+    if unsafe message.has_data_location != 0,
+      unsafe message.data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL
+    {
+      guard unsafe message.has_raw_data == 0 else { throw refusal(name, "has data both in the model and beside it") }
+      guard shape.count == 1 || shape.count == 2, [.f32, .f16, .bf16].contains(type) else {
+        throw refusal(
+          name, "expected a vector or matrix of numbers beside the model, found \(type.displayName) \(shape)")
+      }
+      let tensor = try unsafe external(message, info, byteCount, data)
+      return .init(name: name, type: type, shape: shape, content: .external(.stored(tensor)))
+    }
+    guard unsafe message.n_external_data == 0, unsafe message.has_raw_data != 0 else {
+      throw refusal(name, "has no data")
+    }
+    guard unsafe message.raw_data.len == byteCount else {
+      throw refusal(
+        name, unsafe "expected \(byteCount) bytes for \(type.displayName) \(shape), found \(message.raw_data.len)")
+    }
+    let bytes = unsafe UnsafeRawBufferPointer(start: message.raw_data.data, count: byteCount)
+    let content: ONNXGraph.Content
+    switch type {
+    case .i64:
+      content = .integers((0..<count).map { unsafe Int(bytes.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self)) })
+    case .f32:
+      content = .numbers((0..<count).map { unsafe Double(bytes.loadUnaligned(fromByteOffset: 4 * $0, as: Float.self)) })
+    case .f16:
+      content = .numbers(
+        (0..<count).map {
+          unsafe Double(Float(float16Bits: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
+        })
+    case .bf16:
+      content = .numbers(
+        (0..<count).map {
+          unsafe Double(Float(bfloat16Bits: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
+        })
+    default: throw refusal(name, "a constant of type \(type.displayName) is not one of ours")
+    }
+    return .init(name: name, type: type, shape: shape, content: content)
+  }
+
+  /// The tensor at the place that the model gives, which must lie inside the data file and have exactly its size:
+  /// onnxruntime asks for that, and onnx does not notice.
+  private func external(
+    _ message: Onnx__TensorProto, _ info: TensorInfo, _ byteCount: Int, _ data: MappedFile
+  ) throws(Refusal) -> Tensor {
+    var entries: [String: String] = [:]
+    let found = unsafe list(message.external_data, message.n_external_data)
+    for index in unsafe found.indices {
+      let entry = unsafe found[index]
+      try unsafe requireKnownFields(entry.base, "external data", info.name)
+      guard unsafe entries.updateValue(text(entry.value), forKey: text(entry.key)) == nil else {
+        throw refusal(info.name, unsafe "external data has two keys '\(text(entry.key))'")
+      }
+    }
+    guard entries.keys.sorted() == ["length", "location", "offset"] else {
+      throw refusal(
+        info.name,
+        "expected the keys length, location, offset of external data, found \(entries.keys.sorted().joined(separator: ", "))"
+      )
+    }
+    guard entries["location"] == ONNXWriter.dataName else {
+      throw refusal(info.name, "expected location '\(ONNXWriter.dataName)', found '\(entries["location"] ?? "")'")
+    }
+    func number(_ key: String) throws(Refusal) -> Int {
+      let literal = entries[key] ?? ""
+      guard let value = Int(literal), value >= 0, String(value) == literal else {
+        throw refusal(info.name, "\(key): expected a whole number, found '\(literal)'")
+      }
+      return value
+    }
+    let (offset, length) = (try number("offset"), try number("length"))
+    guard length == byteCount else {
+      throw refusal(
+        info.name, "length: expected \(byteCount) for \(info.type.displayName) \(info.shape), found \(length)")
+    }
+    guard offset % ONNXGraph.alignment == 0 else {
+      throw refusal(info.name, "offset: expected a multiple of \(ONNXGraph.alignment), found \(offset)")
+    }
+    guard offset <= data.byteCount, length <= data.byteCount - offset else {
+      throw refusal(
+        info.name,
+        "bytes \(offset) to \(offset.addingReportingOverflow(length).partialValue) lie outside \(ONNXWriter.dataName), which has \(data.byteCount)",
+        advice: "the data file is incomplete")
+    }
+    return Tensor(info: info, file: data, byteOffset: offset)
+  }
+
+  private func value(_ message: Onnx__ValueInfoProto) throws(Refusal) -> ONNXGraph.Value {
+    let name = unsafe text(message.name)
+    try unsafe requireKnownFields(message.base, "value", name)
+    guard let type = unsafe message.type?.pointee, let tensor = unsafe type.tensor_type?.pointee,
+      let shape = unsafe tensor.shape?.pointee,
+      let elementType = unsafe ElementType(onnxCode: tensor.elem_type)
+    else { throw refusal(name, "expected a tensor with a type and a shape of ours") }
+    try unsafe requireKnownFields(type.base, "type", name)
+    try unsafe requireKnownFields(tensor.base, "tensor type", name)
+    try unsafe requireKnownFields(shape.base, "shape", name)
+    var dimensions: [ONNXGraph.Dimension] = []
+    let found = unsafe list(shape.dim, shape.n_dim)
+    for index in unsafe found.indices {
+      let dimension = unsafe found[index]
+      try unsafe requireKnownFields(dimension.base, "dimension", name)
+      switch unsafe (dimension.has_dim_value != 0, text(dimension.dim_param)) {
+      case (true, "") where unsafe dimension.dim_value > 0: unsafe dimensions.append(.fixed(Int(dimension.dim_value)))
+      case (false, let symbol) where !symbol.isEmpty: dimensions.append(.named(symbol))
+      default: throw refusal(name, "each dimension is a positive number or a name")
+      }
+    }
+    return .init(name: name, type: elementType, shape: dimensions)
+  }
+
+  // MARK: Parts of messages
+
+  private func refusal(_ subject: String?, _ problem: String, advice: String = "") -> Refusal {
+    Refusal(.malformed, file: path, subject: subject, problem, advice: advice)
+  }
+
+  /// Our schema has every field that we write: anything else was not written by us.
+  private func requireKnownFields(_ message: ProtobufCMessage, _ kind: String, _ subject: String = "") throws(Refusal) {
+    guard unsafe message.n_unknown_fields > 0, let field = unsafe message.unknown_fields?.pointee else { return }
+    throw refusal(subject.isEmpty ? nil : subject, unsafe "field \(field.tag) of a \(kind) is not one of ours")
+  }
+
+  private func list<Message>(
+    _ messages: UnsafeMutablePointer<UnsafeMutablePointer<Message>?>?, _ count: Int
+  ) -> [Message] {
+    unsafe UnsafeBufferPointer(start: messages, count: messages == nil ? 0 : count).compactMap { unsafe $0?.pointee }
+  }
+
+  private func texts(_ strings: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?, _ count: Int) -> [String] {
+    unsafe UnsafeBufferPointer(start: strings, count: strings == nil ? 0 : count).map { unsafe text($0) }
+  }
+
+  private func text(_ string: UnsafeMutablePointer<CChar>?) -> String {
+    unsafe string.map { unsafe String(cString: $0) } ?? ""
+  }
+}

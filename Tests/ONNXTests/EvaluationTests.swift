@@ -1,0 +1,178 @@
+import Folding
+import Formats
+import Networks
+import ONNX
+import TestSupport
+import Testing
+import Verify
+
+struct GraphCase: CustomTestStringConvertible, Sendable {
+  let model: String
+  let reference: String
+  let prefix: String
+  var isFolded = true
+  var testDescription: String { model + (isFolded ? "" : ", norms kept") }
+
+  static let all: [GraphCase] =
+    ["shakespeare-4x128", "tiny-2x32"].flatMap { family in
+      let reference = "\(family)/reference/reference.safetensors"
+      return ["lnfree", "lnfree-bf16"].flatMap { folder in
+        [true, false].map {
+          GraphCase(model: "\(family)/\(folder)", reference: reference, prefix: folder + ".", isFolded: $0)
+        }
+      } + [GraphCase(model: "\(family)/vanilla", reference: reference, prefix: "vanilla.", isFolded: false)]
+    } + [
+      GraphCase(
+        model: "found/capp-gpt", reference: "found/capp-gpt/reference.safetensors", prefix: "", isFolded: false)
+    ]
+}
+
+@Suite struct EvaluationTests {
+  /// Recipes, not rounded weights: all that may differ is the order of sums, and the literal epsilon of the published
+  /// form, which the reference computes with.
+  @Test("The graph computes what the defining program computes", arguments: GraphCase.all)
+  func reference(_ graphCase: GraphCase) throws {
+    let graph = try ONNXGraph(fixture: graphCase.model, isFolded: graphCase.isFolded)
+    let reference = try RecordedLogits(graphCase.reference, prefix: graphCase.prefix)
+    let evaluator = try ONNXEvaluator(graph, product: blasProduct)
+    for (index, tokens) in reference.sequences.enumerated() {
+      let logits = reference.select(try evaluator.logits(tokens: tokens))
+      #expect(relativeDifference(logits, reference.logits(ofSequence: index)) <= 1e-9)
+    }
+  }
+
+  @Test("Token by token through the cache is the same as all at once, padded or not", arguments: [0, 5])
+  func cache(padding: Int) throws {
+    let reference = try RecordedLogits("tiny-2x32/reference/reference.safetensors", prefix: "lnfree.")
+    let evaluator = try ONNXEvaluator(try ONNXGraph(fixture: "tiny-2x32/lnfree"))
+    let tokens = Array(reference.sequences[1].prefix(40))
+    let whole = try evaluator.logits(tokens: tokens)
+    let single = [Int](repeating: 1, count: tokens.count)
+    #expect(relativeDifference(try evaluator.logits(tokens: tokens, padding: padding), whole) <= 1e-13)
+    #expect(relativeDifference(try evaluator.logits(tokens: tokens, steps: single, padding: padding), whole) <= 1e-13)
+    let pieces = [30, 1, 3, 6]
+    #expect(relativeDifference(try evaluator.logits(tokens: tokens, steps: pieces, padding: padding), whole) <= 1e-13)
+  }
+
+  @Test(
+    "Every activation",
+    arguments: [Activation.geluTanh, .geluErf, .relu, .leakyReLU(negativeSlope: 0.25), .silu])
+  func activation(_ activation: Activation) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
+    for block in network.blocks.indices { network.blocks[block].mlp.activation = activation }
+    try expectAgreement(network)
+  }
+
+  @Test("An RMS norm, computed and fixed", arguments: ["vanilla", "lnfree"])
+  func rootMeanSquare(_ folder: String) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/" + folder)).network
+    for site in network.sites { network[site]?.kind = .rms }
+    try expectAgreement(network)
+  }
+
+  @Test("The two paths of an attention in different states, with and without biases")
+  func partial() throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    let fixed = Parameter.constant(1.5, shape: [network.dimensions.dModel])
+    network[.attentionQueryKey(block: 0)]?.deviation = .fixed(fixed)
+    network[.attentionValue(block: 1)] = nil
+    network.blocks[0].attention.key.bias = nil
+    network.blocks[1].mlp.output.bias = nil
+    network.blocks[1].attention.scale = 1
+    network.finalNorm?.bias = nil
+    network.positionEmbedding = nil
+    try expectAgreement(network)
+  }
+
+  @Test("A tied unembedding with a bias, and one of its own")
+  func unembedding() throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    network.unembedding.bias = network.tokenEmbedding.transposed().sliced(axis: 0, 3..<4).asVector
+    #expect(network.isTied)
+    try expectAgreement(network)
+    let graph = try ONNXGraph(of: network, type: .f32, endOfText: nil)
+    #expect(graph.operatorCounts["Gemm"] == 1)
+    #expect(!graph.initializers.contains { $0.name == "lm_head.weight" })
+    network.unembedding.weight = network.unembedding.weight.multiplied(by: 2)
+    try expectAgreement(network)
+  }
+
+  @Test("A deviation that depends on the position or on the token")
+  func dependent() throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
+    let (width, context) = (network.dimensions.dModel, network.dimensions.contextLength)
+    let first = Parameter.concatenating([.constant(5e5, shape: [1]), .constant(1e6, shape: [context - 1])], axis: 0)
+    network[.mlp(block: 0)]?.deviation = .perPosition(first)
+    network[.attentionValue(block: 1)]?.deviation = .perToken(
+      usual: .constant(1e6, shape: [width]), endOfText: .constant(7e5, shape: [width]))
+    let tokens = [5, 0, 17, 301, 0, 4]
+    let expected = try network.forwardWithDependentNorms(tokens: tokens, endOfText: 0)
+    let graph = try ONNXGraph(of: network, type: .f32, endOfText: 0)
+    let logits = try ONNXEvaluator(graph).logits(tokens: tokens, steps: [2, 3, 1])
+    #expect(relativeDifference(logits, expected) <= 1e-12)
+    #expect(
+      throws: Refusal(
+        .unsupported, subject: "transformer.h.1.ln_1",
+        "has another deviation for the end-of-text token, and no such token is known",
+        advice: "say which it is in config.json: eos_token_id")
+    ) { try ONNXGraph(of: network, type: .f32, endOfText: nil) }
+  }
+
+  private func expectAgreement(_ network: Network, sourceLocation: SourceLocation = #_sourceLocation) throws {
+    let tokens = [5, 0, 17, 301, 22, 480, 511, 9, 1, 0, 77]
+    let graph = try ONNXGraph(of: network, type: .f32, endOfText: 0)
+    let expected = try network.logits(tokens: tokens)
+    let evaluator = try ONNXEvaluator(graph)
+    let whole = try evaluator.logits(tokens: tokens)
+    let stepped = try evaluator.logits(tokens: tokens, steps: [4, 1, 6])
+    #expect(relativeDifference(whole, expected) <= 1e-10, sourceLocation: sourceLocation)
+    #expect(relativeDifference(stepped, expected) <= 1e-10, sourceLocation: sourceLocation)
+  }
+}
+
+extension Parameter {
+  /// A matrix of one row as a vector.
+  fileprivate var asVector: Parameter { Parameter.constant(1, shape: [1]).projected(through: self) }
+}
+
+extension Network {
+  fileprivate func forwardWithDependentNorms(tokens: [Int], endOfText: Int) throws -> [Double] {
+    var operations = DependentNorms(inner: ReferenceOperations(tokens: tokens), endOfText: endOfText)
+    return try forward(with: &operations).flatMap { $0 }
+  }
+}
+
+/// The plain reference, with the norms that it leaves out.
+private struct DependentNorms: ForwardOperations {
+  var inner: ReferenceOperations
+  let endOfText: Int
+
+  func normalise(_ x: [[Double]], by norm: Norm) throws(Refusal) -> [[Double]] {
+    var rows: [[Double]] = []
+    for (position, row) in x.enumerated() {
+      var norm = norm
+      switch norm.deviation {
+      case .perPosition(let all):
+        norm.deviation = .fixed(.constant(ParameterReader(all).values()[position], shape: [row.count]))
+      case .perToken(let usual, let end):
+        norm.deviation = .fixed(inner.tokens[position] == endOfText ? end : usual)
+      default: break
+      }
+      rows += try inner.normalise([row], by: norm)
+    }
+    return rows
+  }
+
+  func embed(tokens: Parameter, positions: Parameter?) -> [[Double]] {
+    inner.embed(tokens: tokens, positions: positions)
+  }
+  func apply(_ map: LinearMap, to x: [[Double]]) -> [[Double]] { inner.apply(map, to: x) }
+  func attend(
+    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, scale: Double
+  ) -> [[Double]] {
+    inner.attend(query: query, key: key, value: value, block: block, headCount: headCount, scale: scale)
+  }
+  func activate(_ x: [[Double]], by activation: Activation) -> [[Double]] { inner.activate(x, by: activation) }
+  func add(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] { inner.add(a, b) }
+  func unembed(_ x: [[Double]], by map: LinearMap) -> [[Double]] { inner.unembed(x, by: map) }
+}
