@@ -108,8 +108,8 @@ import Networks
         } else {
           throw refusal(node.name, "'\(name)' has no value")
         }
-        if lastReads[name] == index, !kept.contains(name) { values[name] = nil }
       }
+      for name in node.inputs where lastReads[name] == index && !kept.contains(name) { values[name] = nil }
       guard node.outputs.count == 1 else {
         throw refusal(node.name, "expected one output, found \(node.outputs.count)")
       }

@@ -57,6 +57,15 @@ package struct ONNXTensor: Equatable, Sendable {
   func stretched(to shape: [Int]) -> ONNXTensor {
     if self.shape == shape { return self }
     let own = Array(repeating: 1, count: shape.count - self.shape.count) + self.shape
+    if case .numbers(let values) = content, let first = own.firstIndex(where: { $0 != 1 }) ?? own.indices.last,
+      Array(own[first...]) == Array(shape[first...])
+    {
+      // A vector along the last axes, as biases are: the whole of it again and again.
+      var repeated: [Double] = []
+      repeated.reserveCapacity(shape.reduce(1, *))
+      for _ in 0..<shape[..<first].reduce(1, *) { repeated += values }
+      return ONNXTensor(shape, repeated)
+    }
     var stride = 1
     var strides = [Int](repeating: 0, count: own.count)
     for axis in own.indices.reversed() {
