@@ -195,7 +195,6 @@ extension ONNXGraph.Initializer {
     case .numbers(let values):
       switch type {
       case .f16: values.flatMap { littleEndianBytes(Float16($0).bitPattern) }
-      case .bf16: values.flatMap { littleEndianBytes(UInt16(nearestBFloat16($0).bitPattern >> 16)) }
       default: values.flatMap { littleEndianBytes(Float($0).bitPattern) }
       }
     }
@@ -204,10 +203,4 @@ extension ONNXGraph.Initializer {
 
 private func littleEndianBytes<Bits: FixedWidthInteger>(_ bits: Bits) -> [UInt8] {
   (0..<Bits.bitWidth / 8).map { UInt8(truncatingIfNeeded: bits >> (8 * Bits($0))) }
-}
-
-/// Rounded to nearest, ties to even. Through Float, which is exact enough for the few numbers of a formula.
-private func nearestBFloat16(_ value: Double) -> Float {
-  let bits = Float(value).bitPattern
-  return Float(bitPattern: (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000)
 }

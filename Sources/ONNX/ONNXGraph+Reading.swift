@@ -193,7 +193,7 @@ extension ONNXGraph {
       unsafe message.data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL
     {
       guard unsafe message.has_raw_data == 0 else { throw refusal(name, "has data both in the model and beside it") }
-      guard shape.count == 1 || shape.count == 2, [.f32, .f16, .bf16].contains(type) else {
+      guard shape.count == 1 || shape.count == 2, [.f32, .f16].contains(type) else {
         throw refusal(
           name, "expected a vector or matrix of numbers beside the model, found \(type.displayName) \(shape)")
       }
@@ -218,11 +218,6 @@ extension ONNXGraph {
       content = .numbers(
         (0..<count).map {
           unsafe Double(Float(float16Bits: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
-        })
-    case .bf16:
-      content = .numbers(
-        (0..<count).map {
-          unsafe Double(Float(bfloat16Bits: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
         })
     default: throw refusal(name, "a constant of type \(type.displayName) is not one of ours")
     }

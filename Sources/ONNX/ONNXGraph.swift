@@ -107,13 +107,12 @@ extension ElementType {
     case .i64: 7
     case .bool: 9
     case .f16: 10
-    case .bf16: 16
     default: nil
     }
   }
 
   package init?(onnxCode: Int32) {
-    guard let type = [ElementType.f32, .i64, .bool, .f16, .bf16].first(where: { $0.onnxCode == onnxCode }) else {
+    guard let type = [ElementType.f32, .i64, .bool, .f16].first(where: { $0.onnxCode == onnxCode }) else {
       return nil
     }
     self = type

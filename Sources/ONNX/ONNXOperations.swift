@@ -27,10 +27,10 @@ package struct ONNXOperations: ForwardOperations {
   private var visibleKeys: String?
 
   /// - Parameters:
-  ///   - type: of weights, activations and the cache: `.f32`, `.f16` or `.bf16`.
+  ///   - type: of weights, activations and the cache: `.f32` or `.f16`.
   ///   - endOfText: the token for which some norms have a deviation of its own.
   package init(network: Network, type: ElementType, endOfText: Int?) {
-    precondition([.f32, .f16, .bf16].contains(type))
+    precondition([.f32, .f16].contains(type))
     self.network = network
     self.type = type
     self.endOfText = endOfText
@@ -198,8 +198,13 @@ package struct ONNXOperations: ForwardOperations {
 extension ONNXGraph {
   /// The whole network as a graph.
   ///
-  /// - Throws: `.unsupported` for a norm that depends on a token that nobody named.
+  /// - Throws: `.unsupported` for a type that onnxruntime does not compute in on CPUs, which bfloat16 is, and for a norm
+  ///   that depends on a token that nobody named.
   package init(of network: Network, type: ElementType, endOfText: Int?) throws(Refusal) {
+    guard type == .f32 || type == .f16 else {
+      throw Refusal(
+        .unsupported, "onnxruntime does not compute in \(type.displayName) on CPUs", advice: "choose F32 or F16")
+    }
     var operations = ONNXOperations(network: network, type: type, endOfText: endOfText)
     _ = try network.forward(with: &operations)
     self = operations.graph
@@ -356,8 +361,7 @@ extension ElementType {
   /// What stands for minus infinity in a mask: finite, so that a row with nothing to see does not become NaN.
   package var lowestFinite: Double {
     switch self {
-    case .f16: -65504
-    case .bf16: -Double(Float(bitPattern: 0x7F7F_0000))
+    case .f16: -Double(Float16.greatestFiniteMagnitude)
     default: -Double(Float.greatestFiniteMagnitude)
     }
   }

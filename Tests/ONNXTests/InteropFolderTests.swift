@@ -14,7 +14,7 @@ import Testing
     arguments: [
       ("shakespeare-4x128/lnfree", true), ("tiny-2x32/lnfree", true), ("shakespeare-4x128/lnfree", false),
       ("shakespeare-4x128/vanilla", false), ("found/capp-gpt", false),
-    ], [ElementType.f32, .f16, .bf16])
+    ], [ElementType.f32, .f16])
   func write(_ source: (fixture: String, isFolded: Bool), type: ElementType) throws {
     let (fixture, isFolded) = source
     let root = try #require(Self.destination)

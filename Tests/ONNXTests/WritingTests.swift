@@ -23,7 +23,7 @@ import Verify
     #expect(try ONNXGraph(fixture: "tiny-2x32/lnfree", isFolded: false).operatorCounts["ReduceMean"] == 5)
   }
 
-  @Test("What is read back is what was written, to the byte", arguments: [ElementType.f32, .f16, .bf16])
+  @Test("What is read back is what was written, to the byte", arguments: [ElementType.f32, .f16])
   func roundTrip(_ type: ElementType) throws {
     let graph = try ONNXGraph(fixture: "tiny-2x32/lnfree", type: type)
     let directory = try TemporaryDirectory()
@@ -41,8 +41,7 @@ import Verify
       let values = ParameterReader(expected.value).values()
       switch type {
       case .f32: #expect(tensor.decoded(as: Float.self) == values.map { Float($0) })
-      case .f16: #expect(tensor.decoded(as: Float.self) == values.map { Float(Float16($0)) })
-      default: #expect(zip(tensor.decoded(as: Double.self), values).allSatisfy { abs($0 - $1) <= abs($1) / 256 })
+      default: #expect(tensor.decoded(as: Float.self) == values.map { Float(Float16($0)) })
       }
     }
     #expect(try FileManager.default.attributesOfItem(atPath: directory / "model.onnx_data")[.size] as? Int == end)
@@ -51,7 +50,7 @@ import Verify
       Data(read.packed(dataName: "model.onnx_data")) == FileManager.default.contents(atPath: directory / "model.onnx"))
   }
 
-  @Test("The mask value is finite in every type", arguments: [ElementType.f32, .f16, .bf16])
+  @Test("The mask value is finite in every type", arguments: [ElementType.f32, .f16])
   func maskValue(_ type: ElementType) throws {
     let directory = try TemporaryDirectory()
     try ONNXGraph(fixture: "tiny-2x32/lnfree", type: type).write(to: directory.path)
@@ -83,6 +82,13 @@ import Verify
     for name in ["model.onnx", "model.onnx_data"] {
       #expect(FileManager.default.contents(atPath: whole / name) == FileManager.default.contents(atPath: pieces / name))
     }
+  }
+
+  @Test("A type that the runtime cannot compute in")
+  func bfloat16() {
+    #expect(
+      throws: Refusal(.unsupported, "onnxruntime does not compute in BF16 on CPUs", advice: "choose F32 or F16")
+    ) { try ONNXGraph(fixture: "tiny-2x32/lnfree", type: .bf16) }
   }
 
   @Test("Existing files are not replaced")

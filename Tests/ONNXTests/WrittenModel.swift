@@ -13,13 +13,6 @@ extension ONNXGraph {
       try ParameterReader(value).forEachBlock { _, block in
         switch info.type {
         case .f16: try block.map { Float16($0) }.withUnsafeBytes { try writer.append($0) }
-        case .bf16:
-          // Twice rounded where a Double lies beside the middle of two; that is good enough for a test.
-          let halves = block.map { value in
-            let bits = Float(value).bitPattern
-            return UInt16((bits &+ 0x7FFF &+ ((bits >> 16) & 1)) >> 16)
-          }
-          try halves.withUnsafeBytes { try writer.append($0) }
         default: try block.map { Float($0) }.withUnsafeBytes { try writer.append($0) }
         }
       }
