@@ -137,7 +137,7 @@ import Networks
   }
 
   private func cast() throws(Refusal) -> ONNXTensor {
-    guard let code = ElementType.bool.onnxCode, node.attributes["to"] == .integer(Int(code)) else {
+    guard node.attributes["to"] == .integer(ElementType.onnxBooleanCode) else {
       throw refusal("expected a cast to truth values")
     }
     return ONNXTensor(try tensor(0).shape, try integers(0).map { $0 != 0 })

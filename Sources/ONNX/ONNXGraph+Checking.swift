@@ -47,4 +47,29 @@ extension ONNXGraph {
       throw Refusal(.malformed, file: file, subject: node.name, "makes what nothing reads")
     }
   }
+
+  /// Holds a graph that was read back against the one that was meant: everything but the numbers of weights, which
+  /// stand in the data file.
+  ///
+  /// - Throws: `.mismatch` with the first node, initializer, input or output that is another.
+  package func requireSame(as intended: ONNXGraph, file: String? = nil) throws(Refusal) {
+    func require(_ kind: String, _ found: [String], _ expected: [String], _ isSame: (Int) -> Bool) throws(Refusal) {
+      guard found.count == expected.count else {
+        throw Refusal(.mismatch, file: file, "expected \(expected.count) \(kind)s, found \(found.count)")
+      }
+      for index in found.indices where found[index] != expected[index] || !isSame(index) {
+        throw Refusal(
+          .mismatch, file: file, subject: found[index], "is not the \(kind) '\(expected[index])' that was to be written"
+        )
+      }
+    }
+    try require("node", nodes.map(\.name), intended.nodes.map(\.name)) { nodes[$0] == intended.nodes[$0] }
+    try require("input", inputs.map(\.name), intended.inputs.map(\.name)) { inputs[$0] == intended.inputs[$0] }
+    try require("output", outputs.map(\.name), intended.outputs.map(\.name)) { outputs[$0] == intended.outputs[$0] }
+    try require("initializer", initializers.map(\.name), intended.initializers.map(\.name)) {
+      let (found, expected) = (initializers[$0], intended.initializers[$0])
+      // Constants are rounded to their type when they are written, and compared as they are stored.
+      return found.info == expected.info && found.inlineBytes == expected.inlineBytes
+    }
+  }
 }

@@ -100,12 +100,14 @@ package struct ONNXGraph: Equatable, Sendable {
 }
 
 extension ElementType {
+  static let onnxBooleanCode = 9
+
   /// TensorProto.DataType, for the types that our graphs use.
   package var onnxCode: Int32? {
     switch self {
     case .f32: 1
     case .i64: 7
-    case .bool: 9
+    case .bool: Int32(Self.onnxBooleanCode)
     case .f16: 10
     default: nil
     }

@@ -171,7 +171,7 @@ package struct ONNXOperations: ForwardOperations {
   }
 
   package mutating func add(_ a: Activations, _ b: Activations) -> Activations {
-    return add("Add", a, b, as: b.replacingLast(".linear", with: ".residual"))
+    add("Add", a, b, as: b.replacingLast(".linear", with: ".residual"))
   }
 
   package mutating func unembed(_ x: Activations, by map: LinearMap) -> String {
@@ -199,7 +199,7 @@ extension ONNXGraph {
   /// The whole network as a graph.
   ///
   /// - Throws: `.unsupported` for a type that onnxruntime does not compute in on CPUs, which bfloat16 is, and for a norm
-  ///   that depends on a token that nobody named.
+  ///   that depends on a token that nobody named; `.nonFinite` for a number of a formula that the type cannot hold.
   package init(of network: Network, type: ElementType, endOfText: Int?) throws(Refusal) {
     guard type == .f32 || type == .f16 else {
       throw Refusal(
@@ -208,6 +208,13 @@ extension ONNXGraph {
     var operations = ONNXOperations(network: network, type: type, endOfText: endOfText)
     _ = try network.forward(with: &operations)
     self = operations.graph
+    for initializer in initializers {
+      guard type == .f16, case .numbers(let values) = initializer.content else { continue }
+      for value in values where !Float16(value).isFinite {
+        throw Refusal(
+          .nonFinite, subject: initializer.name, "\(value) is larger than F16 can hold", advice: "choose F32")
+      }
+    }
   }
 }
 
@@ -221,12 +228,13 @@ extension ONNXOperations {
     let rows = add("Reshape", x, constant([-1, width], "lm_head.rows"), as: "lm_head.input")  // [B·S, D]
     var inputs = [rows, embedding]
     if let bias { inputs.append(external(bias, "lm_head.bias")) }
-    append("Gemm", inputs, ["lm_head.linear"], ["transB": .integer(1)])
+    let product = unused("lm_head.product")
+    append("Gemm", inputs, [product], ["transB": .integer(1)])
     let tokens = add("Shape", "input_ids", as: "lm_head.tokens")
     let shape = add(
       "Concat", tokens, constant([network.dimensions.vocabularySize], "vocabulary"), as: "lm_head.shape",
       attributes: ["axis": .integer(0)])
-    append("Reshape", ["lm_head.linear", shape], [output])
+    append("Reshape", [product, shape], [output])
   }
 
   /// Past and new keys or values: [B, H, S, d] → [B, H, K, d].
@@ -254,8 +262,8 @@ extension ONNXOperations {
     let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
     let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
     let causal = add("LessOrEqual", keys, column, as: "mask.causal")  // [S, K]
-    let boolean = ElementType.bool.onnxCode.map { ONNXGraph.Attribute.integer(Int($0)) }
-    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: boolean.map { ["to": $0] } ?? [:])
+    let toBoolean: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxBooleanCode)]
+    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: toBoolean)
     let spread = add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")  // [B, 1, 1, K]
     let result = add("And", causal, spread, as: "mask.visible")  // [B, 1, S, K]
     visibleKeys = result

@@ -106,7 +106,7 @@ def main(folder, reference, prefix):
     # Two sequences of different lengths, the shorter one padded on the left: each must get what it gets alone.
     short = length // 3
     pad = length - short
-    pair = np.stack([tokens[0], np.concatenate([np.full(pad, tokens[1, -1]), tokens[-1, :short]])])
+    pair = np.stack([tokens[0], np.concatenate([np.full(pad, tokens[0, -1]), tokens[-1, :short]])])
     mask = np.ones_like(pair)
     mask[1, :pad] = 0
     where = np.maximum(np.cumsum(mask, axis=1) - 1, 0)

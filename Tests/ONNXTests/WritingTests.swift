@@ -29,10 +29,7 @@ import Verify
     let directory = try TemporaryDirectory()
     try graph.write(to: directory.path)
     let read = try ONNXGraph(reading: directory.path)
-    #expect(read.nodes == graph.nodes)
-    #expect(read.inputs == graph.inputs)
-    #expect(read.outputs == graph.outputs)
-    #expect(read.initializers.map(\.info) == graph.initializers.map(\.info))
+    try read.requireSame(as: graph)
     var end = 0
     for (written, expected) in zip(read.externalInitializers, graph.externalInitializers) {
       let tensor = try #require(written.value.storedTensor)
@@ -89,6 +86,42 @@ import Verify
     #expect(
       throws: Refusal(.unsupported, "onnxruntime does not compute in BF16 on CPUs", advice: "choose F32 or F16")
     ) { try ONNXGraph(fixture: "tiny-2x32/lnfree", type: .bf16) }
+  }
+
+  @Test("What is not what was meant is named")
+  func differences() throws {
+    let graph = try ONNXGraph(fixture: "tiny-2x32/lnfree")
+    func expect(_ refusal: Refusal, _ change: (inout ONNXGraph) throws -> Void) rethrows {
+      var other = graph
+      try change(&other)
+      #expect(throws: refusal) { try other.requireSame(as: graph) }
+    }
+    expect(Refusal(.mismatch, subject: "Gather.0", "is not the node 'Gather.0' that was to be written")) {
+      $0.nodes[0].inputs.reverse()
+    }
+    expect(Refusal(.mismatch, "expected 95 nodes, found 94")) { $0.nodes.removeLast() }
+    try expect(Refusal(.mismatch, subject: "gelu.inner", "is not the initializer 'gelu.inner' that was to be written"))
+    {
+      try $0.change("gelu.inner") { $0.content = .numbers([0.8]) }
+    }
+    expect(Refusal(.mismatch, subject: "logits", "is not the output 'logits' that was to be written")) {
+      $0.outputs[0].type = .f16
+    }
+    expect(Refusal(.mismatch, subject: "x", "is not the input 'input_ids' that was to be written")) {
+      $0.inputs[0].name = "x"
+    }
+  }
+
+  @Test("A number of a formula that F16 cannot hold")
+  func constantRange() throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    network.finalNorm?.kind = .rms
+    network.finalNorm?.deviation = .computed(epsilon: 1e12)
+    #expect(
+      throws: Refusal(
+        .nonFinite, subject: "transformer.ln_f.epsilon", "1000000000000.0 is larger than F16 can hold",
+        advice: "choose F32")
+    ) { try ONNXGraph(of: network, type: .f16, endOfText: nil) }
   }
 
   @Test("Existing files are not replaced")
