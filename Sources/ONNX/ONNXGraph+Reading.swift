@@ -287,9 +287,10 @@ extension ONNXGraph {
       let dimension = unsafe found[index]
       try unsafe requireKnownFields(dimension.base, "dimension", name)
       switch unsafe (dimension.has_dim_value != 0, text(dimension.dim_param)) {
-      case (true, "") where unsafe dimension.dim_value > 0: unsafe dimensions.append(.fixed(Int(dimension.dim_value)))
+      case (true, "") where unsafe (1..<1 << 31).contains(dimension.dim_value):
+        unsafe dimensions.append(.fixed(Int(dimension.dim_value)))
       case (false, let symbol) where !symbol.isEmpty: dimensions.append(.named(symbol))
-      default: throw refusal(name, "each dimension is a positive number or a name")
+      default: throw refusal(name, "each dimension is a number from 1 to 2^31 - 1 or a name")
       }
     }
     return .init(name: name, type: elementType, shape: dimensions)
@@ -304,7 +305,7 @@ extension ONNXGraph {
   /// Our schema has every field that we write: anything else was not written by us.
   private func requireKnownFields(_ message: ProtobufCMessage, _ kind: String, _ subject: String = "") throws(Refusal) {
     guard unsafe message.n_unknown_fields > 0, let field = unsafe message.unknown_fields?.pointee else { return }
-    throw refusal(subject.isEmpty ? nil : subject, unsafe "field \(field.tag) of a \(kind) is not one of ours")
+    throw refusal(subject.isEmpty ? nil : subject, unsafe "field \(field.tag) of the \(kind) is not one of ours")
   }
 
   private func list<Message>(

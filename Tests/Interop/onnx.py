@@ -3,7 +3,8 @@
     python Tests/Interop/onnx.py FOLDER REFERENCE PREFIX
 
 FOLDER holds model.onnx; REFERENCE is a reference.safetensors of the fixtures; PREFIX says whose logits count, as in
-"lnfree." (empty where the file holds one model). Exits with 1 and says what is wrong where anything is.
+"lnfree." (empty where the file holds one model). With --norm-free behind them, no operator of a norm may be left.
+Exits with 1 and says what is wrong where anything is.
 """
 
 import sys

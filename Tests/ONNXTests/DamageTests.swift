@@ -38,7 +38,7 @@ struct Damage: CustomTestStringConvertible, Sendable {
       expected: Refusal(.malformed, "expected operator set '' 18 alone, found '' 18, 'ai.onnx.ml' 1"),
       model: { $0 += [0x42, 14, 0x0A, 10] + Array("ai.onnx.ml".utf8) + [0x10, 1] }),
     Damage(
-      name: "a field that is not ours", expected: Refusal(.malformed, "field 14 of a model is not one of ours"),
+      name: "a field that is not ours", expected: Refusal(.malformed, "field 14 of the model is not one of ours"),
       model: { $0 += [0x72, 0] }),
     Damage(
       name: "nothing but a version", expected: Refusal(.malformed, "expected operator set '' 18 alone, found none"),
@@ -92,7 +92,7 @@ struct Damage: CustomTestStringConvertible, Sendable {
       graph: { $0.nodes[0].outputs = [""] }),
     Damage(
       name: "a dimension of nothing",
-      expected: Refusal(.malformed, subject: "logits", "each dimension is a positive number or a name"),
+      expected: Refusal(.malformed, subject: "logits", "each dimension is a number from 1 to 2^31 - 1 or a name"),
       graph: { $0.outputs[0].shape[2] = .fixed(0) }),
     Damage(
       name: "a constant that does not fill its shape",
