@@ -14,7 +14,7 @@ let package = Package(
   name: "normfold",
   products: [
     .executable(name: "normfold", targets: ["normfold"]),
-    .library(name: "NormFold", targets: ["Conversion", "Targets", "Verify", "Folding", "Networks", "Formats"]),
+    .library(name: "NormFold", targets: ["Conversion", "Targets", "Verify", "ONNX", "Folding", "Networks", "Formats"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -38,7 +38,7 @@ let package = Package(
       name: "Verify",
       dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
       swiftSettings: strict),
-    .target(name: "Targets", dependencies: ["Networks", "Formats"], swiftSettings: strictest),
+    .target(name: "Targets", dependencies: ["ONNX", "Networks", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
@@ -64,7 +64,8 @@ let package = Package(
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "ONNXTests", dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      name: "ONNXTests",
+      dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

@@ -82,7 +82,7 @@ public struct Conversion: Sendable {
       verifiedTensorCounts.append(try verifyFile(item, digests: digests))
       written.append(
         .init(
-          target: item.target.name, folded: item.plan.folded, network: try item.target.written(in: item.directory),
+          target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
           type: type))
     }
     let probes = probeOptions.probes(for: model)
@@ -172,11 +172,10 @@ public struct Conversion: Sendable {
   /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
   /// - Returns: how many.
   private func verifyFile(_ item: Prepared, digests: [String: Digest]) throws(Refusal) -> Int {
-    let path = item.directory + "/" + item.output.fileName
-    let checkpoint = try CheckpointLocation(path: path).open()
+    let tensors = Dictionary(try item.output.readTensors(item.directory).map { ($0.name, $0) }) { first, _ in first }
     for parameter in item.output.parameters {
       let info = parameter.info
-      guard let tensor = checkpoint[info.name], tensor.info == info, let expected = digests[info.name],
+      guard let tensor = tensors[info.name], tensor.info == info, let expected = digests[info.name],
         Digest(of: tensor) == expected
       else {
         throw Refusal(
@@ -185,12 +184,12 @@ public struct Conversion: Sendable {
           advice: "the disk or its driver is failing; nothing was published")
       }
     }
-    guard checkpoint.tensors.count == item.output.parameters.count else {
+    guard tensors.count == item.output.parameters.count else {
       throw Refusal(
         .mismatch, file: item.output.fileName,
-        "holds \(checkpoint.tensors.count) tensors, expected \(item.output.parameters.count)")
+        "holds \(tensors.count) tensors, expected \(item.output.parameters.count)")
     }
-    return checkpoint.tensors.count
+    return tensors.count
   }
 
   private func report(on item: Prepared, verifiedTensorCount: Int, isAlone: Bool) -> ConversionReport.Output {

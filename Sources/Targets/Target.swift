@@ -21,9 +21,9 @@ package protocol Target: Sendable {
   /// Whether the runtime still computes norms, be they near-identities.
   func leavesNorms(_ network: Network) -> Bool
 
-  /// The network that the runtime will compute from what was written to `directory`.
+  /// What the runtime will compute from what was written to `directory`.
   /// - Throws: what the readers throw.
-  func written(in directory: String) throws(Refusal) -> Network
+  func written(in directory: String) throws(Refusal) -> WrittenModel
 }
 
 /// What a target writes.
@@ -34,7 +34,11 @@ package struct TargetOutput: Sendable {
     package let value: Parameter
 
     package init(name: String, value: Parameter, type: ElementType) {
-      info = TensorInfo(name: name, type: type, shape: value.shape)
+      self.init(info: TensorInfo(name: name, type: type, shape: value.shape), value: value)
+    }
+
+    package init(info: TensorInfo, value: Parameter) {
+      self.info = info
       self.value = value
     }
   }
@@ -44,10 +48,39 @@ package struct TargetOutput: Sendable {
   package let parameters: [StoredParameter]
   /// Creates the file at a path; the metadata say what made it.
   package let writer: @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter
+  /// Reads the tensors back from the directory, by name; whatever else the files say must be what was meant.
+  package let readTensors: @Sendable (_ directory: String) throws(Refusal) -> [Tensor]
   /// Other files, by name.
   package let sideFiles: [(name: String, bytes: [UInt8])]
   /// What the user should know about this output.
   package let notes: [String]
+
+  /// An output whose file of tensors is a checkpoint that our own readers open.
+  package init(
+    fileName: String, parameters: [StoredParameter],
+    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+  ) {
+    self.init(
+      fileName: fileName, parameters: parameters, writer: writer,
+      readTensors: { (directory) throws(Refusal) in
+        try CheckpointLocation(path: directory + "/" + fileName).open().tensors
+      }, sideFiles: sideFiles, notes: notes)
+  }
+
+  package init(
+    fileName: String, parameters: [StoredParameter],
+    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
+    readTensors: @escaping @Sendable (_ directory: String) throws(Refusal) -> [Tensor],
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+  ) {
+    self.fileName = fileName
+    self.parameters = parameters
+    self.writer = writer
+    self.readTensors = readTensors
+    self.sideFiles = sideFiles
+    self.notes = notes
+  }
 
   package var byteCount: Int {
     parameters.reduce(0) { $0 + $1.info.byteCount } + sideFiles.reduce(0) { $0 + $1.bytes.count }
@@ -56,7 +89,7 @@ package struct TargetOutput: Sendable {
 
 /// Every target there is, by the name that the user gives.
 package enum Targets {
-  package static let all: [any Target] = [TransformersTarget(), StockGPT2Target()]
+  package static let all: [any Target] = [TransformersTarget(), StockGPT2Target(), ONNXTarget()]
 
   /// - Throws: `.usage` with the names that there are.
   package static func require(_ name: String) throws(Refusal) -> any Target {

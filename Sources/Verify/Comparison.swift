@@ -11,29 +11,51 @@ extension Double {
 
 /// Runs several networks through the same probes in step and compares each with the first.
 package struct Comparison: Sendable {
-  /// One network to run.
+  /// What takes part.
   package struct Contender: Sendable {
     package enum Precision: String, Sendable, Codable {
       case single, double
     }
 
-    package let name: String
-    package let network: Network
-    package let precision: Precision
-    /// Rounds matrices and embeddings to this type before use.
-    package let rounding: ElementType?
+    private enum Kind {
+      /// Matrices and embeddings are rounded to `rounding` before use.
+      case network(Network, Precision, rounding: ElementType?)
+      case program(any LogitProgram)
+    }
 
+    package let name: String
+    private let kind: Kind
+
+    /// - Parameter rounding: rounds matrices and embeddings to this type before use.
     package init(name: String, network: Network, precision: Precision, rounding: ElementType? = nil) {
       self.name = name
-      self.network = network
-      self.precision = precision
-      self.rounding = rounding
+      kind = .network(network, precision, rounding: rounding)
+    }
+
+    package init(name: String, program: any LogitProgram) {
+      self.name = name
+      kind = .program(program)
+    }
+
+    package var vocabularySize: Int {
+      switch kind {
+      case .network(let network, _, _): network.dimensions.vocabularySize
+      case .program(let program): program.vocabularySize
+      }
+    }
+
+    /// Positions that it can be run on; nil where nothing says.
+    package var contextLength: Int? {
+      if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
     func run(on probes: [Probe]) -> any NetworkRun {
-      switch precision {
-      case .single: ScalarRun<Float>(network, probes: probes, rounding: rounding)
-      case .double: ScalarRun<Double>(network, probes: probes, rounding: rounding)
+      switch kind {
+      case .network(let network, .single, let rounding):
+        ScalarRun<Float>(network, probes: probes, rounding: rounding)
+      case .network(let network, .double, let rounding):
+        ScalarRun<Double>(network, probes: probes, rounding: rounding)
+      case .program(let program): ProgramRun(program, probes: probes)
       }
     }
   }
@@ -62,16 +84,16 @@ package struct Comparison: Sendable {
     of contenders: [Contender], with reference: Contender, on probes: [Probe],
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    let vocabularySize = reference.network.dimensions.vocabularySize
-    for contender in contenders where contender.network.dimensions.vocabularySize != vocabularySize {
+    let vocabularySize = reference.vocabularySize
+    for contender in contenders where contender.vocabularySize != vocabularySize {
       throw Refusal(
         .unsupported,
-        "\(contender.name) has a vocabulary of \(contender.network.dimensions.vocabularySize), \(reference.name) of \(vocabularySize)",
+        "\(contender.name) has a vocabulary of \(contender.vocabularySize), \(reference.name) of \(vocabularySize)",
         advice: "only networks with the same vocabulary can be compared")
     }
     let longest = probes.map(\.tokens.count).max() ?? 0
-    for contender in [reference] + contenders where contender.network.dimensions.contextLength < longest {
-      let context = contender.network.dimensions.contextLength
+    for contender in [reference] + contenders {
+      guard let context = contender.contextLength, context < longest else { continue }
       throw Refusal(
         .unsupported, "\(contender.name) has a context of \(context) tokens, the longest probe \(longest)",
         advice: "give --probe-length \(context) or less")

@@ -37,3 +37,28 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
     return pending.logits(of: range).doubles
   }
 }
+
+/// A program that was written. It has no residual stream to look at.
+final class ProgramRun: NetworkRun, @unchecked Sendable {
+  private let program: any LogitProgram
+  private let probes: [Probe]
+  /// Of all probes, one after the other: [T, V].
+  private var all: [Double] = []
+
+  init(_ program: any LogitProgram, probes: [Probe]) {
+    self.program = program
+    self.probes = probes
+  }
+
+  var blockCount: Int { 0 }
+  func embed() {}
+  func run(block: Int) {}
+  func finish() throws(Refusal) { for probe in probes { all += try program.logits(tokens: probe.tokens) } }
+  var residual: [Double] { [] }
+
+  func logits(of range: Range<Int>) -> [Double] {
+    stride(from: 0, to: all.count, by: program.vocabularySize).flatMap { start in
+      all[start + range.lowerBound..<start + range.upperBound]
+    }
+  }
+}

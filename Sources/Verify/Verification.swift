@@ -41,23 +41,25 @@ package struct Verification: Sendable, Codable {
 
   package var holds: Bool { !targets.isEmpty && targets.allSatisfy { $0.algebraHolds && $0.arithmeticHolds } }
 
-  /// A file that was written, opened again.
+  /// Files that were written, opened again.
   package struct Written: Sendable {
     package let target: String
     /// The recipes that were written, before any rounding.
     package let folded: Network
-    /// What was read back, as its runtime will compute it.
-    package let network: Network
+    package let model: WrittenModel
     /// The type its matrices are stored in.
     package let type: ElementType
 
-    package init(target: String, folded: Network, network: Network, type: ElementType) {
+    package init(target: String, folded: Network, model: WrittenModel, type: ElementType) {
       self.target = target
       self.folded = folded
-      self.network = network
+      self.model = model
       self.type = type
     }
   }
+
+  /// Programs are computed node by node, without SIMD or BLAS: their probes are cut to this many tokens.
+  private static let programProbeLength = 16
 
   /// - Parameters:
   ///   - source: the network that the input means.
@@ -67,31 +69,58 @@ package struct Verification: Sendable, Codable {
     source: Network, literal: Network?, written: [Written], probes: [Probe],
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
+    let reference = Comparison.Contender(name: "the source", network: source, precision: .double)
     let types = written.reduce(into: [ElementType]()) { if !$0.contains($1.type) { $0.append($1.type) } }
-    let contenders =
-      written.map { Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double) }
-      + written.map { .init(name: $0.target, network: $0.network, precision: .single) }
-      + types.map { type in
-        .init(name: "the source", network: source, precision: .single, rounding: type == .f32 ? nil : type)
-      }
-      + (literal.map { [.init(name: "the source as stored", network: $0, precision: .double)] } ?? [])
-    let comparison = try Comparison(
-      of: contenders, with: .init(name: "the source", network: source, precision: .double), on: probes,
-      progress: progress)
-    let outcomes = comparison.outcomes
+    /// The source in single precision, its weights rounded as the written ones are.
+    let noises = types.map { type in
+      Comparison.Contender(
+        name: "the source", network: source, precision: .single, rounding: type == .f32 ? nil : type)
+    }
+    let networks = written.compactMap { file -> Comparison.Contender? in
+      guard case .network(let network) = file.model else { return nil }
+      return .init(name: file.target, network: network, precision: .single)
+    }
+    let programs = written.compactMap { file -> Comparison.Contender? in
+      guard case .program(let program) = file.model else { return nil }
+      return .init(name: file.target, program: program)
+    }
+    let folded = written.map {
+      Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double)
+    }
+    let stored = literal.map { Comparison.Contender(name: "the source as stored", network: $0, precision: .double) }
+    let whole = try Comparison(
+      of: folded + networks + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, progress: progress)
+    let short =
+      programs.isEmpty
+      ? nil
+      : try Comparison(
+        of: programs + noises, with: reference,
+        on: probes.map { Probe(name: $0.name, tokens: Array($0.tokens.prefix(Self.programProbeLength))) })
+
+    var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
+    var programOutcomes = (short?.outcomes ?? [])[..<programs.count]
     targets = written.enumerated().map { index, file in
-      let algebra = outcomes[index]
-      let arithmetic = outcomes[written.count + index]
-      let noise = outcomes[2 * written.count + (types.firstIndex(of: file.type) ?? 0)]
+      let type = types.firstIndex(of: file.type) ?? 0
+      let algebra = whole.outcomes[index]
+      let outcome: Comparison.Outcome
+      let noise: Comparison.Outcome
+      switch file.model {
+      case .network:
+        outcome = networkOutcomes.removeFirst()
+        noise = whole.outcomes[written.count + networks.count + type]
+      case .program:
+        outcome = programOutcomes.removeFirst()
+        noise = short?.outcomes[programs.count + type] ?? outcome
+      }
       let limit = Self.noiseFactor * noise.logits.largest
       return TargetClaims(
         target: file.target, algebra: algebra,
-        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * comparison.largestLogit), written: arithmetic,
-        noise: noise, limit: limit, arithmeticHolds: arithmetic.logits.isWithin(limit))
+        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * whole.largestLogit), written: outcome, noise: noise,
+        limit: limit, arithmeticHolds: outcome.logits.isWithin(limit))
     }
-    self.literal = literal == nil ? nil : outcomes.last
-    overflows = comparison.overflows
-    largestLogit = comparison.largestLogit
+    self.literal = literal == nil ? nil : whole.outcomes.last
+    overflows = whole.overflows
+    largestLogit = whole.largestLogit
     tokenCount = probes.reduce(0) { $0 + $1.tokens.count } - overflows.count
     self.probes = probes.map { "\($0.name) (\($0.tokens.count))" }
     guard tokenCount > 0 else {

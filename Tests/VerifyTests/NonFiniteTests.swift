@@ -77,7 +77,7 @@ import Verify
     let refusal = #expect(throws: Refusal.self) {
       _ = try Verification(
         source: source, literal: nil,
-        written: [.init(target: "t", folded: try Self.network(), network: try Self.network(), type: .f32)],
+        written: [.init(target: "t", folded: try Self.network(), model: .network(try Self.network()), type: .f32)],
         probes: Self.probes)
     }
     #expect(refusal?.category == .nonFinite)
@@ -93,7 +93,7 @@ import Verify
     let verification = try Verification(
       source: good, literal: nil,
       written: [
-        .init(target: "t", folded: foldedIsWrong ? bad : good, network: foldedIsWrong ? good : bad, type: .f32)
+        .init(target: "t", folded: foldedIsWrong ? bad : good, model: .network(foldedIsWrong ? good : bad), type: .f32)
       ],
       probes: Self.probes)
     #expect(verification.targets[0].algebraHolds == !foldedIsWrong)

@@ -67,7 +67,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
   private static func verification(of altered: Network, against source: Network) throws -> Verification {
     try Verification(
       source: source, literal: nil,
-      written: [.init(target: "t", folded: altered, network: altered, type: .f32)],
+      written: [.init(target: "t", folded: altered, model: .network(altered), type: .f32)],
       probes: Probe.standard(vocabularySize: 512, contextLength: 64, endOfText: 0))
   }
 

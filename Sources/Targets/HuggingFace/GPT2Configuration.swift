@@ -30,11 +30,13 @@ extension Model {
       ("tie_word_embeddings", .bool(isTied)), ("use_cache", .bool(true)), ("vocab_size", .number(sizes.vocabularySize)),
     ]
     // Of the source's own words, those that do not speak of weights.
-    for key in ["bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "task_specific_params"] {
+    for key in ["pad_token_id", "initializer_range", "task_specific_params"] {
       if let value = configuration.json?[key] { members.append((key, value)) }
     }
-    if configuration.json == nil, let endOfText {
-      members += [("bos_token_id", .number(endOfText)), ("eos_token_id", .number(endOfText))]
+    // Said even where it is unknown: to transformers a missing key means token 50256.
+    for key in ["bos_token_id", "eos_token_id"] {
+      let own = configuration.json?[key]?.count.flatMap { $0 < sizes.vocabularySize ? $0 : nil }
+      members.append((key, (own ?? endOfText).map { .number($0) } ?? .null))
     }
     return .object(
       members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })

@@ -37,9 +37,9 @@ package struct StockGPT2Target: Target {
       notes: stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"])
   }
 
-  package func written(in directory: String) throws(Refusal) -> Network {
+  package func written(in directory: String) throws(Refusal) -> WrittenModel {
     let model = try Model(opening: directory)
-    return model.literalNetwork ?? model.network
+    return .network(model.literalNetwork ?? model.network)
   }
 }
 

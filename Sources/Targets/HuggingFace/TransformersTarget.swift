@@ -75,7 +75,9 @@ package struct TransformersTarget: Target {
     return kept
   }
 
-  package func written(in directory: String) throws(Refusal) -> Network { try Model(opening: directory).network }
+  package func written(in directory: String) throws(Refusal) -> WrittenModel {
+    .network(try Model(opening: directory).network)
+  }
 
   /// Stock GPT-2 with its norms replaced by identities and an unembedding of its own: attention, cache and masks are
   /// the library's.

@@ -1,0 +1,87 @@
+import Formats
+import Networks
+import ONNX
+
+/// onnxruntime, and what reads the same files: Optimum, onnxruntime-genai, transformers.js. One graph for the prompt and
+/// for decoding with a cache; norms that were folded leave nothing behind.
+package struct ONNXTarget: Target {
+  package init() {}
+
+  package var name: String { "onnxruntime" }
+  package var summary: String { "onnxruntime, Optimum, onnxruntime-genai: model.onnx with KV cache; no norms" }
+  package var types: [ElementType] { [.f32, .f16] }
+  package func keptSites(of network: Network) -> Set<NormSite> { [] }
+  package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
+
+  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
+    let graph = try ONNXGraph(of: network, type: type, endOfText: model.endOfText)
+    let configuration = model.gpt2Configuration(
+      of: network,
+      head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
+      epsilon: network.norms.isEmpty ? nil : model.configuration.epsilon, isTied: network.isTied, type: type)
+    let genAI = network.dimensions.genAIConfiguration(blockCount: network.blocks.count, endOfText: model.endOfText)
+    return TargetOutput(
+      fileName: ONNXWriter.dataName,
+      parameters: graph.externalInitializers.map { TargetOutput.StoredParameter(info: $0.info, value: $0.value) },
+      writer: { (path, _) throws(Refusal) in
+        try ONNXWriter(graph, in: String(path.dropLast(ONNXWriter.dataName.count + 1)))
+      },
+      readTensors: { (directory) throws(Refusal) in
+        let written = try ONNXGraph(reading: directory)
+        try written.requireSame(as: graph, file: ONNXWriter.modelName)
+        return written.externalInitializers.compactMap { $0.value.storedTensor }
+      },
+      sideFiles: try model.carriedFiles() + [
+        ("config.json", Array(configuration.text.utf8)), ("genai_config.json", Array(genAI.text.utf8)),
+      ],
+      notes: [Self.note(on: graph)])
+  }
+
+  package func written(in directory: String) throws(Refusal) -> WrittenModel {
+    unsafe .program(
+      ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXWriter.modelName)))
+  }
+
+  /// The operators by number, and the ones that a norm would need.
+  private static func note(on graph: ONNXGraph) -> String {
+    let counts = graph.operatorCounts
+    let list = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }
+    let ofNorms = ["LayerNormalization", "ReduceMean", "Div", "Sqrt", "Reciprocal", "Pow"].filter { counts[$0] != nil }
+    return "operators: \(list.joined(separator: ", ")); "
+      + (ofNorms.isEmpty ? "none that a norm would need" : "for norms: \(ofNorms.joined(separator: ", "))")
+  }
+}
+
+/// A written graph, computed whole, token by token through its cache, and behind masked tokens: three ways that must
+/// agree.
+struct ONNXProgram: LogitProgram {
+  let evaluator: ONNXEvaluator
+
+  /// Double rounding in another order; a cache or mask that is wrong is off by the size of the logits.
+  private static let limit = 1e-9
+
+  var vocabularySize: Int {
+    let extent = evaluator.graph.outputs.first { $0.name == "logits" }?.shape.last
+    return if case .fixed(let size) = extent { size } else { 0 }
+  }
+
+  func logits(tokens: [Int]) throws(Refusal) -> [Double] {
+    let whole = try evaluator.logits(tokens: tokens)
+    guard tokens.count > 1 else { return whole }
+    let largest = whole.reduce(0) { max($0, abs($1)) }
+    for (way, other) in [
+      ("through its cache", try evaluator.logits(tokens: tokens, steps: [tokens.count - 1, 1])),
+      ("behind masked tokens", try evaluator.logits(tokens: tokens, padding: 3)),
+    ] {
+      let isSame =
+        other.count == whole.count
+        && zip(whole, other).allSatisfy { abs($0 - $1) <= Self.limit * largest || !$0.isFinite && !$1.isFinite }
+      guard isSame else {
+        throw Refusal(
+          .mismatch, file: ONNXWriter.modelName, "the graph computes other logits \(way) than in one run",
+          advice: "this is a defect of the program; please report it")
+      }
+    }
+    return whole
+  }
+}
