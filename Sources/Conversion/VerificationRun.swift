@@ -35,7 +35,7 @@ public struct VerificationRun: Sendable {
     let other = try Model(opening: candidate, options: readingOptions)
     let network = other.literalNetwork ?? other.network
     let type = other.matrixType
-    let rounding: ElementType? = type == source.matrixType || type == .f32 ? nil : type
+    let rounding: ElementType? = type == .f32 ? nil : type
     let probes = probeOptions.probes(for: source)
     let comparison = try Comparison(
       of: [

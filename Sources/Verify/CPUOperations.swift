@@ -7,7 +7,7 @@ import Networks
 /// Legend: T tokens of all probes, D dModel, H heads, V vocabulary.
 package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   package let probes: [Probe]
-  /// Rounds every matrix and embedding to a storage type before use: what storing a network so costs it.
+  /// Rounds every matrix and embedding as coarsely as a storage type does before use: what storing a network so costs it.
   package let rounding: ElementType?
 
   private let tokenCount: Int
@@ -238,17 +238,21 @@ extension ParameterReader {
 }
 
 extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
-  /// Rounds each value to the nearest that `type` can hold.
+  /// Rounds each value as coarsely as `type` does.
+  ///
+  /// A source that is stored in `type` holds only values that rounding would leave alone, and yet no others come out of
+  /// a fold. So two thirds of each value are rounded, which the type does not hold either way.
   func round(to type: ElementType) {
+    let share = Element(2) / 3
     switch type {
     case .f32: for index in indices { self[index] = Element(Float(self[index])) }
     case .bf16:
       for index in indices {
-        let bits = Float(self[index]).bitPattern
+        let bits = Float(self[index] * share).bitPattern
         let rounded = (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000
-        self[index] = Element(Float(bitPattern: rounded))
+        self[index] = Element(Float(bitPattern: rounded)) / share
       }
-    case .f16: for index in indices { self[index] = Element(Float(Float16(self[index]))) }
+    case .f16: for index in indices { self[index] = Element(Float(Float16(self[index] * share))) / share }
     default: break
     }
   }

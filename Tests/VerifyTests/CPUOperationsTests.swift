@@ -172,9 +172,12 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
     }
   }
 
-  @Test("Rounding to a storage type is what storing in that type does", arguments: [ElementType.bf16, .f16])
-  func rounding(_ type: ElementType) throws {
-    // Matrices and embeddings as the type stores them, vectors as they are.
+  @Test(
+    "Rounding costs what storing in the type costs, be the values stored in it already",
+    arguments: [
+      (ElementType.bf16, 0x1p-9), (.f16, 0x1p-12),
+    ])
+  func rounding(_ type: ElementType, unit: Double) throws {
     let stored = try AlteredCheckpoint(of: "tiny-2x32/vanilla") {
       for name in $0.tensors.names where $0.tensors.entry(name).shape.count == 2 {
         $0.tensors.change(name) { entry in
@@ -183,13 +186,37 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
         }
       }
     }
-    var plain = CPUOperations<Float>(probes: Self.probes)
-    let expected = try Model(opening: stored.path).network.forward(with: &plain).all().array
-    var rounding = CPUOperations<Float>(probes: Self.probes, rounding: type)
-    let found = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network.forward(with: &rounding).all().array
-    #expect(found == expected)
-    var without = CPUOperations<Float>(probes: Self.probes)
-    #expect(
-      try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network.forward(with: &without).all().array != expected)
+    func logits(_ path: String, rounding: ElementType? = nil) throws -> [Double] {
+      var operations = CPUOperations<Double>(probes: Self.probes, rounding: rounding)
+      return try Model(opening: path).network.forward(with: &operations).all().array
+    }
+    func rootMeanSquare(_ a: [Double], _ b: [Double]) -> Double {
+      (zip(a, b).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } / Double(a.count)).squareRoot()
+    }
+    let plain = Fixtures.path("tiny-2x32/vanilla")
+    let cost = rootMeanSquare(try logits(plain), try logits(stored.path))
+    for path in [plain, stored.path] {
+      // The same kind of noise, drawn once more: half to twice as much over four thousand logits.
+      let found = rootMeanSquare(try logits(path), try logits(path, rounding: type))
+      #expect(found > cost / 2 && found < cost * 2, "\(found), storing costs \(cost)")
+    }
+    // And not another type's: they are a factor of eight apart.
+    let size = rootMeanSquare(try logits(plain), [Double](repeating: 0, count: 9 * 512))
+    #expect(cost / size > unit / 4 && cost / size < unit * 8)
+  }
+
+  @Test("Rounding takes in token and position embeddings, and nothing without it")
+  func roundedEmbeddings() throws {
+    let network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    func stream(_ network: Network, _ rounding: ElementType?) throws -> [Double] {
+      var operations = CPUOperations<Double>(probes: Self.probes, rounding: rounding)
+      return try network.embed(with: &operations).array
+    }
+    var positionsOnly = network
+    positionsOnly.tokenEmbedding = .constant(0, shape: network.tokenEmbedding.shape)
+    #expect(try stream(positionsOnly, .bf16) != stream(positionsOnly, nil))
+    var tokensOnly = network
+    tokensOnly.positionEmbedding = nil
+    #expect(try stream(tokensOnly, .bf16) != stream(tokensOnly, nil))
   }
 }
