@@ -56,7 +56,7 @@ let package = Package(
       swiftSettings: strictest),
 
     // MARK: Tests
-    .target(name: "TestSupport", dependencies: ["CZstd", "Formats"], path: "Tests/TestSupport", swiftSettings: strict),
+    .target(name: "TestSupport", dependencies: ["CZstd", "Formats", "Verify"], path: "Tests/TestSupport", swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
@@ -66,6 +66,13 @@ let package = Package(
     .testTarget(
       name: "ONNXTests",
       dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ConversionTests",
+      dependencies: [
+        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
       swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

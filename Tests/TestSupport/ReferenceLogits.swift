@@ -1,18 +1,17 @@
 import Formats
-import TestSupport
 import Verify
 
 /// What the defining program computed for a model of the fixtures: `tokens` [sequences, length], and the logits of some
 /// positions [sequences, positions, vocabulary] in float64 and float32.
-struct ReferenceLogits {
-  let probes: [Probe]
-  let positions: [Int]
+package struct ReferenceLogits {
+  package let probes: [Probe]
+  package let positions: [Int]
   /// The defining program in double precision.
-  let double: [Double]
+  package let double: [Double]
   /// The same in single precision, where it was recorded.
-  let single: [Double]?
+  package let single: [Double]?
 
-  init(_ path: String, prefix: String) throws {
+  package init(_ path: String, prefix: String) throws {
     let file = try Checkpoint(safetensors: Fixtures.path(path))
     func tensor(_ name: String) throws -> Tensor {
       guard let tensor = file[name] else { throw MissingTensor(name: name) }
@@ -30,7 +29,7 @@ struct ReferenceLogits {
   struct MissingTensor: Error { let name: String }
 
   /// The rows of logits or residuals [all tokens, any width] that the reference has.
-  func select<Scalar: ArithmeticScalar>(_ rows: Matrix<Scalar>) -> [Double] {
+  package func select<Scalar: ArithmeticScalar>(_ rows: Matrix<Scalar>) -> [Double] {
     let length = probes[0].tokens.count
     let width = rows.columnCount
     let all = rows.array
@@ -43,7 +42,7 @@ struct ReferenceLogits {
   }
 
   /// The largest difference over the largest reference logit; NaN where anything is NaN.
-  func relativeDifference(_ logits: [Double]) -> Double {
+  package func relativeDifference(_ logits: [Double]) -> Double {
     precondition(logits.count == double.count)
     var largest = 0.0
     for (a, b) in zip(logits, double) {

@@ -1,0 +1,125 @@
+import Conversion
+import Folding
+import Formats
+import Networks
+import TestSupport
+import Testing
+import Verify
+
+/// A fold with a mistake that people make: done to the network first, so that the fold proper then does the wrong thing.
+struct BrokenFold: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let alter: @Sendable (inout Network) -> Void
+
+  private static func forEachNorm(
+    _ network: inout Network, _ body: (NormSite, inout Norm) -> Void
+  ) {
+    for site in network.sites {
+      guard var norm = network[site] else { continue }
+      body(site, &norm)
+      network[site] = norm
+    }
+  }
+
+  static let all: [BrokenFold] = [
+    BrokenFold(testDescription: "centred before scaling") { network in
+      for (site, norm) in network.norms where site != .final {
+        network[site]?.kind = .rms
+        for reader in site.readers {
+          // The bias stays right, so that nothing but the order is wrong.
+          let shift = norm.bias?.projected(through: network[reader].weight)
+          network[reader].bias = network[reader].bias.flatMap { own in shift.map { own.adding($0) } } ?? shift
+          network[reader].weight = network[reader].weight.centred(axis: 0)
+        }
+        network[site]?.bias = nil
+      }
+    },
+    BrokenFold(testDescription: "β divided by σ") { network in
+      forEachNorm(&network) { _, norm in
+        if case .fixed(let deviation) = norm.deviation { norm.bias = norm.bias?.divided(by: deviation) }
+      }
+    },
+    BrokenFold(testDescription: "the vocabulary bias left out") { $0.finalNorm?.bias = nil },
+    BrokenFold(testDescription: "block 1 skipped: its norms are gone, its weights as they were") { network in
+      for site in network.sites where site.block == 1 { network[site] = nil }
+    },
+    BrokenFold(testDescription: "not centred at all") { network in forEachNorm(&network) { _, norm in norm.kind = .rms }
+    },
+    BrokenFold(testDescription: "the values of block 0 not folded") { $0.blocks[0].attention.valueNorm = nil },
+    BrokenFold(testDescription: "one gain wrong by a thousandth") { network in
+      forEachNorm(&network) { site, norm in if site == .mlp(block: 0) { norm.gain = norm.gain.multiplied(by: 1.001) } }
+    },
+  ]
+}
+
+@Suite struct BrokenFoldTests {
+  @Test("A broken fold is caught, and nothing is written", arguments: BrokenFold.all, ["transformers", "gpt2"])
+  func caught(_ broken: BrokenFold, target: String) throws {
+    let place = try Workplace()
+    try place.directory.write([1, 2, 3], to: "bystander")
+    let before = try place.content()
+    let report = try place.convert(Fixtures.path("tiny-2x32/lnfree"), to: [target]) { conversion in
+      conversion.fold = { (network, options) throws(Refusal) in
+        var altered = network
+        broken.alter(&altered)
+        return try FoldingPlan(folding: altered, options: options)
+      }
+    }
+    #expect(!report.holds)
+    #expect(!report.published)
+    #expect(!report.verification.targets[0].algebraHolds)
+    #expect(try place.content() == before)
+  }
+
+  @Test("With the right fold in the same place everything holds", arguments: ["transformers", "gpt2"])
+  func control(target: String) throws {
+    let place = try Workplace()
+    let report = try place.convert(Fixtures.path("tiny-2x32/lnfree"), to: [target]) { conversion in
+      conversion.fold = { (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options) }
+    }
+    #expect(report.holds)
+    #expect(try !place.content().isEmpty)
+  }
+
+  @Test("One broken target of two keeps both from being published")
+  func oneOfTwo() throws {
+    let place = try Workplace()
+    let report = try place.convert(Fixtures.path("tiny-2x32/lnfree"), to: ["transformers", "gpt2"]) { conversion in
+      conversion.fold = { (network, options) throws(Refusal) in
+        var altered = network
+        if !options.keptSites.isEmpty { BrokenFold.all[1].alter(&altered) }
+        return try FoldingPlan(folding: altered, options: options)
+      }
+    }
+    #expect(report.verification.targets.map(\.algebraHolds) == [true, false])
+    #expect(!report.published)
+    #expect(try place.content().isEmpty)
+  }
+
+  @Test("With --force the old output stays whole when the verification fails, or the input is refused")
+  func force() throws {
+    let place = try Workplace()
+    try place.convert(Fixtures.path("tiny-2x32/lnfree"))
+    let before = try place.content()
+    let report = try place.convert(Fixtures.path("tiny-2x32/lnfree-bf16")) { conversion in
+      conversion.replacesDestination = true
+      conversion.fold = { (network, options) throws(Refusal) in
+        var altered = network
+        altered.finalNorm?.bias = nil
+        return try FoldingPlan(folding: altered, options: options)
+      }
+    }
+    #expect(!report.holds)
+    #expect(try place.content() == before)
+    let refusal = try place.refusal(Fixtures.path("tiny-2x32/vanilla")) { $0.replacesDestination = true }
+    #expect(refusal?.category == .notFoldable)
+
+    // And is replaced when everything holds.
+    let good = try place.convert(Fixtures.path("tiny-2x32/lnfree-bf16"), to: ["gpt2"]) { $0.replacesDestination = true }
+    #expect(good.published)
+    let after = try place.content()
+    #expect(after["out/config.json"] != before["out/config.json"])
+    #expect(after["out/modeling_gpt2_lnfree.py"] == nil)
+    #expect(after.keys.allSatisfy { !$0.hasPrefix(".") })
+  }
+}
