@@ -78,6 +78,7 @@ public struct Conversion: Sendable {
     var written: [Verification.Written] = []
     for item in prepared {
       let metadata = provenance(of: model, plan: item.plan, files: sourceFiles)
+      if prepared.count > 1 { try createDirectory(item.directory) }
       let digests = try write(item, metadata: metadata, progress: progress)
       verifiedTensorCounts.append(try verifyFile(item, digests: digests))
       written.append(
@@ -147,14 +148,18 @@ public struct Conversion: Sendable {
     ]
   }
 
+  /// Not what it is in: where that is gone, a signal has removed it, and it must not come back.
+  private func createDirectory(_ path: String) throws(Refusal) {
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+    } catch {
+      throw Refusal(.output, file: path, "cannot be created: \(error.localizedDescription)")
+    }
+  }
+
   private func write(
     _ item: Prepared, metadata: [String: String], progress: ConversionProgress.Handler
   ) throws(Refusal) -> [String: Digest] {
-    do {
-      try FileManager.default.createDirectory(atPath: item.directory, withIntermediateDirectories: true)
-    } catch {
-      throw Refusal(.output, file: item.directory, "cannot be created: \(error.localizedDescription)")
-    }
     let path = item.directory + "/" + item.output.fileName
     let writer = try item.output.writer(path, metadata)
     let total = item.output.byteCount

@@ -28,13 +28,23 @@ package final class StagedOutput: Sendable {
   /// - Throws: `.output` where the parent directory cannot be written.
   package init(for destination: Destination) throws(Refusal) {
     self.destination = destination
-    path = try Self.createDirectory(for: destination)
+    // Under the lock, so that a signal finds either no directory or one that it knows of.
+    let created: Result<String, Refusal> = liveDirectories.withLock { live in
+      do throws(Refusal) {
+        return .success(try Self.createDirectory(for: destination, in: &live))
+      } catch {
+        return .failure(error)
+      }
+    }
+    path = try created.get()
   }
 
   deinit { discard() }
 
   /// Creates and locks a hidden directory under a name that no one has.
-  private static func createDirectory(for destination: Destination) throws(Refusal) -> String {
+  private static func createDirectory(
+    for destination: Destination, in live: inout [String: Int32]
+  ) throws(Refusal) -> String {
     // Another process that cleans up may take a fresh directory for a stale one until it is locked; the directory is
     // ours when the lock is held and the path still leads to what is locked.
     for _ in 0..<100 {
@@ -58,7 +68,7 @@ package final class StagedOutput: Sendable {
         close(descriptor)
         continue
       }
-      liveDirectories.withLock { $0[path] = descriptor }
+      live[path] = descriptor
       return path
     }
     throw destination.parentRefusal(EEXIST)
