@@ -35,6 +35,7 @@ enum ExitStatus: Int32 {
 
   /// Says on standard error what went wrong, as JSON on standard output too where that was asked for, and ends.
   static func exit(with error: any Error) -> Never {
+    Interruption.waitIfUnderway()
     switch error {
     case let verdict as Verdict: Foundation.exit(verdict.status.rawValue)
     case let refusal as Refusal:

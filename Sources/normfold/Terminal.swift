@@ -23,6 +23,13 @@ enum JSONOutput {
 }
 
 enum Interruption {
+  private static let isUnderway = Atomic(false)
+
+  /// Never returns once a signal is being handled: files that vanish under a run that goes on are no error of its own.
+  static func waitIfUnderway() {
+    while isUnderway.load(ordering: .sequentiallyConsistent) { sleep(1) }
+  }
+
   /// SIGINT and SIGTERM remove what was staged and end the run; the destination is as it was.
   static func removeStagedOutputOnSignals() { _ = unsafe sources }
 
@@ -32,9 +39,11 @@ enum Interruption {
     signal(number, SIG_IGN)
     let source = DispatchSource.makeSignalSource(signal: number, queue: .global(qos: .userInitiated))
     source.setEventHandler {
+      isUnderway.store(true, ordering: .sequentiallyConsistent)
       StagedOutput.removeAll()
       StandardError.write("\nerror: interrupted; nothing was written\n")
-      exit(ExitStatus.interrupted.rawValue)
+      // Not `exit`: it would destroy what other threads are computing with.
+      _exit(ExitStatus.interrupted.rawValue)
     }
     source.resume()
     return source
