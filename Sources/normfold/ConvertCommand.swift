@@ -55,7 +55,7 @@ struct ConvertCommand: ParsableCommand {
     defer { line.finish() }
     let report = try conversion.run(logger: output.logger, progress: line.handler)
     line.finish()
-    if output.json { JSONOutput.print(report) } else { print(report.text) }
+    if output.json { JSONOutput.print(report) } else { print(report.text.wrapped()) }
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

@@ -21,7 +21,7 @@ struct InspectCommand: ParsableCommand {
   func run() throws {
     let inspection = try Inspection(of: source, options: input.readingOptions)
     if output.json { return JSONOutput.print(inspection) }
-    print(inspection.text)
+    print(inspection.text.wrapped())
   }
 }
 

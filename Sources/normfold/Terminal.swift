@@ -10,6 +10,28 @@ enum StandardError {
   static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 }
 
+extension String {
+  /// Lines of at most `width` characters, broken between words; what follows a break stands two columns deeper.
+  /// Words longer than a line stay whole.
+  func wrapped(to width: Int = 100) -> String {
+    split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      guard line.count > width else { return String(line) }
+      let indentation = String(repeating: " ", count: line.prefix(while: { $0 == " " }).count)
+      var lines = [indentation]
+      var isEmpty = true
+      for word in line.dropFirst(indentation.count).split(separator: " ") {
+        if !isEmpty, lines[lines.count - 1].count + 1 + word.count > width {
+          lines.append(indentation + "  ")
+          isEmpty = true
+        }
+        lines[lines.count - 1] += (isEmpty ? "" : " ") + word
+        isEmpty = false
+      }
+      return lines.joined(separator: "\n")
+    }.joined(separator: "\n")
+  }
+}
+
 enum JSONOutput {
   /// One document on standard output; NaN and infinities as strings, which JSON has no numbers for.
   static func print(_ value: some Encodable) {

@@ -34,7 +34,7 @@ struct VerifyCommand: ParsableCommand {
     defer { line.finish() }
     let report = try run.run(progress: line.handler)
     line.finish()
-    if output.json { JSONOutput.print(report) } else { print(report.text) }
+    if output.json { JSONOutput.print(report) } else { print(report.text.wrapped()) }
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }
