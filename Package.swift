@@ -74,6 +74,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
+    .testTarget(name: "CommandTests", dependencies: ["normfold", "Formats", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,111 @@
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct OutputTests {
+  private static let width = 100
+
+  @Test(
+    "No line of text is wider than a hundred columns",
+    arguments: [
+      ["inspect", "lnfree"], ["inspect", "vanilla"], ["plan", "lnfree"], ["plan", "lnfree", "--for", "gpt2"],
+      ["verify", "lnfree", "lnfree-bf16"], ["verify", "vanilla", "lnfree"], ["--help"],
+    ])
+  func width(arguments: [String]) throws {
+    let (output, error) = (Pipe(), Pipe())
+    let process = try Command.start(arguments, in: Fixtures.path("tiny-2x32"), output: output, error: error)
+    let text = String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+    process.waitUntilExit()
+    let lines = text.split(separator: "\n")
+    #expect(lines.count > 5)
+    #expect(lines.filter { $0.count > Self.width } == [])
+    // Nothing for a terminal to obey.
+    #expect(!text.unicodeScalars.contains { $0.value < 0x20 && $0 != "\n" })
+  }
+
+  @Test("Nor of a conversion, to one target or two, in any type", arguments: ["f32", "bf16"])
+  func conversionWidth(type: String) throws {
+    let place = try TemporaryDirectory()
+    let link = place / "l"
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: Fixtures.path("tiny-2x32/lnfree"))
+    let result = try Command.run(
+      "convert", "l", "out", "--for", "transformers", "gpt2", "--type", type, in: place.path)
+    #expect(result.status == 0)
+    #expect(result.output.split(separator: "\n").filter { $0.count > Self.width } == [])
+    #expect(result.output.contains("to BF16") == (type == "bf16"))
+  }
+
+  @Test("With --json standard output holds one document and nothing else")
+  func json() throws {
+    let place = try TemporaryDirectory()
+    let conversion = try Command.run("convert", "lnfree", place / "out", "--for", "gpt2", "--json")
+    #expect(conversion.status == 0)
+    let report = try conversion.json()
+    #expect(report["published"] as? Bool == true)
+    #expect((report["outputs"] as? [[String: Any]])?.first?["target"] as? String == "gpt2")
+    let verification = try #require(report["verification"] as? [String: Any])
+    let claims = try #require((verification["targets"] as? [[String: Any]])?.first)
+    #expect(claims["algebraHolds"] as? Bool == true)
+    #expect(claims["arithmeticHolds"] as? Bool == true)
+
+    let inspection = try Command.run("inspect", "lnfree", "--json").json()
+    #expect(inspection["dialect"] as? String == "published LN-removed form (epsilon 1e+12)")
+    #expect((inspection["sites"] as? [[String: Any]])?.count == 5)
+    let plan = try Command.run("plan", "lnfree", "--json").json()
+    #expect((plan["tensors"] as? [[String: Any]])?.count == 20)
+    let difference = try Command.run("verify", "lnfree", "vanilla", "--json")
+    #expect(difference.status == 7)
+    #expect(try difference.json()["holds"] as? Bool == false)
+  }
+
+  @Test("A refusal is a document, too, beside its sentence on standard error")
+  func refusalAsJSON() throws {
+    let result = try Command.run("inspect", "absent", "--json")
+    #expect(result.status == 3)
+    #expect(result.error == "error: absent: there is no such file or directory; check the path\n")
+    let error = try #require(try result.json()["error"] as? [String: Any])
+    #expect(error["status"] as? Int == 3)
+    #expect(error["category"] as? String == "malformed")
+    #expect(error["file"] as? String == "absent")
+    #expect(error["problem"] as? String == "there is no such file or directory")
+    #expect(error["advice"] as? String == "check the path")
+  }
+
+  @Test("Help shows examples, and the exit statuses", arguments: ["inspect", "plan", "convert", "verify"])
+  func help(command: String) throws {
+    let result = try Command.run(command, "--help")
+    #expect(result.status == 0)
+    #expect(result.output.contains("EXAMPLES"))
+    #expect(result.output.contains("normfold \(command) gpt2-lnfree/"))
+    let general = try Command.run("--help")
+    #expect(general.status == 0)
+    #expect(general.output.contains("EXIT STATUS"))
+    #expect(general.output.contains("7 the logits are not the same"))
+    #expect(general.output.contains("EXAMPLES"))
+  }
+
+  @Test("Help on converting names every target")
+  func targets() throws {
+    let help = try Command.run("convert", "--help").output
+    #expect(help.contains("  transformers: AutoModelForCausalLM"))
+    #expect(help.contains("  gpt2: stock GPT2LMHeadModel"))
+  }
+
+  @Test("The version is one line")
+  func version() throws {
+    let result = try Command.run("--version")
+    #expect(result.status == 0)
+    #expect(result.output.hasPrefix("normfold ") && result.output.split(separator: "\n").count == 1)
+  }
+
+  @Test("A name in a file cannot give a terminal orders")
+  func controlCharacters() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors["a\u{1B}[2Jb"] = .init([1], shape: [1])
+    }
+    let result = try Command.run("inspect", "model", in: altered.directory.path)
+    #expect(result.status == 4)
+    #expect(!result.error.contains("\u{1B}"))
+    #expect(result.error.contains("a\\u{1b}[2Jb"))
+  }
+}
