@@ -56,7 +56,9 @@ let package = Package(
       swiftSettings: strictest),
 
     // MARK: Tests
-    .target(name: "TestSupport", dependencies: ["CZstd", "Formats", "Verify"], path: "Tests/TestSupport", swiftSettings: strict),
+    .target(
+      name: "TestSupport", dependencies: ["CZstd", "Formats", "Verify"], path: "Tests/TestSupport",
+      swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
@@ -74,7 +76,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
-    .testTarget(name: "CommandTests", dependencies: ["normfold", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "CommandTests", dependencies: ["normfold", "Targets", "Formats", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

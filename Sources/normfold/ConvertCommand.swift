@@ -133,8 +133,9 @@ extension ConversionReport {
       table.add("", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence), "", "")
       table.add("", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement), "", "")
     }
+    let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
     table.footnote =
-      "* \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the source's logits on the same tokens"
+      "* \(Quantity.short(Verification.noiseFactor)) × what rounding \(types.joined())to float32 alone does to the source"
     return table
   }
 }

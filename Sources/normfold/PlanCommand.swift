@@ -35,7 +35,9 @@ struct PlanCommand: ParsableCommand {
     if !plan.kept.isEmpty { print("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
     print("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
     for tensor in plan.tensors {
-      print("  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)")".wrapped())
+      print(
+        "  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)")"
+          .wrapped())
     }
   }
 }

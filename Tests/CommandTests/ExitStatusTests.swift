@@ -1,13 +1,17 @@
 import Formats
 import Foundation
+import Targets
 import TestSupport
 import Testing
 
 @testable import normfold
 
+/// In the order in which the command lists them.
+private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
+
 @Suite struct ExitStatusTests {
   private static let refusals: [(arguments: [String], status: Int32, message: String)] = [
-    (["lnfree", "OUT", "--for", "tensorrt"], 2, "'tensorrt': there is no such target; known are transformers, gpt2"),
+    (["lnfree", "OUT", "--for", "tensorrt"], 2, "'tensorrt': there is no such target; known are \(knownTargets)"),
     (
       ["lnfree", "OUT", "--for", "gpt2", "--type", "f8"], 2,
       "'f8': is not a type that can be written; known are f16, bf16, f32, f64, q4_0, q4_1, q5_0, q5_1, q8_0"
@@ -15,7 +19,8 @@ import Testing
     (["absent", "OUT", "--for", "gpt2"], 3, "absent: there is no such file or directory; check the path"),
     (
       ["tokenizer", "OUT", "--for", "gpt2"], 3,
-      "tokenizer: holds no checkpoint; expected one of model.safetensors, model.safetensors.index.json"
+      "tokenizer: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, "
+        + "pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
     ),
     (
       ["lnfree", "OUT", "--for", "gpt2", "--type", "f16"], 4,
@@ -23,8 +28,8 @@ import Testing
     ),
     (
       ["vanilla", "OUT", "--for", "gpt2"], 5,
-      "'transformer.h.0.ln_1': this is an ordinary GPT-2: all its norms are computed (deviation computed from the "
-        + "activations (epsilon 1e-05)), so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710)"
+      "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; "
+        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
     ),
     (
       ["lnfree", "OUT/deeper", "--for", "gpt2"], 8,
@@ -48,7 +53,7 @@ import Testing
     #expect(result.status == 0)
     #expect(result.error == "")
     #expect(result.output.hasPrefix("lnfree: published LN-removed form (epsilon 1e+12)\n"))
-    #expect(result.output.contains("algebra: same logits in float64"))
+    #expect(result.output.contains("folded weights compute the source's logits (float64)"))
     #expect(result.output.contains("Wrote \(place.path)/out for transformers"))
     #expect(try content(ofDirectory: place.path)["out/model.safetensors"] != nil)
     #expect(try Command.run("verify", "lnfree", place / "out").status == 0)

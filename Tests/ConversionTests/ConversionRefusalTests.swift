@@ -1,6 +1,7 @@
 import Conversion
 import Formats
 import Foundation
+import Targets
 import TestSupport
 import Testing
 
@@ -14,7 +15,8 @@ import Testing
   func unknownTarget() throws {
     let place = try Workplace()
     let refusal = try place.refusal(Self.source, to: ["transformers", "tensorrt"])
-    #expect(refusal?.description == "'tensorrt': there is no such target; known are transformers, gpt2")
+    let known = Targets.all.map(\.name).joined(separator: ", ")
+    #expect(refusal?.description == "'tensorrt': there is no such target; known are \(known)")
     #expect(refusal?.category == .usage)
   }
 
@@ -56,7 +58,7 @@ import Testing
     let place = try Workplace()
     try place.directory.write([1], to: "out")
     let refusal = try place.refusal(Self.source) { $0.replacesDestination = true }
-    #expect(place.short(refusal) == "out: is a file, expected a directory or nothing; choose another destination")
+    #expect(place.short(refusal) == "out: expected a directory or nothing, found a file; choose another destination")
   }
 
   @Test("A destination in a directory that is not there is refused")
@@ -74,8 +76,8 @@ import Testing
     let refusal = try place.refusal(Self.source) { $0.replacesDestination = true }
     #expect(
       place.short(refusal)
-        == "out: is not a model directory: it has no config.json, .safetensors, .gguf or .onnx, but 1 other files; "
-        + "remove it yourself, or choose another destination")
+        == "out, 'thesis.tex': expected a model directory to replace, found this file and no config.json, .safetensors, "
+        + ".gguf or .onnx; remove it yourself, or choose another destination")
   }
 
   @Test("The output never replaces its own input, under whatever name", arguments: ["itself", "hard link", "link"])
@@ -157,8 +159,8 @@ import Testing
     #expect(refusal?.category == .notFoldable)
     #expect(
       refusal?.description
-        == "'transformer.h.0.ln_1': this is an ordinary GPT-2: all its norms are computed (deviation computed from the "
-        + "activations (epsilon 1e-05)), so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710)"
+        == "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; "
+        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
     )
   }
 

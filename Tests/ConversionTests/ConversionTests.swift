@@ -140,11 +140,11 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
       #expect(config["tie_word_embeddings"] == .bool(true))
       #expect(config["auto_map"] == nil)
     } else {
-      #expect(config["model_type"] == .string("gpt2_lnfree"))
-      #expect(config["architectures"] == .array([.string("GPT2LNFreeLMHeadModel")]))
+      #expect(config["model_type"] == .string("gpt2_folded"))
+      #expect(config["architectures"] == .array([.string("GPT2FoldedLMHeadModel")]))
       #expect(config["layer_norm_epsilon"] == nil)
       #expect(config["tie_word_embeddings"] == .bool(false))
-      #expect(config["auto_map"]?["AutoModelForCausalLM"] == .string("modeling_gpt2_lnfree.GPT2LNFreeLMHeadModel"))
+      #expect(config["auto_map"]?["AutoModelForCausalLM"] == .string("modeling_gpt2_folded.GPT2FoldedLMHeadModel"))
     }
   }
 
@@ -170,7 +170,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     try Data("private".utf8).write(to: URL(filePath: altered.path + "/notes.txt"))
     let place = try Workplace()
     let report = try place.convert(altered.path)
-    let names = ["config.json", "model.safetensors", "modeling_gpt2_lnfree.py", "tokenizer.json"]
+    let names = ["config.json", "model.safetensors", "modeling_gpt2_folded.py", "tokenizer.json"]
     #expect(try FileManager.default.contentsOfDirectory(atPath: place.output).sorted() == names)
     #expect(report.outputs[0].files.sorted() == names)
     #expect(try Data(contentsOf: URL(filePath: place.output + "/tokenizer.json")) == Data("{\"a\": 1}".utf8))
@@ -197,7 +197,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     try once.convert(Fixtures.path("tiny-2x32/lnfree"))
     let report = try twice.convert(once.output)
     #expect(report.holds)
-    #expect(report.dialect == "LN-free (no norms)")
+    #expect(report.dialect == "folded: no norms")
     #expect(report.outputs[0].foldedNormCount == 0)
     let (a, b) = (
       try Checkpoint(safetensors: once.output + "/model.safetensors"),
