@@ -97,6 +97,20 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     #expect(result.error == "")
   }
 
+  @Test("A conversion whose claims do not hold ends with 7, shows them, and writes nothing")
+  func claims() throws {
+    // Products of queries and keys that a Double holds and a Float does not.
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors.change("transformer.wte.weight") { entry in for index in 0..<512 * 32 { entry[index] *= 1e22 } }
+    }
+    let result = try Command.run("convert", "model", "out", "--for", "transformers", in: altered.directory.path)
+    #expect(result.status == 7)
+    #expect(result.output.contains("FAILS"))
+    #expect(result.output.hasSuffix("\nNothing was written.\n"))
+    #expect(result.error == "")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: altered.directory.path) == ["model"])
+  }
+
   @Test("An existing destination ends with 8; --force replaces it")
   func exists() throws {
     let place = try TemporaryDirectory()

@@ -111,6 +111,18 @@ import Verify
     #expect((worst.expected, worst.found) == (reference[5][entry], candidate[5][entry]))
   }
 
+  @Test("The likeliest token is told by its place in the whole vocabulary, not in a block of it")
+  func topToken() throws {
+    var reference = [Double](repeating: 0, count: Self.vocabularySize)
+    var candidate = reference
+    reference[5] = 1
+    candidate[2_048 + 5] = 1
+    let comparison = try Comparison(
+      of: [try LogitNetwork([candidate], of: [0]).contender, try LogitNetwork([reference], of: [0]).contender],
+      with: try LogitNetwork([reference], of: [0]).contender, on: [Probe(name: "one", tokens: [0])])
+    #expect(comparison.outcomes.map(\.logits.topTokenAgreement) == [0, 1])
+  }
+
   @Test("Without a next token there is no loss")
   func noLoss() throws {
     let network = try LogitNetwork([[1, 2, 3]], of: [1])

@@ -8,7 +8,9 @@ import Networks
 package struct StockGPT2Target: Target {
   package init() {}
 
-  package static let epsilon = 1e12
+  /// 10¹², as the published checkpoints have it, whose root is exact in F32. 10⁶ is no BF16 number; the nearest is
+  /// 999,424, so ε is its square where norms are stored so.
+  package static func epsilon(storedAs type: ElementType) -> Double { type == .bf16 ? 999_424 * 999_424 : 1e12 }
 
   package var name: String { "gpt2" }
   package var summary: String { "stock GPT2LMHeadModel, mlx-lm, vLLM; near-identity norms" }
@@ -18,11 +20,12 @@ package struct StockGPT2Target: Target {
   package func leavesNorms(_ network: Network) -> Bool { true }
 
   package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
-    let stock = try network.withNearIdentityNorms(epsilon: Self.epsilon, layout: .gpt2, target: name)
+    let epsilon = Self.epsilon(storedAs: type)
+    let stock = try network.withNearIdentityNorms(epsilon: epsilon, layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
       of: stock,
       head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
-      epsilon: Self.epsilon, isTied: stock.isTied, type: type)
+      epsilon: epsilon, isTied: stock.isTied, type: type)
     // Bare names, the widest-accepted spelling; a tied unembedding is not written twice.
     let parameters = Layout.gpt2.parameters(of: stock).filter { $0.name != "lm_head.weight" || !stock.isTied }.map {
       TargetOutput.StoredParameter(name: $0.name, value: $0.value, type: type)
