@@ -39,16 +39,18 @@ def main():
         if "normfold.source.sha256" not in (file.metadata() or {}):
             fail("the metadata do not say what made the file")
     norms = [name for name in stored if ".ln_" in name or name.startswith("ln_")]
+    config = json.loads(pathlib.Path(folder, "config.json").read_text())
     if target == "transformers":
         model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
-        modules = [name for name, module in model.named_modules() if "Norm" in type(module).__name__]
-        if norms or modules:
+        modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+        if norms or (modules and "kept_norms" not in config):
             fail(f"norms are left: {norms} {modules}")
+        if len(modules) != len(config.get("kept_norms", {})):
+            fail(f"the config keeps {config.get('kept_norms')}, the model has {modules}")
     else:
         model, info = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
         if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
             fail(f"the stock class complains: {info}")
-        config = json.loads(pathlib.Path(folder, "config.json").read_text())
         if config["n_ctx"] != config["n_positions"]:
             fail("n_ctx is not the context length")
     model.eval()
