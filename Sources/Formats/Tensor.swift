@@ -20,6 +20,15 @@ package struct Tensor: Sendable {
   package var shape: [Int] { info.shape }
   package var isContiguous: Bool { elementStrides == nil }
 
+  /// The same bytes under the same name, their elements counted along other axes.
+  /// - Precondition: ``isContiguous``, and as many elements.
+  package func reshaped(_ shape: [Int]) -> Tensor {
+    var info = info
+    info.shape = shape
+    precondition(isContiguous && info.elementCount == self.info.elementCount)
+    return Tensor(info: info, file: file, byteOffset: byteOffset)
+  }
+
   /// Lends the stored bytes of a contiguous tensor.
   /// - Precondition: ``isContiguous``.
   package func withBytes<Result, Failure: Error>(

@@ -31,6 +31,9 @@ package enum Activation: Hashable, Sendable {
     }
   }
 
+  /// The name that TransformerLens knows the function by; nil for one that it does not have.
+  package var transformerLensName: String? { if case .leakyReLU = self { nil } else { configName } }
+
   package static let knownConfigNames =
     "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
 }

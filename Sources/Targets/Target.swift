@@ -89,7 +89,9 @@ package struct TargetOutput: Sendable {
 
 /// Every target there is, by the name that the user gives.
 package enum Targets {
-  package static let all: [any Target] = [TransformersTarget(), StockGPT2Target(), ONNXTarget()]
+  package static let all: [any Target] = [
+    TransformersTarget(), StockGPT2Target(), ONNXTarget(), TransformerLensTarget(),
+  ]
 
   /// - Throws: `.usage` with the names that there are.
   package static func require(_ name: String) throws(Refusal) -> any Target {

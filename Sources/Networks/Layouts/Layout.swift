@@ -9,6 +9,20 @@ package struct Layout: Sendable {
     case inOut
     /// Linear: [out, in].
     case outIn
+    /// A map into the heads, each with a matrix of its own: [head, in, dHead]; its bias [head, dHead].
+    case intoHeads
+    /// A map out of the heads: [head, dHead, out].
+    case outOfHeads
+
+    /// What the axes of a stored matrix are.
+    package var axes: String {
+      switch self {
+      case .inOut: "[in, out]"
+      case .outIn: "[out, in]"
+      case .intoHeads: "[head, in, dHead]"
+      case .outOfHeads: "[head, dHead, out]"
+      }
+    }
   }
 
   /// One tensor of the layout.
@@ -68,7 +82,8 @@ package struct Layout: Sendable {
   }
 
   /// The tensors that hold `network`: each with the recipe for what is to be stored, in the layout's order. Roles that
-  /// the network leaves empty have none.
+  /// the network leaves empty have none. A recipe has two axes at most: where ``storedShape(of:dimensions:)`` has three,
+  /// its first two are counted as one.
   package func parameters(of network: Network) -> [(name: String, value: Parameter)] {
     slotParameters(of: network).map { ($0.slot.name, $0.value) }
   }
@@ -82,16 +97,24 @@ package struct Layout: Sendable {
         return nil
       }
       let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
-      let isTurned = slot.orientation == .outIn && fused.shape.count == 2
-      return (slot, isTurned ? fused.transposed() : fused)
+      guard fused.shape.count == 2 else { return (slot, fused) }
+      switch slot.orientation {
+      case .inOut, .outOfHeads: return (slot, fused)
+      case .outIn: return (slot, fused.transposed())
+      case .intoHeads:
+        // The heads stand side by side in the network, one below the other in the file.
+        let width = network.dimensions.dHead
+        let heads = (0..<network.dimensions.headCount).map { fused.sliced(axis: 1, $0 * width..<($0 + 1) * width) }
+        return (slot, .concatenating(heads, axis: 0))
+      }
     }
   }
 
   /// What the tensor of a slot holds for each of its roles, in the network's orientation.
+  /// - Precondition: it has the ``storedShape(of:dimensions:)``, and is contiguous where that has heads.
   package func parts(of tensor: Parameter, in slot: Slot, dimensions: Dimensions) -> [(role: Role, value: Parameter)] {
-    let isMatrix = tensor.shape.count == 2
-    let whole = slot.orientation == .outIn && isMatrix ? tensor.transposed() : tensor
-    let axis = tensor.shape.count - 1
+    let whole = Self.turned(tensor, from: slot, dimensions: dimensions)
+    let axis = whole.shape.count - 1
     var start = 0
     return slot.roles.map { role in
       let width = dimensions.shape(of: role)[axis]
@@ -100,11 +123,31 @@ package struct Layout: Sendable {
     }
   }
 
+  /// A slot's tensor in the network's orientation: [in, out], or a vector.
+  private static func turned(_ tensor: Parameter, from slot: Slot, dimensions: Dimensions) -> Parameter {
+    let shape = dimensions.shape(of: slot.roles[0])
+    switch slot.orientation {
+    case .inOut: return tensor
+    case .outIn: return shape.count == 2 ? tensor.transposed() : tensor
+    case .outOfHeads: return tensor.reshaped(shape)
+    case .intoHeads:
+      guard shape.count == 2 else { return tensor.reshaped(shape) }
+      let rows = tensor.reshaped([dimensions.headCount * shape[0], dimensions.dHead])
+      let heads = (0..<dimensions.headCount).map { rows.sliced(axis: 0, $0 * shape[0]..<($0 + 1) * shape[0]) }
+      return .concatenating(heads, axis: 1)
+    }
+  }
+
   /// The shape in which a slot's tensor is stored.
   package func storedShape(of slot: Slot, dimensions: Dimensions) -> [Int] {
     var shape = dimensions.shape(of: slot.roles[0])
     shape[shape.count - 1] = slot.roles.reduce(0) { $0 + dimensions.shape(of: $1)[shape.count - 1] }
-    return slot.orientation == .outIn ? shape.reversed() : shape
+    switch slot.orientation {
+    case .inOut: return shape
+    case .outIn: return shape.reversed()
+    case .intoHeads: return [dimensions.headCount] + shape.dropLast() + [dimensions.dHead]
+    case .outOfHeads: return [dimensions.headCount, dimensions.dHead, shape[1]]
+    }
   }
 }
 

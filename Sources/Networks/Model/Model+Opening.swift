@@ -22,7 +22,9 @@ extension Model {
           .unsupported, file: configuration.path, subject: "model_type",
           "'\(configuration.modelType ?? "")' is not supported yet", advice: "supported is gpt2")
       }
-      try self.init(checkpoint, location, configuration, layout: .gpt2, options: options)
+      try self.init(
+        checkpoint, location, configuration, layout: configuration.isTransformerLens ? .transformerLens : .gpt2,
+        options: options)
     }
   }
 
@@ -34,7 +36,7 @@ extension Model {
     options: ReadingOptions
   ) throws(Refusal) {
     var tensors = try NamedTensors(of: checkpoint, options: options)
-    let isFolded = configuration.modelType == Self.foldedModelType
+    let isFolded = configuration.modelType == Self.foldedModelType || configuration.isTransformerLens
     if layout.blockCount(in: tensors.names) > 0 {
       try NetworkBuilder.requireAll(
         of: layout, in: tensors, normsAreOptional: isFolded, biasesAreOptional: !configuration.hasBiases)

@@ -32,9 +32,13 @@ struct NamedTensors {
 
   /// Buffers of the causal mask: constants that old versions of the stock classes saved.
   private static func droppingRule(for name: Substring) -> String? {
-    guard name.hasPrefix("h.") else { return nil }
-    if name.hasSuffix(".attn.bias") { return "causal mask buffer" }
-    if name.hasSuffix(".attn.masked_bias") { return "causal mask constant" }
+    if name.hasPrefix("h.") {
+      if name.hasSuffix(".attn.bias") { return "causal mask buffer" }
+      if name.hasSuffix(".attn.masked_bias") { return "causal mask constant" }
+    } else if name.hasPrefix("blocks.") {
+      if name.hasSuffix(".attn.mask") { return "causal mask buffer" }
+      if name.hasSuffix(".attn.IGNORE") { return "causal mask constant" }
+    }
     return nil
   }
 
@@ -77,6 +81,8 @@ struct NamedTensors {
     let value: Parameter
     let tensors: [Tensor]
     var isAdapted: Bool { tensors.count > 1 }
+    /// Whether it is one stored tensor in row-major order.
+    var isContiguous: Bool { value.storedTensor?.isContiguous ?? false }
   }
 
   /// Takes the parameter of this bare name, merging its adapter where it has one: W + A·B.

@@ -29,7 +29,9 @@ struct NetworkBuilder {
     let missing = slots.filter { slot in
       guard !present.contains(slot.roles[0]) else { return false }
       switch slot.roles[0] {
-      case .weight(.unembedding), .bias(.unembedding): return false
+      // Elsewhere it may be tied; TransformerLens knows no ties.
+      case .weight(.unembedding): return layout.name == Layout.transformerLens.name
+      case .bias(.unembedding): return false
       // A bias alone is no norm.
       case .normGain(let place): return !normsAreOptional || present.contains(.normBias(place))
       case .normBias: return !normsAreOptional && !biasesAreOptional
@@ -61,7 +63,7 @@ struct NetworkBuilder {
         throw Refusal(
           .malformed, file: file, subject: name, "expected shape \(expected), found \(taken.value.shape)",
           advice: isTurned
-            ? "this is the transpose: \(layout.name) stores \(slot.orientation == .inOut ? "[in, out]" : "[out, in]")"
+            ? "this is the transpose: \(layout.name) stores \(slot.orientation.axes)"
             : "")
       }
       for tensor in taken.tensors where !tensor.info.type.isDecodable {
@@ -69,6 +71,11 @@ struct NetworkBuilder {
           .unsupported, file: file, subject: tensor.name,
           "elements of type \(tensor.info.type.displayName) cannot be read as numbers",
           advice: "save the checkpoint in F32, BF16 or F16")
+      }
+      if [.intoHeads, .outOfHeads].contains(slot.orientation), !taken.isContiguous {
+        throw Refusal(
+          .unsupported, file: file, subject: name, "its heads are stored as a strided view",
+          advice: "save a contiguous copy, or the whole in safetensors")
       }
       if taken.isAdapted { hasAdapters = true }
       for (role, value) in layout.parts(of: taken.value, in: slot, dimensions: dimensions) {

@@ -79,6 +79,22 @@ package struct Parameter: Hashable, Sendable {
     case .constant: return Parameter(part, expression)
     case .slice(let inner, axis, let outer):
       return inner.sliced(axis: axis, outer.lowerBound + range.lowerBound..<outer.lowerBound + range.upperBound)
+    case .concatenation(let parts, axis):
+      // Of a single part, where the range lies in one.
+      var start = 0
+      for part in parts {
+        let end = start + part.shape[axis]
+        if start <= range.lowerBound && range.upperBound <= end {
+          return part.sliced(axis: axis, range.lowerBound - start..<range.upperBound - start)
+        }
+        start = end
+      }
+      return Parameter(part, .slice(self, axis: axis, range: range))
+    // What was done along the other axis was done to each part alike.
+    case .centred(let inner, let other) where other != axis:
+      return inner.sliced(axis: axis, range).centred(axis: other)
+    case .scaled(let inner, let by, let other) where other != axis:
+      return inner.sliced(axis: axis, range).scaled(by: by, axis: other)
     default: return Parameter(part, .slice(self, axis: axis, range: range))
     }
   }
@@ -132,6 +148,15 @@ package struct Parameter: Hashable, Sendable {
   ) -> Parameter? {
     let inners = parts.compactMap(inner)
     return inners.count == parts.count ? concatenating(inners, axis: axis) : nil
+  }
+
+  /// The elements of a contiguous stored tensor, or of a constant, counted along other axes.
+  package func reshaped(_ shape: [Int]) -> Parameter {
+    switch expression {
+    case .stored(let tensor): return .stored(tensor.reshaped(shape))
+    case .constant(let value): return .constant(value, shape: shape)
+    default: preconditionFailure("not a stored tensor: \(self)")
+    }
   }
 
   // MARK: Arithmetic
