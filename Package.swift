@@ -50,7 +50,7 @@ let package = Package(
     .executableTarget(
       name: "normfold",
       dependencies: [
-        "Conversion", "Formats", "Networks", "Verify", .product(name: "Logging", package: "swift-log"),
+        "Conversion", "Folding", "Formats", "Networks", "Verify", .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strictest),

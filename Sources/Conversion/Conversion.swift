@@ -21,6 +21,8 @@ public struct Conversion: Sendable {
   public var replacesDestination = false
   /// Whether norms that are still computed may stay.
   public var allowsPartial = false
+  /// What is done to the weights besides folding norms.
+  public var rules: [FoldingRule] = []
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
   /// How norms are folded: tests break it to see that the verification notices.
@@ -64,7 +66,8 @@ public struct Conversion: Sendable {
     var prepared: [Prepared] = []
     for target in chosen {
       let plan = try fold(
-        model.network, .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial))
+        model.network,
+        .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial, rules: rules))
       let output = try target.output(of: plan.folded, from: model, type: type)
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
       prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
@@ -84,7 +87,7 @@ public struct Conversion: Sendable {
       written.append(
         .init(
           target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
-          type: type))
+          type: type, isUpToShift: item.plan.shiftsLogits))
     }
     let probes = probeOptions.probes(for: model)
     let verification = try Verification(
@@ -139,13 +142,15 @@ public struct Conversion: Sendable {
   private func provenance(
     of model: Model, plan: FoldingPlan, files: [ConversionReport.SourceFile]
   ) -> [String: String] {
-    [
+    var metadata = [
       "normfold.version": Tool.version,
       "normfold.source": files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
       "normfold.source.sha256": files.map(\.sha256).joined(separator: " "),
       "normfold.dialect": model.dialect.displayName,
       "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
     ]
+    if !plan.rules.isEmpty { metadata["normfold.rules"] = plan.rules.map(\.rawValue).joined(separator: " ") }
+    return metadata
   }
 
   /// Not what it is in: where that is gone, a signal has removed it, and it must not come back.
@@ -203,8 +208,10 @@ public struct Conversion: Sendable {
       files: [item.output.fileName] + item.output.sideFiles.map(\.name).sorted(), byteCount: item.output.byteCount,
       tensorCount: item.output.parameters.count, type: type.displayName,
       foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
+      rules: item.plan.rules,
       isNormFree: !item.target.leavesNorms(item.plan.folded),
-      hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed }, notes: item.output.notes,
+      hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
+      notes: item.plan.rules.map { "\($0.rawValue): \($0.summary)" } + item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
   }
 }

@@ -25,23 +25,27 @@ public struct ConversionPlan: Sendable, Encodable {
   public let target: String
   public let steps: [Step]
   public let kept: [String]
+  /// What is done besides, in this order.
+  public let rules: [FoldingRule]
   public let tensors: [Tensor]
   public let byteCount: Int
 
   /// - Throws: what reading, folding and the target refuse.
   package init(
-    source: String, target name: String, options: ReadingOptions = .init(), allowsPartial: Bool = false
+    source: String, target name: String, options: ReadingOptions = .init(), allowsPartial: Bool = false,
+    rules: [FoldingRule] = []
   ) throws(Refusal) {
     let target = try Targets.require(name)
     let model = try Model(opening: source, options: options)
     let plan = try FoldingPlan(
       folding: model.network,
-      options: .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial))
+      options: .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial, rules: rules))
     let output = try target.output(of: plan.folded, from: model, type: .f32)
     self.source = source
     self.target = name
     steps = plan.steps.map { Step(norm: $0.norm, readers: $0.readers.map(\.description)) }
     kept = plan.kept
+    self.rules = plan.rules
     tensors = output.parameters.map {
       Tensor(name: $0.info.name, type: $0.info.type.displayName, shape: $0.info.shape, formula: $0.value.description)
     }

@@ -1,3 +1,4 @@
+import Folding
 import Verify
 
 /// What a conversion did and what was proved of it.
@@ -18,6 +19,8 @@ public struct ConversionReport: Sendable, Encodable {
     public let type: String
     public let foldedNormCount: Int
     public let keptNormCount: Int
+    /// What was done to the weights besides folding norms.
+    public let rules: [FoldingRule]
     /// Whether no norm is left in the output at all.
     public let isNormFree: Bool
     /// Whether any norm in the output still computes its deviation from the activations, other than as a near-identity.

@@ -7,6 +7,8 @@ import Verify
 public struct VerificationRun: Sendable {
   public var reference: String
   public var candidate: String
+  /// Whether the logits of each position may all be off by one constant, which no probability can see.
+  public var isUpToShift = false
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
 
@@ -24,6 +26,8 @@ public struct VerificationRun: Sendable {
     package let noise: Comparison.Outcome
     public let limit: Double
     public let largestLogit: Double
+    /// Whether the limit is on log-probabilities.
+    public let isUpToShift: Bool
     public let probes: [String]
     public let overflows: [String]
     public let warnings: [String]
@@ -48,12 +52,13 @@ public struct VerificationRun: Sendable {
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
     let outcomes = comparison.outcomes
-    let limit = Verification.noiseFactor * outcomes[2].logits.largest
+    let limit = Verification.noiseFactor * outcomes[2].logits.largest(upToShift: isUpToShift)
     return Report(
       reference: reference, candidate: candidate, double: outcomes[0], single: outcomes[1], noise: outcomes[2],
-      limit: limit, largestLogit: comparison.largestLogit, probes: probes.map { "\($0.name) (\($0.tokens.count))" },
+      limit: limit, largestLogit: comparison.largestLogit, isUpToShift: isUpToShift,
+      probes: probes.map { "\($0.name) (\($0.tokens.count))" },
       overflows: comparison.overflows, warnings: source.warnings + other.warnings,
-      holds: outcomes[1].logits.isWithin(limit))
+      holds: outcomes[1].logits.isWithin(limit, upToShift: isUpToShift))
   }
 }
 

@@ -22,6 +22,11 @@ package struct FoldingPlan: Sendable {
   package let steps: [Step]
   /// The names of the norms that stay in the network, be it without gain and bias.
   package let kept: [String]
+  /// What was done besides, in this order.
+  package let rules: [FoldingRule]
+
+  /// Whether the logits of each position differ from the source's by a constant.
+  package var shiftsLogits: Bool { rules.contains { $0.shiftsLogits } }
 
   package struct Options: Sendable {
     /// Fixed norms that stay in the network, because the target cannot hold what their folding needs: a vocabulary
@@ -31,14 +36,18 @@ package struct FoldingPlan: Sendable {
     /// Whether norms whose deviation is still computed may stay, stripped of gain and bias.
     package var allowsPartial = false
 
-    package init(keptSites: Set<NormSite> = [], allowsPartial: Bool = false) {
+    /// What is to be done besides.
+    package var rules: [FoldingRule] = []
+
+    package init(keptSites: Set<NormSite> = [], allowsPartial: Bool = false, rules: [FoldingRule] = []) {
       self.keptSites = keptSites
       self.allowsPartial = allowsPartial
+      self.rules = rules
     }
   }
 
   /// - Throws: `.notFoldable` with every norm that cannot become part of a linear map, and why; `.nonFinite` for a
-  ///   deviation that is not a positive number.
+  ///   deviation that is not a positive number; `.unsupported` for a rule that would not be exact.
   package init(folding network: Network, options: Options = .init()) throws(Refusal) {
     var folded = network
     var steps: [Step] = []
@@ -88,6 +97,8 @@ package struct FoldingPlan: Sendable {
       }
     }
     guard obstacles.isEmpty else { throw Self.refusal(obstacles, of: network) }
+    rules = FoldingRule.allCases.filter(options.rules.contains)
+    for rule in rules { folded = try folded.applying(rule) }
     source = network
     self.folded = folded
     self.steps = Self.merged(steps)

@@ -27,7 +27,8 @@ extension LinearMap {
       .addingToBias(bias?.projected(through: weight))
   }
 
-  private func addingToBias(_ shift: Parameter?) -> LinearMap {
+  /// The map with `shift` [out] added to its bias; it gets one where it has none.
+  func addingToBias(_ shift: Parameter?) -> LinearMap {
     guard let shift else { return self }
     return LinearMap(weight: weight, bias: bias.map { $0.adding(shift) } ?? shift)
   }

@@ -25,9 +25,12 @@ package struct Verification: Sendable, Codable {
     package var written: Comparison.Outcome
     /// The source in the same precision, its weights rounded to the same type, against itself in double precision.
     package var noise: Comparison.Outcome
-    /// On the ``LogitDifference/largest`` of ``written``.
+    /// On the ``LogitDifference/largest`` of ``written``, or what stands for it.
     package var limit: Double
     package var arithmeticHolds: Bool
+    /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
+    /// then on ``LogitDifference/largestLogProbability``.
+    package var isUpToShift: Bool
   }
 
   package var targets: [TargetClaims]
@@ -49,12 +52,17 @@ package struct Verification: Sendable, Codable {
     package let model: WrittenModel
     /// The type its matrices are stored in.
     package let type: ElementType
+    /// Whether the logits of each position may differ from the source's by a constant.
+    package let isUpToShift: Bool
 
-    package init(target: String, folded: Network, model: WrittenModel, type: ElementType) {
+    package init(
+      target: String, folded: Network, model: WrittenModel, type: ElementType, isUpToShift: Bool = false
+    ) {
       self.target = target
       self.folded = folded
       self.model = model
       self.type = type
+      self.isUpToShift = isUpToShift
     }
   }
 
@@ -112,11 +120,13 @@ package struct Verification: Sendable, Codable {
         outcome = programOutcomes.removeFirst()
         noise = short?.outcomes[programs.count + type] ?? outcome
       }
-      let limit = Self.noiseFactor * noise.logits.largest
+      let isUpToShift = file.isUpToShift
+      let limit = Self.noiseFactor * noise.logits.largest(upToShift: isUpToShift)
       return TargetClaims(
         target: file.target, algebra: algebra,
-        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * whole.largestLogit), written: outcome, noise: noise,
-        limit: limit, arithmeticHolds: outcome.logits.isWithin(limit))
+        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * whole.largestLogit, upToShift: isUpToShift),
+        written: outcome, noise: noise, limit: limit,
+        arithmeticHolds: outcome.logits.isWithin(limit, upToShift: isUpToShift), isUpToShift: isUpToShift)
     }
     self.literal = literal == nil ? nil : whole.outcomes.last
     overflows = whole.overflows
@@ -133,6 +143,12 @@ package struct Verification: Sendable, Codable {
 }
 
 extension LogitDifference {
+  /// The largest difference that counts: of any logit, or, where the logits of a position may all shift by one constant,
+  /// of any log-probability.
+  package func largest(upToShift: Bool) -> Double { upToShift ? largestLogProbability : largest }
+
   /// Whether every judged token is finite and within `limit`. NaN is not within anything.
-  package func isWithin(_ limit: Double) -> Bool { tokenCount > 0 && nonFiniteTokenCount == 0 && largest <= limit }
+  package func isWithin(_ limit: Double, upToShift: Bool = false) -> Bool {
+    tokenCount > 0 && nonFiniteTokenCount == 0 && largest(upToShift: upToShift) <= limit
+  }
 }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Folding
 import Formats
 import Verify
 
@@ -40,6 +41,7 @@ struct ConvertCommand: ParsableCommand {
   @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
   var allowPartial = false
 
+  @OptionGroup var rules: RuleOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var output: OutputOptions
@@ -49,6 +51,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.type = try ElementType(argument: type)
     conversion.replacesDestination = force
     conversion.allowsPartial = allowPartial
+    conversion.rules = rules.rules
     conversion.readingOptions = input.readingOptions
     conversion.probeOptions = verification.probeOptions
     let line = ProgressLine(isQuiet: output.quiet)
@@ -93,10 +96,15 @@ extension ConversionReport {
         lines += output.notes.map { "  Note: \($0)" }
       }
     } else {
-      lines += zip(outputs, verification.targets).flatMap { $1.failureText(target: $0.target) }
+      lines += zip(outputs, verification.targets).flatMap { $1.failureText(of: $0) }
       lines.append("  Nothing was written.")
     }
-    lines += ["", "  Differences are the largest of any logit, as a share of the largest logit.", "", claimsTable.text]
+    let shifts = verification.targets.contains { $0.isUpToShift }
+    lines += [
+      "",
+      "  Differences are the largest of any logit\(shifts ? " or log-probability" : ""), as a share of the largest logit.",
+      "", claimsTable.text,
+    ]
     return lines.joined(separator: "\n")
   }
 
@@ -120,15 +128,19 @@ extension ConversionReport {
     var table = Table(["output": .left, "claim": .left, "found": .right, "limit": .right, "": .left])
     for (output, claims) in zip(outputs, verification.targets) {
       let single = claims.written.logits
+      let measure = claims.isUpToShift ? "log-probabilities" : "logits"
+      func share(_ difference: LogitDifference) -> String {
+        Quantity.scientific(difference.largest(upToShift: claims.isUpToShift) / verification.largestLogit)
+      }
       table.add(
-        output.target, "folded weights compute the source's logits (float64)",
-        Quantity.scientific(claims.algebra.logits.relative), Quantity.scientific(Verification.algebraLimit),
+        output.target, "folded weights compute the source's \(measure) (float64)",
+        share(claims.algebra.logits), Quantity.scientific(Verification.algebraLimit),
         claims.algebraHolds ? "holds" : "FAILS")
       table.add(
         "", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount)",
         "\(output.tensorCount)", "holds")
       table.add(
-        "", "\(output.type) file computes the source's logits (float32)", Quantity.scientific(single.relative),
+        "", "\(output.type) file computes the source's \(measure) (float32)", share(single),
         Quantity.scientific(claims.limit / verification.largestLogit) + "*", claims.arithmeticHolds ? "holds" : "FAILS")
       table.add("", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence), "", "")
       table.add("", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement), "", "")
@@ -142,14 +154,16 @@ extension ConversionReport {
 
 extension Verification.TargetClaims {
   /// Where it goes wrong, for whoever has to find out why.
-  fileprivate func failureText(target: String) -> [String] {
+  fileprivate func failureText(of output: ConversionReport.Output) -> [String] {
     guard !(algebraHolds && arithmeticHolds) else { return [] }
     let outcome = algebraHolds ? written : algebra
     let worst = outcome.logits.worst
     var lines = [
-      "  \(target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
+      "  \(output.target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
         + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
     ]
+    // Centred, they part by their means.
+    if output.rules.contains(.centerWritingWeights) { return lines }
     if let first = outcome.residuals.first(where: { !($0.relative <= 1e-6) }) {
       lines.append(
         "  The residual streams part \(first.depth == 0 ? "at the embedding" : "in block \(first.depth - 1)"): "

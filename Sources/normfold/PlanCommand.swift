@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Folding
 import Formats
 
 struct PlanCommand: ParsableCommand {
@@ -21,18 +22,21 @@ struct PlanCommand: ParsableCommand {
   @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
   var allowPartial = false
 
+  @OptionGroup var rules: RuleOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     let plan = try ConversionPlan(
-      source: source, target: target, options: input.readingOptions, allowsPartial: allowPartial)
+      source: source, target: target, options: input.readingOptions, allowsPartial: allowPartial, rules: rules.rules)
     if output.json { return JSONOutput.print(plan) }
     print("\(plan.source.printable) for \(plan.target)")
     var steps = Table(["norm": .left, "folds into": .left])
     for step in plan.steps { steps.add(step.norm, step.readers.joined(separator: ", ")) }
     print(steps.text)
     if !plan.kept.isEmpty { print("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
+    if !plan.rules.isEmpty { print("") }
+    for rule in plan.rules { print("  \(rule.rawValue): \(rule.summary)") }
     print("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
     for tensor in plan.tensors {
       print(

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Conversion
+import Folding
 import Formats
 import Logging
 import Networks
@@ -68,6 +69,24 @@ struct InputOptions: ParsableArguments {
 
 extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
+
+/// What is done to the weights besides folding norms.
+struct RuleOptions: ParsableArguments {
+  @Flag var rules: [FoldingRule] = []
+}
+
+extension FoldingRule: EnumerableFlag {
+  public static func name(for value: FoldingRule) -> NameSpecification { .customLong(value.rawValue) }
+
+  public static func help(for value: FoldingRule) -> ArgumentHelp? {
+    switch value {
+    case .foldValueBiases: "Move the biases of the values into those of the attention outputs."
+    case .centerWritingWeights: "Take its mean from all that is written into the residual stream."
+    case .centerUnembedding:
+      "Take their mean from the logits of each position: they shift by a constant, probabilities stay."
+    }
+  }
+}
 
 /// On which tokens a verification looks.
 struct VerificationOptions: ParsableArguments {

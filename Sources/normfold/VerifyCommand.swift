@@ -22,12 +22,16 @@ struct VerifyCommand: ParsableCommand {
   @Argument(help: "The checkpoint in question.")
   var candidate: String
 
+  @Flag(help: "Let all logits of a position be off by one constant, as --center-unembed makes them.")
+  var upToShift = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     var run = VerificationRun(reference: reference, candidate: candidate)
+    run.isUpToShift = upToShift
     run.readingOptions = input.readingOptions
     run.probeOptions = verification.probeOptions
     let line = ProgressLine(isQuiet: output.quiet)
@@ -44,13 +48,14 @@ extension VerificationRun.Report {
     var table = Table(["": .left, "float64": .right, "float32": .right, "limit": .right])
     table.add(
       "largest |Δ logit| / largest |logit|", Quantity.scientific(double.logits.relative),
-      Quantity.scientific(single.logits.relative), Quantity.scientific(limit / largestLogit))
+      Quantity.scientific(single.logits.relative),
+      isUpToShift ? "" : Quantity.scientific(limit / largestLogit))
     table.add(
       "root mean square |Δ logit|", Quantity.scientific(double.logits.rootMeanSquare),
       Quantity.scientific(single.logits.rootMeanSquare), "")
     table.add(
       "largest |Δ log-probability|", Quantity.scientific(double.logits.largestLogProbability),
-      Quantity.scientific(single.logits.largestLogProbability), "")
+      Quantity.scientific(single.logits.largestLogProbability), isUpToShift ? Quantity.scientific(limit) : "")
     table.add(
       "KL divergence, mean (nats)", Quantity.scientific(double.logits.meanDivergence),
       Quantity.scientific(single.logits.meanDivergence), "")
@@ -73,7 +78,10 @@ extension VerificationRun.Report {
       lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.")
     }
     lines += warnings.map { "  Warning: \($0.printable)" }
-    lines += ["", holds ? "The same network." : "NOT the same network."]
+    lines += [
+      "",
+      holds ? "The same network\(isUpToShift ? ", but for a constant per position" : "")." : "NOT the same network.",
+    ]
     return lines.joined(separator: "\n")
   }
 }

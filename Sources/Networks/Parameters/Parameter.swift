@@ -223,6 +223,21 @@ package struct Parameter: Hashable, Sendable {
   /// The value of every element, where the recipe says it without reading anything.
   package var constantValue: Double? { if case .constant(let value) = expression { value } else { nil } }
 
+  /// Whether the recipe itself says that its mean over `axis` is zero: nothing is read.
+  package func isCentred(axis: Int) -> Bool {
+    switch expression {
+    case .centred(_, axis): true
+    // The means of the rows of such a matrix have mean zero themselves.
+    case .centred(let inner, _), .multiplied(let inner, _): inner.isCentred(axis: axis)
+    case .constant(let value): value == 0
+    case .slice(let inner, let other, _), .scaled(let inner, _, let other):
+      other != axis && inner.isCentred(axis: axis)
+    case .concatenation(let parts, let other): other != axis && parts.allSatisfy { $0.isCentred(axis: axis) }
+    case .sum(let a, let b): a.isCentred(axis: axis) && b.isCentred(axis: axis)
+    case .stored, .transposed, .quotient, .projection, .product: false
+    }
+  }
+
   /// Every stored tensor that the recipe reads, in order of first mention.
   package var storedTensors: [Tensor] {
     var result: [Tensor] = []
@@ -256,6 +271,7 @@ extension Parameter: CustomStringConvertible {
       inner.shape.count == 2 && axis == 1
         ? "\(inner.factor)[:, \(range.lowerBound):\(range.upperBound)]"
         : "\(inner.factor)[\(range.lowerBound):\(range.upperBound)]"
+    case .concatenation(let parts, _) where parts.count > 3: "[\(parts[0]) | … | \(parts[parts.count - 1])]"
     case .concatenation(let parts, _): "[" + parts.map(\.description).joined(separator: " | ") + "]"
     case .scaled(let inner, let by, 0) where inner.shape.count == 2: "diag(\(by)) · \(inner.factor)"
     case .scaled(let inner, let by, _):

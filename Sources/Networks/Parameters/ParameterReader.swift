@@ -18,7 +18,8 @@ package struct ParameterReader: Sendable {
     case concatenation([ParameterReader], axis: Int)
     case scaled(ParameterReader, rows: [Double]?, columns: [Double]?)
     case minusColumnMeans(ParameterReader, [Double])
-    case minusRowMeans(ParameterReader)
+    /// With the means where they are needed more than once; nil where whole rows are read.
+    case minusRowMeans(ParameterReader, [Double]?)
     case multiplied(ParameterReader, Double)
     case sum(ParameterReader, ParameterReader)
     case product(ParameterReader, ParameterReader)
@@ -66,7 +67,9 @@ package struct ParameterReader: Sendable {
     case .centred(let inner, let axis):
       let reader = ParameterReader(inner)
       let isColumn = axis == 0 && parameter.shape.count == 2
-      return isColumn ? .minusColumnMeans(reader, reader.columnMeans()) : .minusRowMeans(reader)
+      if isColumn { return .minusColumnMeans(reader, reader.columnMeans()) }
+      // A wide matrix, an unembedding, is read in parts of its rows.
+      return .minusRowMeans(reader, reader.columnCount > reader.rowCount ? reader.rowMeans() : nil)
     case .projection(let vector, let matrix):
       return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
     case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))
@@ -155,7 +158,13 @@ package struct ParameterReader: Sendable {
           for column in 0..<columns.count { unsafe line[column] -= means[columns.lowerBound + column] }
         }
       }
-    case .minusRowMeans(let inner):
+    case .minusRowMeans(let inner, .some(let means)):
+      unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
+      for (position, row) in rows.enumerated() {
+        let line = unsafe target + position * rowStride
+        for column in 0..<columns.count { unsafe line[column] -= means[row] }
+      }
+    case .minusRowMeans(let inner, nil):
       unsafe Self.readCentred(inner, rows, columns, into: target, rowStride: rowStride)
     case .multiplied(let inner, let factor):
       unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
@@ -279,6 +288,20 @@ package struct ParameterReader: Sendable {
       }
     }
     return sums.map { $0 / Double(rowCount) }
+  }
+
+  /// The mean of each row over all columns, summed in double precision.
+  private func rowMeans() -> [Double] {
+    var means: [Double] = []
+    means.reserveCapacity(rowCount)
+    unsafe forEachBlock { rows, values in
+      for row in 0..<rows.count {
+        var sum = 0.0
+        for column in 0..<columnCount { unsafe sum += values[row * columnCount + column] }
+        means.append(sum / Double(columnCount))
+      }
+    }
+    return means
   }
 
   private static func projection(of vector: [Double], through matrix: Parameter) -> [Double] {
