@@ -23,6 +23,8 @@ public struct Conversion: Sendable {
   public var allowsPartial = false
   /// What is done to the weights besides folding norms.
   public var rules: [FoldingRule] = []
+  /// Whether a runtime without the network's activation may compute a close one instead.
+  public var allowsApproximateActivation = false
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
   /// How norms are folded: tests break it to see that the verification notices.
@@ -67,8 +69,11 @@ public struct Conversion: Sendable {
     for target in chosen {
       let plan = try fold(
         model.network,
-        .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial, rules: rules))
-      let output = try target.output(of: plan.folded, from: model, type: type)
+        .init(
+          keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules))
+      let output = try target.output(
+        of: plan.folded, from: model,
+        options: .init(type: type, allowsApproximateActivation: allowsApproximateActivation))
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
       prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
     }
@@ -87,7 +92,7 @@ public struct Conversion: Sendable {
       written.append(
         .init(
           target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
-          type: type, isUpToShift: item.plan.shiftsLogits))
+          type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
     }
     let probes = probeOptions.probes(for: model)
     let verification = try Verification(
@@ -114,12 +119,7 @@ public struct Conversion: Sendable {
     var chosen: [any Target] = []
     for name in targets {
       let target = try Targets.require(name)
-      guard target.types.contains(type) else {
-        throw Refusal(
-          .unsupported, subject: name,
-          "cannot be stored as \(type.displayName): its norms would overflow or have no such type",
-          advice: "it takes \(target.types.map(\.displayName).joined(separator: ", "))")
-      }
+      try target.require(type)
       if !chosen.contains(where: { $0.name == name }) { chosen.append(target) }
     }
     return chosen

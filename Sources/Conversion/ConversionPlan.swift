@@ -32,15 +32,17 @@ public struct ConversionPlan: Sendable, Encodable {
 
   /// - Throws: what reading, folding and the target refuse.
   package init(
-    source: String, target name: String, options: ReadingOptions = .init(), allowsPartial: Bool = false,
-    rules: [FoldingRule] = []
+    source: String, target name: String, options: ReadingOptions = .init(), type: ElementType = .f32,
+    allowsPartial: Bool = false, rules: [FoldingRule] = []
   ) throws(Refusal) {
     let target = try Targets.require(name)
+    try target.require(type)
     let model = try Model(opening: source, options: options)
     let plan = try FoldingPlan(
       folding: model.network,
-      options: .init(keptSites: target.keptSites(of: model.network), allowsPartial: allowsPartial, rules: rules))
-    let output = try target.output(of: plan.folded, from: model, type: .f32)
+      options: .init(
+        keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules))
+    let output = try target.output(of: plan.folded, from: model, options: .init(type: type))
     self.source = source
     self.target = name
     steps = plan.steps.map { Step(norm: $0.norm, readers: $0.readers.map(\.description)) }

@@ -38,8 +38,10 @@ public struct VerificationRun: Sendable {
     let source = try Model(opening: reference, options: readingOptions)
     let other = try Model(opening: candidate, options: readingOptions)
     let network = other.literalNetwork ?? other.network
-    let type = other.matrixType
-    let rounding: ElementType? = type == .f32 ? nil : type
+    // What is stored so already is not changed by being rounded again.
+    let storage = Storage(of: network)
+    let rounding = storage.isSinglePrecision ? nil : storage
+    let unmeasured = storage.typesWithoutRounding.map(\.displayName).sorted()
     let probes = probeOptions.probes(for: source)
     let comparison = try Comparison(
       of: [
@@ -57,14 +59,9 @@ public struct VerificationRun: Sendable {
       reference: reference, candidate: candidate, double: outcomes[0], single: outcomes[1], noise: outcomes[2],
       limit: limit, largestLogit: comparison.largestLogit, isUpToShift: isUpToShift,
       probes: probes.map { "\($0.name) (\($0.tokens.count))" },
-      overflows: comparison.overflows, warnings: source.warnings + other.warnings,
+      overflows: comparison.overflows,
+      warnings: source.warnings + other.warnings
+        + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limit leaves it out" },
       holds: outcomes[1].logits.isWithin(limit, upToShift: isUpToShift))
-  }
-}
-
-extension Model {
-  /// The type that the attention matrices are stored in.
-  fileprivate var matrixType: ElementType? {
-    network.blocks[0].attention.output.weight.storedTensors.first?.info.type
   }
 }

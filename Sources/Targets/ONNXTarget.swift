@@ -10,10 +10,11 @@ package struct ONNXTarget: Target {
   package var name: String { "onnxruntime" }
   package var summary: String { "onnxruntime, Optimum, onnxruntime-genai: model.onnx with KV cache; no norms" }
   package var types: [ElementType] { [.f32, .f16] }
-  package func keptSites(of network: Network) -> Set<NormSite> { [] }
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
   package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
 
-  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
+  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+    let type = options.type
     let graph = try ONNXGraph(of: network, type: type, endOfText: model.endOfText)
     let configuration = model.gpt2Configuration(
       of: network,
@@ -31,7 +32,7 @@ package struct ONNXTarget: Target {
         try written.requireSame(as: graph, file: ONNXWriter.modelName)
         return written.externalInitializers.compactMap { $0.value.storedTensor }
       },
-      sideFiles: try model.carriedFiles() + [
+      sideFiles: try model.tokenizerFiles() + [
         ("config.json", Array(configuration.text.utf8)), ("genai_config.json", Array(genAI.text.utf8)),
       ],
       notes: [Self.note(on: graph)])

@@ -9,14 +9,15 @@ package protocol Target: Sendable {
   var summary: String { get }
   /// The element types that matrices can be stored in, the default first.
   var types: [ElementType] { get }
-  /// Sites whose fixed norm stays in the network, because the runtime has no place for what its folding needs.
-  func keptSites(of network: Network) -> Set<NormSite>
+  /// Sites whose fixed norm stays in the network: because the runtime has no place for what its folding needs, or because
+  /// the type would lose more of a folded matrix than of the one that was stored.
+  func keptSites(of network: Network, type: ElementType) -> Set<NormSite>
 
   /// Everything that is to be written: decisions, no numbers.
   ///
-  /// - Parameter network: folded, but for ``keptSites(of:)``.
-  /// - Throws: `.unsupported` where the runtime cannot express the network or the type.
-  func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput
+  /// - Parameter network: folded, but for ``keptSites(of:type:)``.
+  /// - Throws: `.unsupported` where the runtime cannot express the network or the type; what reading a tokenizer throws.
+  func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput
 
   /// Whether the runtime still computes norms, be they near-identities.
   func leavesNorms(_ network: Network) -> Bool
@@ -24,6 +25,19 @@ package protocol Target: Sendable {
   /// What the runtime will compute from what was written to `directory`.
   /// - Throws: what the readers throw.
   func written(in directory: String) throws(Refusal) -> WrittenModel
+}
+
+/// What the user asks of a target.
+package struct TargetOptions: Sendable {
+  /// The type that matrices are stored in.
+  package var type: ElementType
+  /// Whether a runtime without the network's activation may compute a close one instead.
+  package var allowsApproximateActivation: Bool
+
+  package init(type: ElementType = .f32, allowsApproximateActivation: Bool = false) {
+    self.type = type
+    self.allowsApproximateActivation = allowsApproximateActivation
+  }
 }
 
 /// What a target writes.
@@ -54,6 +68,8 @@ package struct TargetOutput: Sendable {
   package let sideFiles: [(name: String, bytes: [UInt8])]
   /// What the user should know about this output.
   package let notes: [String]
+  /// What the runtime computes instead of the network's activation, where the user allowed that.
+  package var approximation: Activation?
 
   /// An output whose file of tensors is a checkpoint that our own readers open.
   package init(
@@ -87,10 +103,21 @@ package struct TargetOutput: Sendable {
   }
 }
 
+extension Target {
+  /// - Throws: `.unsupported` for a type that matrices cannot be stored in, with those that they can.
+  package func require(_ type: ElementType) throws(Refusal) {
+    guard !types.contains(type) else { return }
+    throw Refusal(
+      .unsupported, subject: name,
+      "cannot be stored as \(type.displayName): its norms would overflow or have no such type",
+      advice: "it takes \(types.map(\.displayName).joined(separator: ", "))")
+  }
+}
+
 /// Every target there is, by the name that the user gives.
 package enum Targets {
   package static let all: [any Target] = [
-    TransformersTarget(), StockGPT2Target(), ONNXTarget(), TransformerLensTarget(),
+    TransformersTarget(), StockGPT2Target(), TransformerLensTarget(), LlamaCppTarget(), ONNXTarget(),
   ]
 
   /// - Throws: `.usage` with the names that there are.

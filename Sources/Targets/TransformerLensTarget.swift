@@ -8,10 +8,11 @@ package struct TransformerLensTarget: Target {
   package var name: String { "transformer-lens" }
   package var summary: String { "TransformerLens's HookedTransformer, normalization_type None; no norms" }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
-  package func keptSites(of network: Network) -> Set<NormSite> { [] }
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
   package func leavesNorms(_ network: Network) -> Bool { false }
 
-  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
+  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+    let type = options.type
     if let kept = network.norms.first {
       throw Refusal(
         .unsupported, subject: kept.norm.name,
@@ -34,7 +35,7 @@ package struct TransformerLensTarget: Target {
       writer: { (path, metadata) throws(Refusal) in
         try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
       },
-      sideFiles: try model.carriedFiles() + [("config.json", Array(configuration.text.utf8))], notes: [])
+      sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))], notes: [])
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {

@@ -7,12 +7,12 @@ import Networks
 /// Legend: T tokens of all probes, D dModel, H heads, V vocabulary.
 package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   package let probes: [Probe]
-  /// Rounds every matrix and embedding as coarsely as a storage type does before use: what storing a network so costs it.
-  package let rounding: ElementType?
+  /// Rounds every matrix and embedding as coarsely as a storage does before use: what storing a network so costs it.
+  package private(set) var rounding: Storage?
 
   private let tokenCount: Int
 
-  package init(probes: [Probe], rounding: ElementType? = nil) {
+  package init(probes: [Probe], rounding: Storage? = nil) {
     _ = singleThreadedBLAS
     self.probes = probes
     self.rounding = rounding
@@ -25,10 +25,10 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let width = tokens.columnCount
     let result = Matrix<Scalar>(rows: tokenCount, columns: width)
     let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: width)
-    let offset = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: width)
+    let offsets = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: width)
     defer {
       line.deallocate()
-      offset.deallocate()
+      offsets.deallocate()
     }
     var index = 0
     for probe in probes {
@@ -36,12 +36,12 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
         let row = result.row(index)
         tokenRows.read(rows: token..<token + 1, columns: 0..<width, into: line)
         for column in 0..<width { row[column] = Scalar(line[column]) }
-        if let rounding { row.round(to: rounding) }
+        if let rounding { row.round(to: rounding.tokenEmbedding, columnCount: width) }
         if let positionRows {
           positionRows.read(rows: position..<position + 1, columns: 0..<width, into: line)
-          for column in 0..<width { offset[column] = Scalar(line[column]) }
-          if let rounding { offset.round(to: rounding) }
-          for column in 0..<width { row[column] += offset[column] }
+          for column in 0..<width { offsets[column] = Scalar(line[column]) }
+          if let rounding { offsets.round(to: rounding.positionEmbedding, columnCount: width) }
+          for column in 0..<width { row[column] += offsets[column] }
         }
         index += 1
       }
@@ -145,7 +145,9 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   }
 
   package func unembed(_ x: Matrix<Scalar>, by map: LinearMap) -> PendingLogits<Scalar> {
-    PendingLogits(residual: x, map: map, operations: self)
+    var operations = self
+    operations.rounding = rounding?.ofUnembedding
+    return PendingLogits(residual: x, map: map, operations: operations)
   }
 
   /// A weight as BLAS reads it.
@@ -179,7 +181,15 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     defer { start.deallocate() }
     let buffer = UnsafeMutableBufferPointer(start: start, count: parameter.elementCount)
     reader.read(into: buffer)
-    if let rounding { buffer.round(to: rounding) }
+    if let rounding {
+      // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
+      let type = rounding.matrix(inputWidth: parameter.rowCount)
+      if isTransposed {
+        buffer.round(to: type, columnCount: reader.columnCount)
+      } else {
+        buffer.roundAcross(to: type, columnCount: reader.columnCount)
+      }
+    }
     return body(Weight(start: start, stride: reader.columnCount, isTransposed: isTransposed))
   }
 }
@@ -233,27 +243,6 @@ extension ParameterReader {
     forEachBlock { rows, values in
       let start = rows.lowerBound * columnCount
       for index in 0..<values.count { destination[start + index] = Scalar(values[index]) }
-    }
-  }
-}
-
-extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
-  /// Rounds each value as coarsely as `type` does.
-  ///
-  /// A source that is stored in `type` holds only values that rounding would leave alone, and yet no others come out of
-  /// a fold. So two thirds of each value are rounded, which the type does not hold either way.
-  func round(to type: ElementType) {
-    let share = Element(2) / 3
-    switch type {
-    case .f32: for index in indices { self[index] = Element(Float(self[index])) }
-    case .bf16:
-      for index in indices {
-        let bits = Float(self[index] * share).bitPattern
-        let rounded = (bits &+ 0x7FFF &+ ((bits >> 16) & 1)) & 0xFFFF_0000
-        self[index] = Element(Float(bitPattern: rounded)) / share
-      }
-    case .f16: for index in indices { self[index] = Element(Float(Float16(self[index] * share))) / share }
-    default: break
     }
   }
 }

@@ -19,15 +19,15 @@ package struct Comparison: Sendable {
 
     private enum Kind {
       /// Matrices and embeddings are rounded to `rounding` before use.
-      case network(Network, Precision, rounding: ElementType?)
+      case network(Network, Precision, rounding: Storage?)
       case program(any LogitProgram)
     }
 
     package let name: String
     private let kind: Kind
 
-    /// - Parameter rounding: rounds matrices and embeddings to this type before use.
-    package init(name: String, network: Network, precision: Precision, rounding: ElementType? = nil) {
+    /// - Parameter rounding: rounds matrices and embeddings to these types before use.
+    package init(name: String, network: Network, precision: Precision, rounding: Storage? = nil) {
       self.name = name
       kind = .network(network, precision, rounding: rounding)
     }

@@ -20,8 +20,8 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   private var stream = Matrix<Scalar>(rows: 0, columns: 0)
   private var pending: PendingLogits<Scalar>?
 
-  /// - Parameter rounding: rounds matrices and embeddings to a storage type before use.
-  init(_ network: Network, probes: [Probe], rounding: ElementType? = nil) {
+  /// - Parameter rounding: rounds matrices and embeddings to their storage types before use.
+  init(_ network: Network, probes: [Probe], rounding: Storage? = nil) {
     self.network = network
     operations = CPUOperations(probes: probes, rounding: rounding)
   }

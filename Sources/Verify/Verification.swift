@@ -6,7 +6,8 @@ import Networks
 /// 1. *Algebra.* The source and the folded network, both in double precision, differ by rounding only.
 /// 2. *File.* What was written holds, bit for bit, what was meant (``FileClaim``).
 /// 3. *Arithmetic.* The written file, run in the precision that it is for, is as close to the source in double
-///    precision as the source itself is in that precision, on the same tokens: the limit is measured, not picked.
+///    precision as the source itself is in that precision, on the same tokens, its matrices rounded to the types of the file:
+///    the limits (on logits, Kullback-Leibler divergence and likeliest tokens) are measured, not picked.
 package struct Verification: Sendable, Codable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
@@ -23,10 +24,12 @@ package struct Verification: Sendable, Codable {
     package var algebraHolds: Bool
     /// The written file against the source in double precision.
     package var written: Comparison.Outcome
-    /// The source in the same precision, its weights rounded to the same type, against itself in double precision.
+    /// The source in the same precision, its weights rounded to the same types, against itself in double precision.
     package var noise: Comparison.Outcome
-    /// On the ``LogitDifference/largest`` of ``written``, or what stands for it.
-    package var limit: Double
+    /// On ``written``.
+    package var limits: Limits
+    /// Whether the file holds the source's own matrices in blocks, whose rounding costs both the same.
+    package var holdsSourceMatrices: Bool
     package var arithmeticHolds: Bool
     /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
     /// then on ``LogitDifference/largestLogProbability``.
@@ -50,19 +53,55 @@ package struct Verification: Sendable, Codable {
     /// The recipes that were written, before any rounding.
     package let folded: Network
     package let model: WrittenModel
-    /// The type its matrices are stored in.
+    /// The type its matrices are stored in, where it is a program that does not say.
     package let type: ElementType
+    /// What the runtime computes instead of the source's activation, where it was allowed to.
+    package let approximation: Activation?
     /// Whether the logits of each position may differ from the source's by a constant.
     package let isUpToShift: Bool
 
     package init(
-      target: String, folded: Network, model: WrittenModel, type: ElementType, isUpToShift: Bool = false
+      target: String, folded: Network, model: WrittenModel, type: ElementType, approximation: Activation? = nil,
+      isUpToShift: Bool = false
     ) {
       self.target = target
       self.folded = folded
       self.model = model
       self.type = type
+      self.approximation = approximation
       self.isUpToShift = isUpToShift
+    }
+
+    /// What the file is held against: the source in its types, and where it holds the source's own matrices in blocks, in
+    /// single precision.
+    fileprivate func yardsticks(of source: Network) -> [Yardstick] {
+      guard case .network(let network) = model else {
+        return [Yardstick(storage: Storage(type), approximation: approximation)]
+      }
+      let storage = Storage(of: network)
+      let rounded = Yardstick(storage: storage, approximation: approximation)
+      // Types without blocks may round vectors, too, which a storage does not.
+      guard storage.hasBlocks, folded.hasMatrices(of: source), network.hasAttentionScales(of: source) else {
+        return [rounded]
+      }
+      return [rounded, Yardstick(storage: Storage(.f32), approximation: approximation)]
+    }
+  }
+
+  /// What may cost the source as much as it costs a written file: the types of the file, and the activation of its runtime
+  /// where that is another.
+  fileprivate struct Yardstick: Hashable {
+    let storage: Storage
+    let approximation: Activation?
+
+    func contender(_ source: Network) -> Comparison.Contender {
+      var network = source
+      if let approximation {
+        for block in network.blocks.indices { network.blocks[block].mlp.activation = approximation }
+      }
+      return .init(
+        name: "the source", network: network, precision: .single,
+        rounding: storage.isSinglePrecision ? nil : storage)
     }
   }
 
@@ -78,12 +117,9 @@ package struct Verification: Sendable, Codable {
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
     let reference = Comparison.Contender(name: "the source", network: source, precision: .double)
-    let types = written.reduce(into: [ElementType]()) { if !$0.contains($1.type) { $0.append($1.type) } }
-    /// The source in single precision, its weights rounded as the written ones are.
-    let noises = types.map { type in
-      Comparison.Contender(
-        name: "the source", network: source, precision: .single, rounding: type == .f32 ? nil : type)
-    }
+    let perFile = written.map { $0.yardsticks(of: source) }
+    let yardsticks = perFile.joined().reduce(into: [Yardstick]()) { if !$0.contains($1) { $0.append($1) } }
+    let noises = yardsticks.map { $0.contender(source) }
     let networks = written.compactMap { file -> Comparison.Contender? in
       guard case .network(let network) = file.model else { return nil }
       return .init(name: file.target, network: network, precision: .single)
@@ -108,25 +144,26 @@ package struct Verification: Sendable, Codable {
     var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
     var programOutcomes = (short?.outcomes ?? [])[..<programs.count]
     targets = written.enumerated().map { index, file in
-      let type = types.firstIndex(of: file.type) ?? 0
       let algebra = whole.outcomes[index]
-      let outcome: Comparison.Outcome
-      let noise: Comparison.Outcome
-      switch file.model {
-      case .network:
-        outcome = networkOutcomes.removeFirst()
-        noise = whole.outcomes[written.count + networks.count + type]
-      case .program:
-        outcome = programOutcomes.removeFirst()
-        noise = short?.outcomes[programs.count + type] ?? outcome
+      let isProgram = if case .program = file.model { true } else { false }
+      let outcome = isProgram ? programOutcomes.removeFirst() : networkOutcomes.removeFirst()
+      func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
+        let position = yardsticks.firstIndex(of: yardstick) ?? 0
+        return isProgram
+          ? short?.outcomes[programs.count + position] ?? outcome
+          : whole.outcomes[written.count + networks.count + position]
       }
-      let isUpToShift = file.isUpToShift
-      let limit = Self.noiseFactor * noise.logits.largest(upToShift: isUpToShift)
+      let rounded = noise(perFile[index][0])
+      let limits = Limits(
+        noise: noise(perFile[index][perFile[index].count - 1]).logits,
+        rounded: perFile[index].count > 1 ? rounded.logits : nil, factor: Self.noiseFactor,
+        largestLogit: whole.largestLogit, isUpToShift: file.isUpToShift)
       return TargetClaims(
         target: file.target, algebra: algebra,
-        algebraHolds: algebra.logits.isWithin(Self.algebraLimit * whole.largestLogit, upToShift: isUpToShift),
-        written: outcome, noise: noise, limit: limit,
-        arithmeticHolds: outcome.logits.isWithin(limit, upToShift: isUpToShift), isUpToShift: isUpToShift)
+        algebraHolds: algebra.logits.isWithin(
+          Self.algebraLimit * whole.largestLogit, upToShift: file.isUpToShift),
+        written: outcome, noise: rounded, limits: limits, holdsSourceMatrices: perFile[index].count > 1,
+        arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
     }
     self.literal = literal == nil ? nil : whole.outcomes.last
     overflows = whole.overflows
@@ -150,5 +187,24 @@ extension LogitDifference {
   /// Whether every judged token is finite and within `limit`. NaN is not within anything.
   package func isWithin(_ limit: Double, upToShift: Bool = false) -> Bool {
     tokenCount > 0 && nonFiniteTokenCount == 0 && largest(upToShift: upToShift) <= limit
+  }
+}
+
+extension Network {
+  /// Whether every map inside the blocks multiplies by the same recipe.
+  fileprivate func hasMatrices(of other: Network) -> Bool {
+    blocks.count == other.blocks.count
+      && zip(blocks, other.blocks).allSatisfy { mine, theirs in
+        mine.attention.query.weight == theirs.attention.query.weight
+          && mine.attention.key.weight == theirs.attention.key.weight
+          && mine.attention.value.weight == theirs.attention.value.weight
+          && mine.attention.output.weight == theirs.attention.output.weight
+          && mine.mlp.input.weight == theirs.mlp.input.weight && mine.mlp.output.weight == theirs.mlp.output.weight
+      } && unembedding.weight == other.unembedding.weight
+  }
+
+  /// Whether attention multiplies its scores by the same factors: others are in the queries of one of the two.
+  fileprivate func hasAttentionScales(of other: Network) -> Bool {
+    blocks.map(\.attention.scale) == other.blocks.map(\.attention.scale)
   }
 }

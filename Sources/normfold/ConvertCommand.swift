@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Folding
 import Formats
+import Networks
 import Verify
 
 struct ConvertCommand: ParsableCommand {
@@ -19,6 +20,8 @@ struct ConvertCommand: ParsableCommand {
         normfold convert gpt2-lnfree/ out/ --for transformers
         normfold convert model.safetensors out/ --for transformers gpt2 --type bf16
         normfold convert gpt2-lnfree/ out/ --for gpt2 --force --json > report.json
+        normfold convert gpt2-lnfree/ out/ --for llama.cpp --type q8_0
+        normfold convert model.gguf out/ --for transformers
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -32,8 +35,17 @@ struct ConvertCommand: ParsableCommand {
     help: ArgumentHelp("What the output is for; with several, each gets a directory of its name.", valueName: "target"))
   var targets: [String]
 
-  @Option(help: ArgumentHelp("The type that matrices are stored in: f32, f16 or bf16.", valueName: "type"))
-  var type = "f32"
+  @OptionGroup var storage: StorageOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
+  var tokenizer: String?
+
+  @Flag(
+    help:
+      "Write for a runtime whose activation is only close (tanh GELU for the exact one), and measure the difference.")
+  var allowApproximateActivation = false
 
   @Flag(help: "Replace an existing destination, once every claim holds.")
   var force = false
@@ -48,11 +60,13 @@ struct ConvertCommand: ParsableCommand {
 
   func run() throws {
     var conversion = Conversion(source: source, destination: destination, targets: targets)
-    conversion.type = try ElementType(argument: type)
+    conversion.type = try storage.elementType
+    conversion.allowsApproximateActivation = allowApproximateActivation
     conversion.replacesDestination = force
     conversion.allowsPartial = allowPartial
     conversion.rules = rules.rules
     conversion.readingOptions = input.readingOptions
+    if let tokenizer { conversion.readingOptions.tokenizer = tokenizer == "none" ? .absent : .directory(tokenizer) }
     conversion.probeOptions = verification.probeOptions
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
@@ -60,17 +74,6 @@ struct ConvertCommand: ParsableCommand {
     line.finish()
     if output.json { JSONOutput.print(report) } else { print(report.text.wrapped()) }
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
-  }
-}
-
-extension ElementType {
-  /// `f32`, `bf16`, `q8_0`, in either case.
-  init(argument: String) throws {
-    guard let type = ElementType(rawValue: argument.lowercased()), type.isEncodable else {
-      let known = ElementType.allCases.filter(\.isEncodable).map(\.rawValue).joined(separator: ", ")
-      throw Refusal(.usage, subject: argument, "is not a type that can be written", advice: "known are \(known)")
-    }
-    self = type
   }
 }
 
@@ -141,13 +144,19 @@ extension ConversionReport {
         "\(output.tensorCount)", "holds")
       table.add(
         "", "\(output.type) file computes the source's \(measure) (float32)", share(single),
-        Quantity.scientific(claims.limit / verification.largestLogit) + "*", claims.arithmeticHolds ? "holds" : "FAILS")
-      table.add("", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence), "", "")
-      table.add("", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement), "", "")
+        Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*",
+        claims.arithmeticHolds ? "holds" : "FAILS")
+      table.add(
+        "", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence),
+        Quantity.scientific(claims.limits.divergence) + "*", "")
+      table.add(
+        "", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
+        Quantity.percent(claims.limits.agreement) + "*", "")
     }
     let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
+    let blocks = verification.targets.contains { $0.holdsSourceMatrices } ? ", after what rounding to blocks does" : ""
     table.footnote =
-      "* \(Quantity.short(Verification.noiseFactor)) × what rounding \(types.joined())to float32 alone does to the source"
+      "* \(Quantity.short(Verification.noiseFactor)) × what rounding \(types.joined())to float32 alone does to the source\(blocks)"
     return table
   }
 }

@@ -19,6 +19,8 @@ struct PlanCommand: ParsableCommand {
   @Option(name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"))
   var target = "transformers"
 
+  @OptionGroup var storage: StorageOptions
+
   @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
   var allowPartial = false
 
@@ -28,7 +30,8 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let plan = try ConversionPlan(
-      source: source, target: target, options: input.readingOptions, allowsPartial: allowPartial, rules: rules.rules)
+      source: source, target: target, options: input.readingOptions, type: storage.elementType,
+      allowsPartial: allowPartial, rules: rules.rules)
     if output.json { return JSONOutput.print(plan) }
     print("\(plan.source.printable) for \(plan.target)")
     var steps = Table(["norm": .left, "folds into": .left])

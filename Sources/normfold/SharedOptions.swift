@@ -88,6 +88,30 @@ extension FoldingRule: EnumerableFlag {
   }
 }
 
+/// What matrices are stored in.
+struct StorageOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The type that matrices are stored in: f32, f16, bf16; for llama.cpp also q8_0, q5_1, q5_0, q4_1, q4_0.",
+      valueName: "type"))
+  var type = "f32"
+
+  var elementType: ElementType {
+    get throws { try ElementType(argument: type) }
+  }
+}
+
+extension ElementType {
+  /// `f32`, `bf16`, `q8_0`, in either case.
+  init(argument: String) throws {
+    guard let type = ElementType(rawValue: argument.lowercased()), type.isEncodable else {
+      let known = ElementType.allCases.filter(\.isEncodable).map(\.rawValue).joined(separator: ", ")
+      throw Refusal(.usage, subject: argument, "is not a type that can be written", advice: "known are \(known)")
+    }
+    self = type
+  }
+}
+
 /// On which tokens a verification looks.
 struct VerificationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Seed of the random probe tokens.", valueName: "number"))

@@ -29,7 +29,8 @@ import Verify
       $0.readingOptions.deviations = form.deviations.map(Fixtures.path)
     }
     #expect(report.holds)
-    let reference = try ReferenceLogits(form.path.split(separator: "/")[0] + "/reference/reference.safetensors", prefix: form.prefix)
+    let reference = try ReferenceLogits(
+      form.path.split(separator: "/")[0] + "/reference/reference.safetensors", prefix: form.prefix)
     for target in ["transformers", "gpt2"] {
       let written = try Model(opening: place.output + "/" + target)
       var operations = CPUOperations<Double>(probes: reference.probes)
@@ -130,7 +131,8 @@ import Verify
     }
     #expect(
       refusal?.description
-        == "'transformer.ln_f': is still computed, and the target gpt2 has one epsilon for all norms; finish the removal")
+        == "'transformer.ln_f': is still computed, and the target gpt2 has one epsilon for all norms; finish the removal"
+    )
   }
 
   @Test("Deviations given to an ordinary GPT-2: the report says that the function changes, and by how much")

@@ -32,7 +32,10 @@ import Testing
       ("fakeln-feature0", .fakeLayerNorm(withAdapters: false), Array(repeating: "per feature", count: 7)),
       ("fakeln-positional", .fakeLayerNorm(withAdapters: false), Array(repeating: "per position", count: 7)),
       ("fakeln-partial", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 6) + ["computed"]),
-      ("fakeln-partial-safetensors", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 6) + ["computed"]),
+      (
+        "fakeln-partial-safetensors", .fakeLayerNorm(withAdapters: false),
+        Array(repeating: "fixed", count: 6) + ["computed"]
+      ),
       ("nanogpt", .ordinary, Array(repeating: "computed", count: 7)),
     ])
   func recognises(folder: String, dialect: Dialect, states: [String]) throws {
@@ -46,7 +49,8 @@ import Testing
     let model = try Model(opening: Fixtures.path("shakespeare-4x128/fakeln-partial-safetensors"))
     #expect(
       Self.states(model.network) == [
-        "fixed", "fixed", "fixed", "fixed", "fixed", "fixed", "fixed", "computed", "fixed", "fixed", "computed", "fixed",
+        "fixed", "fixed", "fixed", "fixed", "fixed", "fixed", "fixed", "computed", "fixed", "fixed", "computed",
+        "fixed",
         "computed",
       ])
   }
@@ -90,7 +94,8 @@ import Testing
     for (axis, state) in [(ReadingOptions.DeviationAxis.feature, "per feature"), (.position, "per position")] {
       var options = ReadingOptions()
       options.deviationAxis = axis
-      #expect(Self.states(try Model(opening: square.path, options: options).network) == Array(repeating: state, count: 7))
+      #expect(
+        Self.states(try Model(opening: square.path, options: options).network) == Array(repeating: state, count: 7))
     }
     // Equal entries mean the same either way.
     let constant = try Self.square("tiny-2x32/fakeln-safetensors")
@@ -166,10 +171,12 @@ import Testing
     return try Model(opening: Fixtures.path(fixture), options: options)
   }
 
-  @Test("The state of a gpt2_noLN run follows from its step", arguments: [
-    (199, "ccccccc"), (200, "ccfcccc"), (220, "ccfccfc"), (440, "fcfccfc"), (680, "ffffcfc"),
-    (710, "ffffffc"), (1_040, "fffffff"), (1_200, "fffffff"),
-  ])
+  @Test(
+    "The state of a gpt2_noLN run follows from its step",
+    arguments: [
+      (199, "ccccccc"), (200, "ccfcccc"), (220, "ccfccfc"), (440, "fcfccfc"), (680, "ffffcfc"),
+      (710, "ffffffc"), (1_040, "fffffff"), (1_200, "fffffff"),
+    ])
   func schedule(step: Int, states: String) throws {
     let model = try Self.opened("tiny-2x32/nanogpt") { $0.removalStep = step }
     #expect(Self.states(model.network).map { $0.prefix(1) }.joined() == states)
@@ -180,7 +187,10 @@ import Testing
   @Test("gpt2_noLN's vectors have the first position's deviation at feature 0, and lose it before attention only")
   func featureZero() throws {
     let directory = try TemporaryDirectory()
-    let keys = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_mid", "blocks.1.hook_resid_post"]
+    let keys = [
+      "blocks.0.hook_resid_pre", "blocks.0.hook_resid_mid", "blocks.1.hook_resid_pre", "blocks.1.hook_resid_mid",
+      "blocks.1.hook_resid_post",
+    ]
     let table = { (value: String) in "{" + keys.map { "\"\($0)\": \(value)" }.joined(separator: ",") + "}" }
     let file = try directory.write(
       Array("{\"std_dict\": \(table("2")), \"std_bos_dict\": \(table("8"))}".utf8), to: "deviations.json")
@@ -213,7 +223,8 @@ import Testing
     #expect(refusal?.category == .usage)
     #expect(
       refusal?.description
-        == "'--deviations': the checkpoint\(folder == "fakeln" ? " holds its own deviations" : "'s epsilon fixes its deviations already"); leave it out")
+        == "'--deviations': the checkpoint\(folder == "fakeln" ? " holds its own deviations" : "'s epsilon fixes its deviations already"); leave it out"
+    )
   }
 
   @Test("A file of deviations that lacks a site, or holds no number above 0, is refused by key")

@@ -99,12 +99,16 @@ extension Fixtures {
     _ = ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
     var output = [UInt8](repeating: 0, count: ZSTD_compressBound(content.count))
     let size = content.withUnsafeBytes { input in
-      output.withUnsafeMutableBytes { ZSTD_compress2(context, $0.baseAddress, $0.count, input.baseAddress, input.count) }
+      output.withUnsafeMutableBytes {
+        ZSTD_compress2(context, $0.baseAddress, $0.count, input.baseAddress, input.count)
+      }
     }
     guard ZSTD_isError(size) == 0 else { throw CocoaError(.fileReadCorruptFile) }
     return Array(output[..<size])
   }
 
   /// The bytes of a fixture file.
-  package static func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: URL(filePath: path(name)))) }
+  package static func bytes(_ name: String) throws -> [UInt8] {
+    [UInt8](try Data(contentsOf: URL(filePath: path(name))))
+  }
 }

@@ -61,7 +61,9 @@ import Verify
         let stem = String(name.dropLast(".weight".count))
         let (rows, columns) = (content.tensors.entry(name).shape[0], content.tensors.entry(name).shape[1])
         // Multiples of 1/64: their products are exact, so that W − A·B + A·B is W.
-        func draw(_ count: Int) -> [Double] { (0..<count).map { _ in Double(Int.random(in: -4...4, using: &random)) / 64 } }
+        func draw(_ count: Int) -> [Double] {
+          (0..<count).map { _ in Double(Int.random(in: -4...4, using: &random)) / 64 }
+        }
         let (down, up) = (draw(rows * 2), draw(2 * columns))
         content.tensors.change(name) { weight in
           var values: [Double] = []

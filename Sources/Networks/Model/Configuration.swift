@@ -270,8 +270,9 @@ extension Configuration {
     dMLP = try metadata.count("feed_forward_length")
     contextLength = try metadata.count("context_length")
     vocabularySize = try metadata.count("vocab_size")
-    guard let epsilon = checkpoint.metadata["gpt2.attention.layer_norm_epsilon"]?.double, epsilon > 0, epsilon.isFinite
-    else {
+    // Stored as a Float: what was meant is the shortest decimal that it stands for, 1e12 and not 999999995904.
+    let stored = checkpoint.metadata["gpt2.attention.layer_norm_epsilon"]?.double
+    guard let epsilon = stored.flatMap({ Double(String(Float($0))) }), epsilon > 0, epsilon.isFinite else {
       throw Refusal(
         .malformed, file: checkpoint.path, subject: "gpt2.attention.layer_norm_epsilon",
         "expected a positive, finite number", advice: "the file cannot be computed without it")

@@ -86,6 +86,7 @@ extension Model {
     self.layout = layout
     literalNetwork = literal
     directory = location.directory
+    tokenizer = options.tokenizer
     dropped = tensors.dropped
     warnings = location.warnings + checkpoint.warnings + notes
   }

@@ -10,8 +10,9 @@ package struct Model: Sendable {
 
   package let checkpoint: Checkpoint
   package let configuration: Configuration
-  /// Where the config and the tokenizer lie.
+  /// Where the config lies, and the tokenizer unless the user says otherwise.
   package let directory: String
+  package let tokenizer: ReadingOptions.Tokenizer
   package let layout: Layout
   package let dialect: Dialect
   /// What the dialect means: norms with a fixed deviation where removal has fixed it.

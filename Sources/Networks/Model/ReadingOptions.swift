@@ -21,6 +21,16 @@ package struct ReadingOptions: Sendable {
   package var deviations: String?
   /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
   package var removalStep: Int?
+  /// Where the tokenizer lies.
+  package enum Tokenizer: Hashable, Sendable {
+    /// In the checkpoint: beside its config, or among its metadata.
+    case ofCheckpoint
+    case directory(String)
+    /// There is none, whatever lies there.
+    case absent
+  }
+
+  package var tokenizer = Tokenizer.ofCheckpoint
   /// Names of tensors, with `*` for any part, that may be left out of account.
   package var ignoredTensors: [String] = []
   /// Where compressed inputs are expanded; nil for the system's temporary directory.

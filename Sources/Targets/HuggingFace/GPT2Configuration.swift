@@ -41,20 +41,4 @@ extension Model {
     return .object(
       members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })
   }
-
-  /// Files of the source's directory that belong to the tokenizer and to generation, copied as they are.
-  func carriedFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
-    let names = [
-      "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-      "added_tokens.json", "generation_config.json",
-    ]
-    var files: [(String, [UInt8])] = []
-    for name in names {
-      let path = "\(directory)/\(name)"
-      guard FileIdentity(ofItemAt: path) != nil else { continue }
-      let file = try MappedFile(path: path)
-      files.append((name, file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }))
-    }
-    return files
-  }
 }

@@ -15,20 +15,22 @@ package struct StockGPT2Target: Target {
   package var name: String { "gpt2" }
   package var summary: String { "stock GPT2LMHeadModel, mlx-lm, vLLM; near-identity norms" }
   package var types: [ElementType] { [.f32, .bf16] }
-  package func keptSites(of network: Network) -> Set<NormSite> { network.unembedding.bias == nil ? [.final] : [] }
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
+    network.unembedding.bias == nil ? [.final] : []
+  }
 
   package func leavesNorms(_ network: Network) -> Bool { true }
 
-  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
-    let epsilon = Self.epsilon(storedAs: type)
+  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+    let epsilon = Self.epsilon(storedAs: options.type)
     let stock = try network.withNearIdentityNorms(epsilon: epsilon, layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
       of: stock,
       head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
-      epsilon: epsilon, isTied: stock.isTied, type: type)
+      epsilon: epsilon, isTied: stock.isTied, type: options.type)
     // Bare names, the widest-accepted spelling; a tied unembedding is not written twice.
     let parameters = Layout.gpt2.parameters(of: stock).filter { $0.name != "lm_head.weight" || !stock.isTied }.map {
-      TargetOutput.StoredParameter(name: $0.name, value: $0.value, type: type)
+      TargetOutput.StoredParameter(name: $0.name, value: $0.value, type: options.type)
     }
     return TargetOutput(
       fileName: "model.safetensors", parameters: parameters,
@@ -36,51 +38,12 @@ package struct StockGPT2Target: Target {
         try SafetensorsWriter(
           creating: path, tensors: parameters.map(\.info), metadata: metadata.merging(["format": "pt"]) { $1 })
       },
-      sideFiles: try model.carriedFiles() + [("config.json", Array(configuration.text.utf8))],
+      sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
       notes: stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"])
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     let model = try Model(opening: directory)
     return .network(model.literalNetwork ?? model.network)
-  }
-}
-
-extension Network {
-  /// The network with a norm at every site, for runtimes that insist: fixed ones as gain · √ε under a large ε, none as
-  /// a gain of √ε.
-  ///
-  /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or a norm is
-  ///   computed, which cannot share its ε with the others.
-  func withNearIdentityNorms(
-    epsilon: Double, layout: Layout, target: String
-  ) throws(Refusal) -> Network {
-    if unembedding.bias != nil {
-      throw Refusal(
-        .unsupported, subject: "lm_head.bias", "the target \(target) has no place for a bias of the unembedding",
-        advice: "use --for transformers")
-    }
-    var result = self
-    let vector = [dimensions.dModel]
-    for place in normPlaces {
-      for site in place.sites {
-        var gain = Parameter.constant(1, shape: vector)
-        var bias: Parameter?
-        if let norm = self[site] {
-          guard case .fixed(let deviation) = norm.deviation else {
-            throw Refusal(
-              .unsupported, subject: norm.name,
-              "is still computed, and the target \(target) has one epsilon for all norms",
-              advice: "finish the removal")
-          }
-          gain = norm.gain.divided(by: deviation)
-          bias = norm.bias
-        }
-        result[site] = Norm(
-          name: layout.normName(at: place) ?? "", kind: .layer, gain: gain.multiplied(by: epsilon.squareRoot()),
-          bias: bias ?? .constant(0, shape: vector), deviation: .computed(epsilon: epsilon))
-      }
-    }
-    return result
   }
 }

@@ -9,11 +9,11 @@ package struct TransformersTarget: Target {
   package var name: String { "transformers" }
   package var summary: String { "AutoModelForCausalLM with trust_remote_code; no norms" }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
-  package func keptSites(of network: Network) -> Set<NormSite> { [] }
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
 
   package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
 
-  package func output(of network: Network, from model: Model, type: ElementType) throws(Refusal) -> TargetOutput {
+  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     let module = "modeling_gpt2_folded"
     var head: [(String, JSONValue)] = [
       ("architectures", .array([.string("GPT2FoldedLMHeadModel")])),
@@ -29,18 +29,19 @@ package struct TransformersTarget: Target {
     let kept = try keptNorms(of: network)
     if !kept.isEmpty { head.append(("kept_norms", .object(kept.map { .init(key: $0, value: .string($1.rawValue)) }))) }
     let configuration = model.gpt2Configuration(
-      of: network, head: head, epsilon: kept.isEmpty ? nil : model.configuration.epsilon, isTied: false, type: type)
+      of: network, head: head, epsilon: kept.isEmpty ? nil : model.configuration.epsilon, isTied: false,
+      type: options.type)
     var parameters = Layout.gpt2.slotParameters(of: network).compactMap {
       slot, value -> TargetOutput.StoredParameter? in
       // What is kept of a norm has neither gain nor bias.
       if case .normGain = slot.roles[0] { return nil }
       let name = slot.roles[0].isOfUnembedding ? slot.name : "transformer." + slot.name
-      return TargetOutput.StoredParameter(name: name, value: value, type: type)
+      return TargetOutput.StoredParameter(name: name, value: value, type: options.type)
     }
     if network.unembedding.bias == nil {
       // The class always has one.
       let zeros = Parameter.constant(0, shape: [network.dimensions.vocabularySize])
-      parameters.append(.init(name: "lm_head.bias", value: zeros, type: type))
+      parameters.append(.init(name: "lm_head.bias", value: zeros, type: options.type))
     }
     let infos = parameters.map(\.info)
     return TargetOutput(
@@ -48,7 +49,7 @@ package struct TransformersTarget: Target {
       writer: { (path, metadata) throws(Refusal) in
         try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
       },
-      sideFiles: try model.carriedFiles() + [
+      sideFiles: try model.tokenizerFiles() + [
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],
       notes: kept.isEmpty ? [] : ["\(kept.count) norms are still computed: \(kept.map(\.0).joined(separator: ", "))"])

@@ -1,0 +1,86 @@
+import Formats
+import Foundation
+import Networks
+
+extension LlamaCppTarget {
+  /// The keys of the file but for the tokenizer's, each of exactly the type that llama.cpp asks for. Those of a GGUF source
+  /// that speak of the model and not of the file (author, license, name) come along.
+  func metadata(
+    of network: Network, from model: Model, type: ElementType, parameters: [TargetOutput.StoredParameter]
+  ) throws(Refusal) -> [(key: String, value: GGUFValue)] {
+    let carried = try model.ggufHeader()?.metadata.filter { Self.isCarried($0.key) } ?? []
+    let sizes = network.dimensions
+    var keys: [(key: String, value: GGUFValue)] = [("general.architecture", .string("gpt2"))]
+    func addUnlessCarried(_ key: String, _ value: @autoclosure () -> GGUFValue) {
+      if !carried.contains(where: { $0.key == key }) { keys.append((key, value())) }
+    }
+    addUnlessCarried("general.type", .string("model"))
+    addUnlessCarried("general.name", .string(model.displayName))
+    let elementCount = parameters.reduce(0) { $0 + $1.info.elementCount }
+    addUnlessCarried("general.size_label", .string(Self.sizeLabel(elementCount)))
+    keys += carried
+    let fileType = try fileType(of: type)
+    keys.append(("general.file_type", .u32(fileType)))
+    keys.append(("general.quantization_version", .u32(2)))
+    for (key, count) in [
+      ("context_length", sizes.contextLength), ("embedding_length", sizes.dModel),
+      ("feed_forward_length", sizes.dMLP), ("block_count", network.blocks.count),
+      ("attention.head_count", sizes.headCount), ("vocab_size", sizes.vocabularySize),
+    ] {
+      keys.append(("gpt2.\(key)", .u32(UInt32(count))))
+    }
+    keys.append(("gpt2.attention.layer_norm_epsilon", .f32(Float(Self.epsilon))))
+    return keys
+  }
+
+  private static func isCarried(_ key: String) -> Bool {
+    let ours: Set = [
+      "general.architecture", "general.file_type", "general.quantization_version", "general.alignment",
+    ]
+    return key.hasPrefix("general.") && !ours.contains(key)
+  }
+
+  /// What llama.cpp calls `llama_ftype`: the type of most matrices.
+  private func fileType(of type: ElementType) throws(Refusal) -> UInt32 {
+    switch type {
+    case .f32: 0
+    case .f16: 1
+    case .q4_0: 2
+    case .q4_1: 3
+    case .q8_0: 7
+    case .q5_0: 8
+    case .q5_1: 9
+    case .bf16: 32
+    default: throw Refusal(.unsupported, subject: name, "cannot be stored as \(type.displayName)")
+    }
+  }
+
+  /// The number of elements as people name models by it: two digits at least, `918K`, `124M`, `1.6B`.
+  static func sizeLabel(_ count: Int) -> String {
+    let (unit, suffix) =
+      switch count {
+      case 1_000_000_000_000...: (1e12, "T")
+      case 1_000_000_000...: (1e9, "B")
+      case 1_000_000...: (1e6, "M")
+      default: (1e3, "K")
+      }
+    let scaled = Double(count) / unit
+    return String(format: "%.*f", scaled.rounded() < 10 ? 1 : 0, scaled) + suffix
+  }
+}
+
+extension Model {
+  /// The header of a GGUF source, with the exact types of its keys; nil for other containers.
+  func ggufHeader() throws(Refusal) -> GGUFHeader? {
+    guard checkpoint.container == .gguf else { return nil }
+    return try GGUFHeader(of: checkpoint.files[0])
+  }
+
+  /// The name of the directory.
+  var displayName: String { URL(filePath: directory).standardizedFileURL.lastPathComponent }
+}
+
+extension Double {
+  /// For messages: `4.7e-04`, `0.17`.
+  var twoDigits: String { String(format: self < 0.01 ? "%.1e" : "%.2g", self) }
+}

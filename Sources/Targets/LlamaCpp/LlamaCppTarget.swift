@@ -1,0 +1,151 @@
+import Formats
+import Networks
+
+/// llama.cpp's own GPT-2 (architecture `gpt2`): one GGUF file with its tokenizer. The architecture cannot do without
+/// norms, nor with a vocabulary bias, so that each norm is near an identity, as for the stock class of transformers.
+///
+/// What rounds element by element (F32, F16, BF16) holds folded matrices. A type with blocks holds the source's own, and
+/// the scales γ/σ stay in the norm tensors, which are F32 always: folding makes rows of a matrix [in, out] larger and
+/// smaller, that is, the elements of one block, and a block has one scale.
+package struct LlamaCppTarget: Target {
+  package init() {}
+
+  package static let epsilon = 1e12
+
+  package var name: String { "llama.cpp" }
+  package var summary: String { "llama.cpp and what is built on it; one GGUF file, near-identity norms" }
+  package var types: [ElementType] { [.f32, .f16, .bf16, .q8_0, .q5_1, .q5_0, .q4_1, .q4_0] }
+
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
+    guard type.elementsPerBlock > 1 else { return network.unembedding.bias == nil ? [.final] : [] }
+    // One tensor holds the norm of both paths of an attention; where they differ, it can hold neither.
+    let places = network.normPlaces.filter { place in
+      place.sites.allSatisfy { network[$0] == network[place.sites[0]] }
+    }
+    return Set(places.flatMap(\.sites))
+  }
+
+  package func leavesNorms(_ network: Network) -> Bool { true }
+
+  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+    let approximation = try approximation(of: network, options: options)
+    let stock = try network.withStandardAttentionScale().withEveryBias().withNearIdentityNorms(
+      epsilon: Self.epsilon, layout: .ggufGPT2, target: name)
+    let isTied = stock.isTied
+    // Block by block, as a runtime reads them.
+    let slots = Layout.ggufGPT2.slotParameters(of: stock).filter {
+      $0.slot.roles != [.weight(.unembedding)] || !isTied
+    }
+    let (blocks, others) = (
+      slots.filter { $0.slot.roles[0].block != nil }, slots.filter { $0.slot.roles[0].block == nil }
+    )
+    let isEmbedding = { (slot: Layout.Slot) in slot.roles == [.tokenEmbedding] || slot.roles == [.positionEmbedding] }
+    let ordered =
+      others.filter { isEmbedding($0.slot) }
+      + network.blocks.indices.flatMap { block in blocks.filter { $0.slot.roles[0].block == block } }
+      + others.filter { !isEmbedding($0.slot) }
+    let parameters = ordered.map { slot, value in
+      TargetOutput.StoredParameter(
+        name: slot.name, value: value, type: storedType(of: slot, value, as: options.type, isTied: isTied))
+    }
+    let tokenizer = try LlamaCppTokenizer(of: model)
+    let keys = try metadata(of: stock, from: model, type: options.type, parameters: parameters) + tokenizer.keys
+    var output = TargetOutput(
+      fileName: "model.gguf", parameters: parameters,
+      writer: { (path, provenance) throws(Refusal) in
+        let made = provenance.sorted { $0.key < $1.key }.map { ($0.key, GGUFValue.string($0.value)) }
+        return try GGUFWriter(creating: path, metadata: keys + made, tensors: parameters.map(\.info))
+      },
+      sideFiles: [], notes: notes(on: parameters, type: options.type, isTied: isTied) + tokenizer.notes)
+    output.approximation = approximation
+    return output
+  }
+
+  package func written(in directory: String) throws(Refusal) -> WrittenModel {
+    let model = try Model(opening: directory)
+    return .network(model.literalNetwork ?? model.network)
+  }
+
+  // MARK: Types
+
+  /// The type of a tensor, by the rules of llama.cpp's quantiser: vectors and positions are F32; matrices have the type
+  /// that is asked for, or F16 where their rows are not whole blocks; what unembeds has at least Q8_0, be it the token
+  /// embedding. (llama.cpp takes Q6_K there where rows are multiples of 256, which is not written here, and Q8_0 elsewhere.)
+  private func storedType(
+    of slot: Layout.Slot, _ value: Parameter, as type: ElementType, isTied: Bool
+  ) -> ElementType {
+    guard value.shape.count == 2, slot.roles != [.positionEmbedding] else { return .f32 }
+    let unembeds = slot.roles == [.weight(.unembedding)] || slot.roles == [.tokenEmbedding] && isTied
+    return (unembeds && type.elementsPerBlock > 1 ? .q8_0 : type).fitting(rowLength: value.columnCount)
+  }
+
+  private func notes(
+    on parameters: [TargetOutput.StoredParameter], type: ElementType, isTied: Bool
+  ) -> [String] {
+    guard type.elementsPerBlock > 1 else { return [] }
+    var notes: [String] = []
+    let narrow = parameters.filter { $0.info.type == .f16 }
+    if let first = narrow.first, let width = first.info.shape.last {
+      notes.append(
+        "\(narrow.count) matrices are F16, since rows of \(width) elements are not blocks of \(type.elementsPerBlock)")
+    }
+    let name = isTied ? "token_embd.weight" : "output.weight"
+    if type != .q8_0, parameters.contains(where: { $0.info.name == name && $0.info.type == .q8_0 }) {
+      notes.append(
+        "\(name) unembeds, so it is Q8_0; llama.cpp's quantiser takes Q6_K for it where rows are multiples of 256")
+    }
+    return notes
+  }
+
+  // MARK: Activation
+
+  /// The activation that llama.cpp computes instead of the network's; nil where it is the same.
+  ///
+  /// - Throws: `.unsupported` for another activation than GPT-2's own; the exact GELU is close, and only that can be
+  ///   allowed.
+  private func approximation(of network: Network, options: TargetOptions) throws(Refusal) -> Activation? {
+    let other = network.blocks.first { $0.mlp.activation != .geluTanh }?.mlp.activation
+    guard let other else { return nil }
+    if other == .geluErf, options.allowsApproximateActivation { return .geluTanh }
+    let difference = other.largestDifference(from: .geluTanh)
+    throw Refusal(
+      .unsupported, subject: other.configName,
+      "the target \(name) has GPT-2's own activation only (gelu_new, by tanh), which differs from this one by up to "
+        + "\(difference.twoDigits) in each hidden unit",
+      advice: other == .geluErf
+        ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
+        : "use --for transformers")
+  }
+}
+
+extension Network {
+  /// The network whose attention scores are multiplied by 1/√dHead in every block: any other factor moves into the
+  /// queries.
+  func withStandardAttentionScale() -> Network {
+    var result = self
+    let standard = 1 / Double(dimensions.dHead).squareRoot()
+    for block in blocks.indices where blocks[block].attention.scale != standard {
+      let factor = blocks[block].attention.scale / standard
+      let query = blocks[block].attention.query
+      result.blocks[block].attention.query = LinearMap(
+        weight: query.weight.multiplied(by: factor), bias: query.bias?.multiplied(by: factor))
+      result.blocks[block].attention.scale = standard
+    }
+    return result
+  }
+
+  /// The network with a bias on every map inside its blocks, zero where there was none.
+  func withEveryBias() -> Network {
+    var result = self
+    for block in blocks.indices {
+      let maps: [Role.Map] = [
+        .query(block: block), .key(block: block), .value(block: block), .attentionOutput(block: block),
+        .mlpInput(block: block), .mlpOutput(block: block),
+      ]
+      for map in maps where result[map].bias == nil {
+        result[map].bias = .constant(0, shape: [result[map].weight.columnCount])
+      }
+    }
+    return result
+  }
+}

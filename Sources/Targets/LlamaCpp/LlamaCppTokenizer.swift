@@ -1,0 +1,91 @@
+import Formats
+import Networks
+
+/// The keys `tokenizer.*` of a GGUF file.
+struct LlamaCppTokenizer {
+  let keys: [(key: String, value: GGUFValue)]
+  let notes: [String]
+
+  /// - Throws: `.unsupported` for a tokenizer that llama.cpp's GPT-2 would not reproduce, or that has more tokens than
+  ///   the embedding; `.malformed` for a damaged one.
+  init(of model: Model) throws(Refusal) {
+    let count = model.network.dimensions.vocabularySize
+    if model.tokenizer == .ofCheckpoint, let carried = try Self.carriedKeys(of: model) {
+      (keys, notes) = (carried, [])
+    } else if let tokenizer = try model.bytePairTokenizer() {
+      keys = try tokenizer.ggufKeys(vocabularySize: count)
+      notes = tokenizer.notes(vocabularySize: count)
+    } else {
+      keys = [("tokenizer.ggml.model", .string("none"))]
+      notes = [
+        "there is no tokenizer beside the source, so the file has none, and llama.cpp will run it on token ids only; "
+          + "--tokenizer names a directory that holds one"
+      ]
+    }
+  }
+
+  /// Those of a GGUF source, as they are; nil where it has none.
+  private static func carriedKeys(of model: Model) throws(Refusal) -> [(key: String, value: GGUFValue)]? {
+    guard let header = try model.ggufHeader(), let kind = header.value("tokenizer.ggml.model"), kind != .string("none")
+    else { return nil }
+    if case .strings(let tokens) = header.value("tokenizer.ggml.tokens"),
+      tokens.count != model.network.dimensions.vocabularySize
+    {
+      throw Refusal(
+        .malformed, file: model.checkpoint.path, subject: "tokenizer.ggml.tokens",
+        "expected \(model.network.dimensions.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
+        advice: "pass --tokenizer with the directory of the right one, or --tokenizer none")
+    }
+    return header.metadata.filter { $0.key.hasPrefix("tokenizer.") }
+  }
+}
+
+extension BytePairTokenizer {
+  /// As llama.cpp's converter writes them. Ids without a token are padded with unused ones.
+  ///
+  /// - Throws: `.unsupported` where there are more tokens than rows of the embedding; `.malformed` where two ids have one
+  ///   text, which would end llama.cpp.
+  func ggufKeys(vocabularySize: Int) throws(Refusal) -> [(key: String, value: GGUFValue)] {
+    let highest = tokens.keys.max() ?? 0
+    guard highest < vocabularySize else {
+      throw Refusal(
+        .unsupported, file: path, subject: tokens[highest]?.text,
+        "the token has id \(highest), but the embedding has \(vocabularySize) rows",
+        advice: "the tokenizer belongs to another model; name the right one with --tokenizer, or pass --tokenizer none")
+    }
+    let all = (0..<vocabularySize).map { tokens[$0] ?? Token(text: "[PAD\($0)]", kind: .unused) }
+    var seen: [[UInt8]: Int] = [:]
+    for (id, token) in all.enumerated() {
+      if let other = seen.updateValue(id, forKey: Array(token.text.utf8)) {
+        throw Refusal(
+          .malformed, file: path, subject: token.text, "is the text of the tokens \(other) and \(id)",
+          advice: "llama.cpp needs another text for each token")
+      }
+    }
+    var keys: [(key: String, value: GGUFValue)] = [
+      ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string("gpt-2")),
+      ("tokenizer.ggml.tokens", .strings(all.map(\.text))),
+      ("tokenizer.ggml.token_type", .i32s(all.map(\.kind.rawValue))),
+      ("tokenizer.ggml.merges", .strings(merges)),
+    ]
+    for (name, role) in [
+      ("bos", SpecialRole.beginOfText), ("eos", .endOfText), ("unknown", .unknown), ("padding", .padding),
+    ] {
+      if let id = specialTokens[role] { keys.append(("tokenizer.ggml.\(name)_token_id", .u32(UInt32(id)))) }
+    }
+    keys.append(("tokenizer.ggml.add_bos_token", .bool(addsBeginOfText)))
+    return keys
+  }
+
+  func notes(vocabularySize: Int) -> [String] {
+    var notes: [String] = []
+    let missing = vocabularySize - tokens.count
+    if missing > 0 {
+      notes.append("\(missing) rows of the embedding have no token in \(path); they are written as unused tokens")
+    }
+    if specialTokens[.endOfText] == nil {
+      notes.append("\(path) names no end-of-text token, and llama.cpp will take token 11 for it")
+    }
+    return notes
+  }
+}

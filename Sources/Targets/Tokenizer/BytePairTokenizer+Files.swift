@@ -1,0 +1,217 @@
+import Formats
+import Networks
+
+extension BytePairTokenizer {
+  /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` with what lies beside them; nil where there is neither.
+  ///
+  /// - Throws: `.malformed` for damaged files; `.unsupported` for a tokenizer of another kind than GPT-2's.
+  init?(directory: String) throws(Refusal) {
+    let whole = directory + "/tokenizer.json"
+    if FileIdentity(ofItemAt: whole) != nil {
+      self.init(path: whole)
+      try readTokenizerJSON()
+    } else if FileIdentity(ofItemAt: directory + "/vocab.json") != nil,
+      FileIdentity(ofItemAt: directory + "/merges.txt") != nil
+    {
+      self.init(path: directory + "/vocab.json")
+      try readVocabulary(JSONFile(path: path))
+      try readMerges(directory + "/merges.txt")
+      try readAddedTokens(beside: directory)
+    } else {
+      return nil
+    }
+    try readSpecialTokens(beside: directory)
+  }
+
+  /// What a config says of special tokens, where the tokenizer's own files say nothing; then what GPT-2 has.
+  mutating func completeSpecialTokens(from configuration: Configuration) throws(Refusal) {
+    for (role, key) in [
+      (SpecialRole.beginOfText, "bos_token_id"), (.endOfText, "eos_token_id"), (.padding, "pad_token_id"),
+    ]
+    where specialTokens[role] == nil {
+      if let id = configuration.json?[key]?.count, tokens[id] != nil { specialTokens[role] = id }
+    }
+    if specialTokens[.endOfText] == nil, let id = id(of: "<|endoftext|>") { specialTokens[.endOfText] = id }
+    if specialTokens[.beginOfText] == nil { specialTokens[.beginOfText] = specialTokens[.endOfText] }
+    for id in specialTokens.values { tokens[id]?.kind = .control }
+  }
+
+  // MARK: tokenizer.json
+
+  private mutating func readTokenizerJSON() throws(Refusal) {
+    let file = try JSONFile(path: path)
+    let model = file.value["model"]
+    try requireKind(of: file)
+    guard let vocabulary = model?["vocab"] else { throw file.refusal("model.vocab", expected: "an object", nil) }
+    try readVocabulary(JSONFile(path: path, value: vocabulary))
+    guard let list = model?["merges"]?.array else {
+      throw file.refusal("model.merges", expected: "an array", model?["merges"])
+    }
+    merges.reserveCapacity(list.count)
+    for (index, item) in list.enumerated() {
+      // Written as "a b" by older versions of the library, as ["a", "b"] by newer ones.
+      if let text = item.string, Self.isMerge(text) {
+        merges.append(text)
+      } else if let parts = item.array, parts.count == 2, let left = parts[0].string, let right = parts[1].string {
+        merges.append(Self.merge(left, right))
+      } else {
+        throw file.refusal("model.merges[\(index)]", expected: "two parts", item)
+      }
+    }
+    for (index, item) in (file.value["added_tokens"]?.array ?? []).enumerated() {
+      guard let id = item["id"]?.count, let text = item["content"]?.string else {
+        throw file.refusal("added_tokens[\(index)]", expected: "an id and a content", item)
+      }
+      try add(text, id: id, isSpecial: item["special"]?.bool ?? false, file: file)
+    }
+  }
+
+  /// - Throws: `.unsupported` for what llama.cpp's GPT-2 tokenizer does not do.
+  private func requireKind(of file: JSONFile) throws(Refusal) {
+    let model = file.value["model"]
+    let splitting = file.value["pre_tokenizer"]
+    let checks: [(key: String, found: JSONValue?, holds: Bool, expected: String)] = [
+      ("model.type", model?["type"], [nil, "BPE"].contains(model?["type"]?.string), "BPE"),
+      ("normalizer", file.value["normalizer"], file.value["normalizer"]?.isNull ?? true, "null"),
+      ("pre_tokenizer.type", splitting?["type"], splitting?["type"]?.string == "ByteLevel", "ByteLevel"),
+      ("pre_tokenizer.use_regex", splitting?["use_regex"], splitting?["use_regex"]?.bool ?? true, "true"),
+      (
+        "pre_tokenizer.add_prefix_space", splitting?["add_prefix_space"],
+        splitting?["add_prefix_space"]?.bool == false, "false"
+      ),
+      ("model.ignore_merges", model?["ignore_merges"], model?["ignore_merges"]?.bool != true, "false"),
+      ("model.byte_fallback", model?["byte_fallback"], model?["byte_fallback"]?.bool != true, "false"),
+      (
+        "model.continuing_subword_prefix", model?["continuing_subword_prefix"],
+        (model?["continuing_subword_prefix"]?.string ?? "").isEmpty, "none"
+      ),
+      (
+        "model.end_of_word_suffix", model?["end_of_word_suffix"],
+        (model?["end_of_word_suffix"]?.string ?? "").isEmpty, "none"
+      ),
+    ]
+    for check in checks where !check.holds {
+      throw Refusal(
+        .unsupported, file: path, subject: check.key,
+        "expected \(check.expected), as GPT-2's tokenizer has it, found \(check.found?.kind ?? "nothing")",
+        advice: "llama.cpp would split text in another way; pass --tokenizer none to write token ids only")
+    }
+  }
+
+  // MARK: vocab.json and merges.txt
+
+  private mutating func readVocabulary(_ file: JSONFile) throws(Refusal) {
+    guard let members = file.value.members else {
+      throw file.refusal("vocab", expected: "an object of tokens and their ids", file.value)
+    }
+    tokens.reserveCapacity(members.count)
+    for member in members {
+      guard let id = member.value.count else {
+        throw file.refusal(member.key, expected: "an id", member.value)
+      }
+      if let other = tokens.updateValue(Token(text: member.key, kind: .normal), forKey: id) {
+        throw Refusal(.malformed, file: path, subject: member.key, "has the id \(id), as '\(other.text)' has")
+      }
+    }
+  }
+
+  /// Lines of two parts. The first says a version.
+  private mutating func readMerges(_ path: String) throws(Refusal) {
+    let file = try MappedFile(path: path)
+    let bytes: [UInt8] = file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }
+    for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
+      let content = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+      guard !content.isEmpty, let text = String(validating: content, as: UTF8.self) else {
+        if content.isEmpty { continue }
+        throw Refusal(.malformed, file: path, subject: "line \(index + 1)", "is not UTF-8")
+      }
+      if index == 0, text.hasPrefix("#version") { continue }
+      guard Self.isMerge(text) else {
+        throw Refusal(
+          .malformed, file: path, subject: "line \(index + 1)",
+          "expected two parts with a space between, found '\(text)'")
+      }
+      merges.append(text)
+    }
+  }
+
+  /// `added_tokens.json` gives ids to texts; `tokenizer_config.json` says more of each.
+  private mutating func readAddedTokens(beside directory: String) throws(Refusal) {
+    if let file = try JSONFile(ifPresentAt: directory + "/added_tokens.json") {
+      for member in file.value.members ?? [] {
+        guard let id = member.value.count else { throw file.refusal(member.key, expected: "an id", member.value) }
+        try add(member.key, id: id, isSpecial: false, file: file)
+      }
+    }
+    if let file = try JSONFile(ifPresentAt: directory + "/tokenizer_config.json") {
+      for member in file.value["added_tokens_decoder"]?.members ?? [] {
+        guard let id = Int(member.key), id >= 0, let text = member.value["content"]?.string else {
+          throw file.refusal("added_tokens_decoder.\(member.key)", expected: "a content", member.value)
+        }
+        try add(text, id: id, isSpecial: member.value["special"]?.bool ?? false, file: file)
+      }
+    }
+  }
+
+  private mutating func add(_ text: String, id: Int, isSpecial: Bool, file: JSONFile) throws(Refusal) {
+    guard id < 1 << 32 else { throw file.refusal(text, expected: "an id below 2^32", .number(id)) }
+    // As llama.cpp's converter has it: what looks like a control token is one.
+    let isControl = isSpecial || text.hasPrefix("<|") && text.hasSuffix("|>")
+    tokens[id] = Token(text: text, kind: isControl ? .control : .userDefined)
+  }
+
+  // MARK: Special tokens
+
+  private mutating func readSpecialTokens(beside directory: String) throws(Refusal) {
+    for name in ["special_tokens_map.json", "tokenizer_config.json"] {
+      guard let file = try JSONFile(ifPresentAt: directory + "/" + name) else { continue }
+      for role in SpecialRole.allCases {
+        let entry = file.value[role.rawValue]
+        guard let text = entry?.string ?? entry?["content"]?.string, let id = id(of: text) else { continue }
+        specialTokens[role] = id
+      }
+      addsBeginOfText = file.value["add_bos_token"]?.bool ?? addsBeginOfText
+    }
+  }
+
+  // MARK: Merges
+
+  private static func isMerge(_ text: String) -> Bool {
+    let spaces = text.utf8.count { $0 == UInt8(ascii: " ") }
+    return spaces == 1 && text.utf8.first != UInt8(ascii: " ") && text.utf8.last != UInt8(ascii: " ")
+  }
+
+  /// One string of two parts, in which spaces become `Ġ`: that between the parts must be the only one.
+  private static func merge(_ left: String, _ right: String) -> String {
+    func spelt(_ part: String) -> String {
+      String(String.UnicodeScalarView(part.unicodeScalars.map { $0 == " " ? "\u{120}" : $0 }))
+    }
+    return spelt(left) + " " + spelt(right)
+  }
+}
+
+/// A JSON file beside a checkpoint.
+private struct JSONFile {
+  let path: String
+  let value: JSONValue
+
+  init(path: String, value: JSONValue) {
+    self.path = path
+    self.value = value
+  }
+
+  init(path: String) throws(Refusal) {
+    let file = try MappedFile(path: path)
+    self.path = path
+    value = try file.withBytes { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
+  }
+
+  init?(ifPresentAt path: String) throws(Refusal) {
+    guard FileIdentity(ofItemAt: path) != nil else { return nil }
+    try self.init(path: path)
+  }
+
+  func refusal(_ key: String, expected: String, _ found: JSONValue?) -> Refusal {
+    Refusal(.malformed, file: path, subject: key, "expected \(expected), found \(found?.kind ?? "nothing")")
+  }
+}

@@ -1,0 +1,36 @@
+/// How far a written file may be from its source, as measured on the source itself.
+package struct Limits: Sendable, Codable, Equatable {
+  /// On the ``LogitDifference/largest``.
+  package var logits: Double
+  /// On the ``LogitDifference/meanDivergence``.
+  package var divergence: Double
+  /// On the ``LogitDifference/topTokenAgreement``, from below.
+  package var agreement: Double
+  /// Whether the logits of each position may all be off by one constant: ``logits`` is then a limit on the
+  /// ``LogitDifference/largestLogProbability``.
+  package var isUpToShift: Bool
+
+  /// - Parameters:
+  ///   - noise: what arithmetic in the file's precision costs the source, its matrices rounded to the file's types
+  ///     unless there is a `rounded`.
+  ///   - rounded: for a file that holds the source's own matrices in blocks: what their rounding costs the source. It
+  ///     costs the file exactly as much, so that only the noise of arithmetic is given a factor.
+  ///   - factor: how many times that noise.
+  init(noise: LogitDifference, rounded: LogitDifference?, factor: Double, largestLogit: Double, isUpToShift: Bool) {
+    self.isUpToShift = isUpToShift
+    logits = (rounded?.largest(upToShift: isUpToShift) ?? 0) + factor * noise.largest(upToShift: isUpToShift)
+    // A divergence grows with the square of a difference. The last term is what the last bit of the largest logit can
+    // do: a difference of ε moves no more than ε²/2 (Hoeffding's bound).
+    let root = max(rounded?.meanDivergence ?? 0, 0).squareRoot() + factor * max(noise.meanDivergence, 0).squareRoot()
+    let lastBit = Double(Float.ulpOfOne) * largestLogit
+    divergence = root * root + lastBit * lastBit / 2
+    // One more position may change its likeliest token: one that only just was not a tie for the source.
+    let changed = 1 - noise.topTokenAgreement + 1 / Double(max(1, noise.tokenCount))
+    agreement = max(0, (rounded?.topTokenAgreement ?? 1) - factor * changed)
+  }
+
+  func hold(for found: LogitDifference) -> Bool {
+    found.isWithin(logits, upToShift: isUpToShift) && found.meanDivergence <= divergence
+      && found.topTokenAgreement >= agreement
+  }
+}

@@ -1,0 +1,98 @@
+import Formats
+import Networks
+
+/// The types that a file stores the matrices of a network in. Vectors (gains, biases) are not rounded: next to the
+/// matrices what their rounding does is nothing.
+package struct Storage: Hashable, Sendable {
+  package var tokenEmbedding: ElementType
+  package var positionEmbedding: ElementType
+  package var unembedding: ElementType
+  /// Of the other matrices, by the width of their input: types with blocks give way to F16 where rows do not fill them.
+  private var matrices: [Int: ElementType]
+  private let usual: ElementType
+
+  /// Everything in one type.
+  package init(_ type: ElementType) {
+    (tokenEmbedding, positionEmbedding, unembedding, usual) = (type, type, type, type)
+    matrices = [:]
+  }
+
+  /// As the tensors of a network are stored that was read from a file.
+  package init(of network: Network) {
+    func type(_ parameter: Parameter) -> ElementType { parameter.storedTensors.first?.info.type ?? .f32 }
+    tokenEmbedding = type(network.tokenEmbedding)
+    positionEmbedding = network.positionEmbedding.map(type) ?? .f32
+    unembedding = type(network.unembedding.weight)
+    usual = type(network.blocks[0].attention.output.weight)
+    matrices = [:]
+    for block in network.blocks {
+      for map in [block.attention.query, block.attention.output, block.mlp.input, block.mlp.output] {
+        matrices[map.weight.rowCount] = type(map.weight)
+      }
+    }
+  }
+
+  package func matrix(inputWidth: Int) -> ElementType {
+    matrices[inputWidth] ?? usual.fitting(rowLength: inputWidth)
+  }
+
+  /// The same with the unembedding's type for all matrices.
+  var ofUnembedding: Storage { Storage(unembedding) }
+
+  /// Whether single precision reads exactly what double precision means, and nothing has to be rounded.
+  package var isSinglePrecision: Bool { types == [.f32] }
+
+  package var hasBlocks: Bool { types.contains { $0.elementsPerBlock > 1 } }
+
+  /// Types that a network cannot be rounded to, because nothing here can write them.
+  package var typesWithoutRounding: Set<ElementType> { types.filter { !$0.isEncodable } }
+
+  private var types: Set<ElementType> {
+    Set(matrices.values).union([tokenEmbedding, positionEmbedding, unembedding, usual])
+  }
+}
+
+extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
+  /// Rounds a dense matrix [rows, columns] as coarsely as storing it does, its blocks running along the rows. A type that
+  /// cannot be written changes nothing.
+  ///
+  /// A source that is stored in F16 or BF16 holds only values that rounding would leave alone, and yet no others come out
+  /// of a fold. So two thirds of each value are rounded, which the type does not hold either way.
+  func round(to type: ElementType, columnCount: Int) {
+    guard type.isEncodable, type != .f32, type != .f64 else { return }
+    let share = Element(2) / 3
+    let isPlain = type.elementsPerBlock == 1
+    if isPlain { for index in indices { self[index] *= share } }
+    defer { if isPlain { for index in indices { self[index] /= share } } }
+    precondition(columnCount % type.elementsPerBlock == 0)
+    if let floats = self as? UnsafeMutableBufferPointer<Float> { return type.roundTrip(floats) }
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: columnCount) { line in
+      for start in stride(from: 0, to: count, by: columnCount) {
+        for column in 0..<columnCount { line[column] = Float(self[start + column]) }
+        type.roundTrip(line)
+        for column in 0..<columnCount { self[start + column] = Element(line[column]) }
+      }
+    }
+  }
+
+  /// The same for a matrix that is stored transposed, its blocks running along the columns.
+  func roundAcross(to type: ElementType, columnCount: Int) {
+    let block = type.elementsPerBlock
+    guard type.isEncodable, block > 1 else { return round(to: type, columnCount: columnCount) }
+    precondition(count / columnCount % block == 0)
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: block * columnCount) { tile in
+      // A strip of rows as high as a block, turned.
+      for start in stride(from: 0, to: count, by: block * columnCount) {
+        for row in 0..<block {
+          for column in 0..<columnCount { tile[column * block + row] = Float(self[start + row * columnCount + column]) }
+        }
+        type.roundTrip(tile)
+        for row in 0..<block {
+          for column in 0..<columnCount {
+            self[start + row * columnCount + column] = Element(tile[column * block + row])
+          }
+        }
+      }
+    }
+  }
+}
