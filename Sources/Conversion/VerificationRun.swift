@@ -43,11 +43,13 @@ public struct VerificationRun: Sendable {
     let rounding = storage.isSinglePrecision ? nil : storage
     let unmeasured = storage.typesWithoutRounding.map(\.displayName).sorted()
     let probes = probeOptions.probes(for: source)
+    var noise = Comparison.Contender(
+      name: reference, network: source.network, precision: .single, rounding: rounding)
+    noise.isReference = true
     let comparison = try Comparison(
       of: [
         .init(name: candidate, network: network, precision: .double),
-        .init(name: candidate, network: network, precision: .single),
-        .init(name: reference, network: source.network, precision: .single, rounding: rounding),
+        .init(name: candidate, network: network, precision: .single), noise,
       ],
       with: .init(name: reference, network: source.network, precision: .double), on: probes
     ) { done, total in

@@ -24,6 +24,8 @@ package struct Comparison: Sendable {
     }
 
     package let name: String
+    /// Whether this is the reference again, in the precision of others: where it overflows, they are not judged.
+    package var isReference = false
     private let kind: Kind
 
     /// - Parameter rounding: rounds matrices and embeddings to these types before use.
@@ -68,7 +70,8 @@ package struct Comparison: Sendable {
 
   /// By contender, in the order given, without the reference.
   package let outcomes: [Outcome]
-  /// Tokens on which the reference itself gives NaN or infinity: they are named and not judged.
+  /// Tokens on which the reference itself gives NaN or infinity, in a precision that it was run in: they are named and not
+  /// judged.
   package let overflows: [String]
   /// The largest |logit| of the reference.
   package let largestLogit: Double
@@ -117,7 +120,9 @@ package struct Comparison: Sendable {
     try concurrently(runs.count) { (index) throws(Refusal) in try runs[index].finish() }
     progress(depth + 2, total)
 
-    var tokens = TokenStatistics(probes: probes, contenderCount: contenders.count)
+    var tokens = TokenStatistics(
+      probes: probes, contenderCount: contenders.count,
+      references: contenders.indices.filter { contenders[$0].isReference })
     for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
       let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
       let logits = Mutex([[Double]](repeating: [], count: runs.count))
@@ -165,8 +170,12 @@ private struct TokenStatistics {
   /// [contender][token]
   var pairs: [[DifferenceAccumulator]]
 
-  init(probes: [Probe], contenderCount: Int) {
+  /// The contenders that are the reference again.
+  let references: [Int]
+
+  init(probes: [Probe], contenderCount: Int, references: [Int]) {
     self.probes = probes
+    self.references = references
     places = probes.flatMap { probe in
       probe.tokens.indices.map { position in
         (probe, position, position + 1 < probe.tokens.count ? probe.tokens[position + 1] : nil)
@@ -201,10 +210,15 @@ private struct TokenStatistics {
     }
   }
 
-  var judged: [Int] { places.indices.filter { distributions[0][$0].isFinite } }
+  /// The tokens on which the reference is finite in every precision that it was run in.
+  var judged: [Int] { places.indices.filter(isJudged) }
+
+  private func isJudged(_ token: Int) -> Bool {
+    distributions[0][token].isFinite && references.allSatisfy { distributions[$0 + 1][token].isFinite }
+  }
 
   var overflows: [String] {
-    places.indices.filter { !distributions[0][$0].isFinite }.map {
+    places.indices.filter { !isJudged($0) }.map {
       "\(places[$0].probe.name), position \(places[$0].position)"
     }
   }

@@ -23,7 +23,7 @@ package struct Storage: Hashable, Sendable {
     tokenEmbedding = type(network.tokenEmbedding)
     positionEmbedding = network.positionEmbedding.map(type) ?? .f32
     unembedding = type(network.unembedding.weight)
-    usual = type(network.blocks[0].attention.output.weight)
+    usual = network.blocks.first.map { type($0.attention.output.weight) } ?? .f32
     matrices = [:]
     for block in network.blocks {
       for map in [block.attention.query, block.attention.output, block.mlp.input, block.mlp.output] {

@@ -99,9 +99,11 @@ package struct Verification: Sendable, Codable {
       if let approximation {
         for block in network.blocks.indices { network.blocks[block].mlp.activation = approximation }
       }
-      return .init(
+      var contender = Comparison.Contender(
         name: "the source", network: network, precision: .single,
         rounding: storage.isSinglePrecision ? nil : storage)
+      contender.isReference = true
+      return contender
     }
   }
 
