@@ -1,6 +1,6 @@
 # make demo     install what is missing, build, convert a bundled checkpoint, show the report
 # make test     lint and unit tests; needs no Python
-# make interop  the written files in the hands of the real programs (PyPI, in .venv)
+# make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
 
 SWIFT  ?= swift
 PYTHON ?= python3
@@ -35,4 +35,4 @@ interop: all
 	Tests/Interop/run $(NORMFOLD) $(PYTHON)
 
 clean:
-	rm -rf .build demo .venv
+	rm -rf .build demo .venv .venv-transformer-lens

@@ -62,7 +62,15 @@ let package = Package(
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "FoldingTests", dependencies: ["Folding", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+      name: "FoldingTests", dependencies: ["Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TargetsTests",
+      dependencies: [
+        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(

@@ -31,6 +31,11 @@ public struct Conversion: Sendable {
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
   }
+  /// What a target is asked for: tests break the answer.
+  package var output: @Sendable (any Target, Network, Model, TargetOptions) throws(Refusal) -> TargetOutput = {
+    (target, network, model, options) throws(Refusal) in
+    try target.output(of: network, from: model, options: options)
+  }
 
   public init(source: String, destination: String, targets: [String]) {
     self.source = source
@@ -71,9 +76,9 @@ public struct Conversion: Sendable {
         model.network,
         .init(
           keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules))
-      let output = try target.output(
-        of: plan.folded, from: model,
-        options: .init(type: type, allowsApproximateActivation: allowsApproximateActivation))
+      let output = try output(
+        target, plan.folded, model,
+        .init(type: type, allowsApproximateActivation: allowsApproximateActivation))
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
       prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
     }

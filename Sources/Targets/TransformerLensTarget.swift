@@ -35,7 +35,10 @@ package struct TransformerLensTarget: Target {
       writer: { (path, metadata) throws(Refusal) in
         try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
       },
-      sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))], notes: [])
+      // HookedTransformer is told how to generate when it is called.
+      sideFiles: try model.tokenizerFiles().filter { $0.name != "generation_config.json" } + [
+        ("config.json", Array(configuration.text.utf8))
+      ], notes: [])
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
