@@ -38,8 +38,7 @@ public struct VerificationRun: Sendable {
     let source = try Model(opening: reference, options: readingOptions)
     let other = try Model(opening: candidate, options: readingOptions)
     let network = other.literalNetwork ?? other.network
-    // What is stored so already is not changed by being rounded again.
-    let storage = Storage(of: network)
+    let storage = Storage(of: network).ofFoldedWeights
     let rounding = storage.isSinglePrecision ? nil : storage
     let unmeasured = storage.typesWithoutRounding.map(\.displayName).sorted()
     let probes = probeOptions.probes(for: source)

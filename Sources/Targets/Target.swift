@@ -67,7 +67,7 @@ package struct TargetOutput: Sendable {
   /// Other files, by name.
   package let sideFiles: [(name: String, bytes: [UInt8])]
   /// What the user should know about this output.
-  package let notes: [String]
+  package var notes: [String]
   /// What the runtime computes instead of the network's activation, where the user allowed that.
   package var approximation: Activation?
 

@@ -36,11 +36,11 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
         let row = result.row(index)
         tokenRows.read(rows: token..<token + 1, columns: 0..<width, into: line)
         for column in 0..<width { row[column] = Scalar(line[column]) }
-        if let rounding { row.round(to: rounding.tokenEmbedding, columnCount: width) }
+        if let rounding { row.round(to: rounding.tokenEmbedding, unit: rounding.unit, columnCount: width) }
         if let positionRows {
           positionRows.read(rows: position..<position + 1, columns: 0..<width, into: line)
           for column in 0..<width { offsets[column] = Scalar(line[column]) }
-          if let rounding { offsets.round(to: rounding.positionEmbedding, columnCount: width) }
+          if let rounding { offsets.round(to: rounding.positionEmbedding, unit: rounding.unit, columnCount: width) }
           for column in 0..<width { row[column] += offsets[column] }
         }
         index += 1
@@ -185,9 +185,9 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
       // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
       let type = rounding.matrix(inputWidth: parameter.rowCount)
       if isTransposed {
-        buffer.round(to: type, columnCount: reader.columnCount)
+        buffer.round(to: type, unit: rounding.unit, columnCount: reader.columnCount)
       } else {
-        buffer.roundAcross(to: type, columnCount: reader.columnCount)
+        buffer.roundAcross(to: type, unit: rounding.unit, columnCount: reader.columnCount)
       }
     }
     return body(Weight(start: start, stride: reader.columnCount, isTransposed: isTransposed))

@@ -10,6 +10,9 @@ package struct Storage: Hashable, Sendable {
   /// Of the other matrices, by the width of their input: types with blocks give way to F16 where rows do not fill them.
   private var matrices: [Int: ElementType]
   private let usual: ElementType
+  /// What values are multiplied by before they are rounded, and divided by after. With 1, values that a type can hold
+  /// stay what they are; with another, they are rounded like any.
+  package var unit: Float = 1
 
   /// Everything in one type.
   package init(_ type: ElementType) {
@@ -37,7 +40,19 @@ package struct Storage: Hashable, Sendable {
   }
 
   /// The same with the unembedding's type for all matrices.
-  var ofUnembedding: Storage { Storage(unembedding) }
+  var ofUnembedding: Storage {
+    var result = Storage(unembedding)
+    result.unit = unit
+    return result
+  }
+
+  /// What these types cost a network whose weights were folded. A source that is stored in one of them loses nothing to it,
+  /// but what folding makes of its weights does: as much as a source in other units.
+  package var ofFoldedWeights: Storage {
+    var result = self
+    result.unit = 0.7
+    return result
+  }
 
   /// Whether single precision reads exactly what double precision means, and nothing has to be rounded.
   package var isSinglePrecision: Bool { types == [.f32] }
@@ -53,43 +68,37 @@ package struct Storage: Hashable, Sendable {
 }
 
 extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
-  /// Rounds a dense matrix [rows, columns] as coarsely as storing it does, its blocks running along the rows. A type that
-  /// cannot be written changes nothing.
-  ///
-  /// A source that is stored in F16 or BF16 holds only values that rounding would leave alone, and yet no others come out
-  /// of a fold. So two thirds of each value are rounded, which the type does not hold either way.
-  func round(to type: ElementType, columnCount: Int) {
+  /// Rounds a dense matrix [rows, columns] as storing it does, its blocks running along the rows. A type that cannot be
+  /// written changes nothing.
+  func round(to type: ElementType, unit: Float, columnCount: Int) {
     guard type.isEncodable, type != .f32, type != .f64 else { return }
-    let share = Element(2) / 3
-    let isPlain = type.elementsPerBlock == 1
-    if isPlain { for index in indices { self[index] *= share } }
-    defer { if isPlain { for index in indices { self[index] /= share } } }
     precondition(columnCount % type.elementsPerBlock == 0)
-    if let floats = self as? UnsafeMutableBufferPointer<Float> { return type.roundTrip(floats) }
     withUnsafeTemporaryAllocation(of: Float.self, capacity: columnCount) { line in
       for start in stride(from: 0, to: count, by: columnCount) {
-        for column in 0..<columnCount { line[column] = Float(self[start + column]) }
+        for column in 0..<columnCount { line[column] = Float(self[start + column]) * unit }
         type.roundTrip(line)
-        for column in 0..<columnCount { self[start + column] = Element(line[column]) }
+        for column in 0..<columnCount { self[start + column] = Element(line[column] / unit) }
       }
     }
   }
 
   /// The same for a matrix that is stored transposed, its blocks running along the columns.
-  func roundAcross(to type: ElementType, columnCount: Int) {
+  func roundAcross(to type: ElementType, unit: Float, columnCount: Int) {
     let block = type.elementsPerBlock
-    guard type.isEncodable, block > 1 else { return round(to: type, columnCount: columnCount) }
+    guard type.isEncodable, block > 1 else { return round(to: type, unit: unit, columnCount: columnCount) }
     precondition(count / columnCount % block == 0)
     withUnsafeTemporaryAllocation(of: Float.self, capacity: block * columnCount) { tile in
       // A strip of rows as high as a block, turned.
       for start in stride(from: 0, to: count, by: block * columnCount) {
         for row in 0..<block {
-          for column in 0..<columnCount { tile[column * block + row] = Float(self[start + row * columnCount + column]) }
+          for column in 0..<columnCount {
+            tile[column * block + row] = unit * Float(self[start + row * columnCount + column])
+          }
         }
         type.roundTrip(tile)
         for row in 0..<block {
           for column in 0..<columnCount {
-            self[start + row * columnCount + column] = Element(tile[column * block + row])
+            self[start + row * columnCount + column] = Element(tile[column * block + row] / unit)
           }
         }
       }

@@ -76,15 +76,14 @@ package struct Verification: Sendable, Codable {
     /// single precision.
     fileprivate func yardsticks(of source: Network) -> [Yardstick] {
       guard case .network(let network) = model else {
-        return [Yardstick(storage: Storage(type), approximation: approximation)]
+        return [Yardstick(storage: Storage(type).ofFoldedWeights, approximation: approximation)]
       }
       let storage = Storage(of: network)
-      let rounded = Yardstick(storage: storage, approximation: approximation)
       // Types without blocks may round vectors, too, which a storage does not.
       guard storage.hasBlocks, folded.hasMatrices(of: source), network.hasAttentionScales(of: source) else {
-        return [rounded]
+        return [Yardstick(storage: storage.ofFoldedWeights, approximation: approximation)]
       }
-      return [rounded, Yardstick(storage: Storage(.f32), approximation: approximation)]
+      return [storage, Storage(.f32)].map { Yardstick(storage: $0, approximation: approximation) }
     }
   }
 

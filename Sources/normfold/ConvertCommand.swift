@@ -91,8 +91,15 @@ extension ConversionReport {
     if holds {
       for output in outputs {
         let norms =
-          output.isNormFree
-          ? "none left" : output.hasComputedNorms ? "\(output.keptNormCount) kept" : "the rest near the identity"
+          if output.isNormFree {
+            "none left"
+          } else if output.hasComputedNorms {
+            "\(output.keptNormCount) kept"
+          } else if output.foldedNormCount == 0 {
+            "\(output.keptNormCount) keep their fixed scales"
+          } else {
+            "the rest near the identity"
+          }
         lines.append(
           "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
             + "\(output.foldedNormCount) norms folded, \(norms).")
@@ -153,10 +160,12 @@ extension ConversionReport {
         "", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
         Quantity.percent(claims.limits.agreement) + "*", "")
     }
+    let factor = "\(Quantity.short(Verification.noiseFactor)) × what"
     let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
-    let blocks = verification.targets.contains { $0.holdsSourceMatrices } ? ", after what rounding to blocks does" : ""
     table.footnote =
-      "* \(Quantity.short(Verification.noiseFactor)) × what rounding \(types.joined())to float32 alone does to the source\(blocks)"
+      verification.targets.contains { $0.holdsSourceMatrices }
+      ? "* what rounding to blocks does to the source, and \(factor) single precision does"
+      : "* \(factor) rounding \(types.joined())to float32 alone does to the source"
     return table
   }
 }

@@ -19,9 +19,10 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let inspection = try Inspection(of: source, options: input.readingOptions)
-    if output.json { return JSONOutput.print(inspection) }
-    print(inspection.text.wrapped())
+    switch try InspectionResult(of: source, options: input.readingOptions) {
+    case .network(let inspection): output.json ? JSONOutput.print(inspection) : print(inspection.text.wrapped())
+    case .listing(let listing): output.json ? JSONOutput.print(listing) : print(listing.text.wrapped())
+    }
   }
 }
 
@@ -55,6 +56,28 @@ extension Inspection {
       lines.append("Left out: \(rules.joined(separator: ", ")).")
     }
     lines += warnings.map { "Warning: \($0.printable)" }
+    return lines.joined(separator: "\n")
+  }
+}
+
+extension CheckpointListing {
+  var text: String {
+    let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
+    var pairs = Table(["key": .left, "value": .left])
+    for pair in metadata { pairs.add(pair.key.printable, pair.value.printable) }
+    var table = Table(["tensor": .left, "type": .left, "shape": .left])
+    for tensor in tensors { table.add(tensor.name.printable, tensor.type, "\(tensor.shape)") }
+    var lines = [
+      path.printable,
+      "  \(architecture.printable), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
+      "  \(Quantity.count(parameterCount)) parameters",
+    ]
+    if !metadata.isEmpty { lines += ["", pairs.text] }
+    lines += ["", table.text, ""]
+    lines += warnings.map { "Warning: \($0.printable)" }
+    lines.append(
+      "The architecture '\(architecture.printable)' is not supported for conversion yet: its norms are not looked at. "
+        + "Supported is gpt2.")
     return lines.joined(separator: "\n")
   }
 }

@@ -187,7 +187,8 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
       }
     }
     func logits(_ path: String, rounding: ElementType? = nil) throws -> [Double] {
-      var operations = CPUOperations<Double>(probes: Self.probes, rounding: rounding.map(Storage.init))
+      var operations = CPUOperations<Double>(
+        probes: Self.probes, rounding: rounding.map { Storage($0).ofFoldedWeights })
       return try Model(opening: path).network.forward(with: &operations).all().array
     }
     func rootMeanSquare(_ a: [Double], _ b: [Double]) -> Double {
@@ -209,7 +210,8 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
   func roundedEmbeddings() throws {
     let network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
     func stream(_ network: Network, _ rounding: ElementType?) throws -> [Double] {
-      var operations = CPUOperations<Double>(probes: Self.probes, rounding: rounding.map(Storage.init))
+      var operations = CPUOperations<Double>(
+        probes: Self.probes, rounding: rounding.map { Storage($0).ofFoldedWeights })
       return try network.embed(with: &operations).array
     }
     var positionsOnly = network

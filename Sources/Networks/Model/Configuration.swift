@@ -257,9 +257,8 @@ extension Configuration {
   init(gguf checkpoint: Checkpoint) throws(Refusal) {
     let architecture = checkpoint.metadata["general.architecture"]?.string
     guard architecture == "gpt2" else {
-      throw Refusal(
-        .unsupported, file: checkpoint.path, subject: "general.architecture",
-        "'\(architecture ?? "none")' is not supported yet", advice: "supported is gpt2")
+      throw .unsupportedArchitecture(
+        architecture ?? "none", file: checkpoint.path, subject: Refusal.architectureKeys[0])
     }
     let metadata = Metadata(checkpoint: checkpoint, prefix: "gpt2.")
     path = checkpoint.path
@@ -304,5 +303,24 @@ private struct Metadata {
       throw Refusal(.malformed, file: checkpoint.path, subject: prefix + key, "is missing")
     }
     return count
+  }
+}
+
+extension Refusal {
+  /// Where containers say what architecture a checkpoint has.
+  fileprivate static let architectureKeys = ["general.architecture", "model_type"]
+  private static let architectureSuffix = "' is not supported yet"
+
+  static func unsupportedArchitecture(_ name: String, file: String, subject: String) -> Refusal {
+    Refusal(
+      .unsupported, file: file, subject: subject, "'\(name)\(architectureSuffix)", advice: "supported is gpt2")
+  }
+
+  /// The architecture, where that is why a checkpoint was refused.
+  package var unsupportedArchitecture: String? {
+    guard category == .unsupported, let subject, Self.architectureKeys.contains(subject),
+      problem.hasPrefix("'"), problem.hasSuffix(Self.architectureSuffix)
+    else { return nil }
+    return String(problem.dropFirst().dropLast(Self.architectureSuffix.count))
   }
 }

@@ -18,9 +18,8 @@ extension Model {
     } else {
       let configuration = try Configuration(path: location.configurationPath)
       guard [nil, "gpt2", Self.foldedModelType].contains(configuration.modelType) else {
-        throw Refusal(
-          .unsupported, file: configuration.path, subject: "model_type",
-          "'\(configuration.modelType ?? "")' is not supported yet", advice: "supported is gpt2")
+        throw .unsupportedArchitecture(
+          configuration.modelType ?? "", file: configuration.path, subject: "model_type")
       }
       try self.init(
         checkpoint, location, configuration, layout: configuration.isTransformerLens ? .transformerLens : .gpt2,

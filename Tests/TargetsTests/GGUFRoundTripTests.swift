@@ -1,0 +1,161 @@
+import Conversion
+import Folding
+import Foundation
+import Formats
+import Networks
+import Targets
+import TestSupport
+import Testing
+import Verify
+
+private let shakespeare = Fixtures.path("shakespeare-4x128/lnfree")
+
+@Suite("GGUF and back")
+struct GGUFRoundTripTests {
+  @Test(
+    "every type, read back, stays inside its limits",
+    arguments: [shakespeare, Fixtures.path("tiny-2x32/fakeln-safetensors"), Fixtures.path("tiny-2x32/lnfree-bf16")],
+    LlamaCppTarget().types)
+  func everyType(_ source: String, _ type: ElementType) throws {
+    let converted = try Converted(source, type: type)
+    let claims = converted.report.verification.targets[0]
+    #expect(claims.algebraHolds)
+    #expect(claims.arithmeticHolds)
+    #expect(claims.holdsSourceMatrices == (type.elementsPerBlock > 1))
+    #expect(converted.report.published)
+    // The file again, through the command's other door.
+    let run = try VerificationRun(reference: source, candidate: converted.path).run()
+    #expect(run.holds)
+  }
+
+  @Test("GGUF to safetensors and to GGUF again loses nothing", arguments: [ElementType.f32, .q8_0, .q4_0])
+  func thereAndBack(_ type: ElementType) throws {
+    let first = try Converted(shakespeare, type: type) {
+      $0.readingOptions.tokenizer = .directory(Fixtures.path("shakespeare-4x128/tokenizer"))
+    }
+    let middle = try Converted(first.path, to: "gpt2")
+    #expect(middle.report.published)
+    let last = try Converted(middle.path)
+    #expect(last.report.published)
+    let run = try VerificationRun(reference: first.path, candidate: last.path).run()
+    #expect(run.holds)
+    #expect(run.double.logits.relative < 1e-6)
+    // The tokenizer came along through vocab.json and merges.txt, each key with its type.
+    let (before, after) = (try first.header(), try last.header())
+    for (key, value) in before.metadata where key.hasPrefix("tokenizer.") {
+      #expect(after.value(key) == value, "\(key)")
+    }
+  }
+
+  @Test("GGUF to GGUF keeps quantised matrices bit for bit", arguments: [ElementType.q8_0, .q5_0, .q4_0])
+  func again(_ type: ElementType) throws {
+    let first = try Converted(shakespeare, type: type) {
+      $0.readingOptions.tokenizer = .directory(Fixtures.path("shakespeare-4x128/tokenizer"))
+    }
+    let second = try Converted(first.path, type: type)
+    let (before, after) = (try first.checkpoint(), try second.checkpoint())
+    #expect(before.tensors.count == after.tensors.count)
+    for tensor in before.tensors { #expect(after[tensor.name]?.bytes == tensor.bytes, "\(tensor.name)") }
+    // Keys of the model and its tokenizer, of exactly the same types.
+    let keys = try second.header()
+    for (key, value) in try first.header().metadata where !key.hasPrefix("normfold.") {
+      #expect(keys.value(key) == value, "\(key)")
+    }
+  }
+
+  @Test("quantised, scales kept in the norms and scales folded into the matrices are equally good here")
+  func bothWays() throws {
+    var ratio = 1.0
+    let types = LlamaCppTarget().types.filter { $0.elementsPerBlock > 1 }
+    for type in types {
+      func measured(_ keptSites: Set<NormSite>) throws -> LogitDifference {
+        try Converted(shakespeare, type: type) {
+          $0.fold = { network, _ throws(Refusal) in
+            try FoldingPlan(folding: network, options: .init(keptSites: keptSites))
+          }
+        }.report.verification.targets[0].written.logits
+      }
+      let kept = try measured(Set(try Model(opening: shakespeare).network.sites))
+      let folded = try measured([.final])
+      ratio *= kept.meanDivergence / folded.meanDivergence
+    }
+    // The scales of its norms are within a fifth of each other. One order of the features differs from the next by more
+    // than the two ways do, so that one run can only see a gross difference.
+    let mean = pow(ratio, 1 / Double(types.count))
+    #expect(mean > 0.5 && mean < 2)
+  }
+
+  @Test("a verification sees what a quantised file computes, and nothing worse")
+  func limitsCanFail() throws {
+    let model = try Model(opening: shakespeare)
+    let probes = Probe.standard(vocabularySize: 1024, contextLength: 128, endOfText: 0)
+    let converted = try Converted(shakespeare, type: .q4_0)
+    func claims(_ alter: (inout Network) -> Void) throws -> Verification.TargetClaims {
+      let read = try Model(opening: converted.path)
+      var network = try #require(read.literalNetwork)
+      alter(&network)
+      return try Verification(
+        source: model.network, literal: nil,
+        written: [.init(target: "llama.cpp", folded: model.network, model: .network(network), type: .q4_0)],
+        probes: probes
+      ).targets[0]
+    }
+    #expect(try claims { _ in }.arithmeticHolds)
+    // One norm of nine, off by a hundredth: a hundredth of what quantising does.
+    let altered = try claims { network in
+      let gain = network.blocks[2].mlp.norm?.gain.multiplied(by: 1.01)
+      if let gain { network.blocks[2].mlp.norm?.gain = gain }
+    }
+    #expect(!altered.arithmeticHolds)
+    #expect(try !claims { $0.finalNorm?.bias = nil }.arithmeticHolds)
+  }
+
+  @Test("rounding the source to blocks is what reading them back gives", arguments: [ElementType.q8_0, .q5_1, .q4_0])
+  func rounding(_ type: ElementType) throws {
+    let converted = try Converted(shakespeare, type: type)
+    let read = try Model(opening: converted.path)
+    let source = try Model(opening: shakespeare)
+    let probes = [Probe(name: "some", tokens: [5, 80, 1023, 0, 17, 300])]
+    var plain = CPUOperations<Double>(probes: probes)
+    var rounding = CPUOperations<Double>(probes: probes, rounding: Storage(of: read.network))
+    let found = try source.network.forward(with: &rounding).all().array
+    let expected = try read.network.forward(with: &plain).all().array
+    let largest = expected.reduce(0) { max($0, $1.magnitude) }
+    for (a, b) in zip(found, expected) { #expect((a - b).magnitude <= 1e-9 * largest) }
+  }
+}
+
+@Suite("Checkpoints of other architectures")
+struct OtherArchitectureTests {
+  private let path = Fixtures.path("found/stories260K/stories260K.gguf")
+
+  @Test("inspecting a LLaMA lists all of it, and says that it is not supported for conversion")
+  func inspection() throws {
+    guard case .listing(let listing) = try InspectionResult(of: path) else {
+      Issue.record("expected a listing")
+      return
+    }
+    #expect(listing.architecture == "llama" && !listing.isSupported && listing.container == "gguf")
+    #expect(listing.tensorCount == 48 && listing.tensors.count == 48)
+    #expect(listing.elementTypes == ["F32": 48])
+    #expect(listing.tensors.first { $0.name == "token_embd.weight" }?.shape == [512, 64])
+    #expect(listing.metadata.first { $0.key == "llama.attention.head_count_kv" }?.value == "4")
+    #expect(listing.metadata.first { $0.key == "tokenizer.ggml.tokens" }?.value.hasPrefix("512 × \"<unk>\"") == true)
+  }
+
+  @Test("converting a LLaMA is refused by its name")
+  func conversion() throws {
+    let refusal = #expect(throws: Refusal.self) { try Converted(path, to: "transformers") }
+    #expect(
+      refusal?.description == "\(path), 'general.architecture': 'llama' is not supported yet; supported is gpt2")
+  }
+
+  @Test("a network is inspected as before")
+  func network() throws {
+    guard case .network(let inspection) = try InspectionResult(of: shakespeare) else {
+      Issue.record("expected a network")
+      return
+    }
+    #expect(inspection.foldableSiteCount == 9)
+  }
+}

@@ -1,0 +1,200 @@
+import Conversion
+import Foundation
+import Formats
+import Networks
+import TestSupport
+import Testing
+
+@testable import Targets
+
+@Suite("Tokenizer of a GGUF file")
+struct LlamaCppTokenizerTests {
+  private let directory = Fixtures.path("tiny-2x32/tokenizer")
+
+  /// The keys for the tiny network (512 tokens).
+  private func tokenizer(_ choice: ReadingOptions.Tokenizer) throws -> LlamaCppTokenizer {
+    var options = ReadingOptions()
+    options.tokenizer = choice
+    return try LlamaCppTokenizer(of: try Model(opening: Fixtures.path("tiny-2x32/lnfree"), options: options))
+  }
+
+  private func value(_ tokenizer: LlamaCppTokenizer, _ key: String) -> GGUFValue? {
+    tokenizer.keys.first { $0.key == "tokenizer.ggml.\(key)" }?.value
+  }
+
+  private func text(_ name: String) throws -> String {
+    try String(contentsOf: URL(filePath: directory + "/" + name), encoding: .utf8)
+  }
+
+  @Test("reads tokenizer.json: tokens by id, merges in order, the end of text as a control token")
+  func whole() throws {
+    let found = try tokenizer(.directory(directory))
+    let vocabulary = try JSONDecoder().decode([String: Int].self, from: Data(text("vocab.json").utf8))
+    let expected = vocabulary.sorted { $0.value < $1.value }.map(\.key)
+    #expect(value(found, "tokens") == .strings(expected))
+    #expect(expected[0] == "<|endoftext|>" && expected.count == 512)
+    #expect(value(found, "token_type") == .i32s([3] + [Int32](repeating: 1, count: 511)))
+    let lines = try text("merges.txt").split(separator: "\n").dropFirst().map(String.init)
+    #expect(value(found, "merges") == .strings(lines))
+    #expect(found.notes.isEmpty)
+  }
+
+  @Test("reads vocab.json and merges.txt to the same keys")
+  func parts() throws {
+    let place = try TemporaryDirectory()
+    for name in ["vocab.json", "merges.txt"] { try place.write(Array(text(name).utf8), to: name) }
+    let (found, expected) = (try tokenizer(.directory(place.path)), try tokenizer(.directory(directory)))
+    #expect(found.keys.map(\.key) == expected.keys.map(\.key))
+    for (mine, theirs) in zip(found.keys, expected.keys) { #expect(mine.value == theirs.value, "\(mine.key)") }
+  }
+
+  @Test("reads the tokenizer of GPT-2")
+  func gpt2() throws {
+    let tokenizer = try #require(try BytePairTokenizer(directory: Fixtures.path("found/gpt2-tokenizer")))
+    #expect(tokenizer.tokens.count == 50_257 && tokenizer.merges.count == 50_000)
+    #expect(tokenizer.tokens[50_256] == .init(text: "<|endoftext|>", kind: .control))
+    #expect(tokenizer.tokens[220] == .init(text: "Ġ", kind: .normal))
+    let keys = try tokenizer.ggufKeys(vocabularySize: 50_257)
+    #expect(keys.map(\.key).count == 6)
+  }
+
+  // MARK: Small tokenizers of our own
+
+  private func small(_ files: [String: String]) throws -> TemporaryDirectory {
+    let place = try TemporaryDirectory()
+    for (name, text) in files { try place.write(Array(text.utf8), to: name) }
+    return place
+  }
+
+  private func json(
+    added: String = "", preTokenizer: String = #"{"type": "ByteLevel", "add_prefix_space": false}"#,
+    model: String = #""vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]"#
+  ) -> String {
+    #"{"added_tokens": [\#(added)], "normalizer": null, "pre_tokenizer": \#(preTokenizer), "model": {"type": "BPE", \#(model)}}"#
+  }
+
+  @Test("tells control tokens from added ones, and pads what has no token")
+  func added() throws {
+    let added = #"""
+      {"id": 3, "content": "<s>", "special": true}, {"id": 4, "content": "<|im_start|>", "special": false},
+      {"id": 5, "content": "a word", "special": false}
+      """#
+    let place = try small([
+      "tokenizer.json": json(added: added),
+      "tokenizer_config.json": #"{"bos_token": "<s>", "eos_token": {"content": "<s>"}, "add_bos_token": true}"#,
+    ])
+    let tokenizer = try #require(try BytePairTokenizer(directory: place.path))
+    let keys = Dictionary(uniqueKeysWithValues: try tokenizer.ggufKeys(vocabularySize: 8))
+    #expect(
+      keys["tokenizer.ggml.tokens"] == .strings(["a", "b", "ab", "<s>", "<|im_start|>", "a word", "[PAD6]", "[PAD7]"]))
+    #expect(keys["tokenizer.ggml.token_type"] == .i32s([1, 1, 1, 3, 3, 4, 5, 5]))
+    #expect(keys["tokenizer.ggml.bos_token_id"] == .u32(3))
+    #expect(keys["tokenizer.ggml.eos_token_id"] == .u32(3))
+    #expect(keys["tokenizer.ggml.add_bos_token"] == .bool(true))
+    #expect(
+      tokenizer.notes(vocabularySize: 8) == [
+        "2 rows of the embedding have no token in \(place.path)/tokenizer.json; they are written as unused tokens"
+      ])
+  }
+
+  @Test("reads merges in both spellings, with a space inside a part as the byte that it is")
+  func merges() throws {
+    let place = try small([
+      "tokenizer.json": json(model: #""vocab": {"a": 0}, "merges": ["a b", ["c", "d"], ["e f", "g"]]"#)
+    ])
+    #expect(try #require(try BytePairTokenizer(directory: place.path)).merges == ["a b", "c d", "eĠf g"])
+  }
+
+  @Test("says which token llama.cpp takes for the end of text where none is named")
+  func noEndOfText() throws {
+    let place = try small(["tokenizer.json": json()])
+    let tokenizer = try #require(try BytePairTokenizer(directory: place.path))
+    #expect(
+      tokenizer.notes(vocabularySize: 3) == [
+        "\(place.path)/tokenizer.json names no end-of-text token, and llama.cpp will take token 11 for it"
+      ])
+  }
+
+  @Test("goes without where there is none, with a clear line")
+  func absent() throws {
+    for choice in [ReadingOptions.Tokenizer.ofCheckpoint, .absent] {
+      let found = try tokenizer(choice)
+      #expect(found.keys.map(\.key) == ["tokenizer.ggml.model"])
+      #expect(value(found, "model") == .string("none"))
+      #expect(
+        found.notes == [
+          "there is no tokenizer beside the source, so the file has none, and llama.cpp will run it on token ids only; --tokenizer names a directory that holds one"
+        ])
+    }
+  }
+
+  // MARK: Refusals
+
+  struct Defect: CustomTestStringConvertible {
+    let name: String
+    let files: [String: String]
+    let message: String
+    var testDescription: String { name }
+  }
+
+  @Test(
+    "refuses",
+    arguments: [
+      Defect(
+        name: "another kind of model",
+        files: [
+          "tokenizer.json":
+            #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "model": {"type": "Unigram", "vocab": {}, "merges": []}}"#
+        ],
+        message:
+          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+      ),
+      Defect(
+        name: "another way to split",
+        files: [
+          "tokenizer.json":
+            #"{"pre_tokenizer": {"type": "Whitespace"}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
+        ],
+        message:
+          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+      ),
+      Defect(
+        name: "a space put first",
+        files: [
+          "tokenizer.json":
+            #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
+        ],
+        message:
+          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+      ),
+      Defect(
+        name: "a merge of one part", files: ["vocab.json": #"{"a": 0}"#, "merges.txt": "#version: 0.2\na b\nab\n"],
+        message: "merges.txt, 'line 3': expected two parts with a space between, found 'ab'"),
+      Defect(
+        name: "two tokens with one id", files: ["vocab.json": #"{"a": 0, "b": 0}"#, "merges.txt": ""],
+        message: "vocab.json, 'b': has the id 0, as 'a' has"),
+      Defect(
+        name: "an id that is none", files: ["vocab.json": #"{"a": -1}"#, "merges.txt": ""],
+        message: "vocab.json, 'a': expected an id, found -1"),
+      Defect(
+        name: "two ids with one text",
+        files: ["vocab.json": #"{"a": 0, "b": 1}"#, "merges.txt": "", "added_tokens.json": #"{"a": 2}"#],
+        message: "vocab.json, 'a': is the text of the tokens 0 and 2; llama.cpp needs another text for each token"),
+      Defect(
+        name: "more tokens than rows", files: ["vocab.json": #"{"a": 512}"#, "merges.txt": ""],
+        message:
+          "vocab.json, 'a': the token has id 512, but the embedding has 512 rows; the tokenizer belongs to another model; name the right one with --tokenizer, or pass --tokenizer none"
+      ),
+      Defect(
+        name: "a directory without one", files: [:],
+        message:
+          "holds neither tokenizer.json nor vocab.json and merges.txt; name the directory of the tokenizer with --tokenizer, or pass --tokenizer none"
+      ),
+    ])
+  func refuses(_ defect: Defect) throws {
+    let place = try small(defect.files)
+    let refusal = #expect(throws: Refusal.self) { try tokenizer(.directory(place.path)) }
+    let short = refusal?.description.replacing(place.path + "/", with: "").replacing(place.path + ": ", with: "")
+    #expect(short == defect.message)
+  }
+}
