@@ -1,6 +1,9 @@
 extension Layout {
   /// GPT-2 as llama.cpp stores it (architecture `gpt2`): matrices [out, in] as numpy sees them, queries, keys and values
   /// fused; the unembedding is absent where it is tied, and never has a bias.
+  ///
+  /// That norms are fixed is said by a large epsilon only. Training checkpoints with FakeLayerNorm never come in this
+  /// layout: llama.cpp's converter has no names for their buffers, and its loader refuses tensors that it does not know.
   package static let ggufGPT2 = Layout(
     name: "GGUF gpt2",
     [

@@ -277,6 +277,7 @@ extension Configuration {
         "expected a positive, finite number", advice: "the file cannot be computed without it")
     }
     self.epsilon = epsilon
+    isTied = checkpoint["output.weight"] == nil
     endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
     keyNames = [
       "n_layer": "gpt2.block_count", "n_head": "gpt2.attention.head_count", "n_embd": "gpt2.embedding_length",

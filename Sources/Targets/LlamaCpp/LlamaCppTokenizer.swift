@@ -18,8 +18,8 @@ struct LlamaCppTokenizer {
     } else {
       keys = [("tokenizer.ggml.model", .string("none"))]
       notes = [
-        "there is no tokenizer beside the source, so the file has none, and llama.cpp will run it on token ids only; "
-          + "--tokenizer names a directory that holds one"
+        "there is no tokenizer beside the source, so the file has none: llama.cpp's library runs it on token ids, its "
+          + "server and command line do not; --tokenizer names a directory that holds one"
       ]
     }
   }
