@@ -31,7 +31,10 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     // MARK: One direction: bytes → tensors → networks → folded networks → files
-    .target(name: "Formats", dependencies: ["CLinux", "CZstd", "CZlib", "CCrypto"], swiftSettings: strictest),
+    .target(name: "CMappingGuard"),
+    .target(
+      name: "Formats", dependencies: ["CMappingGuard", "CLinux", "CZstd", "CZlib", "CCrypto"],
+      swiftSettings: strictest),
     .target(name: "Networks", dependencies: ["Formats"], swiftSettings: strictest),
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(
@@ -89,3 +92,12 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// The fuzzers are built by Fuzz/run only, since their objects can be linked by nothing but libFuzzer.
+if Context.environment["NORMFOLD_FUZZ"] != nil {
+  package.products.append(.library(name: "Fuzzers", type: .static, targets: ["Fuzz"]))
+  package.targets.append(
+    .target(
+      name: "Fuzz", dependencies: ["Formats", "Networks", "ONNX", "TestSupport"], path: "Fuzz", exclude: ["run"],
+      swiftSettings: strict))
+}

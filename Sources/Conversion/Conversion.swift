@@ -66,6 +66,15 @@ public struct Conversion: Sendable {
     options.temporaryDirectory = options.temporaryDirectory ?? place.parent
     let model = try Model(opening: source, options: options)
     try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
+    return try model.checkpoint.whileIntact { () throws(Refusal) in
+      try convert(model, chosen: chosen, start: start, logger: logger, progress: progress)
+    }
+  }
+
+  private func convert(
+    _ model: Model, chosen: [any Target], start: ContinuousClock.Instant, logger: Logger,
+    progress: ConversionProgress.Handler
+  ) throws(Refusal) -> ConversionReport {
     for warning in model.warnings { logger.warning("\(warning.printable)") }
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
 
@@ -105,6 +114,7 @@ public struct Conversion: Sendable {
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
+    try model.checkpoint.requireIntact()
     var warnings = model.warnings
     if verification.holds { warnings += try staged.publish() }
     return ConversionReport(
@@ -138,6 +148,11 @@ public struct Conversion: Sendable {
       progress(ConversionProgress(stage: .hashing, subject: file.path, done: index, total: files.count, unit: "files"))
       // Of what the user has, which an expanded file is not.
       let stored = file.path.hasSuffix(".zst") ? try MappedFile(path: file.path) : file
+      guard stored.identity == file.identity else {
+        throw Refusal(
+          .malformed, file: file.path, "was replaced while it was read",
+          advice: "wait until whoever writes it is done, and run it again")
+      }
       result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: Digest(of: stored).description))
     }
     return result

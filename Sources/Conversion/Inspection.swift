@@ -71,6 +71,7 @@ public struct Inspection: Sendable, Encodable {
       if sites.last?.name != row.name { sites.append(row) }
     }
     self.sites = sites
+    try model.checkpoint.requireIntact()
   }
 }
 

@@ -54,6 +54,8 @@ public struct VerificationRun: Sendable {
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
+    try source.checkpoint.requireIntact()
+    try other.checkpoint.requireIntact()
     let outcomes = comparison.outcomes
     let limit = Verification.noiseFactor * outcomes[2].logits.largest(upToShift: isUpToShift)
     return Report(

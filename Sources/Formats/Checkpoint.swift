@@ -47,6 +47,24 @@ package struct Checkpoint: Sendable {
 
   package subscript(name: String) -> Tensor? { indexByName[name].map { tensors[$0] } }
 
+  /// Whether every number that was read so far is of the files as they were when they were opened: to be asked before
+  /// anything that was computed from them is published or believed.
+  ///
+  /// - Throws: `.malformed` for the first file that has changed, shrunk or failed.
+  package func requireIntact() throws(Refusal) {
+    for file in files { try file.requireIntact() }
+  }
+
+  /// Runs `body` on the numbers of this checkpoint. Where it fails and the files have changed meanwhile, that is why.
+  package func whileIntact<Result>(_ body: () throws(Refusal) -> Result) throws(Refusal) -> Result {
+    do throws(Refusal) {
+      return try body()
+    } catch {
+      if error.category != .interrupted { try requireIntact() }
+      throw error
+    }
+  }
+
   /// Verifies every checksum that the container has, one after the other.
   /// - Throws: `.malformed` for the first one that does not hold.
   package func checkIntegrity() throws(Refusal) {

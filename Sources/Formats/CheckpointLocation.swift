@@ -100,7 +100,7 @@ package struct CheckpointLocation: Sendable {
 
   /// By the first bytes, which lie less often than names; by the name where they say nothing.
   private static func form(of file: MappedFile, name: String) throws(Refusal) -> Form {
-    let start: [UInt8] = file.withBytes { bytes in
+    let start: [UInt8] = try file.parse { (bytes) throws(Refusal) in
       (0..<min(9, bytes.byteCount)).map { unsafe bytes.unsafeLoad(fromByteOffset: $0, as: UInt8.self) }
     }
     if start.starts(with: Array("GGUF".utf8)) { return .gguf }

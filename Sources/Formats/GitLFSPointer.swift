@@ -1,9 +1,9 @@
 /// The small text file that git leaves where git-lfs has not fetched the real one.
-enum GitLFSPointer {
+package enum GitLFSPointer {
   private static let start = Array("version https://git-lfs".utf8)
 
   /// - Throws: `.malformed` where `bytes` are such a pointer.
-  static func refuse(_ bytes: RawSpan, file: String) throws(Refusal) {
+  package static func refuse(_ bytes: RawSpan, file: String) throws(Refusal) {
     guard bytes.byteCount < 1_024, bytes.byteCount >= start.count else { return }
     for (index, expected) in start.enumerated()
     where unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self) != expected {

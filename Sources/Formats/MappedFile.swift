@@ -1,41 +1,68 @@
+import CMappingGuard
 import Glibc
 
 /// A file mapped for reading: the one type that owns the address of input bytes.
 ///
-/// The mapping outlives a rename over the file. It does not outlive a truncation by another process: see
-/// <doc:Safety>.
+/// The mapping outlives a rename over the file. Where the file becomes shorter, is written to, or its device fails,
+/// reading goes on, with zeros for pages that cannot be had, and ``requireIntact()`` says so: nothing that was computed
+/// from a file may be published before it has been asked.
 @safe package final class MappedFile: Sendable {
   /// The path as the user gave it, or as it follows from what the user gave.
   package let path: String
   package let byteCount: Int
   /// Identity of the file on its device: two paths with equal identities are one file.
   package let identity: FileIdentity
+  private let state: State
+  /// Of the mapped file, to see whether it is still the same; -1 for one without a name, which no one else can change.
+  private let descriptor: Int32
   private nonisolated(unsafe) let base: UnsafeRawPointer?
+  /// In the table of `CMappingGuard`; -1 without a mapping.
+  private let guardNumber: Int32
 
-  /// - Throws: `.malformed` where there is no such file, it is not a regular one, or it is empty.
+  /// What changes when a file is written to.
+  private struct State: Equatable {
+    let byteCount: Int
+    let seconds: Int
+    let nanoseconds: Int
+
+    init(_ status: stat) {
+      byteCount = Int(status.st_size)
+      seconds = status.st_mtim.tv_sec
+      nanoseconds = status.st_mtim.tv_nsec
+    }
+  }
+
+  /// - Throws: `.malformed` where there is no such file, or it is not a regular one.
   package init(path: String) throws(Refusal) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       let reason = String(errno: errno)
       throw Refusal(.malformed, file: path, "cannot be opened: \(reason)", advice: "check the path and its permissions")
     }
-    defer { close(descriptor) }
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else {
-      throw Refusal(.malformed, file: path, "cannot be examined: \(String(errno: errno))")
+    do throws(Refusal) {
+      var status = stat()
+      guard unsafe fstat(descriptor, &status) == 0 else {
+        throw Refusal(.malformed, file: path, "cannot be examined: \(String(errno: errno))")
+      }
+      switch status.st_mode & S_IFMT {
+      case S_IFREG: break
+      case S_IFDIR: throw Refusal(.malformed, file: path, "expected a file, found a directory")
+      default:
+        throw Refusal(
+          .malformed, file: path, "expected a regular file, found a pipe, socket or device",
+          advice: "save its content to a file first")
+      }
+      self.path = path
+      identity = FileIdentity(status)
+      state = State(status)
+      byteCount = state.byteCount
+      unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
+      guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
+      self.descriptor = descriptor
+    } catch {
+      close(descriptor)
+      throw error
     }
-    switch status.st_mode & S_IFMT {
-    case S_IFREG: break
-    case S_IFDIR: throw Refusal(.malformed, file: path, "expected a file, found a directory")
-    default:
-      throw Refusal(
-        .malformed, file: path, "expected a regular file, found a pipe, socket or device",
-        advice: "save its content to a file first")
-    }
-    self.path = path
-    identity = FileIdentity(status)
-    byteCount = Int(status.st_size)
-    unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
   }
 
   /// Maps an open file that has no name of its own: what was expanded out of the file at `path`.
@@ -47,8 +74,11 @@ import Glibc
     }
     self.path = path
     self.identity = identity ?? FileIdentity(status)
-    byteCount = Int(status.st_size)
+    state = State(status)
+    byteCount = state.byteCount
     unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
+    guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
+    self.descriptor = -1
   }
 
   /// - Returns: nil for a file without bytes, which the system does not map.
@@ -61,8 +91,24 @@ import Glibc
     return UnsafeRawPointer(address)
   }
 
+  private static func register(_ base: UnsafeRawPointer?, byteCount: Int, path: String) throws(Refusal) -> Int32 {
+    guard let base = unsafe base else { return -1 }
+    let number = unsafe mapping_guard_add(base, byteCount)
+    guard number >= 0 else {
+      unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount)
+      throw Refusal(
+        .unsupported, file: path, "\(MAPPING_GUARD_LIMIT) files are open already",
+        advice: "join the checkpoint's shards first")
+    }
+    return number
+  }
+
   deinit {
-    if let base = unsafe base { unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount) }
+    if let base = unsafe base {
+      mapping_guard_remove(guardNumber)
+      unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount)
+    }
+    if descriptor >= 0 { close(descriptor) }
   }
 
   /// Lends all bytes of the file.
@@ -71,6 +117,42 @@ import Glibc
   ) throws(Failure) -> Result {
     let bytes = unsafe UnsafeRawBufferPointer(start: base, count: byteCount)
     return try body(unsafe bytes.bytes)
+  }
+
+  /// Lends all bytes to a parser, and asks afterwards whether they were the file's: a header that is cut off while it
+  /// is read is no malformed header.
+  ///
+  /// - Throws: what the parser throws, or ``requireIntact()`` does.
+  package func parse<Result>(_ body: (RawSpan) throws(Refusal) -> Result) throws(Refusal) -> Result {
+    let result: Swift.Result<Result, Refusal>
+    do throws(Refusal) { result = .success(try withBytes(body)) } catch { result = .failure(error) }
+    try requireIntact()
+    return try result.get()
+  }
+
+  /// Whether everything that was read so far was the file as it was when it was opened.
+  ///
+  /// - Throws: `.malformed` where the file has become shorter, has been written to, or could not be read.
+  package func requireIntact() throws(Refusal) {
+    var status = stat()
+    var found = state
+    if descriptor >= 0, unsafe fstat(descriptor, &status) == 0 { found = State(status) }
+    if found.byteCount < byteCount {
+      throw Refusal(
+        .malformed, file: path, "shrank from \(byteCount.bytes) to \(found.byteCount) while it was read",
+        advice: "wait until whoever writes it is done, and run it again")
+    }
+    if found != state {
+      throw Refusal(
+        .malformed, file: path, "was changed while it was read",
+        advice: "wait until whoever writes it is done, and run it again")
+    }
+    let damage = guardNumber >= 0 ? mapping_guard_damage(guardNumber) : -1
+    if damage >= 0 {
+      throw Refusal(
+        .malformed, file: path, at: damage, "cannot be read: the device failed, or the file shrank for a moment",
+        advice: "copy it to another disk")
+    }
   }
 }
 

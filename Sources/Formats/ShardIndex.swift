@@ -1,5 +1,3 @@
-import Glibc
-
 /// The index of a sharded checkpoint (`model.safetensors.index.json`, `pytorch_model.bin.index.json`):
 ///
 ///     {"metadata": {"total_size": 175616}, "weight_map": {"wte.weight": "model-00001-of-00003.safetensors", …}}
@@ -34,7 +32,7 @@ struct ShardIndex {
       throw Refusal(
         .malformed, file: path, "an index has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
     }
-    let json = try file.withBytes { (bytes) throws(Refusal) in
+    let json = try file.parse { (bytes) throws(Refusal) in
       try GitLFSPointer.refuse(bytes, file: path)
       return try JSONValue(parsing: bytes, file: path)
     }
@@ -56,18 +54,17 @@ struct ShardIndex {
     }
     shardByTensor = byTensor
     let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
-    let homes = [resolvedPath(directory + ".").map { $0 == "/" ? "" : $0 }, resolvedPath(path).map(parentDirectory)]
-      .compactMap { $0 }
+    let homes = HomeDirectories(ofFileAt: path)
     var shards: [Shard] = []
     for name in Set(byTensor.values).sorted() {
       try Self.checkName(name, suffix: suffix, index: path)
       let shardPath = directory + name
-      guard let resolved = resolvedPath(shardPath) else {
+      guard let isAtHome = homes.contain(fileAt: shardPath) else {
         throw Refusal(
           .malformed, file: path, subject: name, "this shard is missing",
           advice: "download it into the directory of the index")
       }
-      guard homes.contains(parentDirectory(of: resolved)) else {
+      guard isAtHome else {
         throw Refusal(
           .malformed, file: path, subject: name, "this shard is a link that leaves the directory",
           advice: "copy the file itself there")
@@ -120,14 +117,4 @@ struct ShardIndex {
     guard let totalByteCount, totalByteCount != byteCount, totalByteCount != unsharedByteCount else { return [] }
     return ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
   }
-}
-
-private func parentDirectory(of absolutePath: String) -> String {
-  String(absolutePath[..<(absolutePath.utf8.lastIndex(of: UInt8(ascii: "/")) ?? absolutePath.startIndex)])
-}
-
-private func resolvedPath(_ path: String) -> String? {
-  guard let resolved = unsafe realpath(path, nil) else { return nil }
-  defer { unsafe free(resolved) }
-  return unsafe String(cString: resolved)
 }

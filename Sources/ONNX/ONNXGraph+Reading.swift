@@ -25,6 +25,7 @@ extension ONNXGraph {
     }
     let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
     let model = try UnpackedModel(file)
+    try file.requireIntact()
     self = try model.graph(data: data)
     try check(file: path)
     try checkCoverage(of: data)

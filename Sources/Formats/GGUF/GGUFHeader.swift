@@ -52,12 +52,12 @@ package struct GGUFHeader: Sendable {
   ///   that are not read.
   package init(of file: MappedFile) throws(Refusal) {
     var cursor = GGUFCursor(file: file.path)
-    version = try file.withBytes { (bytes) throws(Refusal) in
+    version = try file.parse { (bytes) throws(Refusal) in
       try GitLFSPointer.refuse(bytes, file: file.path)
       return try Self.readVersion(with: &cursor, from: bytes)
     }
     self.cursor = cursor
-    try file.withBytes { (bytes) throws(Refusal) in try read(from: bytes) }
+    try file.parse { (bytes) throws(Refusal) in try read(from: bytes) }
   }
 
   package func value(_ key: String) -> GGUFValue? { metadata.first { $0.key == key }?.value }

@@ -24,7 +24,7 @@ struct PyTorchArchive: Sendable {
 
   /// Checks the small records and runs the pickle. The bytes of storages are not read.
   init(of file: MappedFile, temporaryDirectory: String? = nil) throws(Refusal) {
-    try file.withBytes { (bytes) throws(Refusal) in try Self.refuseOtherFormats(bytes, path: file.path) }
+    try file.parse { (bytes) throws(Refusal) in try Self.refuseOtherFormats(bytes, path: file.path) }
     let zip = try ZipArchive(of: file)
     let folder = try Self.findFolder(of: zip)
     let pickleRecord = "\(folder)data.pkl"
@@ -71,7 +71,7 @@ struct PyTorchArchive: Sendable {
     self.folder = folder
     self.temporaryDirectory = temporaryDirectory
     let content = small[0]
-    outcome = try content.file.withBytes { (bytes) throws(Refusal) in
+    outcome = try content.file.parse { (bytes) throws(Refusal) in
       try PickleMachine.run(
         bytes.extracting(content.byteRange), file: Self.name(of: pickleRecord, in: path))
     }

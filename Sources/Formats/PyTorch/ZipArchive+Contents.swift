@@ -87,7 +87,7 @@ extension ZipArchive {
         .malformed, file: file.path, at: record.dataOffset + consumed, subject: record.name, problem,
         advice: "download the file again; it is damaged")
     }
-    try file.withBytes { (bytes) throws(Refusal) in
+    try file.parse { (bytes) throws(Refusal) in
       let span = bytes.extracting(record.dataOffset..<record.dataOffset + record.compressedByteCount)
       let outcome: Result<Void, Refusal> = unsafe span.withUnsafeBytes { input in
         do throws(Refusal) {

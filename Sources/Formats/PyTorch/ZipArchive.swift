@@ -51,7 +51,7 @@ struct ZipArchive: Sendable {
   init(of file: MappedFile) throws(Refusal) {
     self.file = file
     let path = file.path
-    records = try file.withBytes { (bytes) throws(Refusal) in
+    records = try file.parse { (bytes) throws(Refusal) in
       let directory = try Self.findDirectory(in: bytes, path: path)
       var records = try Self.readDirectory(directory, in: bytes, path: path)
       for index in records.indices { try Self.locate(&records[index], in: bytes, path: path) }

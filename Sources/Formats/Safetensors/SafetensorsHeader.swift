@@ -40,7 +40,7 @@ struct SafetensorsHeader {
   init(of mapped: MappedFile) throws(Refusal) {
     file = mapped.path
     bytes = mapped.byteCount
-    let headerEnd: Int = try mapped.withBytes { (span) throws(Refusal) in
+    let headerEnd: Int = try mapped.parse { (span) throws(Refusal) in
       try GitLFSPointer.refuse(span, file: mapped.path)
       guard span.byteCount >= 8 else {
         throw Refusal(
@@ -62,7 +62,7 @@ struct SafetensorsHeader {
       }
       return 8 + Int(length)
     }
-    let json = try mapped.withBytes { (span) throws(Refusal) in
+    let json = try mapped.parse { (span) throws(Refusal) in
       try JSONValue(parsing: span.extracting(8..<headerEnd), file: mapped.path, baseOffset: 8)
     }
     guard let members = json.members else {

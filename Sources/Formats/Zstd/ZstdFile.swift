@@ -36,7 +36,7 @@ package struct ZstdFile: Sendable {
     let output = try TemporaryFile(in: directory)
     var expansion = try Expansion(
       file: file, output: output, limit: maximumByteCount ?? ExpansionLimit.byteCount(forCompressed: file.byteCount))
-    try file.withBytes { (bytes) throws(Refusal) in
+    try file.parse { (bytes) throws(Refusal) in
       try GitLFSPointer.refuse(bytes, file: path)
       try expansion.run(bytes)
     }

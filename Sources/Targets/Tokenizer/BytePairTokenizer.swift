@@ -91,13 +91,32 @@ extension Model {
     "added_tokens.json",
   ]
 
+  /// The largest tokenizers in use take a tenth of it.
+  private static let maximumCarriedByteCount = 256 << 20
+
   private func copies(of names: [String], in directory: String) throws(Refusal) -> [(name: String, bytes: [UInt8])] {
     var files: [(String, [UInt8])] = []
     for name in names {
       let path = "\(directory)/\(name)"
-      guard FileIdentity(ofItemAt: path) != nil else { continue }
+      // What the user named is at home where it lies; what lies beside a checkpoint must not lead elsewhere.
+      let homes = HomeDirectories(ofFileAt: directory == self.directory ? checkpoint.path : path)
+      guard let isAtHome = homes.contain(fileAt: path) else { continue }
+      guard isAtHome else {
+        throw Refusal(
+          .malformed, file: path, "is a link that leaves the directory, and would be copied into the output",
+          advice: "copy the file itself there, or remove the link")
+      }
       let file = try MappedFile(path: path)
-      files.append((name, file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }))
+      guard file.byteCount <= Self.maximumCarriedByteCount else {
+        throw Refusal(
+          .malformed, file: path,
+          "a file beside the weights has at most \(Self.maximumCarriedByteCount) bytes, found \(file.byteCount)")
+      }
+      let bytes = try file.parse { (bytes) throws(Refusal) in
+        try GitLFSPointer.refuse(bytes, file: path)
+        return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+      }
+      files.append((name, bytes))
     }
     return files
   }
