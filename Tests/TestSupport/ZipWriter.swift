@@ -1,32 +1,32 @@
 /// Writes zip archives, sound ones and others: every field can be set to what it should not be.
-struct ZipWriter {
-  struct Record {
-    var name: String
-    var bytes: [UInt8]
-    var method: UInt16 = 0
-    var flags: UInt16 = 0x808
+package struct ZipWriter {
+  package struct Record {
+    package var name: String
+    package var bytes: [UInt8]
+    package var method: UInt16 = 0
+    package var flags: UInt16 = 0x808
     /// The size before compression; nil for that of `bytes`.
-    var byteCount: Int?
+    package var byteCount: Int?
     /// Of the uncompressed bytes; nil for the CRC of `bytes`.
-    var crc: UInt32?
+    package var crc: UInt32?
     /// In the local header; nil for `name`.
-    var localName: String?
+    package var localName: String?
     /// Of the local header; nil for where it is written.
-    var headerOffset: Int?
+    package var headerOffset: Int?
 
-    init(_ name: String, _ bytes: [UInt8]) {
+    package init(_ name: String, _ bytes: [UInt8]) {
       self.name = name
       self.bytes = bytes
     }
 
-    func with(_ change: (inout Record) -> Void) -> Record {
+    package func with(_ change: (inout Record) -> Void) -> Record {
       var copy = self
       change(&copy)
       return copy
     }
 
     /// `bytes` as one stored block of deflate.
-    var deflated: Record {
+    package var deflated: Record {
       with { record in
         record.byteCount = bytes.count
         record.crc = crc32(bytes)
@@ -36,14 +36,24 @@ struct ZipWriter {
     }
   }
 
-  var records: [Record]
+  package var records: [Record]
   /// Puts the sizes and the offset into a zip64 extra field, as torch does for large archives.
-  var isZip64 = false
-  var recordCount: UInt16?
-  var disk: UInt16 = 0
-  var comment: [UInt8] = []
+  package var isZip64 = false
+  package var recordCount: UInt16?
+  package var disk: UInt16 = 0
+  package var comment: [UInt8] = []
 
-  var archive: [UInt8] {
+  package init(
+    records: [Record], isZip64: Bool = false, recordCount: UInt16? = nil, disk: UInt16 = 0, comment: [UInt8] = []
+  ) {
+    self.records = records
+    self.isZip64 = isZip64
+    self.recordCount = recordCount
+    self.disk = disk
+    self.comment = comment
+  }
+
+  package var archive: [UInt8] {
     var bytes: [UInt8] = []
     var directory: [UInt8] = []
     for record in records {
@@ -84,12 +94,12 @@ struct ZipWriter {
   }
 }
 
-func little<Integer: FixedWidthInteger>(_ value: Integer) -> [UInt8] {
+package func little<Integer: FixedWidthInteger>(_ value: Integer) -> [UInt8] {
   (0..<Integer.bitWidth / 8).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) }
 }
 
 /// From the polynomial, a byte at a time.
-func crc32(_ bytes: [UInt8]) -> UInt32 {
+package func crc32(_ bytes: [UInt8]) -> UInt32 {
   var remainder = UInt32.max
   for byte in bytes { remainder = remainder >> 8 ^ crcTable[Int(UInt8(truncatingIfNeeded: remainder) ^ byte)] }
   return ~remainder

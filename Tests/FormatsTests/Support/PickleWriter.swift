@@ -1,3 +1,5 @@
+import TestSupport
+
 /// Pieces of pickle programs: each leaves one value on the stack.
 enum PickleWriter {
   static func program(_ value: [UInt8]) -> [UInt8] { [0x80, 2] + value + Array(".".utf8) }

@@ -1,3 +1,5 @@
+import TestSupport
+
 /// Writes zstd frames of raw and repeated blocks, sound ones and others.
 enum ZstdWriter {
   enum Block {

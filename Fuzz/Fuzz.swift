@@ -1,0 +1,111 @@
+import Formats
+import Foundation
+import Glibc
+import TestSupport
+
+/// What libFuzzer calls. One program holds all fuzzers; the name under which it is started says which one it is
+/// (`Fuzz/run`).
+///
+/// A parser may answer bytes with a network or with a refusal. It must not crash, hang, allocate without bound, or
+/// throw anything else; AddressSanitizer and Swift's own checks turn each of these into an abort.
+@c(LLVMFuzzerTestOneInput)
+public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+  do {
+    let input = UnsafeRawBufferPointer(start: start, count: count)
+    if let encloses = fuzzer.encloses {
+      try encloses([UInt8](input)).withUnsafeBytes { try place.put($0) }
+    } else {
+      try place.put(input)
+    }
+    try fuzzer.run(place)
+  } catch let refusal as Refusal {
+    // Whatever a message quotes, it can be printed.
+    let message = refusal.description
+    let isPrintable = message.unicodeScalars.allSatisfy { $0.value >= 0x20 && !(0x7F...0x9F).contains($0.value) }
+    precondition(!message.isEmpty && isPrintable)
+  } catch {
+    preconditionFailure("\(error)")
+  }
+  return 0
+}
+
+@c(LLVMFuzzerInitialize)
+public func initialize(
+  _ argumentCount: UnsafeMutablePointer<CInt>?,
+  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>?
+) -> CInt {
+  let program = arguments?.pointee?.pointee.map { String(cString: $0) } ?? ""
+  let name = String(program.split(separator: "/").last ?? "")
+  guard let known = Fuzzer.all[name] else {
+    FileHandle.standardError.write(Data("there is no fuzzer '\(name)'; Fuzz/run starts them\n".utf8))
+    exit(2)
+  }
+  do {
+    fuzzer = known
+    place = try InputPlace(for: known)
+    try known.writeSeeds(to: ".build/fuzz/corpus/" + name)
+  } catch {
+    FileHandle.standardError.write(Data("\(error)\n".utf8))
+    exit(2)
+  }
+  return 0
+}
+
+// Set before the first input, and not changed by another thread: libFuzzer has one.
+private nonisolated(unsafe) var fuzzer = Fuzzer(fileName: "", run: { _ in })
+private nonisolated(unsafe) var place = InputPlace()
+
+/// A parser with the file that it reads its input from.
+struct Fuzzer: Sendable {
+  let fileName: String
+  /// Where fuzzing starts: files of the project's fixtures.
+  var seeds: [String] = []
+  /// Files of the fixtures that stand beside the input.
+  var companions: [String] = []
+  /// A file of so many zeros that stands beside the input.
+  var zeros: (name: String, byteCount: Int)?
+  /// Makes the file of the input, where that is not the input itself.
+  var encloses: (@Sendable ([UInt8]) -> [UInt8])?
+  let run: @Sendable (InputPlace) throws -> Void
+}
+
+/// A directory in memory, with the input in it under the name that its reader expects.
+struct InputPlace {
+  let directory: String
+  let path: String
+
+  init() { (directory, path) = ("", "") }
+
+  init(for fuzzer: Fuzzer) throws {
+    directory = "/dev/shm/normfold-fuzz-\(getpid())"
+    path = directory + "/" + fuzzer.fileName
+    let files = FileManager.default
+    try files.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    for name in fuzzer.companions {
+      try files.copyItem(
+        atPath: Fixtures.path(name), toPath: directory + "/" + URL(filePath: name).lastPathComponent)
+    }
+    if let zeros = fuzzer.zeros {
+      try Data(count: zeros.byteCount).write(to: URL(filePath: directory + "/" + zeros.name))
+    }
+  }
+
+  func put(_ bytes: UnsafeRawBufferPointer) throws {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard descriptor >= 0, write(descriptor, bytes.baseAddress, bytes.count) == bytes.count else {
+      throw CocoaError(.fileWriteUnknown)
+    }
+    close(descriptor)
+  }
+}
+
+extension Fuzzer {
+  /// Copies the seeds to where libFuzzer is told to look for them.
+  func writeSeeds(to directory: String) throws {
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    for name in seeds {
+      let copy = directory + "/seed-" + name.replacing("/", with: "-")
+      try Data(contentsOf: URL(filePath: Fixtures.path(name))).write(to: URL(filePath: copy))
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import Formats
+import Foundation
+import Networks
+import ONNX
+import TestSupport
+
+extension Fuzzer {
+  static let all: [String: Fuzzer] = [
+    "safetensors": Fuzzer(
+      fileName: "model.safetensors",
+      seeds: ["element-types", "names", "odd-sizes", "metadata-only"].map { "safetensors/\($0).safetensors" }
+        + ["pytorch/types.safetensors"]
+    ) { try use(Checkpoint(safetensors: $0.path)) },
+    "index": Fuzzer(
+      fileName: "model.safetensors.index.json", seeds: ["tiny-2x32/lnfree-sharded/model.safetensors.index.json"],
+      companions: (1...3).map { "tiny-2x32/lnfree-sharded/model-0000\($0)-of-00003.safetensors" }
+    ) { try use(Checkpoint(safetensorsIndex: $0.path)) },
+    "gguf": Fuzzer(
+      fileName: "model.gguf", seeds: ["values", "tensors", "blocks", "split"].map { "seeds/gguf/\($0).gguf" }
+    ) { try use(Checkpoint(gguf: $0.path)) },
+    "pytorch": Fuzzer(
+      fileName: "pytorch_model.bin",
+      seeds: ["types", "types-deflated", "wrapped", "legacy", "module", "torchscript"].map { "pytorch/\($0).pt" }
+    ) { try use(Checkpoint(pytorch: $0.path)) },
+    // Behind a checksum no mutation of an archive reaches the pickle.
+    "pickle": Fuzzer(
+      fileName: "pytorch_model.bin",
+      seeds: ["types", "wrapped", "module", "torchscript", "nanogpt"].map { "seeds/pickle/\($0).pkl" },
+      encloses: archive
+    ) { try use(Checkpoint(pytorch: $0.path)) },
+    "zstd": Fuzzer(fileName: "model.safetensors.zst", seeds: ["pytorch/types.safetensors.zst"]) {
+      _ = try ZstdFile(decompressing: $0.path, maximumByteCount: 16 << 20, temporaryDirectory: $0.directory)
+    },
+    "config": Fuzzer(
+      fileName: "config.json",
+      seeds: ["lnfree", "vanilla", "fakeln"].map { "tiny-2x32/\($0)/config.json" } + ["found/capp-gpt/config.json"],
+      companions: ["tiny-2x32/lnfree/model.safetensors"]
+    ) { _ = try Model(opening: $0.directory) },
+    "deviations": Fuzzer(
+      fileName: "std_dicts.json",
+      seeds: ["published-scales/gpt2_std_dicts.json", "tiny-2x32/nanogpt/std_dicts.json"],
+      companions: ["tiny-2x32/vanilla/model.safetensors", "tiny-2x32/vanilla/config.json"]
+    ) {
+      var options = ReadingOptions()
+      options.deviations = $0.path
+      _ = try Model(opening: $0.directory, options: options)
+    },
+    "onnx": Fuzzer(
+      fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768)
+    ) { _ = try ONNXGraph(reading: $0.directory) },
+  ]
+
+  /// What every user of a checkpoint does with it: all numbers, all checksums.
+  private static func use(_ checkpoint: Checkpoint) throws {
+    try checkpoint.checkIntegrity()
+    for tensor in checkpoint.tensors where tensor.info.type.isDecodable && tensor.info.elementCount < 1 << 20 {
+      _ = tensor.decoded(as: Float.self)
+    }
+  }
+
+  /// An archive as torch.save writes it, with this pickle and some storages.
+  private static func archive(_ pickle: [UInt8]) -> [UInt8] {
+    let storage = (0..<64).map { UInt8($0) }
+    let records = [ZipWriter.Record("a/data.pkl", pickle), .init("a/version", Array("3\n".utf8))]
+    return ZipWriter(records: records + (0..<4).map { .init("a/data/\($0)", storage) }).archive
+  }
+}
