@@ -72,7 +72,12 @@ struct ConvertCommand: ParsableCommand {
     defer { line.finish() }
     let report = try conversion.run(logger: output.logger, progress: line.handler)
     line.finish()
-    if output.json { JSONOutput.print(report) } else { print(report.text.wrapped()) }
+    let advice = report.published ? "the output itself is in place" : ""
+    if output.json {
+      try StandardOutput.print(json: report, advice: advice)
+    } else {
+      try StandardOutput.print(report.text.wrapped(), advice: advice)
+    }
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

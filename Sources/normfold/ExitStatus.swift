@@ -41,13 +41,15 @@ enum ExitStatus: Int32 {
     case let refusal as Refusal:
       let status = ExitStatus(refusal.category)
       StandardError.write("error: \(refusal)\n")
-      if CommandLine.arguments.contains("--json") { JSONOutput.print(RefusalDocument(refusal, status: status)) }
+      if CommandLine.arguments.contains("--json") {
+        try? StandardOutput.print(json: RefusalDocument(refusal, status: status))
+      }
       Foundation.exit(status.rawValue)
     default:
       let code = NormFold.exitCode(for: error)
       let message = NormFold.fullMessage(for: error)
       if code == .success {
-        print(message)
+        do { try StandardOutput.print(message) } catch { exit(with: error) }
         Foundation.exit(success.rawValue)
       }
       StandardError.write(message + "\n")

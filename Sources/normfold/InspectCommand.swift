@@ -20,8 +20,12 @@ struct InspectCommand: ParsableCommand {
 
   func run() throws {
     switch try InspectionResult(of: source, options: input.readingOptions) {
-    case .network(let inspection): output.json ? JSONOutput.print(inspection) : print(inspection.text.wrapped())
-    case .listing(let listing): output.json ? JSONOutput.print(listing) : print(listing.text.wrapped())
+    case .network(let inspection):
+      if output.json { return try StandardOutput.print(json: inspection) }
+      try StandardOutput.print(inspection.text.wrapped())
+    case .listing(let listing):
+      if output.json { return try StandardOutput.print(json: listing) }
+      try StandardOutput.print(listing.text.wrapped())
     }
   }
 }

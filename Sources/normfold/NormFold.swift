@@ -27,6 +27,8 @@ struct NormFold: ParsableCommand {
     subcommands: [InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self])
 
   static func main() {
+    StandardStreams.reserveClosed()
+    StandardStreams.turnSignalsIntoErrors()
     Interruption.removeStagedOutputOnSignals()
     do {
       var command = try parseAsRoot()

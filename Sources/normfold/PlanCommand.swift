@@ -32,19 +32,18 @@ struct PlanCommand: ParsableCommand {
     let plan = try ConversionPlan(
       source: source, target: target, options: input.readingOptions, type: storage.elementType,
       allowsPartial: allowPartial, rules: rules.rules)
-    if output.json { return JSONOutput.print(plan) }
-    print("\(plan.source.printable) for \(plan.target)")
+    if output.json { return try StandardOutput.print(json: plan) }
     var steps = Table(["norm": .left, "folds into": .left])
     for step in plan.steps { steps.add(step.norm, step.readers.joined(separator: ", ")) }
-    print(steps.text)
-    if !plan.kept.isEmpty { print("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
-    if !plan.rules.isEmpty { print("") }
-    for rule in plan.rules { print("  \(rule.rawValue): \(rule.summary)") }
-    print("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
+    var lines = ["\(plan.source.printable) for \(plan.target)", steps.text]
+    if !plan.kept.isEmpty { lines.append("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
+    if !plan.rules.isEmpty { lines.append("") }
+    lines += plan.rules.map { "  \($0.rawValue): \($0.summary)" }
+    lines.append("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
     for tensor in plan.tensors {
-      print(
-        "  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)")"
-          .wrapped())
+      let formula = tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)"
+      lines.append("  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(formula)")
     }
+    try StandardOutput.print(lines.joined(separator: "\n").wrapped())
   }
 }

@@ -4,12 +4,6 @@ import Foundation
 import Glibc
 import Synchronization
 
-enum StandardError {
-  static let isTerminal = isatty(STDERR_FILENO) == 1
-
-  static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
-}
-
 extension String {
   /// Lines of at most `width` characters, broken between words; what follows a break stands two columns deeper.
   /// Words longer than a line stay whole.
@@ -32,18 +26,6 @@ extension String {
   }
 }
 
-enum JSONOutput {
-  /// One document on standard output; NaN and infinities as strings, which JSON has no numbers for.
-  static func print(_ value: some Encodable) {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let data = try? encoder.encode(value) else { return }
-    FileHandle.standardOutput.write(data + Data("\n".utf8))
-  }
-}
-
 enum Interruption {
   private static let isUnderway = Atomic(false)
 
@@ -52,13 +34,19 @@ enum Interruption {
     while isUnderway.load(ordering: .sequentiallyConsistent) { sleep(1) }
   }
 
-  /// SIGINT and SIGTERM remove what was staged and end the run; the destination is as it was.
+  /// SIGINT, SIGTERM and SIGHUP remove what was staged and end the run; the destination is as it was.
   static func removeStagedOutputOnSignals() { _ = unsafe sources }
 
+  private static let signals = [SIGINT, SIGTERM, SIGHUP].filter { number in
+    // The default action would end the process before the source sees the signal. A run that was started with nohup
+    // goes on when its terminal closes.
+    let former = signal(number, SIG_IGN)
+    let wasIgnored = unsafe unsafeBitCast(former, to: Int.self) == unsafeBitCast(SIG_IGN, to: Int.self)
+    return number != SIGHUP || !wasIgnored
+  }
+
   /// Kept for the life of the process.
-  private nonisolated(unsafe) static let sources = [SIGINT, SIGTERM].map { number in
-    // The default action would end the process before the source sees the signal.
-    signal(number, SIG_IGN)
+  private nonisolated(unsafe) static let sources = signals.map { number in
     let source = DispatchSource.makeSignalSource(signal: number, queue: .global(qos: .userInitiated))
     source.setEventHandler {
       isUnderway.store(true, ordering: .sequentiallyConsistent)

@@ -38,7 +38,11 @@ struct VerifyCommand: ParsableCommand {
     defer { line.finish() }
     let report = try run.run(progress: line.handler)
     line.finish()
-    if output.json { JSONOutput.print(report) } else { print(report.text.wrapped()) }
+    if output.json {
+      try StandardOutput.print(json: report)
+    } else {
+      try StandardOutput.print(report.text.wrapped())
+    }
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

@@ -78,9 +78,13 @@ package final class OutputFile {
   }
 
   private func refusal(_ verb: String, at offset: Int? = nil, _ code: Int32) -> Refusal {
-    let isFull = code == ENOSPC || code == EDQUOT
+    let advice =
+      switch code {
+      case ENOSPC, EDQUOT: "free some space and run it again; nothing was replaced"
+      case EFBIG: "'ulimit -f' or the file system does not allow a file of this size; nothing was replaced"
+      default: ""
+      }
     return Refusal(
-      .output, file: path, at: offset, "cannot be \(verb): \(String(errno: code))",
-      advice: isFull ? "free some space and run it again; nothing was replaced" : "")
+      .output, file: path, at: offset, "cannot be \(verb): \(String(errno: code))", advice: advice)
   }
 }
