@@ -1,12 +1,15 @@
 # make demo     install what is missing, build, convert a bundled checkpoint, show the report
 # make test     lint and unit tests; needs no Python
 # make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
+# make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
+# make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
+# make sanitize the whole test suite under the address and the thread sanitizer
 
 SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo test lint format interop setup clean
+.PHONY: all demo test faults fuzz sanitize lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -24,6 +27,22 @@ demo: all
 test: setup lint
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --disable-xctest
+	Tests/Faults/run .build/debug/normfold 20
+
+# The tests expand the fixtures that the faults use.
+KILLS ?= 200
+faults: setup
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build --disable-xctest --filter MatrixTests
+	Tests/Faults/run .build/debug/normfold $(KILLS)
+
+SECONDS ?= 60
+fuzz: setup
+	SWIFT=$(SWIFT) Fuzz/run $(SECONDS)
+
+sanitize: setup
+	$(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build/address
+	$(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build/thread
 
 lint:
 	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift

@@ -88,6 +88,12 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
+      name: "MatrixTests",
+      dependencies: [
+        "normfold", "Conversion", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
+    .testTarget(
       name: "CommandTests", dependencies: ["normfold", "Targets", "Formats", "TestSupport"], swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]

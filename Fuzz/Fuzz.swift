@@ -42,6 +42,7 @@ public func initialize(
   }
   do {
     fuzzer = known
+    atexit { try? FileManager.default.removeItem(atPath: place.directory) }
     place = try InputPlace(for: known)
     try known.writeSeeds(to: ".build/fuzz/corpus/" + name)
   } catch {

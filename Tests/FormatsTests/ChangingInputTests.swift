@@ -96,4 +96,27 @@ struct InputChange: CustomTestStringConvertible, Sendable {
     }
     for file in files { #expect(throws: Refusal.self) { try file.requireIntact() } }
   }
+
+  /// As after an input/output error of the device: a page cannot be had, and the file looks the same.
+  @Test("A page that could not be read is noticed even where the file says nothing") func unreadablePage() throws {
+    let directory = try TemporaryDirectory()
+    let path = try directory.write(bytes, to: "x")
+    let file = try MappedFile(path: path)
+    var status = stat()
+    #expect(stat(path, &status) == 0)
+    #expect(truncate(path, 100) == 0)
+    file.withBytes { #expect($0.unsafeLoad(fromByteOffset: 9_000, as: UInt8.self) == 0) }
+    #expect(truncate(path, 40_000) == 0)
+    let times = [status.st_atim, status.st_mtim]
+    #expect(utimensat(AT_FDCWD, path, times, 0) == 0)
+    let verdict = Verdict(in: directory.path) {
+      try file.requireIntact()
+      return ("", [])
+    }
+    #expect(
+      verdict
+        == .refused(
+          "x at byte 8192: cannot be read: the device failed, or the file shrank for a moment; copy it to another disk"
+        ))
+  }
 }

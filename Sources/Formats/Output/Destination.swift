@@ -161,7 +161,8 @@ package struct Destination: Sendable {
 
   func parentRefusal(_ code: Int32) -> Refusal {
     switch code {
-    case ENOENT: Refusal(.output, file: path, "the directory '\(parent)' does not exist", advice: "create it first")
+    case ENOENT where FileIdentity(ofItemAt: parent) == nil:
+      Refusal(.output, file: path, "the directory '\(parent)' does not exist", advice: "create it first")
     case ENOTDIR: Refusal(.output, file: path, "'\(parent)' is not a directory", advice: "choose another destination")
     default:
       Refusal(

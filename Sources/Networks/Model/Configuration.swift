@@ -75,7 +75,10 @@ extension Configuration {
       throw Refusal(
         .malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
     }
-    let json = try file.parse { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
+    let json = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
     guard json.members != nil else {
       throw Refusal(.malformed, file: path, "expected a JSON object, found \(json.kind)")
     }

@@ -15,7 +15,10 @@ struct DeviationFile {
   init(path: String) throws(Refusal) {
     self.path = path
     let file = try MappedFile(path: path)
-    let json = try file.parse { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
+    let json = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
     guard let usual = json["std_dict"], usual.members != nil else {
       throw Refusal(
         .malformed, file: path, subject: "std_dict",

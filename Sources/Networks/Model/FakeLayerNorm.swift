@@ -45,7 +45,14 @@ struct FakeLayerNorm {
     let file = tensors.checkpoint.path
     func take(_ names: [String]) throws(Refusal) -> Tensor {
       for suffix in names {
-        if let tensor = tensors.take("\(name).\(suffix)") { return tensor }
+        guard let tensor = tensors.take("\(name).\(suffix)") else { continue }
+        guard tensor.info.type.isDecodable else {
+          throw Refusal(
+            .unsupported, file: file, subject: tensor.name,
+            "elements of type \(tensor.info.type.displayName) cannot be read as numbers",
+            advice: "save the checkpoint in F32, BF16 or F16")
+        }
+        return tensor
       }
       throw Refusal(
         .malformed, file: file, subject: "\(name).\(names[0])", "this buffer of a FakeLayerNorm is missing",
@@ -53,7 +60,7 @@ struct FakeLayerNorm {
     }
     func flag(_ names: [String]) throws(Refusal) -> Bool {
       let tensor = try take(names)
-      guard tensor.info.elementCount == 1, tensor.info.type.isDecodable else {
+      guard tensor.info.elementCount == 1 else {
         throw Refusal(.malformed, file: file, subject: tensor.name, "expected one number, found shape \(tensor.shape)")
       }
       return tensor.decoded(as: Double.self)[0] != 0

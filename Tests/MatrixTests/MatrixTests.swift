@@ -1,0 +1,50 @@
+import Testing
+
+@Suite struct MatrixTests {
+  /// Rows for which there is nothing that could be bad here yet, with the reason.
+  static let inapplicable: [Int: String] = [
+    54: "no target writes quantised blocks yet",
+    55: "nothing to refuse: a large spread is what verification measures (row 71)",
+    59: "Tests/Faults/run: needs a small file system",
+    61: "Tests/Faults/run: needs a process to kill",
+    62: "Tests/Faults/run: fsync is seen to be called, and to be heeded where it fails",
+    63: "StagedOutputTests and Tests/Faults/run: modes are part of what is compared there",
+    64: "every row here: the whole directory is renamed at once, and is compared",
+    65: "ChangingInputTests and Tests/Faults/run: needs a second writer",
+    67: "DamageTests of the ONNX module: what is read again is what we wrote ourselves",
+    72: "VerificationRunTests: networks that differ, and by how much",
+    70: "OutputTests of the command; names are escaped in every row here that has one",
+  ]
+
+  @Test("Every known bad input gets its answer, and the destination stays as it was")
+  func matrix() throws {
+    let rows =
+      MatrixRow.safetensors + MatrixRow.gguf + MatrixRow.shards + MatrixRow.archives + MatrixRow.models
+      + MatrixRow.outputs
+    var asSpecified: [Int: Int] = [:]
+    var all: [Int: Int] = [:]
+    var refused = 0
+    for row in rows {
+      let outcome = try row.run()
+      all[row.number, default: 0] += 1
+      if outcome.isAsSpecified { asSpecified[row.number, default: 0] += 1 }
+      if case .accepted = row.answer {} else { refused += outcome.isAsSpecified ? 1 : 0 }
+      #expect(outcome.isAsSpecified, "ROW|\(row.number)|\(row.name)|\(outcome.found)|END")
+    }
+    let numbers = Set(all.keys).union(Self.inapplicable.keys)
+    #expect(Set(1...72) == numbers, "rows without a test: \(Set(1...72).subtracting(numbers).sorted())")
+
+    print("row  inputs  as specified")
+    for number in numbers.sorted() {
+      func column(_ text: String, _ width: Int) -> String {
+        String(repeating: " ", count: max(0, width - text.count)) + text
+      }
+      let count = all[number].map { column("\($0)", 8) + column("\(asSpecified[number] ?? 0)", 14) }
+      print(column("\(number)", 3) + (count ?? "       –  \(Self.inapplicable[number] ?? "")"))
+    }
+    let accepted = rows.count - rows.count { if case .accepted = $0.answer { false } else { true } }
+    print(
+      "\(rows.count) inputs for \(all.count) of 72 rows: \(refused) refused as specified, \(accepted) accepted as specified,",
+      "\(rows.count - asSpecified.values.reduce(0, +)) otherwise; 0 crashes")
+  }
+}
