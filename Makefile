@@ -9,7 +9,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo test faults fuzz sanitize lint format interop setup clean
+.PHONY: all demo test faults fuzz sanitize proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -22,7 +22,8 @@ demo: all
 	@echo
 	@$(NORMFOLD) inspect fixtures/shakespeare-4x128/lnfree
 	@echo
-	@$(NORMFOLD) convert fixtures/shakespeare-4x128/lnfree demo/lnfree --for transformers --force
+	@$(NORMFOLD) convert fixtures/shakespeare-4x128/lnfree demo/lnfree --for transformers --force \
+	  --tokenizer fixtures/shakespeare-4x128/tokenizer
 
 test: setup lint
 	$(SWIFT) build --build-tests
@@ -43,6 +44,12 @@ fuzz: setup
 sanitize: setup
 	$(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build/address
 	$(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build/thread
+
+# After a change of the schema; the generated C is part of the repository.
+proto:
+	@Scripts/setup protobuf-c-compiler
+	protoc-c --proto_path=Sources/COnnxProto --c_out=Sources/COnnxProto onnx.proto
+	mv Sources/COnnxProto/onnx.pb-c.h Sources/COnnxProto/include/
 
 lint:
 	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift

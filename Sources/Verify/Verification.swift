@@ -174,7 +174,8 @@ package struct Verification: Sendable, Codable {
     guard tokenCount > 0 else {
       throw Refusal(
         .nonFinite,
-        "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against",
+        "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to "
+          + "hold a conversion against",
         advice: "check the source")
     }
   }

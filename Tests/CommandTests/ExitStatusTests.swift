@@ -107,7 +107,7 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     #expect(result.status == 6)
     #expect(
       result.error
-        == "error: the source's own logits are NaN or infinite on every probe, so there is nothing to hold a "
+        == "error: the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to hold a "
         + "conversion against; check the source\n")
     #expect(result.output == "")
     #expect(try FileManager.default.contentsOfDirectory(atPath: altered.directory.path) == ["model"])

@@ -274,7 +274,7 @@ extension MatrixRow {
       53, "logits that overflow on every token",
       .refused(
         6,
-        "in/model.safetensors: its own logits overflow single precision on 13 of 13 probe tokens; no runtime that computes in single precision can run it, converted or not"
+        "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to hold a conversion against; check the source"
       ),
       alter: { content in
         content.tensors.change("transformer.wte.weight") { entry in

@@ -83,7 +83,7 @@ import Verify
     #expect(refusal?.category == .nonFinite)
     #expect(
       refusal?.description
-        == "the source's own logits are NaN or infinite on every probe, so there is nothing to hold a conversion against; "
+        == "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to hold a conversion against; "
         + "check the source")
   }
 
