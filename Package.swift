@@ -70,7 +70,7 @@ let package = Package(
     .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "Conversion", "ONNX", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

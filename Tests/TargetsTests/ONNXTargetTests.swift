@@ -1,0 +1,71 @@
+import Conversion
+import Formats
+import Foundation
+import Logging
+import Networks
+import ONNX
+import Targets
+import TestSupport
+import Testing
+import Verify
+
+/// What is written for onnxruntime, and that a graph which computes something else never appears.
+@Suite struct ONNXTargetTests {
+  private static func convert(
+    to place: TemporaryDirectory, _ alter: (inout Conversion) -> Void = { _ in }
+  ) throws -> ConversionReport {
+    var conversion = Conversion(
+      source: Fixtures.path("tiny-2x32/lnfree"), destination: place / "out", targets: ["onnxruntime"])
+    alter(&conversion)
+    return try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+  }
+
+  @Test("Every claim holds, and no operator of a norm is left", arguments: [ElementType.f32, .f16])
+  func converts(_ type: ElementType) throws {
+    let place = try TemporaryDirectory()
+    let report = try Self.convert(to: place) { $0.type = type }
+    #expect(report.published)
+    #expect(report.outputs[0].isNormFree)
+    #expect(report.outputs[0].notes.count == 1)
+    #expect(report.outputs[0].notes[0].hasSuffix("; none that a norm would need"))
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: place / "out").sorted() == [
+        "config.json", "genai_config.json", "generation_config.json", "model.onnx", "model.onnx_data",
+      ])
+    let graph = try ONNXGraph(reading: place / "out")
+    #expect(graph.externalInitializers.count == report.outputs[0].verifiedTensorCount)
+    #expect(graph.externalInitializers.allSatisfy { $0.info.type == type })
+  }
+
+  enum Break: CaseIterable, Sendable {
+    case biasDropped, weightTransposed, blockSkipped, scaleForgotten
+
+    func apply(to network: inout Network) {
+      switch self {
+      case .biasDropped: network.unembedding.bias = nil
+      case .weightTransposed:
+        // Square, so that no shape gives it away.
+        network.blocks[1].attention.output.weight = network.blocks[1].attention.output.weight.transposed()
+      case .blockSkipped: network.blocks.removeLast()
+      case .scaleForgotten: network.blocks[0].attention.scale = 1
+      }
+    }
+  }
+
+  @Test("A graph of another network is caught before anything appears", arguments: Break.allCases)
+  func broken(_ broken: Break) throws {
+    let place = try TemporaryDirectory()
+    let report = try Self.convert(to: place) { conversion in
+      conversion.output = { (target, network, model, options) throws(Refusal) in
+        var altered = network
+        broken.apply(to: &altered)
+        return try target.output(of: altered, from: model, options: options)
+      }
+    }
+    let claims = report.verification.targets[0]
+    #expect(claims.algebraHolds)
+    #expect(!claims.arithmeticHolds)
+    #expect(!report.published)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path).isEmpty)
+  }
+}
