@@ -118,7 +118,10 @@ extension BytePairTokenizer {
   /// Lines of two parts. The first says a version.
   private mutating func readMerges(_ path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
-    let bytes: [UInt8] = file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }
+    let bytes = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+    }
     for (index, line) in bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated() {
       let content = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
       guard !content.isEmpty, let text = String(validating: content, as: UTF8.self) else {
@@ -203,7 +206,10 @@ private struct JSONFile {
   init(path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
     self.path = path
-    value = try file.withBytes { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: path) }
+    value = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
   }
 
   init?(ifPresentAt path: String) throws(Refusal) {
