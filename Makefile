@@ -1,5 +1,8 @@
 # make demo     install what is missing, build, convert a bundled checkpoint, show the report
 # make test     lint and unit tests; needs no Python
+# make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
+# make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
+# make sanitize the whole test suite under the address and the thread sanitizer
 # make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
 # make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
