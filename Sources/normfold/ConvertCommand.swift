@@ -9,6 +9,7 @@ struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
     abstract: "Folds the norms of a checkpoint, verifies the logits, and writes the result for a runtime.",
+    usage: "normfold convert SOURCE DESTINATION --for TARGET... [OPTIONS]",
     discussion: """
       The output is written beside the destination, opened again, verified, and renamed into place only when every \
       claim holds. An existing destination is kept unless --force is given, and survives whole if anything fails.

@@ -6,6 +6,7 @@ struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "inspect",
     abstract: "Shows what a checkpoint is, and for each norm whether it can be folded.",
+    usage: "normfold inspect CHECKPOINT [OPTIONS]",
     discussion: """
       EXAMPLES
         normfold inspect gpt2-lnfree/

@@ -7,6 +7,7 @@ struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "plan",
     abstract: "Prints the formula of every tensor that a conversion would write, without computing it.",
+    usage: "normfold plan CHECKPOINT [--for TARGET] [OPTIONS]",
     discussion: """
       EXAMPLES
         normfold plan gpt2-lnfree/ --for transformers

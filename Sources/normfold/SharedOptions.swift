@@ -81,9 +81,9 @@ extension FoldingRule: EnumerableFlag {
   public static func help(for value: FoldingRule) -> ArgumentHelp? {
     switch value {
     case .foldValueBiases: "Move the biases of the values into those of the attention outputs."
-    case .centerWritingWeights: "Take its mean from all that is written into the residual stream."
+    case .centerWritingWeights: "Subtract its mean from all that is written into the residual stream."
     case .centerUnembedding:
-      "Take their mean from the logits of each position: they shift by a constant, probabilities stay."
+      "Subtract their mean from the logits of each position: probabilities stay."
     }
   }
 }

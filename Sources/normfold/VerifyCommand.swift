@@ -7,6 +7,7 @@ struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "verify",
     abstract: "Holds the logits of one checkpoint against those of another.",
+    usage: "normfold verify REFERENCE CANDIDATE [OPTIONS]",
     discussion: """
       The candidate is run in single precision against the reference in double precision; the limit is what rounding \
       alone does to the reference on the same tokens. Exit status 7 says that they are not the same network.

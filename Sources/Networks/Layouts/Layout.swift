@@ -91,11 +91,9 @@ package struct Layout: Sendable {
   /// The same, by slot.
   package func slotParameters(of network: Network) -> [(slot: Slot, value: Parameter)] {
     slots(blockCount: network.blocks.count).compactMap { slot in
-      let parts = slot.roles.compactMap { network[$0] }
-      guard parts.count == slot.roles.count else {
-        precondition(parts.isEmpty, "\(slot.name) is fused from parts that are not all there")
-        return nil
-      }
+      guard slot.roles.contains(where: { network[$0] != nil }) else { return nil }
+      // Of fused biases some may be there because a norm left them behind: the others are zero.
+      let parts = slot.roles.map { network[$0] ?? .constant(0, shape: network.dimensions.shape(of: $0)) }
       let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
       guard fused.shape.count == 2 else { return (slot, fused) }
       switch slot.orientation {

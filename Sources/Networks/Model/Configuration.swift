@@ -89,7 +89,7 @@ extension Configuration {
     let fields = Fields(json: json, path: path)
     self.path = path
     self.json = json
-    modelType = json["model_type"]?.string
+    modelType = try fields.string("model_type")
     guard let headCount = try fields.count("n_head") else {
       throw Refusal(
         .malformed, file: path, subject: "n_head", "is missing",
@@ -189,6 +189,12 @@ private struct Fields {
   func requiredCount(_ key: String) throws(Refusal) -> Int {
     guard let count = try count(key) else { throw refusal(key, expected: "a whole number") }
     return count
+  }
+
+  func string(_ key: String) throws(Refusal) -> String? {
+    guard let value = json[key], !value.isNull else { return nil }
+    guard let string = value.string else { throw refusal(key, expected: "a string") }
+    return string
   }
 
   func bool(_ key: String) throws(Refusal) -> Bool? {
