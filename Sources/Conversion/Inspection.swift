@@ -59,7 +59,16 @@ public struct Inspection: Sendable, Encodable {
     isTied = network.isTied
     let droppedNames = Set(model.dropped.map(\.name))
     let used = model.checkpoint.tensors.filter { !droppedNames.contains($0.name) }
-    parameterCount = used.reduce(0) { $0 + $1.info.elementCount }
+    // Two names for one storage, a tied unembedding, count once.
+    struct Place: Hashable {
+      let file: ObjectIdentifier
+      let byteOffset: Int
+    }
+    var places: Set<Place> = []
+    parameterCount = used.reduce(0) { count, tensor in
+      let place = Place(file: ObjectIdentifier(tensor.file), byteOffset: tensor.byteOffset)
+      return places.insert(place).inserted ? count + tensor.info.elementCount : count
+    }
     byteCount = model.checkpoint.files.reduce(0) { $0 + $1.byteCount }
     tensorCount = model.checkpoint.tensors.count
     elementTypes = model.checkpoint.tensors.reduce(into: [:]) { $0[$1.info.type.displayName, default: 0] += 1 }
