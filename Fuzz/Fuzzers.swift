@@ -1,7 +1,9 @@
+import Folding
 import Formats
 import Foundation
 import Networks
 import ONNX
+import Targets
 import TestSupport
 
 extension Fuzzer {
@@ -45,6 +47,18 @@ extension Fuzzer {
       options.deviations = $0.path
       _ = try Model(opening: $0.directory, options: options)
     },
+    "tokenizer": Fuzzer(
+      fileName: "tokenizer.json", seeds: ["seeds/tokenizer/whole.json"],
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json"]
+    ) { try useTokenizer(in: $0) },
+    "vocabulary": Fuzzer(
+      fileName: "vocab.json", seeds: ["seeds/tokenizer/vocab.json"],
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/merges.txt"]
+    ) { try useTokenizer(in: $0) },
+    "merges": Fuzzer(
+      fileName: "merges.txt", seeds: ["seeds/tokenizer/merges.txt"],
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/vocab.json"]
+    ) { try useTokenizer(in: $0) },
     "onnx": Fuzzer(
       fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768)
     ) { _ = try ONNXGraph(reading: $0.directory) },
@@ -56,6 +70,21 @@ extension Fuzzer {
     for tensor in checkpoint.tensors where tensor.info.type.isDecodable && tensor.info.elementCount < 1 << 20 {
       _ = tensor.decoded(as: Float.self)
     }
+  }
+
+  /// Opened once: only the tokenizer beside it changes.
+  private nonisolated(unsafe) static var folded: (model: Model, network: Network)?
+
+  /// The target that looks into a tokenizer.
+  private static func useTokenizer(in place: InputPlace) throws {
+    let target = LlamaCppTarget()
+    if folded == nil {
+      let model = try Model(opening: place.directory)
+      let options = FoldingPlan.Options(keptSites: target.keptSites(of: model.network, type: .f32))
+      folded = (model, try FoldingPlan(folding: model.network, options: options).folded)
+    }
+    guard let folded else { return }
+    _ = try target.output(of: folded.network, from: folded.model, options: TargetOptions())
   }
 
   /// An archive as torch.save writes it, with this pickle and some storages.

@@ -136,7 +136,12 @@ import Glibc
   package func requireIntact() throws(Refusal) {
     var status = stat()
     var found = state
-    if descriptor >= 0, unsafe fstat(descriptor, &status) == 0 { found = State(status) }
+    if descriptor >= 0 {
+      guard unsafe fstat(descriptor, &status) == 0 else {
+        throw Refusal(.malformed, file: path, "cannot be examined any more: \(String(errno: errno))")
+      }
+      found = State(status)
+    }
     if found.byteCount < byteCount {
       throw Refusal(
         .malformed, file: path, "shrank from \(byteCount.bytes) to \(found.byteCount) while it was read",

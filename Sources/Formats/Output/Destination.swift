@@ -75,7 +75,13 @@ package struct Destination: Sendable {
     let advice = "remove it yourself, or choose another destination"
     for name in names where !["onnx", ".cache"].contains(name) {
       var status = stat()
-      guard unsafe lstat(path + "/" + name, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else { continue }
+      guard unsafe lstat(path + "/" + name, &status) == 0 else {
+        if errno == ENOENT { continue }
+        throw Refusal(
+          .output, file: path, subject: name, "cannot be examined: \(String(errno: errno))",
+          advice: "choose another destination")
+      }
+      guard status.st_mode & S_IFMT == S_IFDIR else { continue }
       throw Refusal(
         .output, file: path, subject: name, "expected a model directory to replace, found this directory in it",
         advice: advice)

@@ -56,8 +56,10 @@ package final class StagedOutput: Sendable {
       }
       let descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       guard descriptor >= 0 else {
-        if errno == ENOENT { continue }
-        throw destination.parentRefusal(errno)
+        let code = errno
+        if code == ENOENT { continue }
+        unsafe rmdir(path)
+        throw destination.parentRefusal(code)
       }
       // Some network file systems cannot lock a directory. Then no one else can either, and no one will take it for stale.
       let isTaken = flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK
@@ -65,6 +67,8 @@ package final class StagedOutput: Sendable {
       guard !isTaken, unsafe fstat(descriptor, &status) == 0,
         FileIdentity(ofItemAt: path) == FileIdentity(status)
       else {
+        // Empty still, and of a name that no one else has; one that is being cleaned up is another's to remove.
+        if !isTaken { unsafe rmdir(path) }
         close(descriptor)
         continue
       }
