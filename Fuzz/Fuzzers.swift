@@ -72,19 +72,13 @@ extension Fuzzer {
     }
   }
 
-  /// Opened once: only the tokenizer beside it changes.
-  private nonisolated(unsafe) static var folded: (model: Model, network: Network)?
-
   /// The target that looks into a tokenizer.
   private static func useTokenizer(in place: InputPlace) throws {
+    let model = try Model(opening: place.directory)
     let target = LlamaCppTarget()
-    if folded == nil {
-      let model = try Model(opening: place.directory)
-      let options = FoldingPlan.Options(keptSites: target.keptSites(of: model.network, type: .f32))
-      folded = (model, try FoldingPlan(folding: model.network, options: options).folded)
-    }
-    guard let folded else { return }
-    _ = try target.output(of: folded.network, from: folded.model, options: TargetOptions())
+    let options = FoldingPlan.Options(keptSites: target.keptSites(of: model.network, type: .f32))
+    let folded = try FoldingPlan(folding: model.network, options: options).folded
+    _ = try target.output(of: folded, from: model, options: TargetOptions())
   }
 
   /// An archive as torch.save writes it, with this pickle and some storages.
