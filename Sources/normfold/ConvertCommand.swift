@@ -170,8 +170,8 @@ extension ConversionReport {
     let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
     table.footnote =
       verification.targets.contains { $0.holdsSourceMatrices }
-      ? "* what rounding to blocks does to the source, and \(factor) single precision does"
-      : "* \(factor) rounding \(types.joined())to float32 alone does to the source"
+      ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
+      : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
     return table
   }
 }
