@@ -47,7 +47,8 @@ fuzz: setup
 sanitize: setup
 	LSAN_OPTIONS=suppressions=$(CURDIR)/Tests/leaks.txt:print_suppressions=0 \
 	  $(SWIFT) test --disable-xctest --sanitize=address --scratch-path .build/address
-	$(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build/thread
+	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/races.txt \
+	  $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build/thread
 
 # After a change of the schema; the generated C is part of the repository.
 proto:

@@ -36,6 +36,8 @@ extension Tensor {
   /// - Precondition: as for ``decode(_:into:)``.
   package func decoded<Scalar: ComputeScalar>(as _: Scalar.Type = Scalar.self) -> [Scalar] {
     let count = info.elementCount
+    // An array without elements is one object for all threads, and the initializer below writes a count into it.
+    guard count > 0 else { return [] }
     return unsafe [Scalar](unsafeUninitializedCapacity: count) { buffer, initializedCount in
       unsafe decode(0..<count, into: buffer)
       initializedCount = count
