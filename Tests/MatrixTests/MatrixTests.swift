@@ -3,7 +3,6 @@ import Testing
 @Suite struct MatrixTests {
   /// Rows for which there is nothing that could be bad here yet, with the reason.
   static let inapplicable: [Int: String] = [
-    54: "no target writes quantised blocks yet",
     55: "nothing to refuse: a large spread is what verification measures (row 71)",
     59: "Tests/Faults/run: needs a small file system",
     61: "Tests/Faults/run: needs a process to kill",

@@ -282,6 +282,36 @@ extension MatrixRow {
         }
       }),
     MatrixRow(
+      54, "a block whose scale overflows (Q8_0)",
+      .refused(
+        6,
+        "model.gguf, 'blk.1.ffn_down.weight': element 1666 is 100000000.0, too large for Q8_0; choose a wider type with --type"
+      ),
+      conversion: {
+        $0.targets = ["llama.cpp"]
+        $0.type = .q8_0
+      }, alter: { $0.tensors.change("transformer.h.1.mlp.c_proj.weight") { $0[77] = 1e8 } }),
+    MatrixRow(
+      54, "a block whose scale overflows (Q4_0)",
+      .refused(
+        6,
+        "model.gguf, 'blk.1.ffn_down.weight': element 1666 is 100000000.0, too large for Q4_0; choose a wider type with --type"
+      ),
+      conversion: {
+        $0.targets = ["llama.cpp"]
+        $0.type = .q4_0
+      }, alter: { $0.tensors.change("transformer.h.1.mlp.c_proj.weight") { $0[77] = 1e8 } }),
+    MatrixRow(
+      54, "a type whose blocks no row fills (Q4_K)",
+      .refused(
+        4,
+        "'llama.cpp': cannot be stored as Q4_K: its norms would overflow or have no such type; it takes F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0"
+      ),
+      conversion: {
+        $0.targets = ["llama.cpp"]
+        $0.type = .q4K
+      }, alter: { _ in }),
+    MatrixRow(
       71, "weights that are folded wrongly", .mismatch,
       conversion: { conversion in
         let fold = conversion.fold
