@@ -21,12 +21,15 @@ public struct Conversion: Sendable {
   public var replacesDestination = false
   /// Whether norms that are still computed may stay.
   public var allowsPartial = false
+  /// Whether the output is opened again and held against the source before it appears at the destination.
+  public var verifies = true
   /// What is done to the weights besides folding norms.
   public var rules: [FoldingRule] = []
   /// Whether a runtime without the network's activation may compute a close one instead.
   public var allowsApproximateActivation = false
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
+  package var workers = Workers.all
   /// How norms are folded: tests break it to see that the verification notices.
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
@@ -94,36 +97,44 @@ public struct Conversion: Sendable {
     try staged.requireSpace(prepared.reduce(0) { $0 + $1.output.byteCount })
 
     let checks = model.checkpoint.integrityChecks
-    try concurrently(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
-    let sourceFiles = try hash(model.checkpoint.files, progress: progress)
-    var verifiedTensorCounts: [Int] = []
-    var written: [Verification.Written] = []
+    try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
+    let hashing = Hashing(of: model.checkpoint.files, workers: workers)
+    var writers: [any TensorWriter] = []
+    var fingerprints: [[String: Fingerprint]] = []
     for item in prepared {
-      let metadata = provenance(of: model, plan: item.plan, files: sourceFiles)
       if prepared.count > 1 { try createDirectory(item.directory) }
-      let digests = try write(item, metadata: metadata, progress: progress)
-      verifiedTensorCounts.append(try verifyFile(item, digests: digests))
-      written.append(
-        .init(
-          target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
-          type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
+      let writer = try item.output.writer(
+        item.directory + "/" + item.output.fileName, provenance(of: model, plan: item.plan, hashes: hashing.placeholder)
+      )
+      fingerprints.append(try write(item, to: writer, progress: progress))
+      writers.append(writer)
     }
-    let probes = probeOptions.probes(for: model)
-    let verification = try Verification(
-      source: model.network, literal: model.literalNetwork, written: written, probes: probes
-    ) { done, total in
-      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    let sourceFiles = try hashing.result()
+    for (item, writer) in zip(prepared, writers) {
+      try writer.amend(hashing.placeholder, by: sourceFiles.map(\.sha256).joined(separator: " "))
+      try writer.finish()
+      try writeSideFiles(of: item)
+    }
+    var verification: Verification?
+    var verifiedTensorCounts: [Int?] = prepared.map { _ in nil }
+    if verifies {
+      verifiedTensorCounts = []
+      for (item, fingerprints) in zip(prepared, fingerprints) {
+        verifiedTensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
+      }
+      verification = try verify(prepared, against: model, progress: progress)
     }
     try model.checkpoint.requireIntact()
     var warnings = model.warnings
-    if verification.holds { warnings += try staged.publish() }
+    let holds = verification?.holds ?? true
+    if holds { warnings += try staged.publish() }
     return ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
       changesFunction: model.changesFunction,
       outputs: zip(prepared, verifiedTensorCounts).map {
         report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1)
       },
-      verification: verification, warnings: warnings, published: verification.holds,
+      verification: verification, warnings: warnings, published: holds,
       seconds: (ContinuousClock.now - start).seconds)
   }
 
@@ -140,32 +151,32 @@ public struct Conversion: Sendable {
     return chosen
   }
 
-  private func hash(
-    _ files: [MappedFile], progress: ConversionProgress.Handler
-  ) throws(Refusal) -> [ConversionReport.SourceFile] {
-    var result: [ConversionReport.SourceFile] = []
-    for (index, file) in files.enumerated() {
-      progress(ConversionProgress(stage: .hashing, subject: file.path, done: index, total: files.count, unit: "files"))
-      // Of what the user has, which an expanded file is not.
-      let stored = file.path.hasSuffix(".zst") ? try MappedFile(path: file.path) : file
-      guard stored.identity == file.identity else {
-        throw Refusal(
-          .malformed, file: file.path, "was replaced while it was read",
-          advice: "wait until whoever writes it is done, and run it again")
-      }
-      result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: Digest(of: stored).description))
+  private func verify(
+    _ prepared: [Prepared], against model: Model, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> Verification {
+    var written: [Verification.Written] = []
+    for item in prepared {
+      written.append(
+        .init(
+          target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
+          type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
     }
-    return result
+    return try Verification(
+      source: model.network, literal: model.literalNetwork, written: written, probes: probeOptions.probes(for: model),
+      workers: workers
+    ) { done, total in
+      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    }
   }
 
   /// What made the output, for its metadata.
   private func provenance(
-    of model: Model, plan: FoldingPlan, files: [ConversionReport.SourceFile]
+    of model: Model, plan: FoldingPlan, hashes: String
   ) -> [String: String] {
     var metadata = [
       "normfold.version": Tool.version,
-      "normfold.source": files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
-      "normfold.source.sha256": files.map(\.sha256).joined(separator: " "),
+      "normfold.source": model.checkpoint.files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
+      "normfold.source.sha256": hashes,
       "normfold.dialect": model.dialect.displayName,
       "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
     ]
@@ -183,30 +194,32 @@ public struct Conversion: Sendable {
   }
 
   private func write(
-    _ item: Prepared, metadata: [String: String], progress: ConversionProgress.Handler
-  ) throws(Refusal) -> [String: Digest] {
-    let path = item.directory + "/" + item.output.fileName
-    let writer = try item.output.writer(path, metadata)
+    _ item: Prepared, to writer: any TensorWriter, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> [String: Fingerprint] {
     let total = item.output.byteCount
-    let digests = try TensorStream(item.output, file: item.output.fileName).write(to: writer) { done in
+    return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(to: writer) { done in
       progress(ConversionProgress(stage: .writing, subject: item.target.name, done: done, total: total, unit: "bytes"))
     }
+  }
+
+  private func writeSideFiles(of item: Prepared) throws(Refusal) {
     for side in item.output.sideFiles {
       let file = try OutputFile(creating: item.directory + "/" + side.name)
       try file.write(side.bytes)
       try file.finish()
     }
-    return digests
   }
 
   /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
   /// - Returns: how many.
-  private func verifyFile(_ item: Prepared, digests: [String: Digest]) throws(Refusal) -> Int {
+  private func verifyFile(_ item: Prepared, fingerprints: [String: Fingerprint]) throws(Refusal) -> Int {
     let tensors = Dictionary(try item.output.readTensors(item.directory).map { ($0.name, $0) }) { first, _ in first }
-    for parameter in item.output.parameters {
-      let info = parameter.info
-      guard let tensor = tensors[info.name], tensor.info == info, let expected = digests[info.name],
-        Digest(of: tensor) == expected
+    // The largest first, so that no thread waits long for the last.
+    let parameters = item.output.parameters.sorted { $0.info.byteCount > $1.info.byteCount }
+    try workers.forEach(parameters.count) { (index) throws(Refusal) in
+      let info = parameters[index].info
+      guard let tensor = tensors[info.name], tensor.info == info, let expected = fingerprints[info.name],
+        Fingerprint(of: tensor) == expected
       else {
         throw Refusal(
           .mismatch, file: item.output.fileName, subject: info.name,
@@ -222,7 +235,7 @@ public struct Conversion: Sendable {
     return tensors.count
   }
 
-  private func report(on item: Prepared, verifiedTensorCount: Int, isAlone: Bool) -> ConversionReport.Output {
+  private func report(on item: Prepared, verifiedTensorCount: Int?, isAlone: Bool) -> ConversionReport.Output {
     ConversionReport.Output(
       target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
       files: [item.output.fileName] + item.output.sideFiles.map(\.name).sorted(), byteCount: item.output.byteCount,

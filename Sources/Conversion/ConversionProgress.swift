@@ -1,7 +1,6 @@
 /// Where a long run is.
 public struct ConversionProgress: Sendable {
   public enum Stage: String, Sendable {
-    case hashing = "reading"
     case writing
     case verifying
   }

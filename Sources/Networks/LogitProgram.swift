@@ -1,13 +1,24 @@
 import Formats
 
+/// C += A·B on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
+package typealias MatrixProduct =
+  @Sendable (
+    _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ strideA: Int, _ b: UnsafePointer<Double>,
+    _ strideB: Int, _ isTransposed: Bool, _ c: UnsafeMutablePointer<Double>, _ strideC: Int
+  ) -> Void
+
 /// Something that was written and computes logits by itself, without being read as a network: a graph. It is held
 /// against the network that it was made from.
 package protocol LogitProgram: Sendable {
   var vocabularySize: Int { get }
 
   /// The logits [tokens, vocabulary] of one sequence, row-major.
+  ///
+  /// - Parameters:
+  ///   - positions: the position of each token.
+  ///   - product: what multiplies its matrices.
   /// - Throws: `.malformed` for a program that cannot be computed; `.mismatch` where it contradicts itself.
-  func logits(tokens: [Int]) throws(Refusal) -> [Double]
+  func logits(of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct) throws(Refusal) -> [Double]
 }
 
 /// A model that was written, opened again.

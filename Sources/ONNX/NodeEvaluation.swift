@@ -7,7 +7,7 @@ import Networks
   let node: ONNXGraph.Node
   let operands: [Operand]
   let file: String?
-  let product: ONNXEvaluator.MatrixProduct
+  let product: MatrixProduct
 
   func result() throws(Refusal) -> ONNXTensor {
     switch node.operation {

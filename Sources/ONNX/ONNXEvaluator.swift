@@ -8,25 +8,17 @@ import Networks
 ///
 /// It knows the operators that ``ONNXOperations`` emits, in the forms that it emits, and refuses all others.
 @safe package struct ONNXEvaluator: Sendable {
-  /// C += A·B on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
-  package typealias MatrixProduct =
-    @Sendable (
-      _ m: Int, _ n: Int, _ k: Int, _ a: UnsafePointer<Double>, _ strideA: Int, _ b: UnsafePointer<Double>,
-      _ strideB: Int, _ isTransposed: Bool, _ c: UnsafeMutablePointer<Double>, _ strideC: Int
-    ) -> Void
-
   package let graph: ONNXGraph
   private let file: String?
   private let initializers: [String: ONNXGraph.Initializer]
   /// For each value, the last node that reads it.
   private let lastReads: [String: Int]
-  private let product: MatrixProduct
+  /// A fast one for large models; plain loops otherwise.
+  package var product: MatrixProduct
 
-  /// - Parameters:
-  ///   - file: for messages.
-  ///   - product: a fast one for large models; plain loops without it.
+  /// - Parameter file: for messages.
   /// - Throws: `.malformed` for a graph that breaks the rules of ``ONNXGraph/check(file:)``.
-  package init(_ graph: ONNXGraph, file: String? = nil, product: MatrixProduct? = nil) throws(Refusal) {
+  package init(_ graph: ONNXGraph, file: String? = nil) throws(Refusal) {
     try graph.check(file: file)
     self.graph = graph
     self.file = file
@@ -36,7 +28,7 @@ import Networks
       for input in node.inputs { reads[input] = index }
     }
     lastReads = reads
-    unsafe self.product = product ?? plainProduct
+    unsafe product = plainProduct
   }
 
   // MARK: Sequences
@@ -44,13 +36,17 @@ import Networks
   /// The logits [tokens, vocabulary] of one sequence.
   ///
   /// - Parameters:
+  ///   - positions: the position of each token; without them its place in the sequence.
   ///   - steps: how many tokens each run gets; the keys and values of earlier runs come from the cache. All in one run
   ///     without it.
   ///   - padding: how many masked tokens stand before the sequence.
   /// - Precondition: the steps add up to the number of tokens.
-  package func logits(tokens: [Int], steps: [Int]? = nil, padding: Int = 0) throws(Refusal) -> [Double] {
+  package func logits(
+    tokens: [Int], positions: [Int]? = nil, steps: [Int]? = nil, padding: Int = 0
+  ) throws(Refusal) -> [Double] {
     let steps = steps ?? [tokens.count]
-    precondition(steps.reduce(0, +) == tokens.count)
+    let positions = positions ?? Array(tokens.indices)
+    precondition(steps.reduce(0, +) == tokens.count && positions.count == tokens.count)
     var cache: [String: ONNXTensor] = [:]
     for input in graph.inputs where input.name.hasPrefix("past_key_values.") {
       let shape = input.shape.map { if case .fixed(let extent) = $0 { extent } else { 1 } }
@@ -66,7 +62,7 @@ import Networks
       let ids = [Int](repeating: 0, count: added) + tokens[start..<end]
       var inputs = cache
       inputs["input_ids"] = ONNXTensor([1, ids.count], ids)
-      inputs["position_ids"] = ONNXTensor([1, ids.count], [Int](repeating: 0, count: added) + Array(start..<end))
+      inputs["position_ids"] = ONNXTensor([1, ids.count], [Int](repeating: 0, count: added) + positions[start..<end])
       inputs["attention_mask"] = ONNXTensor(
         [1, padding + end], [Int](repeating: 0, count: padding) + [Int](repeating: 1, count: end))
       var outputs = try run(inputs)

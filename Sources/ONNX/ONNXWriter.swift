@@ -46,6 +46,8 @@ package final class ONNXWriter: TensorWriter {
     }
   }
 
+  package func amend(_ text: String, by other: String) {}
+
   package func finish() throws(Refusal) {
     precondition(current == ranges.count, "'\(order[min(current, order.count - 1)].name)' is not complete")
     try data.finish()

@@ -39,7 +39,7 @@ package struct ONNXTarget: Target {
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    unsafe .program(
+    .program(
       ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXWriter.modelName)))
   }
 
@@ -53,8 +53,7 @@ package struct ONNXTarget: Target {
   }
 }
 
-/// A written graph, computed whole, token by token through its cache, and behind masked tokens: three ways that must
-/// agree.
+/// A written graph, computed in one run, and once more through its cache and behind masked tokens: both must agree.
 struct ONNXProgram: LogitProgram {
   let evaluator: ONNXEvaluator
 
@@ -66,22 +65,24 @@ struct ONNXProgram: LogitProgram {
     return if case .fixed(let size) = extent { size } else { 0 }
   }
 
-  func logits(tokens: [Int]) throws(Refusal) -> [Double] {
-    let whole = try evaluator.logits(tokens: tokens)
+  func logits(
+    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
+  ) throws(Refusal) -> [Double] {
+    var evaluator = evaluator
+    unsafe evaluator.product = product
+    let whole = try evaluator.logits(tokens: tokens, positions: positions)
     guard tokens.count > 1 else { return whole }
     let largest = whole.reduce(0) { max($0, abs($1)) }
-    for (way, other) in [
-      ("through its cache", try evaluator.logits(tokens: tokens, steps: [tokens.count - 1, 1])),
-      ("behind masked tokens", try evaluator.logits(tokens: tokens, padding: 3)),
-    ] {
-      let isSame =
-        other.count == whole.count
-        && zip(whole, other).allSatisfy { abs($0 - $1) <= Self.limit * largest || !$0.isFinite && !$1.isFinite }
-      guard isSame else {
-        throw Refusal(
-          .mismatch, file: ONNXWriter.modelName, "the graph computes other logits \(way) than in one run",
-          advice: "this is a defect of the program; please report it")
-      }
+    let other = try evaluator.logits(
+      tokens: tokens, positions: positions, steps: [tokens.count - 1, 1], padding: 3)
+    let isSame =
+      other.count == whole.count
+      && zip(whole, other).allSatisfy { abs($0 - $1) <= Self.limit * largest || !$0.isFinite && !$1.isFinite }
+    guard isSame else {
+      throw Refusal(
+        .mismatch, file: ONNXWriter.modelName,
+        "the graph computes other logits through its cache and behind masked tokens than in one run",
+        advice: "this is a defect of the program; please report it")
     }
     return whole
   }

@@ -9,6 +9,9 @@ package protocol ArithmeticScalar: ComputeScalar, Real {
     rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
     _ b: UnsafePointer<Self>, strideB: Int, isTransposed: Bool, factor: Self, beta: Self,
     into c: UnsafeMutablePointer<Self>, strideC: Int)
+
+  /// Replaces each x by eˣ.
+  static func exponentials(_ x: UnsafeMutableBufferPointer<Self>)
 }
 
 extension Float: ArithmeticScalar {

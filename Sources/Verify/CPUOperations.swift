@@ -2,7 +2,7 @@ import Formats
 import Networks
 
 /// The forward pass on the CPU, in Float or Double. All probes go through each weight together, so that a weight is
-/// read once per pass; attention keeps them apart.
+/// read once per pass; attention keeps them apart. One pass at a time: copies share the room that weights are computed in.
 ///
 /// Legend: T tokens of all probes, D dModel, H heads, V vocabulary.
 package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
@@ -11,6 +11,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   package private(set) var rounding: Storage?
 
   private let tokenCount: Int
+  private let scratch = Scratch<Scalar>()
 
   package init(probes: [Probe], rounding: Storage? = nil) {
     _ = singleThreadedBLAS
@@ -32,7 +33,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     }
     var index = 0
     for probe in probes {
-      for (position, token) in probe.tokens.enumerated() {
+      for (token, position) in zip(probe.tokens, probe.positions) {
         let row = result.row(index)
         tokenRows.read(rows: token..<token + 1, columns: 0..<width, into: line)
         for column in 0..<width { row[column] = Scalar(line[column]) }
@@ -99,38 +100,44 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let dHead = width / headCount
     let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
     let longest = probes.map(\.tokens.count).max() ?? 0
-    let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: longest * longest)
+    let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: min(Self.attentionRows, longest) * longest)
     defer { scores.deallocate() }
     var start = 0
     for probe in probes {
-      let length = probe.tokens.count
       for head in 0..<headCount {
         let corner = start * width + head * dHead
-        Scalar.multiply(
-          rows: length, columns: length, inner: dHead, query.start + corner, strideA: width,
-          key.start + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
-          into: scores, strideC: length)
-        for row in 0..<length {
-          let line = UnsafeMutableBufferPointer(start: scores + row * length, count: length)
-          Kernels.softmax(UnsafeMutableBufferPointer(rebasing: line[...row]))
-          for future in row + 1..<max(row + 1, length) { line[future] = 0 }
-        }
         // 0 · ∞ is NaN: where a value is not finite, no row may even see those that come after it.
-        let isFinite = (start..<start + length).allSatisfy { token in
+        let isFinite = (start..<start + probe.tokens.count).allSatisfy { token in
           value.row(token)[head * dHead..<(head + 1) * dHead].allSatisfy(\.isFinite)
         }
-        for rows in isFinite ? [0..<length] : (0..<length).map({ $0..<$0 + 1 }) {
+        let step = isFinite ? Self.attentionRows : 1
+        for first in stride(from: 0, to: probe.tokens.count, by: step) {
+          let rows = first..<min(first + step, probe.tokens.count)
+          // Of what comes after the last of these rows nothing is computed.
+          let length = rows.upperBound
           Scalar.multiply(
-            rows: rows.count, columns: dHead, inner: rows.upperBound, scores + rows.lowerBound * length,
-            strideA: length,
-            value.start + corner, strideB: width, isTransposed: false, factor: 1, beta: 0,
+            rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
+            strideA: width, key.start + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
+            into: scores, strideC: length)
+          for row in rows {
+            let line = UnsafeMutableBufferPointer(start: scores + (row - rows.lowerBound) * length, count: length)
+            Kernels.softmax(UnsafeMutableBufferPointer(rebasing: line[...row]))
+            for future in row + 1..<max(row + 1, length) { line[future] = 0 }
+          }
+          Scalar.multiply(
+            rows: rows.count, columns: dHead, inner: length, scores, strideA: length, value.start + corner,
+            strideB: width, isTransposed: false, factor: 1, beta: 0,
             into: result.start + corner + rows.lowerBound * width, strideC: width)
         }
       }
-      start += length
+      start += probe.tokens.count
     }
     return result
   }
+
+  /// Rows of attention that are computed together: enough for BLAS to be fast, few enough that little is computed of
+  /// what no row may see.
+  private static var attentionRows: Int { 64 }
 
   package func activate(_ x: Matrix<Scalar>, by activation: Activation) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
@@ -177,8 +184,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     // In the orientation in which it is stored, so that rows are read as they lie.
     let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
     let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
-    let start = UnsafeMutablePointer<Scalar>.allocate(capacity: parameter.elementCount)
-    defer { start.deallocate() }
+    let start = scratch.room(for: parameter.elementCount)
     let buffer = UnsafeMutableBufferPointer(start: start, count: parameter.elementCount)
     reader.read(into: buffer)
     if let rounding {
@@ -235,14 +241,20 @@ extension Parameter {
 }
 
 extension ParameterReader {
-  /// Reads everything, in blocks, rounding to `Scalar` where that is narrower.
+  /// Reads everything, in blocks that stay in cache between the steps of the recipe, rounding to `Scalar` where that is
+  /// narrower.
   fileprivate func read<Scalar: ArithmeticScalar>(into destination: UnsafeMutableBufferPointer<Scalar>) {
     if let doubles = destination as? UnsafeMutableBufferPointer<Double> {
-      return read(rows: 0..<rowCount, columns: 0..<columnCount, into: doubles)
-    }
-    forEachBlock { rows, values in
-      let start = rows.lowerBound * columnCount
-      for index in 0..<values.count { destination[start + index] = Scalar(values[index]) }
+      for start in stride(from: 0, to: rowCount, by: rowsPerBlock) {
+        let rows = start..<min(start + rowsPerBlock, rowCount)
+        let block = rows.lowerBound * columnCount..<rows.upperBound * columnCount
+        read(rows: rows, columns: 0..<columnCount, into: UnsafeMutableBufferPointer(rebasing: doubles[block]))
+      }
+    } else if let floats = destination as? UnsafeMutableBufferPointer<Float> {
+      forEachBlock { rows, values in
+        let start = rows.lowerBound * columnCount
+        for index in 0..<values.count { floats[start + index] = Float(values[index]) }
+      }
     }
   }
 }

@@ -4,63 +4,85 @@ import Numerics
 /// The row kernels of the forward pass. ``ReferenceOperations`` has the plain versions that they are tested against.
 enum Kernels {
   /// (x − mean) / √(mean of squares + ε) ⊙ γ + β, the population variance.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func normalise<Scalar: ArithmeticScalar>(
     _ x: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, isCentred: Bool, gain: [Scalar], bias: [Scalar]?,
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     let count = Scalar(x.count)
     let mean = isCentred ? sum(x) / count : 0
-    var squares: Scalar = 0
     for index in 0..<x.count {
       let centred = x[index] - mean
-      squares += centred * centred
+      y[index] = centred * centred
     }
-    let factor = 1 / (squares / count + epsilon).squareRoot()
-    for index in 0..<x.count { y[index] = (x[index] - mean) * factor * gain[index] }
-    if let bias { for index in 0..<x.count { y[index] += bias[index] } }
+    let factor = 1 / (sum(y) / count + epsilon).squareRoot()
+    gain.withUnsafeBufferPointer { gain in
+      for index in 0..<x.count { y[index] = (x[index] - mean) * factor * gain[index] }
+    }
+    if let bias { add(bias, to: y) }
   }
 
   /// (x − mean) / σ ⊙ γ + β.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func divide<Scalar: ArithmeticScalar>(
     _ x: UnsafeMutableBufferPointer<Scalar>, by deviation: [Scalar], isCentred: Bool, gain: [Scalar], bias: [Scalar]?,
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     let mean = isCentred ? sum(x) / Scalar(x.count) : 0
-    for index in 0..<x.count { y[index] = (x[index] - mean) / deviation[index] * gain[index] }
-    if let bias { for index in 0..<x.count { y[index] += bias[index] } }
+    deviation.withUnsafeBufferPointer { deviation in
+      gain.withUnsafeBufferPointer { gain in
+        for index in 0..<x.count { y[index] = (x[index] - mean) / deviation[index] * gain[index] }
+      }
+    }
+    if let bias { add(bias, to: y) }
   }
 
+  private static func add<Scalar: ArithmeticScalar>(_ bias: [Scalar], to y: UnsafeMutableBufferPointer<Scalar>) {
+    bias.withUnsafeBufferPointer { bias in
+      for index in 0..<y.count { y[index] += bias[index] }
+    }
+  }
+
+  /// In eight partial sums, which the compiler may not make of one by itself: they round otherwise.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func sum<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
-    var sum: Scalar = 0
-    for index in 0..<x.count { sum += x[index] }
-    return sum
+    guard let start = x.baseAddress else { return 0 }
+    let whole = x.count / 8 * 8
+    var sums = SIMD8<Scalar>()
+    for index in stride(from: 0, to: whole, by: 8) {
+      sums += UnsafeRawPointer(start + index).loadUnaligned(as: SIMD8<Scalar>.self)
+    }
+    var total = sums.sum()
+    for index in whole..<x.count { total += x[index] }
+    return total
   }
 
   /// eˣ / Σeˣ in place, the largest exponent moved to 0.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
     var largest = -Scalar.infinity
-    for index in 0..<x.count where x[index] > largest { largest = x[index] }
-    var total: Scalar = 0
-    for index in 0..<x.count {
-      x[index] = .exp(x[index] - largest)
-      total += x[index]
-    }
-    let factor = 1 / total
+    for index in 0..<x.count { largest = x[index] > largest ? x[index] : largest }
+    for index in 0..<x.count { x[index] -= largest }
+    Scalar.exponentials(x)
+    let factor = 1 / sum(x)
     for index in 0..<x.count { x[index] *= factor }
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func activate<Scalar: ArithmeticScalar>(
     _ x: UnsafeMutableBufferPointer<Scalar>, by activation: Activation, into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     switch activation {
     case .geluTanh:
-      // ½x(1 + tanh(√(2/π)(x + 0.044715x³)))
-      let inner = Scalar((2 / Double.pi).squareRoot())
+      // ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
+      let inner = Scalar(-2 * (2 / Double.pi).squareRoot())
       let cubic = Scalar(0.044715)
-      for index in 0..<x.count {
-        let v = x[index]
-        y[index] = v / 2 * (1 + .tanh(inner * (v + cubic * v * v * v)))
-      }
+      gate(x, into: y) { v in inner * (v + cubic * v * v * v) }
     case .geluErf:
       // ½x(1 + erf(x/√2))
       let inner = Scalar(0.5).squareRoot()
@@ -72,7 +94,23 @@ enum Kernels {
     case .leakyReLU(let slope):
       let slope = Scalar(slope)
       for index in 0..<x.count { y[index] = x[index] < 0 ? x[index] * slope : x[index] }
-    case .silu: for index in 0..<x.count { y[index] = x[index] / (1 + .exp(-x[index])) }
+    case .silu: gate(x, into: y) { v in -v }
+    }
+  }
+
+  /// Elements that stay in the first cache between two loops.
+  private static let chunk = 2_048
+
+  /// x / (1 + e^exponent(x)).
+  @inline(__always)
+  private static func gate<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, into y: UnsafeMutableBufferPointer<Scalar>, _ exponent: (Scalar) -> Scalar
+  ) {
+    for start in stride(from: 0, to: x.count, by: chunk) {
+      let range = start..<min(start + chunk, x.count)
+      for index in range { y[index] = exponent(x[index]) }
+      Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
+      for index in range { y[index] = x[index] / (1 + y[index]) }
     }
   }
 }

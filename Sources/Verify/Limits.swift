@@ -29,6 +29,16 @@ package struct Limits: Sendable, Codable, Equatable {
     agreement = max(0, (rounded?.topTokenAgreement ?? 1) - factor * changed)
   }
 
+  /// The same where the source itself was computed in single precision: `noise` is what that costs it.
+  func widened(by noise: LogitDifference) -> Limits {
+    var result = self
+    result.logits += noise.largest(upToShift: isUpToShift)
+    let root = divergence.squareRoot() + max(noise.meanDivergence, 0).squareRoot()
+    result.divergence = root * root
+    result.agreement = max(0, agreement - (1 - noise.topTokenAgreement))
+    return result
+  }
+
   func hold(for found: LogitDifference) -> Bool {
     found.isWithin(logits, upToShift: isUpToShift) && found.meanDivergence <= divergence
       && found.topTokenAgreement >= agreement

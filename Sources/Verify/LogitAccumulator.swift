@@ -1,3 +1,5 @@
+import Numerics
+
 /// Statistics of one token's distribution, from logits that arrive in pieces of the vocabulary.
 struct DistributionAccumulator {
   private(set) var largest = -Double.infinity
@@ -9,12 +11,16 @@ struct DistributionAccumulator {
   private(set) var targetLogit: Double?
 
   /// log Σ exp(logit)
-  var logSum: Double { largest + scaledSum.logarithm }
+  var logSum: Double { largest + .log(scaledSum) }
 
   var loss: Double? { targetLogit.map { logSum - $0 } }
 
-  /// - Parameter first: the vocabulary id of the first of `logits`.
-  mutating func add(_ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?) {
+  /// - Parameters:
+  ///   - first: the vocabulary id of the first of `logits`.
+  ///   - weights: receives exp(logit − ``largest``) for each of them, where all were finite so far.
+  mutating func add(
+    _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Double>
+  ) {
     var blockLargest = -Double.infinity
     var blockTop = -1
     for index in logits.indices {
@@ -26,10 +32,11 @@ struct DistributionAccumulator {
     }
     guard isFinite else { return }
     if blockLargest > largest {
-      scaledSum *= (largest - blockLargest).exponential
+      scaledSum *= .exp(largest - blockLargest)
       (largest, topToken) = (blockLargest, first + blockTop)
     }
-    for index in logits.indices { scaledSum += (logits[index] - largest).exponential }
+    for index in logits.indices { weights[index] = .exp(logits[index] - largest) }
+    for index in logits.indices { scaledSum += weights[index] }
     if let target, target >= first, target < first + logits.count { targetLogit = logits[target - first] }
   }
 }
@@ -50,11 +57,13 @@ struct DifferenceAccumulator {
   private var weightedLargest = -Double.infinity
   private var weightTotal = 0.0
 
+  /// - Parameter weights: exp(reference logit − `largestSoFar`) for each.
   mutating func add(
-    reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>, first: Int, largestSoFar: Double
+    reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>, first: Int,
+    weights: UnsafeBufferPointer<Double>, largestSoFar: Double
   ) {
     if largestSoFar > weightedLargest {
-      let factor = (weightedLargest - largestSoFar).exponential
+      let factor = Double.exp(weightedLargest - largestSoFar)
       weightedSum *= factor
       weightTotal *= factor
       weightedLargest = largestSoFar
@@ -69,9 +78,8 @@ struct DifferenceAccumulator {
       largestSigned = max(largestSigned, difference)
       sum += difference
       sumOfSquares += difference * difference
-      let weight = (reference[index] - weightedLargest).exponential
-      weightedSum += weight * difference
-      weightTotal += weight
+      weightedSum += weights[index] * difference
+      weightTotal += weights[index]
     }
     count += reference.count
   }

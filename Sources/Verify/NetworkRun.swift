@@ -4,6 +4,8 @@ import Networks
 /// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
 protocol NetworkRun: AnyObject, Sendable {
   var blockCount: Int { get }
+  /// How long a block takes, next to that of others.
+  var cost: Int { get }
   func embed() throws(Refusal)
   func run(block: Int) throws(Refusal)
   func finish() throws(Refusal)
@@ -27,6 +29,7 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   }
 
   var blockCount: Int { network.blocks.count }
+  var cost: Int { MemoryLayout<Scalar>.size }
   func embed() throws(Refusal) { stream = try network.embed(with: &operations) }
   func run(block: Int) throws(Refusal) { stream = try network.run(block: block, on: stream, with: &operations) }
   func finish() throws(Refusal) { pending = try network.unembed(stream, with: &operations) }
@@ -42,18 +45,27 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
 final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let program: any LogitProgram
   private let probes: [Probe]
+  private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
+    Double.multiply(
+      rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
+      beta: 1, into: c, strideC: strideC)
+  }
   /// Of all probes, one after the other: [T, V].
   private var all: [Double] = []
 
   init(_ program: any LogitProgram, probes: [Probe]) {
+    _ = singleThreadedBLAS
     self.program = program
     self.probes = probes
   }
 
   var blockCount: Int { 0 }
+  var cost: Int { .max }
   func embed() {}
   func run(block: Int) {}
-  func finish() throws(Refusal) { for probe in probes { all += try program.logits(tokens: probe.tokens) } }
+  func finish() throws(Refusal) {
+    for probe in probes { all += try program.logits(of: probe.tokens, at: probe.positions, product: Self.product) }
+  }
   var residual: [Double] { [] }
 
   func logits(of range: Range<Int>) -> [Double] {

@@ -6,15 +6,19 @@ import Numerics
 /// definition of the network: what the fast version is tested against.
 package struct ReferenceOperations: ForwardOperations {
   package let tokens: [Int]
+  package let positions: [Int]
 
-  /// - Parameter tokens: one sequence.
-  package init(tokens: [Int]) { self.tokens = tokens }
+  /// - Parameter tokens: one sequence, each at its place unless `positions` says otherwise.
+  package init(tokens: [Int], positions: [Int]? = nil) {
+    self.tokens = tokens
+    self.positions = positions ?? Array(tokens.indices)
+  }
 
-  package func embed(tokens table: Parameter, positions: Parameter?) -> [[Double]] {
+  package func embed(tokens table: Parameter, positions offsetTable: Parameter?) -> [[Double]] {
     let width = table.columnCount
     let embeddings = ParameterReader(table).values()
-    let offsets = positions.map { ParameterReader($0).values() }
-    return tokens.enumerated().map { position, token in
+    let offsets = offsetTable.map { ParameterReader($0).values() }
+    return zip(tokens, positions).map { token, position in
       (0..<width).map { embeddings[token * width + $0] + (offsets?[position * width + $0] ?? 0) }
     }
   }

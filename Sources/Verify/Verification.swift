@@ -34,6 +34,18 @@ package struct Verification: Sendable, Codable {
     /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
     /// then on ``LogitDifference/largestLogProbability``.
     package var isUpToShift: Bool
+    /// The written file against the source on the long probes, both in single precision; nil without such probes, and for
+    /// a program.
+    package var long: LongOutcome?
+  }
+
+  /// What was found on the probes that are run in single precision only.
+  package struct LongOutcome: Sendable, Codable {
+    package var written: Comparison.Outcome
+    /// What the precise probes allow, plus what single precision costs the source on them.
+    package var limits: Limits
+
+    package var holds: Bool { limits.hold(for: written.logits) }
   }
 
   package var targets: [TargetClaims]
@@ -106,71 +118,42 @@ package struct Verification: Sendable, Codable {
     }
   }
 
-  /// Programs are computed node by node, without SIMD or BLAS: their probes are cut to this many tokens.
-  private static let programProbeLength = 16
+  /// Programs are computed node by node: one probe, cut to this many tokens, shows as much as more.
+  private static let programProbeLength = 8
+  /// Where the source as its own runtime computes it is held against what it means.
+  private static let literalProbeLength = 8
 
   /// - Parameters:
   ///   - source: the network that the input means.
   ///   - literal: the network that the input's own runtime computes, where that differs.
   /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token.
   package init(
-    source: Network, literal: Network?, written: [Written], probes: [Probe],
+    source: Network, literal: Network?, written: [Written], probes: ProbeSet, workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    let reference = Comparison.Contender(name: "the source", network: source, precision: .double)
-    let perFile = written.map { $0.yardsticks(of: source) }
-    let yardsticks = perFile.joined().reduce(into: [Yardstick]()) { if !$0.contains($1) { $0.append($1) } }
-    let noises = yardsticks.map { $0.contender(source) }
-    let networks = written.compactMap { file -> Comparison.Contender? in
-      guard case .network(let network) = file.model else { return nil }
-      return .init(name: file.target, network: network, precision: .single)
-    }
-    let programs = written.compactMap { file -> Comparison.Contender? in
-      guard case .program(let program) = file.model else { return nil }
-      return .init(name: file.target, program: program)
-    }
-    let folded = written.map {
-      Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double)
-    }
-    let stored = literal.map { Comparison.Contender(name: "the source as stored", network: $0, precision: .double) }
-    let whole = try Comparison(
-      of: folded + networks + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, progress: progress)
-    let short =
-      programs.isEmpty
-      ? nil
-      : try Comparison(
-        of: programs + noises, with: reference,
-        on: probes.map { Probe(name: $0.name, tokens: Array($0.tokens.prefix(Self.programProbeLength))) })
-
-    var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
-    var programOutcomes = (short?.outcomes ?? [])[..<programs.count]
-    targets = written.enumerated().map { index, file in
-      let algebra = whole.outcomes[index]
-      let isProgram = if case .program = file.model { true } else { false }
-      let outcome = isProgram ? programOutcomes.removeFirst() : networkOutcomes.removeFirst()
-      func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
-        let position = yardsticks.firstIndex(of: yardstick) ?? 0
-        return isProgram
-          ? short?.outcomes[programs.count + position] ?? outcome
-          : whole.outcomes[written.count + networks.count + position]
+    let run = Run(source: source, written: written, workers: workers)
+    var precise = probes.precise
+    var outcome = try run.precisely(on: precise, progress: progress)
+    if !probes.long.isEmpty {
+      let long = try run.inSinglePrecision(on: probes.long, given: outcome.targets, progress: progress)
+      if long.allSatisfy({ $0?.holds ?? true }) {
+        for index in long.indices { outcome.targets[index].long = long[index] }
+      } else {
+        // Beyond the limit in single precision, where the source rounds too: what is right is said by double precision.
+        precise += probes.long
+        outcome = try run.precisely(on: precise, progress: progress)
       }
-      let rounded = noise(perFile[index][0])
-      let limits = Limits(
-        noise: noise(perFile[index][perFile[index].count - 1]).logits,
-        rounded: perFile[index].count > 1 ? rounded.logits : nil, factor: Self.noiseFactor,
-        largestLogit: whole.largestLogit, isUpToShift: file.isUpToShift)
-      return TargetClaims(
-        target: file.target, algebra: algebra,
-        algebraHolds: algebra.logits.isWithin(
-          Self.algebraLimit * whole.largestLogit, upToShift: file.isUpToShift),
-        written: outcome, noise: rounded, limits: limits, holdsSourceMatrices: perFile[index].count > 1,
-        arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
     }
-    self.literal = literal == nil ? nil : whole.outcomes.last
-    overflows = whole.overflows
-    largestLogit = whole.largestLogit
-    tokenCount = probes.reduce(0) { $0 + $1.tokens.count } - overflows.count
-    self.probes = probes.map { "\($0.name) (\($0.tokens.count))" }
+    targets = outcome.targets
+    overflows = outcome.overflows
+    largestLogit = outcome.largestLogit
+    let isLong = targets.contains { $0.long != nil }
+    let judged = isLong ? probes.all : precise
+    self.literal = try literal.map { (stored) throws(Refusal) in
+      try run.compare(stored, on: precise.probe(ofAtMost: Self.literalProbeLength))
+    }
+    tokenCount = judged.reduce(0) { $0 + $1.tokens.count } - overflows.count
+    self.probes = judged.map { "\($0.name) (\($0.tokens.count))" }
     guard tokenCount > 0 else {
       throw Refusal(
         .nonFinite,
@@ -178,6 +161,120 @@ package struct Verification: Sendable, Codable {
           + "hold a conversion against",
         advice: "check the source")
     }
+  }
+
+  /// Everything that takes part.
+  private struct Run {
+    let source: Network
+    let written: [Written]
+    let workers: Workers
+    let reference: Comparison.Contender
+    let perFile: [[Yardstick]]
+    let yardsticks: [Yardstick]
+
+    init(source: Network, written: [Written], workers: Workers) {
+      self.source = source
+      self.written = written
+      self.workers = workers
+      reference = Comparison.Contender(name: "the source", network: source, precision: .double)
+      perFile = written.map { $0.yardsticks(of: source) }
+      yardsticks = perFile.joined().reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+    }
+
+    /// All three claims.
+    func precisely(
+      on probes: [Probe], progress: @Sendable (_ done: Int, _ total: Int) -> Void
+    ) throws(Refusal) -> (targets: [TargetClaims], overflows: [String], largestLogit: Double) {
+      let noises = yardsticks.map { $0.contender(source) }
+      let networks = written.compactMap(\.contender)
+      let programs = written.compactMap { file -> Comparison.Contender? in
+        guard case .program(let program) = file.model else { return nil }
+        return .init(name: file.target, program: program)
+      }
+      let folded = written.map {
+        Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double)
+      }
+      let whole = try Comparison(
+        of: folded + networks + noises, with: reference, on: probes, workers: workers, progress: progress)
+      let short =
+        programs.isEmpty
+        ? nil
+        : try Comparison(
+          of: programs + noises, with: reference, on: probes.probe(ofAtMost: Verification.programProbeLength),
+          workers: workers)
+
+      var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
+      var programOutcomes = (short?.outcomes ?? [])[..<programs.count]
+      let targets = written.enumerated().map { index, file in
+        let algebra = whole.outcomes[index]
+        let isProgram = if case .program = file.model { true } else { false }
+        let outcome = isProgram ? programOutcomes.removeFirst() : networkOutcomes.removeFirst()
+        func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
+          let position = yardsticks.firstIndex(of: yardstick) ?? 0
+          return isProgram
+            ? short?.outcomes[programs.count + position] ?? outcome
+            : whole.outcomes[written.count + networks.count + position]
+        }
+        let rounded = noise(perFile[index][0])
+        let limits = Limits(
+          noise: noise(perFile[index][perFile[index].count - 1]).logits,
+          rounded: perFile[index].count > 1 ? rounded.logits : nil, factor: Verification.noiseFactor,
+          largestLogit: whole.largestLogit, isUpToShift: file.isUpToShift)
+        return TargetClaims(
+          target: file.target, algebra: algebra,
+          algebraHolds: algebra.logits.isWithin(
+            Verification.algebraLimit * whole.largestLogit, upToShift: file.isUpToShift),
+          written: outcome, noise: rounded, limits: limits, holdsSourceMatrices: perFile[index].count > 1,
+          arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
+      }
+      return (targets, whole.overflows, whole.largestLogit)
+    }
+
+    /// The third claim for each file that is read as a network, on more tokens.
+    func inSinglePrecision(
+      on probes: [Probe], given claims: [TargetClaims], progress: @Sendable (_ done: Int, _ total: Int) -> Void
+    ) throws(Refusal) -> [LongOutcome?] {
+      let networks = written.compactMap(\.contender)
+      guard !networks.isEmpty else { return written.map { _ in nil } }
+      let comparison = try Comparison(
+        of: networks, with: Comparison.Contender(name: "the source", network: source, precision: .single), on: probes,
+        workers: workers, progress: progress)
+      var outcomes = comparison.outcomes[...]
+      return zip(written, claims).map { file, claims in
+        file.contender.map { _ in
+          LongOutcome(written: outcomes.removeFirst(), limits: claims.limits.widened(by: claims.noise.logits))
+        }
+      }
+    }
+
+    func compare(_ network: Network, on probes: [Probe]) throws(Refusal) -> Comparison.Outcome {
+      try Comparison(
+        of: [.init(name: "the source as stored", network: network, precision: .double)], with: reference, on: probes,
+        workers: workers
+      ).outcomes[0]
+    }
+  }
+}
+
+extension Verification.Written {
+  /// The file as a network in single precision; nil for a program.
+  fileprivate var contender: Comparison.Contender? {
+    guard case .network(let network) = model else { return nil }
+    return .init(name: target, network: network, precision: .single)
+  }
+}
+
+extension [Probe] {
+  /// The longest of the probes, cut to `count` tokens, from the whole of it.
+  fileprivate func probe(ofAtMost count: Int) -> [Probe] {
+    guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return [] }
+    let kept = Swift.min(count, longest.tokens.count)
+    let indices = (0..<kept).map { $0 * (longest.tokens.count - 1) / Swift.max(1, kept - 1) }
+    return [
+      Probe(
+        name: longest.name, tokens: indices.map { longest.tokens[$0] }, positions: indices.map { longest.positions[$0] }
+      )
+    ]
   }
 }
 

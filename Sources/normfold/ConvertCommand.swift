@@ -51,12 +51,16 @@ struct ConvertCommand: ParsableCommand {
   @Flag(help: "Replace an existing destination, once every claim holds.")
   var force = false
 
+  @Flag(inversion: .prefixedNo, help: "Open the output again and hold it against the source before it appears.")
+  var verify = true
+
   @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
   var allowPartial = false
 
   @OptionGroup var rules: RuleOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
+  @OptionGroup var threads: ThreadOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -65,6 +69,8 @@ struct ConvertCommand: ParsableCommand {
     conversion.allowsApproximateActivation = allowApproximateActivation
     conversion.replacesDestination = force
     conversion.allowsPartial = allowPartial
+    conversion.verifies = verify
+    conversion.workers = threads.workers
     conversion.rules = rules.rules
     conversion.readingOptions = input.readingOptions
     if let tokenizer { conversion.readingOptions.tokenizer = tokenizer == "none" ? .absent : .directory(tokenizer) }
@@ -86,13 +92,7 @@ struct ConvertCommand: ParsableCommand {
 extension ConversionReport {
   var text: String {
     var lines = ["\(source.printable): \(dialect)"]
-    if let literal = verification.literal { lines += literalText(literal.logits) }
-    lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
-    if !verification.overflows.isEmpty {
-      lines.append(
-        "  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: "
-          + "\(verification.overflows.prefix(3).joined(separator: "; ")).")
-    }
+    if let verification { lines += probesText(verification) }
     lines += warnings.map { "  Warning: \($0.printable)" }
     if holds {
       for output in outputs {
@@ -112,16 +112,32 @@ extension ConversionReport {
         lines += output.notes.map { "  Note: \($0)" }
       }
     } else {
-      lines += zip(outputs, verification.targets).flatMap { $1.failureText(of: $0) }
+      lines += zip(outputs, verification?.targets ?? []).flatMap { $1.failureText(of: $0) }
       lines.append("  Nothing was written.")
+    }
+    guard let verification else {
+      return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
+        separator: "\n")
     }
     let shifts = verification.targets.contains { $0.isUpToShift }
     lines += [
       "",
       "  Differences are the largest of any logit\(shifts ? " or log-probability" : ""), as a share of the largest logit.",
-      "", claimsTable.text,
+      "", claimsTable(verification).text,
     ]
     return lines.joined(separator: "\n")
+  }
+
+  private func probesText(_ verification: Verification) -> [String] {
+    var lines: [String] = []
+    if let literal = verification.literal { lines += literalText(literal.logits) }
+    lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
+    if !verification.overflows.isEmpty {
+      lines.append(
+        "  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: "
+          + "\(verification.overflows.prefix(3).joined(separator: "; ")).")
+    }
+    return lines
   }
 
   /// What it means that the source, as it is stored, is not exactly the network with fixed norms.
@@ -140,7 +156,7 @@ extension ConversionReport {
   }
 
   /// The three claims of each output, with their numbers.
-  private var claimsTable: Table {
+  private func claimsTable(_ verification: Verification) -> Table {
     var table = Table(["output": .left, "claim": .left, "found": .right, "limit": .right, "": .left])
     for (output, claims) in zip(outputs, verification.targets) {
       let single = claims.written.logits
@@ -153,12 +169,18 @@ extension ConversionReport {
         share(claims.algebra.logits), Quantity.scientific(Verification.algebraLimit),
         claims.algebraHolds ? "holds" : "FAILS")
       table.add(
-        "", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount)",
+        "", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount ?? 0)",
         "\(output.tensorCount)", "holds")
       table.add(
         "", "\(output.type) file computes the source's \(measure) (float32)", share(single),
         Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*",
         claims.arithmeticHolds ? "holds" : "FAILS")
+      if let long = claims.long {
+        table.add(
+          "", "  on \(long.written.logits.tokenCount) more tokens, the source in float32, too",
+          Quantity.scientific(long.written.logits.largest(upToShift: claims.isUpToShift) / verification.largestLogit),
+          Quantity.scientific(long.limits.logits / verification.largestLogit) + "*", "holds")
+      }
       table.add(
         "", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence),
         Quantity.scientific(claims.limits.divergence) + "*", "")

@@ -117,21 +117,41 @@ struct VerificationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Seed of the random probe tokens.", valueName: "number"))
   var seed: UInt64 = 1
 
-  @Option(help: ArgumentHelp("Length of the longest probe; the full context by default.", valueName: "tokens"))
+  @Option(
+    help: ArgumentHelp(
+      "Length of the longest probes; long ones are run in single precision only. By default a few tokens go across the context.",
+      valueName: "tokens"))
   var probeLength: Int?
+
+  @Option(help: ArgumentHelp("How many probes of that length.", valueName: "number"))
+  var probeCount = 1
 
   func validate() throws {
     if let probeLength, probeLength < 1 {
       throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)")
     }
+    if probeCount < 1 { throw ValidationError("--probe-count: expected at least 1, found \(probeCount)") }
   }
 
   var probeOptions: ProbeOptions {
     var options = ProbeOptions()
     options.seed = seed
     options.longest = probeLength
+    options.count = probeCount
     return options
   }
+}
+
+/// How many threads work.
+struct ThreadOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("How many threads work; by default as many as there are cores.", valueName: "number"))
+  var threads: Int?
+
+  func validate() throws {
+    if let threads, threads < 1 { throw ValidationError("--threads: expected at least 1, found \(threads)") }
+  }
+
+  var workers: Workers { threads.map { Workers(count: $0) } ?? .all }
 }
 
 /// `warning: …` on standard error.

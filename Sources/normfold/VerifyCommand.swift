@@ -28,6 +28,7 @@ struct VerifyCommand: ParsableCommand {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
+  @OptionGroup var threads: ThreadOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -35,6 +36,7 @@ struct VerifyCommand: ParsableCommand {
     run.isUpToShift = upToShift
     run.readingOptions = input.readingOptions
     run.probeOptions = verification.probeOptions
+    run.workers = threads.workers
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
     let report = try run.run(progress: line.handler)
@@ -69,8 +71,13 @@ extension VerificationRun.Report {
       Quantity.percent(single.logits.topTokenAgreement), "")
     var lines = [
       "\(candidate.printable) against \(reference.printable)",
-      "  on \(single.logits.tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
+      "  on \(tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
     ]
+    if let long {
+      lines.append(
+        "  On \(long.logits.tokenCount) of these tokens both were run in single precision only: "
+          + "\(Quantity.scientific(long.logits.largest(upToShift: isUpToShift) / largestLogit)).")
+    }
     let worst = single.logits.worst
     lines.append(
       "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected \(Quantity.short(worst.expected)), "

@@ -142,7 +142,7 @@ import Verify
     }
     #expect(report.holds)
     #expect(report.changesFunction)
-    let literal = try #require(report.verification.literal)
+    let literal = try #require(report.verification?.literal)
     #expect(literal.logits.meanDivergence > 0.01)
   }
 }

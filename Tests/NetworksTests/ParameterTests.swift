@@ -130,7 +130,7 @@ import Testing
     #expect(a.adding(b).multiplied(by: 2).description == "2 · (A + B)")
     #expect(a.adding(b).scaled(by: v, axis: 0).description == "diag(v) · (A + B)")
     #expect(a.adding(b).scaled(by: w, axis: 1).description == "(A + B) · diag(w)")
-    #expect(a.adding(b).sliced(axis: 0, 0..<2).description == "(A + B)[0:2]")
+    #expect(a.adding(b).sliced(axis: 0, 0..<2).description == "A[0:2] + B[0:2]")
     #expect(v.projected(through: a.adding(b)).description == "vᵀ · (A + B)")
     #expect(v.adding(v).divided(by: v).description == "(v + v) / v")
     #expect(v.adding(v).projected(through: a).description == "(v + v)ᵀ · A")

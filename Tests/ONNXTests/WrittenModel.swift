@@ -76,7 +76,7 @@ func relativeDifference(_ a: [Double], _ b: [Double]) -> Double {
 }
 
 /// The products of the verifier, so that the tests are quick.
-let blasProduct: ONNXEvaluator.MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
+let blasProduct: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
   Double.multiply(
     rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
     beta: 1, into: c, strideC: strideC)

@@ -18,7 +18,7 @@ struct GGUFRoundTripTests {
     LlamaCppTarget().types)
   func everyType(_ source: String, _ type: ElementType) throws {
     let converted = try Converted(source, type: type)
-    let claims = converted.report.verification.targets[0]
+    let claims = (try #require(converted.report.verification)).targets[0]
     #expect(claims.algebraHolds)
     #expect(claims.arithmeticHolds)
     #expect(claims.holdsSourceMatrices == (type.elementsPerBlock > 1))
@@ -87,7 +87,7 @@ struct GGUFRoundTripTests {
     #expect(converted.report.published)
     #expect(try converted.checkpoint()["output.weight"]?.info.type == (type == .f32 ? .f32 : .q8_0))
     // The second block's scores were divided by two: its queries are, now, and more was rounded than of the source.
-    #expect(!converted.report.verification.targets[0].holdsSourceMatrices)
+    #expect(!(try #require(converted.report.verification)).targets[0].holdsSourceMatrices)
     let model = try Model(opening: converted.path)
     #expect(!model.network.isTied && !model.configuration.scalesAttentionByInverseBlock)
   }
@@ -98,12 +98,13 @@ struct GGUFRoundTripTests {
     let types = LlamaCppTarget().types.filter { $0.elementsPerBlock > 1 }
     for type in types {
       func measured(_ keptSites: Set<NormSite>) throws -> LogitDifference {
-        try Converted(shakespeare, type: type) {
+        let converted = try Converted(shakespeare, type: type) {
           $0.probeOptions.longest = 64
           $0.fold = { network, _ throws(Refusal) in
             try FoldingPlan(folding: network, options: .init(keptSites: keptSites))
           }
-        }.report.verification.targets[0].written.logits
+        }
+        return try #require(converted.report.verification).targets[0].written.logits
       }
       let kept = try measured(Set(try Model(opening: shakespeare).network.sites))
       let folded = try measured([.final])
@@ -118,7 +119,7 @@ struct GGUFRoundTripTests {
   @Test("a verification sees what a quantised file computes, and nothing worse")
   func limitsCanFail() throws {
     let model = try Model(opening: shakespeare)
-    let probes = Probe.standard(vocabularySize: 1024, contextLength: 128, endOfText: 0)
+    let probes = ProbeSet.standard(for: model.network, endOfText: 0)
     let converted = try Converted(shakespeare, type: .q4_0)
     func claims(_ alter: (inout Network) -> Void) throws -> Verification.TargetClaims {
       let read = try Model(opening: converted.path)

@@ -62,7 +62,7 @@ import Verify
         return try target.output(of: altered, from: model, options: options)
       }
     }
-    let claims = report.verification.targets[0]
+    let claims = (try #require(report.verification)).targets[0]
     #expect(claims.algebraHolds)
     #expect(!claims.arithmeticHolds)
     #expect(!report.published)

@@ -11,7 +11,7 @@ import Verify
       _ = try Comparison(
         of: [.init(name: "candidate", network: candidate, precision: .single)],
         with: .init(name: "reference", network: reference, precision: .double),
-        on: Probe.standard(vocabularySize: 512, contextLength: 64, endOfText: 0))
+        on: ProbeSet.standard(for: reference, endOfText: 0).precise)
     }?.description
   }
 
@@ -33,6 +33,6 @@ import Verify
     }
     #expect(
       try message(candidate: try Model(opening: altered.path).network)
-        == "candidate has a context of 32 tokens, the longest probe 64; give --probe-length 32 or less")
+        == "candidate has a context of 32 tokens, the probes have 64 positions; give --probe-length 32 or less")
   }
 }

@@ -78,7 +78,7 @@ import Verify
       _ = try Verification(
         source: source, literal: nil,
         written: [.init(target: "t", folded: try Self.network(), model: .network(try Self.network()), type: .f32)],
-        probes: Self.probes)
+        probes: ProbeSet(precise: Self.probes))
     }
     #expect(refusal?.category == .nonFinite)
     #expect(
@@ -95,7 +95,7 @@ import Verify
       written: [
         .init(target: "t", folded: foldedIsWrong ? bad : good, model: .network(foldedIsWrong ? good : bad), type: .f32)
       ],
-      probes: Self.probes)
+      probes: ProbeSet(precise: Self.probes))
     #expect(verification.targets[0].algebraHolds == !foldedIsWrong)
     #expect(verification.targets[0].arithmeticHolds == foldedIsWrong)
     #expect(!verification.holds)
@@ -103,7 +103,8 @@ import Verify
 
   @Test("Of no targets nothing holds")
   func noTargets() throws {
-    let verification = try Verification(source: try Self.network(), literal: nil, written: [], probes: Self.probes)
+    let verification = try Verification(
+      source: try Self.network(), literal: nil, written: [], probes: ProbeSet(precise: Self.probes))
     #expect(!verification.holds)
   }
 

@@ -68,7 +68,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
     try Verification(
       source: source, literal: nil,
       written: [.init(target: "t", folded: altered, model: .network(altered), type: .f32)],
-      probes: Probe.standard(vocabularySize: 512, contextLength: 64, endOfText: 0))
+      probes: ProbeSet.standard(for: source, endOfText: 0))
   }
 
   @Test("A network with a small defect does not pass", arguments: NetworkDefect.all)

@@ -3,6 +3,7 @@
 package final class GGUFWriter: TensorWriter {
   package let order: [TensorInfo]
   private let output: OutputFile
+  private let header: [UInt8]
   private let alignment: Int
   /// The tensor that the next bytes belong to, and how many of its bytes are still to come.
   private var current = 0
@@ -26,6 +27,7 @@ package final class GGUFWriter: TensorWriter {
     let header = try GGUFHeaderBytes(metadata: metadata, tensors: tensors, alignment: alignment, file: path)
     order = tensors
     self.alignment = alignment
+    self.header = header.bytes
     output = try OutputFile(creating: path)
     try output.write(header.bytes)
     try output.pad(to: alignment)
@@ -42,6 +44,8 @@ package final class GGUFWriter: TensorWriter {
     if missingByteCount == 0 { try output.pad(to: alignment) }
     skipCompleteTensors()
   }
+
+  package func amend(_ text: String, by other: String) throws(Refusal) { try output.amend(text, by: other, in: header) }
 
   package func finish() throws(Refusal) {
     precondition(current == order.count, "tensors are missing")

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A file being written: buffered, its bytes counted, durable when finished.
@@ -9,11 +10,15 @@ package final class OutputFile {
   /// The bytes written so far, those in the buffer included.
   package private(set) var byteCount = 0
   private var storedByteCount = 0
+  /// The bytes that the device was told to write.
+  private var startedByteCount = 0
   private var descriptor: Int32
   private var buffer: [UInt8] = []
 
   /// Large enough that the cost of a system call does not show, small enough to stay in cache.
   private static let bufferByteCount = 1 << 20
+
+  private static let writebackByteCount = 8 << 20
 
   /// - Throws: `.output` where the file exists or its directory cannot be written.
   package init(creating path: String) throws(Refusal) {
@@ -47,6 +52,25 @@ package final class OutputFile {
     if remainder > 0 { try write([UInt8](repeating: 0, count: alignment - remainder)) }
   }
 
+  /// Replaces the first occurrence of a text in `head`, the bytes that the file begins with, by another of its length.
+  package func amend(_ text: String, by other: String, in head: [UInt8]) throws(Refusal) {
+    let (old, new) = (Array(text.utf8), Array(other.utf8))
+    precondition(old.count == new.count, "the texts are not of one length")
+    guard let offset = head.firstRange(of: old)?.lowerBound else { preconditionFailure("\(text) is not in the file") }
+    try flush()
+    var done = 0
+    while done < new.count {
+      let count = unsafe new[done...].withUnsafeBytes {
+        unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done))
+      }
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw refusal("written", at: offset + done, errno)
+      }
+      done += count
+    }
+  }
+
   /// Flushes, syncs to the device and closes.
   package func finish() throws(Refusal) {
     try flush()
@@ -73,6 +97,12 @@ package final class OutputFile {
         throw refusal("written", at: storedByteCount, errno)
       }
       storedByteCount += count
+      // The device begins while the next bytes are computed, so that little is left to wait for at the end.
+      if storedByteCount - startedByteCount >= Self.writebackByteCount {
+        _ = sync_file_range(
+          descriptor, Int64(startedByteCount), Int64(storedByteCount - startedByteCount), UInt32(START_WRITEBACK))
+        startedByteCount = storedByteCount
+      }
       unsafe remaining = UnsafeRawBufferPointer(rebasing: remaining[count...])
     }
   }

@@ -8,6 +8,11 @@ package protocol TensorWriter: AnyObject {
   /// - Throws: `.output`.
   func append(_ bytes: UnsafeRawBufferPointer) throws(Refusal)
 
+  /// Replaces a text of the metadata by another of the same length, which was not known when the header was written.
+  /// A writer without metadata has nothing to do.
+  /// - Throws: `.output`.
+  func amend(_ text: String, by other: String) throws(Refusal)
+
   /// Completes the file and syncs it.
   /// - Precondition: every byte of every tensor has been appended.
   /// - Throws: `.output`.

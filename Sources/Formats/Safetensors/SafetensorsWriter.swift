@@ -8,6 +8,7 @@
 package final class SafetensorsWriter: TensorWriter {
   package let order: [TensorInfo]
   private let file: OutputFile
+  private let header: [UInt8]
   private var current = 0
   /// What the current tensor still lacks.
   private var missingByteCount: Int
@@ -21,6 +22,7 @@ package final class SafetensorsWriter: TensorWriter {
     let header = try SafetensorsLayout(of: tensors, metadata: metadata, file: path)
     order = header.order
     missingByteCount = order.first?.byteCount ?? 0
+    self.header = header.bytes
     file = try OutputFile(creating: path)
     try file.write(header.bytes)
     skipComplete()
@@ -34,6 +36,8 @@ package final class SafetensorsWriter: TensorWriter {
     missingByteCount -= bytes.count
     skipComplete()
   }
+
+  package func amend(_ text: String, by other: String) throws(Refusal) { try file.amend(text, by: other, in: header) }
 
   package func finish() throws(Refusal) {
     precondition(current == order.count, "a tensor is not complete")

@@ -93,8 +93,12 @@ package struct Parameter: Hashable, Sendable {
     // What was done along the other axis was done to each part alike.
     case .centred(let inner, let other) where other != axis:
       return inner.sliced(axis: axis, range).centred(axis: other)
-    case .scaled(let inner, let by, let other) where other != axis:
-      return inner.sliced(axis: axis, range).scaled(by: by, axis: other)
+    case .scaled(let inner, let by, let other):
+      return inner.sliced(axis: axis, range).scaled(by: other == axis ? by.sliced(axis: 0, range) : by, axis: other)
+    case .multiplied(let inner, let factor): return inner.sliced(axis: axis, range).multiplied(by: factor)
+    case .quotient(let a, let b): return a.sliced(axis: axis, range).divided(by: b.sliced(axis: axis, range))
+    case .sum(let a, let b): return a.sliced(axis: axis, range).adding(b.sliced(axis: axis, range))
+    case .projection(let vector, let matrix): return vector.projected(through: matrix.sliced(axis: 1, range))
     default: return Parameter(part, .slice(self, axis: axis, range: range))
     }
   }

@@ -35,7 +35,11 @@ package struct ParameterReader: Sendable {
   }
 
   /// How many rows make a block of about ``blockElementCount`` elements.
-  package var rowsPerBlock: Int { min(max(1, Self.blockElementCount / max(1, columnCount)), max(1, rowCount)) }
+  package var rowsPerBlock: Int { Self.rowsPerBlock(rowCount: rowCount, columnCount: columnCount) }
+
+  package static func rowsPerBlock(rowCount: Int, columnCount: Int) -> Int {
+    min(max(1, blockElementCount / max(1, columnCount)), max(1, rowCount))
+  }
 
   private static func node(for parameter: Parameter) -> Node {
     switch parameter.expression {

@@ -1,0 +1,98 @@
+import Networks
+
+/// The probes of a verification.
+package struct ProbeSet: Hashable, Sendable {
+  /// Run in double and in single precision: few tokens, each of which shows any error in any weight that it reads.
+  package var precise: [Probe]
+  /// Run in single precision only: as many as the user asks for.
+  package var long: [Probe]
+
+  package init(precise: [Probe], long: [Probe] = []) {
+    self.precise = precise
+    self.long = long
+  }
+
+  package var all: [Probe] { precise + long }
+}
+
+extension ProbeSet {
+  /// Tokens of a probe that goes across the context in steps, and of one with the end-of-text token.
+  private static let acrossCount = 16
+  private static let shortCount = 10
+  /// Multiplications that a pass over a probe may take in double precision: about half a second for the two networks.
+  private static let preciseCost = 1 << 33
+
+  /// One token, the whole context, and the end-of-text token where there is one, at the start and in the middle. The
+  /// tokens are drawn at random, but the same for the same seed.
+  ///
+  /// Where a pass over the whole context would take long, a few tokens go across it in steps, from the first position to
+  /// the last: each row of the position embedding that is read is as good as any other, and how many tokens attention
+  /// looks back on depends on no weight.
+  ///
+  /// - Parameters:
+  ///   - longest: the length of the probe in place of the one across the context: contiguous, from position 0.
+  ///   - count: how many such probes there are.
+  package static func standard(
+    for network: Network, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1
+  ) -> ProbeSet {
+    standard(
+      of: network.dimensions, multiplicationsPerToken: network.multiplicationsPerToken, endOfText: endOfText,
+      seed: seed,
+      longest: longest, count: count)
+  }
+
+  /// - Parameter multiplicationsPerToken: the weights that one token is multiplied with.
+  static func standard(
+    of sizes: Dimensions, multiplicationsPerToken: Int, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil,
+    count: Int = 1
+  ) -> ProbeSet {
+    var generator = SplitMix64(state: seed)
+    func draw(_ count: Int) -> [Int] {
+      (0..<count).map { _ in Int.random(in: 0..<sizes.vocabularySize, using: &generator) }
+    }
+    func isCheap(_ tokenCount: Int) -> Bool {
+      tokenCount <= acrossCount || tokenCount <= preciseCost / max(1, multiplicationsPerToken)
+    }
+    let context = sizes.contextLength
+    let wanted = min(longest ?? context, context)
+    var set = ProbeSet(precise: [Probe(name: "one token", tokens: draw(1))])
+    let isContiguous = longest != nil || isCheap(context)
+    if isContiguous {
+      let probes = (1...max(1, count)).map { number in
+        Probe(
+          name: (wanted == context ? "full context" : "\(wanted) tokens") + (number > 1 ? " \(number)" : ""),
+          tokens: draw(wanted))
+      }
+      if isCheap(wanted * max(1, count)) { set.precise += probes } else { set.long = probes }
+    }
+    if !isContiguous || !set.long.isEmpty {
+      let steps = min(acrossCount, context)
+      set.precise.append(
+        Probe(
+          name: "across the context", tokens: draw(steps),
+          positions: (0..<steps).map { $0 * (context - 1) / max(1, steps - 1) }))
+    }
+    if let endOfText {
+      let short = min(shortCount, wanted)
+      set.precise.append(Probe(name: "end-of-text first", tokens: [endOfText] + draw(short - 1)))
+      var middle = draw(short)
+      middle[short / 2] = endOfText
+      set.precise.append(Probe(name: "end-of-text in the middle", tokens: middle))
+    }
+    return set
+  }
+}
+
+extension Network {
+  /// Weights that one token is multiplied with.
+  fileprivate var multiplicationsPerToken: Int {
+    unembedding.weight.elementCount
+      + blocks.reduce(0) { sum, block in
+        let attention = block.attention
+        let maps = [
+          attention.query, attention.key, attention.value, attention.output, block.mlp.input, block.mlp.output,
+        ]
+        return sum + maps.reduce(0) { $0 + $1.weight.elementCount }
+      }
+  }
+}
