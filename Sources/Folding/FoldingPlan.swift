@@ -63,20 +63,20 @@ package struct FoldingPlan: Sendable {
       switch norm.deviation {
       case .fixed(let deviation):
         try Self.check(deviation, of: norm)
-        for reader in site.readers {
+        for reader in network.readers(of: site) {
           folded[reader] = folded[reader].absorbing(
             kind: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
         }
         folded[site] = nil
-        steps.append(Step(norm: name, sites: [site], readers: site.readers, isWhole: true))
+        steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: true))
       case .computed where options.allowsPartial:
-        for reader in site.readers {
+        for reader in network.readers(of: site) {
           folded[reader] = folded[reader].absorbing(gain: norm.gain, bias: norm.bias)
         }
         folded[site]?.gain = .constant(1, shape: norm.gain.shape)
         folded[site]?.bias = nil
         kept.append(name)
-        steps.append(Step(norm: name, sites: [site], readers: site.readers, isWhole: false))
+        steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: false))
       case .computed(let epsilon):
         obstacles.append((name, "its deviation is still computed (epsilon \(epsilon.formula))"))
       case .perPosition(let vector):
@@ -159,13 +159,14 @@ package struct FoldingPlan: Sendable {
   }
 }
 
-extension NormSite {
-  /// The linear maps that read the output of a norm at this site.
-  package var readers: [Role.Map] {
-    switch self {
+extension Network {
+  /// The linear maps that read the output of a norm at a site.
+  package func readers(of site: NormSite) -> [Role.Map] {
+    switch site {
     case .attentionQueryKey(let block): [.query(block: block), .key(block: block)]
     case .attentionValue(let block): [.value(block: block)]
-    case .mlp(let block): [.mlpInput(block: block)]
+    case .mlp(let block):
+      blocks[block].mlp.gate == nil ? [.mlpInput(block: block)] : [.mlpInput(block: block), .mlpGate(block: block)]
     case .final: [.unembedding]
     }
   }

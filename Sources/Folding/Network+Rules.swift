@@ -45,8 +45,8 @@ extension Network {
   ///   folded and stored, the mean is zero up to rounding only.
   package func centringWriters() throws(Refusal) -> Network {
     let seeing = sites.flatMap { site in
-      self[site].map { $0.kind == .layer ? [] : site.readers }
-        ?? site.readers.filter { !self[$0].weight.isCentred(axis: 0) }
+      self[site].map { $0.kind == .layer ? [] : readers(of: site) }
+        ?? readers(of: site).filter { !self[$0].weight.isCentred(axis: 0) }
     }
     if let first = seeing.first {
       throw Refusal(

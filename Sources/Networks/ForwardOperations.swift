@@ -13,15 +13,22 @@ package protocol ForwardOperations {
 
   /// The rows of the token embedding, plus those of the positions where there are any: [T, D].
   mutating func embed(tokens: Parameter, positions: Parameter?) throws(Refusal) -> Activations
+  /// All of the norm but its ``Norm/outputScale``.
   mutating func normalise(_ x: Activations, by norm: Norm) throws(Refusal) -> Activations
   /// xW + b.
   mutating func apply(_ map: LinearMap, to x: Activations) throws(Refusal) -> Activations
-  /// Causal multi-head softmax attention: [T, D] each.
+  /// Causal multi-head softmax attention: queries [T, heads · dHead], keys and values [T, key-value heads · dHead].
+  ///
+  /// - Parameter rotary: how queries and keys are turned by their positions first.
   mutating func attend(
-    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, scale: Double
+    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, keyValueHeadCount: Int,
+    rotary: Rotary?, scale: Double
   ) throws(Refusal) -> Activations
   mutating func activate(_ x: Activations, by activation: Activation) throws(Refusal) -> Activations
   mutating func add(_ a: Activations, _ b: Activations) throws(Refusal) -> Activations
+  /// Element by element.
+  mutating func multiply(_ a: Activations, _ b: Activations) throws(Refusal) -> Activations
+  mutating func scale(_ x: Activations, by factor: Double) throws(Refusal) -> Activations
   mutating func unembed(_ x: Activations, by map: LinearMap) throws(Refusal) -> Logits
 }
 
@@ -44,13 +51,22 @@ extension Network {
     let key = try operations.apply(attention.key, to: queryKeyInput)
     let value = try operations.apply(attention.value, to: valueInput)
     let mixed = try operations.attend(
-      query: query, key: key, value: value, block: index, headCount: dimensions.headCount, scale: attention.scale)
-    let middle = try operations.add(x, try operations.apply(attention.output, to: mixed))
+      query: query, key: key, value: value, block: index, headCount: dimensions.headCount,
+      keyValueHeadCount: dimensions.keyValueHeadCount, rotary: attention.rotary, scale: attention.scale)
+    let attended = try operations.apply(attention.output, to: mixed)
+    let middle = try operations.add(x, try scaled(attended, by: attention.outputScale, with: &operations))
 
     let mlp = blocks[index].mlp
-    let hidden = try operations.apply(mlp.input, to: try normalised(middle, by: mlp.norm, with: &operations))
-    let activated = try operations.activate(hidden, by: mlp.activation)
-    return try operations.add(middle, try operations.apply(mlp.output, to: activated))
+    let mlpInput = try normalised(middle, by: mlp.norm, with: &operations)
+    let hidden: O.Activations
+    if let gate = mlp.gate {
+      let opened = try operations.activate(try operations.apply(gate, to: mlpInput), by: mlp.activation)
+      hidden = try operations.multiply(opened, try operations.apply(mlp.input, to: mlpInput))
+    } else {
+      hidden = try operations.activate(try operations.apply(mlp.input, to: mlpInput), by: mlp.activation)
+    }
+    let output = try operations.apply(mlp.output, to: hidden)
+    return try operations.add(middle, try scaled(output, by: mlp.outputScale, with: &operations))
   }
 
   /// The logits from the residual stream behind the last block.
@@ -71,6 +87,12 @@ extension Network {
     _ x: O.Activations, by norm: Norm?, with operations: inout O
   ) throws(Refusal) -> O.Activations {
     guard let norm else { return x }
-    return try operations.normalise(x, by: norm)
+    return try scaled(try operations.normalise(x, by: norm), by: norm.outputScale, with: &operations)
+  }
+
+  private func scaled<O: ForwardOperations>(
+    _ x: O.Activations, by factor: Double, with operations: inout O
+  ) throws(Refusal) -> O.Activations {
+    factor == 1 ? x : try operations.scale(x, by: factor)
   }
 }

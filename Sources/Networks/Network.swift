@@ -62,7 +62,11 @@ package struct Network: Sendable {
 package struct Dimensions: Hashable, Sendable {
   /// The width of the residual stream.
   package var dModel: Int
+  /// The number of heads that ask: of the queries.
   package var headCount: Int
+  /// The number of heads that are asked: of the keys and values. Each serves ``headCount`` / `keyValueHeadCount` heads of
+  /// the queries that stand side by side.
+  package var keyValueHeadCount: Int
   /// The width of one head.
   package var dHead: Int
   /// The width of each MLP's hidden layer.
@@ -70,9 +74,14 @@ package struct Dimensions: Hashable, Sendable {
   package var contextLength: Int
   package var vocabularySize: Int
 
-  package init(dModel: Int, headCount: Int, dHead: Int, dMLP: Int, contextLength: Int, vocabularySize: Int) {
+  /// - Parameter keyValueHeadCount: as many as heads of the queries, unless said.
+  package init(
+    dModel: Int, headCount: Int, keyValueHeadCount: Int? = nil, dHead: Int, dMLP: Int, contextLength: Int,
+    vocabularySize: Int
+  ) {
     self.dModel = dModel
     self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount ?? headCount
     self.dHead = dHead
     self.dMLP = dMLP
     self.contextLength = contextLength
@@ -93,7 +102,7 @@ package struct LinearMap: Hashable, Sendable {
   }
 }
 
-/// x + attention(norm(x)), then x + mlp(norm(x)).
+/// x + s·attention(norm(x)), then x + s·mlp(norm(x)), with an ``Attention/outputScale`` and an ``MLP/outputScale`` s.
 package struct Block: Hashable, Sendable {
   package var attention: Attention
   package var mlp: MLP
@@ -113,10 +122,14 @@ package struct Attention: Hashable, Sendable {
   package var output: LinearMap
   /// What the products of queries and keys are multiplied by before the softmax.
   package var scale: Double
+  /// How queries and keys are turned by their positions, where they are.
+  package var rotary: Rotary?
+  /// What the output is multiplied by before it joins the residual stream.
+  package var outputScale: Double
 
   package init(
     queryKeyNorm: Norm?, valueNorm: Norm?, query: LinearMap, key: LinearMap, value: LinearMap, output: LinearMap,
-    scale: Double
+    scale: Double, rotary: Rotary? = nil, outputScale: Double = 1
   ) {
     self.queryKeyNorm = queryKeyNorm
     self.valueNorm = valueNorm
@@ -125,19 +138,31 @@ package struct Attention: Hashable, Sendable {
     self.value = value
     self.output = output
     self.scale = scale
+    self.rotary = rotary
+    self.outputScale = outputScale
   }
 }
 
+/// output(activation(input(x))), or with a gate output(activation(gate(x)) ⊙ input(x)).
 package struct MLP: Hashable, Sendable {
   package var norm: Norm?
   package var input: LinearMap
+  /// The map whose activation multiplies the ``input``, which then has none of its own (arXiv 2002.05202).
+  package var gate: LinearMap?
   package var activation: Activation
   package var output: LinearMap
+  /// What the output is multiplied by before it joins the residual stream.
+  package var outputScale: Double
 
-  package init(norm: Norm?, input: LinearMap, activation: Activation, output: LinearMap) {
+  package init(
+    norm: Norm?, input: LinearMap, gate: LinearMap? = nil, activation: Activation, output: LinearMap,
+    outputScale: Double = 1
+  ) {
     self.norm = norm
     self.input = input
+    self.gate = gate
     self.activation = activation
     self.output = output
+    self.outputScale = outputScale
   }
 }

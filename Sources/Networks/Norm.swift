@@ -1,4 +1,4 @@
-/// What a norm site holds: y = (x − mean(x)) / σ ⊙ γ + β, or without the mean for `.rms`.
+/// What a norm site holds: y = s · ((x − mean(x)) / σ ⊙ γ + β), or without the mean for `.rms`.
 ///
 /// A norm is a value, not a kind of model: whether it can be folded is a question to its deviation.
 package struct Norm: Hashable, Sendable {
@@ -29,13 +29,18 @@ package struct Norm: Hashable, Sendable {
   /// β [dModel], where there is one.
   package var bias: Parameter?
   package var deviation: Deviation
+  /// s, which networks trained with LayerNorm Scaling have: what all that is said above is multiplied by.
+  package var outputScale: Double
 
-  package init(name: String, kind: Kind, gain: Parameter, bias: Parameter?, deviation: Deviation) {
+  package init(
+    name: String, kind: Kind, gain: Parameter, bias: Parameter?, deviation: Deviation, outputScale: Double = 1
+  ) {
     self.name = name
     self.kind = kind
     self.gain = gain
     self.bias = bias
     self.deviation = deviation
+    self.outputScale = outputScale
   }
 
   package var isFixed: Bool { if case .fixed = deviation { true } else { false } }

@@ -29,12 +29,14 @@ package enum Role: Hashable, Sendable {
     case value(block: Int)
     case attentionOutput(block: Int)
     case mlpInput(block: Int)
+    case mlpGate(block: Int)
     case mlpOutput(block: Int)
     case unembedding
   }
 }
 
 extension Network {
+  /// - Precondition: a gate is asked for only where the MLP has one.
   package subscript(map: Role.Map) -> LinearMap {
     get {
       switch map {
@@ -43,6 +45,8 @@ extension Network {
       case .value(let block): blocks[block].attention.value
       case .attentionOutput(let block): blocks[block].attention.output
       case .mlpInput(let block): blocks[block].mlp.input
+      case .mlpGate(let block):
+        if let gate = blocks[block].mlp.gate { gate } else { preconditionFailure("block \(block) has no gate") }
       case .mlpOutput(let block): blocks[block].mlp.output
       case .unembedding: unembedding
       }
@@ -54,6 +58,7 @@ extension Network {
       case .value(let block): blocks[block].attention.value = newValue
       case .attentionOutput(let block): blocks[block].attention.output = newValue
       case .mlpInput(let block): blocks[block].mlp.input = newValue
+      case .mlpGate(let block): blocks[block].mlp.gate = newValue
       case .mlpOutput(let block): blocks[block].mlp.output = newValue
       case .unembedding: unembedding = newValue
       }
@@ -67,6 +72,8 @@ extension Network {
     case .positionEmbedding: positionEmbedding
     case .normGain(let place): norm(at: place)?.gain
     case .normBias(let place): norm(at: place)?.bias
+    case .weight(.mlpGate(let block)): blocks[block].mlp.gate?.weight
+    case .bias(.mlpGate(let block)): blocks[block].mlp.gate?.bias
     case .weight(let map): self[map].weight
     case .bias(let map): self[map].bias
     }
@@ -95,7 +102,7 @@ extension Dimensions {
 
   private func inputWidth(of map: Role.Map) -> Int {
     switch map {
-    case .query, .key, .value, .mlpInput, .unembedding: dModel
+    case .query, .key, .value, .mlpInput, .mlpGate, .unembedding: dModel
     case .attentionOutput: headCount * dHead
     case .mlpOutput: dMLP
     }
@@ -103,9 +110,10 @@ extension Dimensions {
 
   private func outputWidth(of map: Role.Map) -> Int {
     switch map {
-    case .query, .key, .value: headCount * dHead
+    case .query: headCount * dHead
+    case .key, .value: keyValueHeadCount * dHead
     case .attentionOutput, .mlpOutput: dModel
-    case .mlpInput: dMLP
+    case .mlpInput, .mlpGate: dMLP
     case .unembedding: vocabularySize
     }
   }
@@ -119,6 +127,7 @@ extension Role.Map: CustomStringConvertible {
     case .value(let block): "block \(block) values"
     case .attentionOutput(let block): "block \(block) attention output"
     case .mlpInput(let block): "block \(block) MLP input"
+    case .mlpGate(let block): "block \(block) MLP gate"
     case .mlpOutput(let block): "block \(block) MLP output"
     case .unembedding: "unembedding"
     }

@@ -22,7 +22,7 @@ extension Dimensions {
         "present_value_names": .string("present.%d.value"),
       ]),
       "num_attention_heads": .number(headCount), "num_hidden_layers": .number(blockCount),
-      "num_key_value_heads": .number(headCount),
+      "num_key_value_heads": .number(keyValueHeadCount),
     ])
     let model = JSONValue.object([
       "bos_token_id": end, "context_length": .number(contextLength), "decoder": decoder, "eos_token_id": end,

@@ -23,6 +23,7 @@ import Networks
     case "And": try and()
     case "Where": try choose()
     case "Cast": try cast()
+    case "Slice": try slice()
     case "Shape": ONNXTensor([try operand(0).shape.count], try operand(0).shape)
     case "Range": try range()
     case "Reshape": try reshape()
@@ -34,6 +35,8 @@ import Networks
     case "LayerNormalization": try layerNorm()
     case "Tanh": try elementwise { Foundation.tanh($0) }
     case "Erf": try elementwise { Foundation.erf($0) }
+    case "Cos": try elementwise { Foundation.cos($0) }
+    case "Sin": try elementwise { Foundation.sin($0) }
     case "Sqrt": try elementwise { $0.squareRoot() }
     case "Sigmoid": try elementwise { 1 / (1 + Foundation.exp(-$0)) }
     case "Relu": try elementwise { $0 < 0 ? 0 : $0 }
@@ -136,11 +139,16 @@ import Networks
     return ONNXTensor(shape, choice.indices.map { choice[$0] ? x[$0] : y[$0] })
   }
 
+  /// To truth values, or to numbers: those are double precision here, whatever the graph says.
   private func cast() throws(Refusal) -> ONNXTensor {
-    guard node.attributes["to"] == .integer(ElementType.onnxBooleanCode) else {
-      throw refusal("expected a cast to truth values")
+    let x = try tensor(0)
+    switch node.attributes["to"] {
+    case .integer(ElementType.onnxBooleanCode): return ONNXTensor(x.shape, try integers(0).map { $0 != 0 })
+    case .integer(ElementType.onnxFloatCode), .integer(ElementType.onnxHalfCode):
+      guard let integers = x.integers else { return ONNXTensor(x.shape, try numbers(0)) }
+      return ONNXTensor(x.shape, integers.map { Double($0) })
+    default: throw refusal("expected a cast to truth values or numbers")
     }
-    return ONNXTensor(try tensor(0).shape, try integers(0).map { $0 != 0 })
   }
 
   private func leakyReLU() throws(Refusal) -> ONNXTensor {
@@ -186,6 +194,18 @@ import Networks
       shape.insert(1, at: axis)
     }
     return x.reshaped(shape)
+  }
+
+  /// Part of the last axis.
+  private func slice() throws(Refusal) -> ONNXTensor {
+    let x = try tensor(0)
+    let values = try numbers(0)
+    let (start, end) = (try integer(1), try integer(2))
+    guard try integer(3) == x.shape.count - 1, let width = x.shape.last, 0 <= start, start <= end, end <= width else {
+      throw refusal("from \(start) to \(end) is no part of the last axis of \(x.shape)")
+    }
+    let rows = stride(from: 0, to: values.count, by: max(1, width))
+    return ONNXTensor(x.shape.dropLast() + [end - start], rows.flatMap { values[$0 + start..<$0 + end] })
   }
 
   private func transpose() throws(Refusal) -> ONNXTensor {

@@ -100,15 +100,17 @@ package struct ONNXGraph: Equatable, Sendable {
 }
 
 extension ElementType {
+  static let onnxFloatCode = 1
   static let onnxBooleanCode = 9
+  static let onnxHalfCode = 10
 
   /// TensorProto.DataType, for the types that our graphs use.
   package var onnxCode: Int32? {
     switch self {
-    case .f32: 1
+    case .f32: Int32(Self.onnxFloatCode)
     case .i64: 7
     case .bool: Int32(Self.onnxBooleanCode)
-    case .f16: 10
+    case .f16: Int32(Self.onnxHalfCode)
     default: nil
     }
   }

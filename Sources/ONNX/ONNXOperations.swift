@@ -7,7 +7,8 @@ import Networks
 /// `past_key_values.*` and leave, with those of the new tokens appended, as `present.*`. Names of inputs, outputs and
 /// dynamic axes are those that Optimum, onnxruntime-genai and transformers.js look for.
 ///
-/// Legend: B batch, S new tokens, P past tokens, K = P + S, D dModel, H heads, d = D / H, V vocabulary.
+/// Legend: B batch, S new tokens, P past tokens, K = P + S, D dModel, H heads, G heads of keys and values, d width of a
+/// head, V vocabulary.
 package struct ONNXOperations: ForwardOperations {
   /// Names of values of the graph.
   package typealias Activations = String
@@ -25,6 +26,8 @@ package struct ONNXOperations: ForwardOperations {
   private var usedNames: Set<String> = []
   /// [B, 1, S, K]: which keys a query may see. Computed once, for all blocks.
   private var visibleKeys: String?
+  /// [B, 1, S, d/2] each: by how much new tokens are turned. Computed once for all blocks that turn alike.
+  private var turns: [Rotary: (cosines: String, sines: String)] = [:]
 
   /// - Parameters:
   ///   - type: of weights, activations and the cache: `.f32` or `.f16`.
@@ -40,6 +43,7 @@ package struct ONNXOperations: ForwardOperations {
       mapNames[network[.value(block: block)]] = "h.\(block).attn.value"
       mapNames[network[.attentionOutput(block: block)]] = "h.\(block).attn.c_proj"
       mapNames[network[.mlpInput(block: block)]] = "h.\(block).mlp.c_fc"
+      if let gate = network.blocks[block].mlp.gate { mapNames[gate] = "h.\(block).mlp.gate" }
       mapNames[network[.mlpOutput(block: block)]] = "h.\(block).mlp.c_proj"
     }
     graph.inputs = [
@@ -116,30 +120,42 @@ package struct ONNXOperations: ForwardOperations {
   }
 
   package mutating func attend(
-    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, scale: Double
+    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, keyValueHeadCount: Int,
+    rotary: Rotary?, scale: Double
   ) -> Activations {
     let prefix = "h.\(block).attn"
     let dHead = network.dimensions.dHead
     let width = headCount * dHead
-    let heads = constant([0, 0, headCount, dHead], "heads")
 
     /// [B, S, D] → [B, H, S, d]
-    func split(_ x: String, _ operations: inout ONNXOperations, as name: String) -> String {
-      let parts = operations.add("Reshape", x, heads, as: name + ".parts")
+    func split(_ x: String, into count: Int, _ operations: inout ONNXOperations, as name: String) -> String {
+      let parts = operations.add("Reshape", x, operations.constant([0, 0, count, dHead], "heads"), as: name + ".parts")
       return operations.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
     }
-    let keys = cached(split(key, &self, as: prefix + ".key"), "key", block: block)  // [B, H, K, d]
-    let values = cached(split(value, &self, as: prefix + ".value"), "value", block: block)
-    var queries = split(query, &self, as: prefix + ".query")
+    var newKeys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
+    if let rotary { newKeys = self.turned(newKeys, by: rotary, as: prefix + ".key.turned") }
+    let keys = cached(newKeys, "key", block: block)  // [B, G, K, d]
+    let values = cached(split(value, into: keyValueHeadCount, &self, as: prefix + ".value"), "value", block: block)
+    var queries = split(query, into: headCount, &self, as: prefix + ".query")
+    if let rotary { queries = self.turned(queries, by: rotary, as: prefix + ".query.turned") }
     if scale != 1 {
       // On the queries, which are never more than the scores.
       queries = add("Mul", queries, constant(scale, "\(prefix).scale"), as: prefix + ".query.scaled")
     }
     let turned = add("Transpose", keys, as: prefix + ".keys.turned", attributes: ["perm": .integers([0, 1, 3, 2])])
-    let scores = add("MatMul", queries, turned, as: prefix + ".scores")  // [B, H, S, K]
+    // Queries that ask the same keys stand below each other meanwhile: [B, G, H/G·S, d].
+    func grouped(_ x: String, by count: Int, _ operations: inout ONNXOperations, as name: String) -> String {
+      guard keyValueHeadCount != headCount else { return x }
+      return operations.add("Reshape", x, operations.constant([0, count, -1, 0], "groups"), as: name)
+    }
+    queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
+    let products = add("MatMul", queries, turned, as: prefix + ".scores")  // [B, H, S, K]
+    let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
     let masked = add("Where", visible(), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
-    let weights = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
-    let mixed = add("MatMul", weights, values, as: prefix + ".mixed")  // [B, H, S, d]
+    let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
+    let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
+    let mixtures = add("MatMul", weights, values, as: prefix + ".mixed")  // [B, H, S, d]
+    let mixed = grouped(mixtures, by: headCount, &self, as: prefix + ".mixed.heads")
     let joined = add("Transpose", mixed, as: prefix + ".mixed.parts", attributes: ["perm": .integers([0, 2, 1, 3])])
     return add("Reshape", joined, constant([0, 0, width], "joined"), as: prefix + ".joined")
   }
@@ -172,6 +188,14 @@ package struct ONNXOperations: ForwardOperations {
 
   package mutating func add(_ a: Activations, _ b: Activations) -> Activations {
     add("Add", a, b, as: b.replacingLast(".linear", with: ".residual"))
+  }
+
+  package mutating func multiply(_ a: Activations, _ b: Activations) -> Activations {
+    add("Mul", a, b, as: b.replacingLast(".linear", with: ".gated"))
+  }
+
+  package mutating func scale(_ x: Activations, by factor: Double) -> Activations {
+    add("Mul", x, constant(factor, "scale"), as: x.replacingLast(".linear", with: "") + ".scaled")
   }
 
   package mutating func unembed(_ x: Activations, by map: LinearMap) -> String {
@@ -237,12 +261,50 @@ extension ONNXOperations {
     append("Reshape", [product, shape], [output])
   }
 
-  /// Past and new keys or values: [B, H, S, d] → [B, H, K, d].
+  /// Every head turned by the positions of its tokens: [B, H, S, d].
+  private mutating func turned(_ x: String, by rotary: Rotary, as name: String) -> String {
+    let half = network.dimensions.dHead / 2
+    let (cosines, sines) = turns(of: rotary)
+    let axis = constant([3], "axis.3")
+    let middle = constant([half], "half_head")
+    let first = add("Slice", x, constant([0], "start"), middle, axis, as: name + ".first")  // [B, H, S, d/2]
+    let second = add("Slice", x, middle, constant([2 * half], "end"), axis, as: name + ".second")
+    let real = add(
+      "Sub", add("Mul", first, cosines, as: name + ".1"), add("Mul", second, sines, as: name + ".2"), as: name + ".3")
+    let imaginary = add(
+      "Add", add("Mul", second, cosines, as: name + ".4"), add("Mul", first, sines, as: name + ".5"), as: name + ".6")
+    return add("Concat", real, imaginary, as: name, attributes: ["axis": .integer(3)])
+  }
+
+  /// Angles are single precision whatever the type: position 2,049 is no F16 number.
+  private mutating func turns(of rotary: Rotary) -> (cosines: String, sines: String) {
+    if let known = turns[rotary] { return known }
+    let frequencies = rotary.frequencies(dHead: network.dimensions.dHead)
+    let perPair = shared(
+      .init(name: "rotary.frequencies", type: .f32, shape: [frequencies.count], content: .numbers(frequencies)))
+    let single: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxFloatCode)]
+    let positions = add("Cast", "position_ids", as: "rotary.positions", attributes: single)  // [B, S]
+    let column = add("Unsqueeze", positions, constant([1, 3], "axes.1.3"), as: "rotary.column")  // [B, 1, S, 1]
+    let angles = add("Mul", column, perPair, as: "rotary.angles")
+    func table(_ operation: String, _ operations: inout ONNXOperations) -> String {
+      let name = "rotary.\(operation.lowercased())"
+      let values = operations.add(operation, angles, as: name)
+      guard operations.type == .f16 else { return values }
+      let narrow: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxHalfCode)]
+      return operations.add("Cast", values, as: name + ".f16", attributes: narrow)
+    }
+    let result = (cosines: table("Cos", &self), sines: table("Sin", &self))
+    turns[rotary] = result
+    return result
+  }
+
+  /// Past and new keys or values: [B, G, S, d] → [B, G, K, d].
   private mutating func cached(_ x: String, _ kind: String, block: Int) -> String {
     let past = "past_key_values.\(block).\(kind)"
     let present = "present.\(block).\(kind)"
     let (heads, width) = (
-      ONNXGraph.Dimension.fixed(network.dimensions.headCount), ONNXGraph.Dimension.fixed(network.dimensions.dHead)
+      ONNXGraph.Dimension.fixed(network.dimensions.keyValueHeadCount),
+      ONNXGraph.Dimension.fixed(network.dimensions.dHead)
     )
     graph.inputs.append(.init(name: past, type: type, shape: [Self.batch, heads, Self.pastTokens, width]))
     graph.outputs.append(.init(name: present, type: type, shape: [Self.batch, heads, Self.allTokens, width]))

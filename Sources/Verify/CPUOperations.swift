@@ -94,10 +94,14 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   }
 
   package func attend(
-    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int, scale: Double
+    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int,
+    keyValueHeadCount: Int, rotary: Rotary?, scale: Double
   ) -> Matrix<Scalar> {
     let width = query.columnCount
     let dHead = width / headCount
+    let keyWidth = key.columnCount
+    let query = rotary.map { rotated(query, dHead: dHead, by: $0) } ?? query
+    let key = rotary.map { rotated(key, dHead: dHead, by: $0) } ?? key
     let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
     let longest = probes.map(\.tokens.count).max() ?? 0
     let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: min(Self.attentionRows, longest) * longest)
@@ -106,9 +110,11 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     for probe in probes {
       for head in 0..<headCount {
         let corner = start * width + head * dHead
+        let keyFeature = head * keyValueHeadCount / headCount * dHead
+        let keyCorner = start * keyWidth + keyFeature
         // 0 · ∞ is NaN: where a value is not finite, no row may even see those that come after it.
         let isFinite = (start..<start + probe.tokens.count).allSatisfy { token in
-          value.row(token)[head * dHead..<(head + 1) * dHead].allSatisfy(\.isFinite)
+          value.row(token)[keyFeature..<keyFeature + dHead].allSatisfy(\.isFinite)
         }
         let step = isFinite ? Self.attentionRows : 1
         for first in stride(from: 0, to: probe.tokens.count, by: step) {
@@ -117,7 +123,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
           let length = rows.upperBound
           Scalar.multiply(
             rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
-            strideA: width, key.start + corner, strideB: width, isTransposed: true, factor: Scalar(scale), beta: 0,
+            strideA: width, key.start + keyCorner, strideB: keyWidth, isTransposed: true, factor: Scalar(scale), beta: 0,
             into: scores, strideC: length)
           for row in rows {
             let line = UnsafeMutableBufferPointer(start: scores + (row - rows.lowerBound) * length, count: length)
@@ -125,8 +131,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
             for future in row + 1..<max(row + 1, length) { line[future] = 0 }
           }
           Scalar.multiply(
-            rows: rows.count, columns: dHead, inner: length, scores, strideA: length, value.start + corner,
-            strideB: width, isTransposed: false, factor: 1, beta: 0,
+            rows: rows.count, columns: dHead, inner: length, scores, strideA: length, value.start + keyCorner,
+            strideB: keyWidth, isTransposed: false, factor: 1, beta: 0,
             into: result.start + corner + rows.lowerBound * width, strideC: width)
         }
       }
@@ -148,6 +154,19 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   package func add(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
     for index in 0..<a.values.count { result.values[index] = a.values[index] + b.values[index] }
+    return result
+  }
+
+  package func multiply(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
+    for index in 0..<a.values.count { result.values[index] = a.values[index] * b.values[index] }
+    return result
+  }
+
+  package func scale(_ x: Matrix<Scalar>, by factor: Double) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    let factor = Scalar(factor)
+    for index in 0..<x.values.count { result.values[index] = x.values[index] * factor }
     return result
   }
 

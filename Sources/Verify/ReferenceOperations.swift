@@ -54,17 +54,36 @@ package struct ReferenceOperations: ForwardOperations {
   }
 
   package func attend(
-    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, scale: Double
+    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, keyValueHeadCount: Int,
+    rotary: Rotary?, scale: Double
   ) -> [[Double]] {
     let dHead = query[0].count / headCount
+    func head(_ number: Int, of row: [Double]) -> [Double] { Array(row[number * dHead..<(number + 1) * dHead]) }
     return query.indices.map { t in
-      (0..<headCount).flatMap { head in
-        let range = head * dHead..<(head + 1) * dHead
-        let weights = (0...t).map { s in Double.exp(scale * range.reduce(0) { $0 + query[t][$1] * key[s][$1] }) }
+      (0..<headCount).flatMap { number in
+        let group = number / (headCount / keyValueHeadCount)
+        let asked = turned(head(number, of: query[t]), position: t, by: rotary)
+        let weights = (0...t).map { s in
+          let answer = turned(head(group, of: key[s]), position: s, by: rotary)
+          return Double.exp(scale * zip(asked, answer).reduce(0) { $0 + $1.0 * $1.1 })
+        }
         let total = weights.reduce(0, +)
-        return range.map { column in (0...t).reduce(0) { $0 + weights[$1] / total * value[$1][column] } }
+        return (0..<dHead).map { column in
+          (0...t).reduce(0) { $0 + weights[$1] / total * value[$1][group * dHead + column] }
+        }
       }
     }
+  }
+
+  /// One head, its pairs of features taken for complex numbers: z · e^(i·position·frequency).
+  private func turned(_ x: [Double], position: Int, by rotary: Rotary?) -> [Double] {
+    guard let rotary else { return x }
+    let half = x.count / 2
+    let pairs = (0..<half).map { pair in
+      let angle = Double(position) / Double.pow(rotary.base, Double(2 * pair) / Double(x.count))
+      return Complex(x[pair], x[half + pair]) * Complex(length: 1, phase: angle)
+    }
+    return pairs.map(\.real) + pairs.map(\.imaginary)
   }
 
   package func activate(_ x: [[Double]], by activation: Activation) -> [[Double]] {
@@ -84,6 +103,12 @@ package struct ReferenceOperations: ForwardOperations {
   package func add(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] {
     zip(a, b).map { zip($0, $1).map { $0 + $1 } }
   }
+
+  package func multiply(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] {
+    zip(a, b).map { zip($0, $1).map { $0 * $1 } }
+  }
+
+  package func scale(_ x: [[Double]], by factor: Double) -> [[Double]] { x.map { $0.map { $0 * factor } } }
 
   package func unembed(_ x: [[Double]], by map: LinearMap) -> [[Double]] { apply(map, to: x) }
 }

@@ -299,6 +299,7 @@ extension Network {
           && mine.attention.value.weight == theirs.attention.value.weight
           && mine.attention.output.weight == theirs.attention.output.weight
           && mine.mlp.input.weight == theirs.mlp.input.weight && mine.mlp.output.weight == theirs.mlp.output.weight
+          && mine.mlp.gate?.weight == theirs.mlp.gate?.weight
       } && unembedding.weight == other.unembedding.weight
   }
 

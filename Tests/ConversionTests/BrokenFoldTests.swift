@@ -25,7 +25,7 @@ struct BrokenFold: CustomTestStringConvertible, Sendable {
     BrokenFold(testDescription: "centred before scaling") { network in
       for (site, norm) in network.norms where site != .final {
         network[site]?.kind = .rms
-        for reader in site.readers {
+        for reader in network.readers(of: site) {
           // The bias stays right, so that nothing but the order is wrong.
           let shift = norm.bias?.projected(through: network[reader].weight)
           network[reader].bias = network[reader].bias.flatMap { own in shift.map { own.adding($0) } } ?? shift

@@ -87,6 +87,29 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     try expectAgreement(network)
   }
 
+  @Test("Rotary positions, grouped heads, a gate, scaled norms and branches", arguments: [1, 2])
+  func llama(groups: Int) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    network.positionEmbedding = nil
+    network.dimensions.keyValueHeadCount = network.dimensions.headCount / groups
+    let width = 0..<network.dimensions.keyValueHeadCount * network.dimensions.dHead
+    for block in network.blocks.indices {
+      var attention = network.blocks[block].attention
+      attention.key.weight = attention.key.weight.sliced(axis: 1, width)
+      attention.key.bias = nil
+      attention.value.weight = attention.value.weight.sliced(axis: 1, width)
+      attention.value.bias = attention.value.bias?.sliced(axis: 0, width)
+      attention.rotary = Rotary(base: 100)
+      attention.outputScale = 0.5
+      network.blocks[block].attention = attention
+      network.blocks[block].mlp.gate = LinearMap(
+        weight: network.blocks[block].mlp.input.weight.multiplied(by: -0.5), bias: nil)
+      network.blocks[block].mlp.activation = .silu
+      network[.mlp(block: block)]?.outputScale = 0.75
+    }
+    try expectAgreement(network)
+  }
+
   @Test("A tied unembedding with a bias, and one of its own")
   func unembedding() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
@@ -171,11 +194,16 @@ private struct DependentNorms: ForwardOperations {
   }
   func apply(_ map: LinearMap, to x: [[Double]]) -> [[Double]] { inner.apply(map, to: x) }
   func attend(
-    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, scale: Double
+    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, keyValueHeadCount: Int,
+    rotary: Rotary?, scale: Double
   ) -> [[Double]] {
-    inner.attend(query: query, key: key, value: value, block: block, headCount: headCount, scale: scale)
+    inner.attend(
+      query: query, key: key, value: value, block: block, headCount: headCount, keyValueHeadCount: keyValueHeadCount,
+      rotary: rotary, scale: scale)
   }
   func activate(_ x: [[Double]], by activation: Activation) -> [[Double]] { inner.activate(x, by: activation) }
   func add(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] { inner.add(a, b) }
+  func multiply(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] { inner.multiply(a, b) }
+  func scale(_ x: [[Double]], by factor: Double) -> [[Double]] { inner.scale(x, by: factor) }
   func unembed(_ x: [[Double]], by map: LinearMap) -> [[Double]] { inner.unembed(x, by: map) }
 }

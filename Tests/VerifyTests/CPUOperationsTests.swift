@@ -77,6 +77,28 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
         network.dimensions.dHead = 4
       }
     ]
+
+  static let shapes: [NetworkVariant] = [
+    NetworkVariant("rotary positions") { network in
+      for block in network.blocks.indices { network.blocks[block].attention.rotary = Rotary(base: 10) }
+    },
+    NetworkVariant("two heads that share keys and values") { $0.groupKeysAndValues() },
+    NetworkVariant("both") { network in
+      network.groupKeysAndValues()
+      for block in network.blocks.indices { network.blocks[block].attention.rotary = Rotary(base: 10_000) }
+    },
+    NetworkVariant("gates") { network in
+      for block in network.blocks.indices {
+        let input = network.blocks[block].mlp.input
+        network.blocks[block].mlp.gate = LinearMap(weight: input.weight.multiplied(by: -0.5), bias: input.bias)
+      }
+    },
+    NetworkVariant("scaled norms and branches") { network in
+      for site in network.sites { network[site]?.outputScale = 0.75 }
+      network.blocks[0].attention.outputScale = 0.5
+      network.blocks[1].mlp.outputScale = -2
+    },
+  ]
 }
 
 @Suite struct CPUOperationsTests {
@@ -87,7 +109,7 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
   @Test(
     "The fast pass over several probes at once is the plain pass over each",
     arguments:
-      NetworkVariant.activations + NetworkVariant.norms + NetworkVariant.scales)
+      NetworkVariant.activations + NetworkVariant.norms + NetworkVariant.scales + NetworkVariant.shapes)
   func againstReference(_ variant: NetworkVariant) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
     variant.alter(&network)
@@ -114,7 +136,10 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
     let plain = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
     var operations = CPUOperations<Double>(probes: Self.probes)
     let logits = try plain.forward(with: &operations).all().array
-    for variant in NetworkVariant.activations.dropFirst() + NetworkVariant.norms.dropFirst() + NetworkVariant.scales {
+    let variants =
+      NetworkVariant.activations.dropFirst() + NetworkVariant.norms.dropFirst() + NetworkVariant.scales
+      + NetworkVariant.shapes
+    for variant in variants {
       var network = plain
       variant.alter(&network)
       let other = try network.forward(with: &operations).all().array
@@ -220,5 +245,19 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
     var tokensOnly = network
     tokensOnly.positionEmbedding = nil
     #expect(try stream(tokensOnly, .bf16) != stream(tokensOnly, nil))
+  }
+}
+
+extension Network {
+  /// Keys and values of the first half of the heads serve all.
+  fileprivate mutating func groupKeysAndValues() {
+    dimensions.keyValueHeadCount = dimensions.headCount / 2
+    let half = 0..<dimensions.dModel / 2
+    for block in blocks.indices {
+      for map in [Role.Map.key(block: block), .value(block: block)] {
+        self[map] = LinearMap(
+          weight: self[map].weight.sliced(axis: 1, half), bias: self[map].bias?.sliced(axis: 0, half))
+      }
+    }
   }
 }

@@ -164,7 +164,7 @@ extension Role {
     case .weight(let map), .bias(let map):
       switch map {
       case .query(let block), .key(let block), .value(let block), .attentionOutput(let block), .mlpInput(let block),
-        .mlpOutput(let block):
+        .mlpGate(let block), .mlpOutput(let block):
         block
       case .unembedding: nil
       }
