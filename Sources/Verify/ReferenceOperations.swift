@@ -62,9 +62,9 @@ package struct ReferenceOperations: ForwardOperations {
     return query.indices.map { t in
       (0..<headCount).flatMap { number in
         let group = number / (headCount / keyValueHeadCount)
-        let asked = turned(head(number, of: query[t]), position: t, by: rotary)
+        let asked = turned(head(number, of: query[t]), position: positions[t], by: rotary)
         let weights = (0...t).map { s in
-          let answer = turned(head(group, of: key[s]), position: s, by: rotary)
+          let answer = turned(head(group, of: key[s]), position: positions[s], by: rotary)
           return Double.exp(scale * zip(asked, answer).reduce(0) { $0 + $1.0 * $1.1 })
         }
         let total = weights.reduce(0, +)
