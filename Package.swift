@@ -14,7 +14,9 @@ let package = Package(
   name: "normfold",
   products: [
     .executable(name: "normfold", targets: ["normfold"]),
-    .library(name: "NormFold", targets: ["Conversion", "Targets", "Verify", "ONNX", "Folding", "Networks", "Formats"]),
+    .library(
+      name: "NormFold",
+      targets: ["Conversion", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -41,7 +43,8 @@ let package = Package(
       name: "Verify",
       dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
       swiftSettings: strict),
-    .target(name: "Targets", dependencies: ["ONNX", "Networks", "Formats"], swiftSettings: strictest),
+    .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
+    .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
@@ -68,9 +71,11 @@ let package = Package(
       name: "FoldingTests", dependencies: ["Folding", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
+      name: "TokenizationTests", dependencies: ["Tokenization", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "Conversion", "ONNX", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "Conversion", "ONNX", "Targets", "Verify", "Folding", "Networks", "Tokenization", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

@@ -130,6 +130,16 @@ import Glibc
     return try result.get()
   }
 
+  /// Gives back the memory of what was read before `byteOffset`, for those who read once from start to end; reading it
+  /// again is possible.
+  package func forget(before byteOffset: Int) {
+    guard let base = unsafe base else { return }
+    let pageByteCount = Int(getpagesize())
+    let count = min(byteOffset, byteCount) / pageByteCount * pageByteCount
+    guard count > 0 else { return }
+    unsafe madvise(UnsafeMutableRawPointer(mutating: base), count, MADV_DONTNEED)
+  }
+
   /// Whether everything that was read so far was the file as it was when it was opened.
   ///
   /// - Throws: `.malformed` where the file has become shorter, has been written to, or could not be read.

@@ -4,6 +4,7 @@ import Formats
 import Networks
 import TestSupport
 import Testing
+import Tokenization
 
 @testable import Targets
 
@@ -50,7 +51,7 @@ struct LlamaCppTokenizerTests {
 
   @Test("reads the tokenizer of GPT-2")
   func gpt2() throws {
-    let tokenizer = try #require(try BytePairTokenizer(directory: Fixtures.path("found/gpt2-tokenizer")))
+    let tokenizer = try #require(try BytePairVocabulary(directory: Fixtures.path("found/gpt2-tokenizer")))
     #expect(tokenizer.tokens.count == 50_257 && tokenizer.merges.count == 50_000)
     #expect(tokenizer.tokens[50_256] == .init(text: "<|endoftext|>", kind: .control))
     #expect(tokenizer.tokens[220] == .init(text: "Ġ", kind: .normal))
@@ -83,7 +84,7 @@ struct LlamaCppTokenizerTests {
       "tokenizer.json": json(added: added),
       "tokenizer_config.json": #"{"bos_token": "<s>", "eos_token": {"content": "<s>"}, "add_bos_token": true}"#,
     ])
-    let tokenizer = try #require(try BytePairTokenizer(directory: place.path))
+    let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
     let keys = Dictionary(uniqueKeysWithValues: try tokenizer.ggufKeys(vocabularySize: 8))
     #expect(
       keys["tokenizer.ggml.tokens"] == .strings(["a", "b", "ab", "<s>", "<|im_start|>", "a word", "[PAD6]", "[PAD7]"]))
@@ -102,13 +103,13 @@ struct LlamaCppTokenizerTests {
     let place = try small([
       "tokenizer.json": json(model: #""vocab": {"a": 0}, "merges": ["a b", ["c", "d"], ["e f", "g"]]"#)
     ])
-    #expect(try #require(try BytePairTokenizer(directory: place.path)).merges == ["a b", "c d", "eĠf g"])
+    #expect(try #require(try BytePairVocabulary(directory: place.path)).merges == ["a b", "c d", "eĠf g"])
   }
 
   @Test("says which token llama.cpp takes for the end of text where none is named")
   func noEndOfText() throws {
     let place = try small(["tokenizer.json": json()])
-    let tokenizer = try #require(try BytePairTokenizer(directory: place.path))
+    let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
     #expect(
       tokenizer.notes(vocabularySize: 3) == [
         "\(place.path)/tokenizer.json names no end-of-text token, and llama.cpp will take token 11 for it"
@@ -147,7 +148,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "model": {"type": "Unigram", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; pass --tokenizer none to write token ids only"
       ),
       Defect(
         name: "another way to split",
@@ -156,7 +157,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "Whitespace"}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; pass --tokenizer none to write token ids only"
       ),
       Defect(
         name: "a space put first",
@@ -165,7 +166,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; llama.cpp would split text in another way; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; pass --tokenizer none to write token ids only"
       ),
       Defect(
         name: "a merge of one part", files: ["vocab.json": #"{"a": 0}"#, "merges.txt": "#version: 0.2\na b\nab\n"],

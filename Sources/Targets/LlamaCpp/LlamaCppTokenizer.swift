@@ -1,5 +1,6 @@
 import Formats
 import Networks
+import Tokenization
 
 /// The keys `tokenizer.*` of a GGUF file.
 struct LlamaCppTokenizer {
@@ -12,9 +13,9 @@ struct LlamaCppTokenizer {
     let count = model.network.dimensions.vocabularySize
     if model.tokenizer == .ofCheckpoint, let carried = try Self.carriedKeys(of: model) {
       (keys, notes) = (carried, [])
-    } else if let tokenizer = try model.bytePairTokenizer() {
-      keys = try tokenizer.ggufKeys(vocabularySize: count)
-      notes = tokenizer.notes(vocabularySize: count)
+    } else if let vocabulary = try model.bytePairVocabulary() {
+      keys = try vocabulary.ggufKeys(vocabularySize: count)
+      notes = vocabulary.notes(vocabularySize: count)
     } else {
       keys = [("tokenizer.ggml.model", .string("none"))]
       notes = [
@@ -40,7 +41,7 @@ struct LlamaCppTokenizer {
   }
 }
 
-extension BytePairTokenizer {
+extension BytePairVocabulary {
   /// As llama.cpp's converter writes them. Ids without a token are padded with unused ones.
   ///
   /// - Throws: `.unsupported` where there are more tokens than rows of the embedding; `.malformed` where two ids have one

@@ -1,65 +1,34 @@
 import Formats
 import Networks
-
-/// A byte-level BPE tokenizer of GPT-2's kind, whatever files it was read from.
-struct BytePairTokenizer {
-  /// By ggml's numbers.
-  enum Kind: Int32 {
-    case normal = 1
-    /// Never the result of tokenizing plain text: the end of text.
-    case control = 3
-    /// Added beside the merges, and found in plain text.
-    case userDefined = 4
-    case unused = 5
-  }
-
-  struct Token: Equatable {
-    /// Of a normal token: bytes in GPT-2's printable alphabet (`Ġ` for a space); of others: the text itself.
-    var text: String
-    var kind: Kind
-  }
-
-  enum SpecialRole: String, CaseIterable {
-    case beginOfText = "bos_token"
-    case endOfText = "eos_token"
-    case unknown = "unk_token"
-    case padding = "pad_token"
-  }
-
-  /// Where it was read, for messages.
-  let path: String
-  /// By id; not every id needs to have one.
-  var tokens: [Int: Token] = [:]
-  /// In order of rank: two parts with a space between.
-  var merges: [String] = []
-  var specialTokens: [SpecialRole: Int] = [:]
-  var addsBeginOfText = false
-
-  init(path: String) { self.path = path }
-
-  /// The id of a token by its exact text: Swift would hold "é" and "e\u{301}" for equal.
-  func id(of text: String) -> Int? {
-    tokens.first { $0.value.text == text && $0.value.text.utf8.elementsEqual(text.utf8) }?.key
-  }
-}
+import Tokenization
 
 extension Model {
   /// The tokenizer that the user names, or the one that the checkpoint brings; nil where there is none.
   ///
   /// - Throws: `.usage` where a directory that was named holds none; what reading throws.
-  func bytePairTokenizer() throws(Refusal) -> BytePairTokenizer? {
-    var tokenizer: BytePairTokenizer?
+  func bytePairVocabulary() throws(Refusal) -> BytePairVocabulary? {
+    var vocabulary: BytePairVocabulary?
     switch self.tokenizer {
     case .absent: return nil
     case .directory(let directory):
-      tokenizer = try BytePairTokenizer(directory: directory)
-      guard tokenizer != nil else { throw Self.noTokenizer(in: directory) }
+      vocabulary = try Self.vocabulary(in: directory)
+      guard vocabulary != nil else { throw Self.noTokenizer(in: directory) }
     case .ofCheckpoint:
-      if let header = try ggufHeader(), let own = BytePairTokenizer(gguf: header, path: checkpoint.path) { return own }
-      tokenizer = try BytePairTokenizer(directory: directory)
+      if let header = try ggufHeader(), let own = BytePairVocabulary(gguf: header, path: checkpoint.path) { return own }
+      vocabulary = try Self.vocabulary(in: directory)
     }
-    try tokenizer?.completeSpecialTokens(from: configuration)
-    return tokenizer
+    vocabulary?.completeSpecialTokens(from: configuration.json)
+    return vocabulary
+  }
+
+  private static func vocabulary(in directory: String) throws(Refusal) -> BytePairVocabulary? {
+    do throws(Refusal) {
+      return try BytePairVocabulary(directory: directory)
+    } catch {
+      var refusal = error
+      if refusal.category == .unsupported { refusal.advice = "pass --tokenizer none to write token ids only" }
+      throw refusal
+    }
   }
 
   /// Files that belong to the tokenizer and to generation, for runtimes that read them as Hugging Face lays them out:
@@ -73,7 +42,7 @@ extension Model {
       guard !files.isEmpty else { throw Self.noTokenizer(in: other) }
       return try files + copies(of: [generation], in: directory)
     case .ofCheckpoint:
-      if let header = try ggufHeader(), let own = BytePairTokenizer(gguf: header, path: checkpoint.path) {
+      if let header = try ggufHeader(), let own = BytePairVocabulary(gguf: header, path: checkpoint.path) {
         return own.files
       }
       return try copies(of: Self.tokenizerFileNames + [generation], in: directory)

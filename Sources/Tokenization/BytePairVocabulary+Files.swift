@@ -1,11 +1,10 @@
 import Formats
-import Networks
 
-extension BytePairTokenizer {
+extension BytePairVocabulary {
   /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` with what lies beside them; nil where there is neither.
   ///
   /// - Throws: `.malformed` for damaged files; `.unsupported` for a tokenizer of another kind than GPT-2's.
-  init?(directory: String) throws(Refusal) {
+  package init?(directory: String) throws(Refusal) {
     let whole = directory + "/tokenizer.json"
     if FileIdentity(ofItemAt: whole) != nil {
       self.init(path: whole)
@@ -23,17 +22,30 @@ extension BytePairTokenizer {
     try readSpecialTokens(beside: directory)
   }
 
+  /// Reads one `tokenizer.json`, and what lies beside it of special tokens.
+  ///
+  /// - Throws: as ``init(directory:)``.
+  init(tokenizerJSON path: String) throws(Refusal) {
+    self.init(path: path)
+    try readTokenizerJSON()
+    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) } ?? "."
+    try readSpecialTokens(beside: directory)
+  }
+
   /// What a config says of special tokens, where the tokenizer's own files say nothing; then what GPT-2 has.
-  mutating func completeSpecialTokens(from configuration: Configuration) throws(Refusal) {
+  ///
+  /// - Parameter configuration: the content of `config.json`.
+  package mutating func completeSpecialTokens(from configuration: JSONValue?) {
     for (role, key) in [
       (SpecialRole.beginOfText, "bos_token_id"), (.endOfText, "eos_token_id"), (.padding, "pad_token_id"),
     ]
     where specialTokens[role] == nil {
-      if let id = configuration.json?[key]?.count, tokens[id] != nil { specialTokens[role] = id }
+      if let id = configuration?[key]?.count, tokens[id] != nil { specialTokens[role] = id }
     }
     if specialTokens[.endOfText] == nil, let id = id(of: "<|endoftext|>") { specialTokens[.endOfText] = id }
     if specialTokens[.beginOfText] == nil { specialTokens[.beginOfText] = specialTokens[.endOfText] }
-    for id in specialTokens.values { tokens[id]?.kind = .control }
+    // A config may name any token, "!" for padding, say, which is text all the same.
+    for id in specialTokens.values where tokens[id]?.looksLikeControl ?? false { tokens[id]?.kind = .control }
   }
 
   // MARK: tokenizer.json
@@ -62,11 +74,11 @@ extension BytePairTokenizer {
       guard let id = item["id"]?.count, let text = item["content"]?.string else {
         throw file.refusal("added_tokens[\(index)]", expected: "an id and a content", item)
       }
-      try add(text, id: id, isSpecial: item["special"]?.bool ?? false, file: file)
+      try add(text, id: id, item, file: file)
     }
   }
 
-  /// - Throws: `.unsupported` for what llama.cpp's GPT-2 tokenizer does not do.
+  /// - Throws: `.unsupported` for what GPT-2's tokenizer does not do.
   private func requireKind(of file: JSONFile) throws(Refusal) {
     let model = file.value["model"]
     let splitting = file.value["pre_tokenizer"]
@@ -94,7 +106,7 @@ extension BytePairTokenizer {
       throw Refusal(
         .unsupported, file: path, subject: check.key,
         "expected \(check.expected), as GPT-2's tokenizer has it, found \(check.found?.kind ?? "nothing")",
-        advice: "llama.cpp would split text in another way; pass --tokenizer none to write token ids only")
+        advice: "name a tokenizer of GPT-2's kind")
     }
   }
 
@@ -143,7 +155,7 @@ extension BytePairTokenizer {
     if let file = try JSONFile(ifPresentAt: directory + "/added_tokens.json") {
       for member in file.value.members ?? [] {
         guard let id = member.value.count else { throw file.refusal(member.key, expected: "an id", member.value) }
-        try add(member.key, id: id, isSpecial: false, file: file)
+        try add(member.key, id: id, .null, file: file)
       }
     }
     if let file = try JSONFile(ifPresentAt: directory + "/tokenizer_config.json") {
@@ -151,16 +163,23 @@ extension BytePairTokenizer {
         guard let id = Int(member.key), id >= 0, let text = member.value["content"]?.string else {
           throw file.refusal("added_tokens_decoder.\(member.key)", expected: "a content", member.value)
         }
-        try add(text, id: id, isSpecial: member.value["special"]?.bool ?? false, file: file)
+        try add(text, id: id, member.value, file: file)
       }
     }
   }
 
-  private mutating func add(_ text: String, id: Int, isSpecial: Bool, file: JSONFile) throws(Refusal) {
+  /// - Parameter description: the fields of Hugging Face's `AddedToken`.
+  private mutating func add(_ text: String, id: Int, _ description: JSONValue, file: JSONFile) throws(Refusal) {
+    let isSpecial = description["special"]?.bool ?? false
     guard id < 1 << 32 else { throw file.refusal(text, expected: "an id below 2^32", .number(id)) }
+    var token = Token(text: text, kind: .userDefined)
     // As llama.cpp's converter has it: what looks like a control token is one.
-    let isControl = isSpecial || text.hasPrefix("<|") && text.hasSuffix("|>")
-    tokens[id] = Token(text: text, kind: isControl ? .control : .userDefined)
+    if isSpecial || token.looksLikeControl { token.kind = .control }
+    let flags = description
+    token.matching = Matching(
+      takesSpaceBefore: flags["lstrip"]?.bool ?? false, takesSpaceAfter: flags["rstrip"]?.bool ?? false,
+      isSingleWord: flags["single_word"]?.bool ?? false, isSecond: flags["normalized"]?.bool ?? false)
+    tokens[id] = token
   }
 
   // MARK: Special tokens
@@ -172,6 +191,7 @@ extension BytePairTokenizer {
         let entry = file.value[role.rawValue]
         guard let text = entry?.string ?? entry?["content"]?.string, let id = id(of: text) else { continue }
         specialTokens[role] = id
+        tokens[id]?.kind = .control
       }
       addsBeginOfText = file.value["add_bos_token"]?.bool ?? addsBeginOfText
     }
@@ -190,34 +210,5 @@ extension BytePairTokenizer {
       String(String.UnicodeScalarView(part.unicodeScalars.map { $0 == " " ? "\u{120}" : $0 }))
     }
     return spelt(left) + " " + spelt(right)
-  }
-}
-
-/// A JSON file beside a checkpoint.
-private struct JSONFile {
-  let path: String
-  let value: JSONValue
-
-  init(path: String, value: JSONValue) {
-    self.path = path
-    self.value = value
-  }
-
-  init(path: String) throws(Refusal) {
-    let file = try MappedFile(path: path)
-    self.path = path
-    value = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
-      return try JSONValue(parsing: bytes, file: path)
-    }
-  }
-
-  init?(ifPresentAt path: String) throws(Refusal) {
-    guard FileIdentity(ofItemAt: path) != nil else { return nil }
-    try self.init(path: path)
-  }
-
-  func refusal(_ key: String, expected: String, _ found: JSONValue?) -> Refusal {
-    Refusal(.malformed, file: path, subject: key, "expected \(expected), found \(found?.kind ?? "nothing")")
   }
 }

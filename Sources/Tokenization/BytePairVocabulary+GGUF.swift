@@ -1,8 +1,8 @@
 import Formats
 
-extension BytePairTokenizer {
+extension BytePairVocabulary {
   /// From the keys of a GGUF file; nil where its tokenizer is none, or of another kind than GPT-2's.
-  init?(gguf header: GGUFHeader, path: String) {
+  package init?(gguf header: GGUFHeader, path: String) {
     // Files without `pre` are older than any other rule for splitting text.
     guard header.value("tokenizer.ggml.model") == .string("gpt2"),
       [nil, .string("gpt-2")].contains(header.value("tokenizer.ggml.pre")),
@@ -28,7 +28,7 @@ extension BytePairTokenizer {
   }
 
   /// As Hugging Face's GPT2Tokenizer reads it.
-  var files: [(name: String, bytes: [UInt8])] {
+  package var files: [(name: String, bytes: [UInt8])] {
     let byID = tokens.sorted { $0.key < $1.key }
     let vocabulary = JSONValue.object(
       byID.filter { $0.value.kind != .userDefined }.map { .init(key: $0.value.text, value: .number($0.key)) })

@@ -1,0 +1,76 @@
+import Formats
+import Glibc
+
+extension Tokenizer {
+  /// - Parameter path: `tokenizer.json`, a directory that holds it or `vocab.json` and `merges.txt`, or a GGUF file.
+  /// - Throws: `.malformed` for damaged files, and where there is no tokenizer; `.unsupported` for one of another kind than
+  ///   GPT-2's.
+  package init(opening path: String) throws(Refusal) {
+    guard let tokenizer = try Self(ifPresentAt: path) else {
+      throw Refusal(
+        .malformed, file: path, "holds no tokenizer",
+        advice: "expected tokenizer.json, or vocab.json and merges.txt, or a GGUF file that has one")
+    }
+    self = tokenizer
+  }
+
+  /// The tokenizer that a checkpoint brings: the keys of a GGUF file, or files beside it; nil where there is none.
+  ///
+  /// - Parameter path: a directory, or one file.
+  /// - Throws: as ``init(opening:)``, and where there is no checkpoint.
+  package init?(besideCheckpointAt path: String) throws(Refusal) {
+    let location = try CheckpointLocation(path: path)
+    if location.path.hasSuffix(".gguf") || location.path.hasSuffix(".gguf.zst") {
+      let checkpoint = try location.open()
+      if let tokenizer = try Self(gguf: checkpoint.files[0], path: checkpoint.path) {
+        self = tokenizer
+        return
+      }
+    }
+    guard let tokenizer = try Self(directory: location.directory) else { return nil }
+    self = tokenizer
+  }
+
+  private init?(ifPresentAt path: String) throws(Refusal) {
+    var status = stat()
+    if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+      guard let tokenizer = try Self(directory: path) else { return nil }
+      self = tokenizer
+      return
+    }
+    let file = try MappedFile(path: path)
+    let isGGUF = file.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { unsafe $0.starts(with: "GGUF".utf8) }
+    }
+    if isGGUF {
+      guard let tokenizer = try Self(gguf: file, path: path) else { return nil }
+      self = tokenizer
+    } else {
+      try self.init(BytePairVocabulary(tokenizerJSON: path))
+    }
+  }
+
+  private init?(directory: String) throws(Refusal) {
+    guard var vocabulary = try BytePairVocabulary(directory: directory) else { return nil }
+    vocabulary.completeSpecialTokens(from: try JSONFile(ifPresentAt: directory + "/config.json")?.value)
+    try self.init(vocabulary)
+  }
+
+  /// - Returns: nil where the file says nothing of a tokenizer.
+  private init?(gguf file: MappedFile, path: String) throws(Refusal) {
+    let header = try GGUFHeader(of: file)
+    guard let model = header.value("tokenizer.ggml.model"), model != .string("none") else { return nil }
+    guard let vocabulary = BytePairVocabulary(gguf: header, path: path) else {
+      let splitting = header.value("tokenizer.ggml.pre")
+      func name(_ value: GGUFValue?) -> String { if case .string(let text) = value { "'\(text)'" } else { "none" } }
+      guard model != .string("gpt2") || ![nil, .string("gpt-2")].contains(splitting) else {
+        throw Refusal(.malformed, file: path, subject: "tokenizer.ggml.tokens", "has no tokens, or no merges")
+      }
+      throw Refusal(
+        .unsupported, file: path, subject: "tokenizer.ggml.model",
+        "expected 'gpt2' with the pre-tokenizer 'gpt-2', found \(name(model)) with \(name(splitting))",
+        advice: "name a tokenizer of GPT-2's kind")
+    }
+    try self.init(vocabulary)
+  }
+}

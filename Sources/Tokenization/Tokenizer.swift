@@ -1,0 +1,163 @@
+import Formats
+
+/// A byte-level BPE tokenizer as GPT-2 defines it, for text in UTF-8.
+///
+/// Its tokens are those of Hugging Face's `tokenizers` for the same files, with added tokens (`<|endoftext|>`) found in
+/// text and nothing put around it: what a `post_processor` would add is left to the caller.
+package struct Tokenizer: Sendable {
+  let preTokenizer: PreTokenizer
+  /// In the order in which they are looked for.
+  private(set) var addedTokens: [AddedTokens] = []
+  private(set) var merges: MergeTable
+  /// Of each byte, its token.
+  private(set) var byteTokens: [UInt32] = []
+  /// Of each id, where its bytes end in ``bytes``; they start where those of the id before end.
+  private var ends: [Int] = []
+  private var bytes: [UInt8] = []
+  /// Ids below the largest that have no token.
+  private var unused: Set<Int> = []
+
+  /// Where it was read.
+  package let path: String
+  /// One more than the largest id.
+  package var vocabularySize: Int { ends.count }
+  /// The token that separates texts.
+  package let endOfText: Int?
+  /// The token that texts start with, where the tokenizer's files ask for one; ``encode(_:)-(String)`` leaves it to the
+  /// caller.
+  package let beginOfText: Int?
+
+  /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.
+  private static let maximumVocabularySize = 1 << 24
+
+  /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary in which not
+  ///   every byte has a token.
+  package init(_ vocabulary: BytePairVocabulary) throws(Refusal) {
+    preTokenizer = PreTokenizer()
+    path = vocabulary.path
+    endOfText = vocabulary.specialTokens[.endOfText]
+    beginOfText = vocabulary.addsBeginOfText ? vocabulary.specialTokens[.beginOfText] : nil
+    merges = MergeTable(capacity: vocabulary.merges.count)
+    let size = (vocabulary.tokens.keys.max() ?? -1) + 1
+    guard size <= Self.maximumVocabularySize else {
+      throw Refusal(
+        .unsupported, file: path, subject: vocabulary.tokens[size - 1]?.text,
+        "has the id \(size - 1); expected ids below \(Self.maximumVocabularySize)")
+    }
+    var ids: [[UInt8]: Int] = [:]
+    ids.reserveCapacity(size)
+    var groups = [AddedTokens(), AddedTokens()]
+    ends.reserveCapacity(size)
+    for id in 0..<size {
+      if let token = vocabulary.tokens[id], token.kind != .unused {
+        // A token of characters that stand for no bytes is reached by no merge; it is what it says.
+        var content = Array(token.text.utf8)
+        if token.kind == .normal, let spelt = ByteAlphabet.bytes(of: token.text) {
+          content = spelt
+          if let other = ids.updateValue(id, forKey: content) {
+            throw Refusal(.malformed, file: path, subject: token.text, "is the text of the tokens \(other) and \(id)")
+          }
+        } else if token.kind != .normal, !content.isEmpty {
+          groups[token.matching.isSecond ? 1 : 0].insert(content, id: id, matching: token.matching)
+          // Merges may lead to a control token, too: a vocabulary of <|endoftext|> is spelt like any other.
+          if let spelt = ByteAlphabet.bytes(of: token.text), ids[spelt] == nil { ids[spelt] = id }
+        }
+        bytes += content
+      } else {
+        unused.insert(id)
+      }
+      ends.append(bytes.count)
+    }
+    addedTokens = groups.filter { !$0.isEmpty }
+    for byte in 0..<256 {
+      guard let id = ids[[UInt8(byte)]] else {
+        throw Refusal(
+          .unsupported, file: path, subject: String(ByteAlphabet.scalars[byte]),
+          "byte \(byte) has no token, so that text would lose it", advice: "name a tokenizer with all 256 bytes")
+      }
+      byteTokens.append(UInt32(id))
+    }
+    for (rank, text) in vocabulary.merges.enumerated() { try insert(text, rank: rank, ids: ids) }
+  }
+
+  private mutating func insert(_ merge: String, rank: Int, ids: [[UInt8]: Int]) throws(Refusal) {
+    let parts = merge.utf8.split(separator: UInt8(ascii: " ")).map { ByteAlphabet.bytes(of: Substring($0)) }
+    guard parts.count == 2, let left = parts[0], let right = parts[1] else {
+      throw Refusal(
+        .malformed, file: path, subject: merge, "expected a merge of two parts in GPT-2's alphabet of bytes")
+    }
+    for part in [left, right, left + right] where ids[part] == nil {
+      throw Refusal(
+        .malformed, file: path, subject: merge,
+        "the merge is of a token that the vocabulary does not have: \(part == left + right ? "its result" : "a part of it")"
+      )
+    }
+    guard let one = ids[left], let other = ids[right], let result = ids[left + right] else { return }
+    guard merges.insert(UInt32(one), UInt32(other), .init(rank: rank, result: result)) else {
+      throw Refusal(.malformed, file: path, subject: merge, "the merge occurs twice")
+    }
+  }
+
+  // MARK: Encoding
+
+  /// The tokens of a text; nothing is put before or after them.
+  package func encode(_ text: String) -> [Int] {
+    var encoder = Encoder(self)
+    encoder.encode(text.utf8.span)
+    return encoder.tokens
+  }
+
+  /// The tokens of a text in UTF-8.
+  ///
+  /// - Throws: `.malformed` with the offset of the first byte that is not.
+  package func encode(_ text: Span<UInt8>) throws(Refusal) -> [Int] {
+    try text.requireUTF8(file: nil, baseOffset: 0)
+    var encoder = Encoder(self)
+    encoder.encode(text)
+    return encoder.tokens
+  }
+
+  /// The tokens of a text in UTF-8.
+  ///
+  /// - Throws: `.malformed` with the offset of the first byte that is not.
+  package func encode(_ text: [UInt8]) throws(Refusal) -> [Int] { try encode(text.span) }
+
+  // MARK: Decoding
+
+  /// The bytes that the tokens stand for: of ids in any order, perhaps no UTF-8.
+  ///
+  /// - Throws: `.malformed` for an id without a token.
+  package func decode(_ tokens: some Sequence<Int>) throws(Refusal) -> [UInt8] {
+    var result: [UInt8] = []
+    for (index, id) in tokens.enumerated() {
+      guard ends.indices.contains(id), unused.isEmpty || !unused.contains(id) else {
+        throw Refusal(
+          .malformed, "token \(index): expected an id below \(vocabularySize) that has a token, found \(id)",
+          advice: "the tokens belong to another tokenizer than \(path)")
+      }
+      result += bytes[(id > 0 ? ends[id - 1] : 0)..<ends[id]]
+    }
+    return result
+  }
+
+  /// The text of the tokens; U+FFFD where they end within a character.
+  ///
+  /// - Throws: `.malformed` for an id without a token.
+  package func text(of tokens: some Sequence<Int>) throws(Refusal) -> String {
+    String(decoding: try decode(tokens), as: UTF8.self)
+  }
+}
+
+extension Span<UInt8> {
+  /// - Throws: `.malformed` with the offset of the first byte that is not UTF-8.
+  func requireUTF8(file: String?, baseOffset: Int) throws(Refusal) {
+    do throws(Unicode.UTF8.ValidationError) {
+      _ = try UTF8Span(validating: self)
+    } catch {
+      throw Refusal(
+        .malformed, file: file, at: baseOffset + error.byteOffsets.lowerBound,
+        "the text is not UTF-8: byte 0x\(String(self[error.byteOffsets.lowerBound], radix: 16))",
+        advice: "convert it to UTF-8 first, for example with iconv")
+    }
+  }
+}
