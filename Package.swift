@@ -56,7 +56,8 @@ let package = Package(
     .executableTarget(
       name: "normfold",
       dependencies: [
-        "Conversion", "Folding", "Formats", "Networks", "Verify", .product(name: "Logging", package: "swift-log"),
+        "Conversion", "Folding", "Formats", "Networks", "Tokenization", "Verify",
+        .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strictest),

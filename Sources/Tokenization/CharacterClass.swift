@@ -11,8 +11,17 @@ enum CharacterClass: UInt8, Sendable {
 }
 
 extension CharacterClass {
+  /// The version of Unicode that Hugging Face's `tokenizers` 0.23 splits text by. The standard library
+  /// may know a later one; characters that are newer than this are none of letter, number and white space here, as they
+  /// are there.
+  private static let unicodeVersion: Unicode.Version = (major: 16, minor: 0)
+
   init(of scalar: Unicode.Scalar) {
     let properties = scalar.properties
+    guard let age = properties.age, age <= Self.unicodeVersion else {
+      self = .other
+      return
+    }
     if properties.isWhitespace {
       self = .space
       return

@@ -1,17 +1,22 @@
 import Formats
-import Glibc
 
 extension Tokenizer {
-  /// - Parameter path: `tokenizer.json`, a directory that holds it or `vocab.json` and `merges.txt`, or a GGUF file.
+  /// - Parameter path: `tokenizer.json`, a directory that holds it or `vocab.json` and `merges.txt`, a GGUF file, or any
+  ///   checkpoint that brings a tokenizer.
   /// - Throws: `.malformed` for damaged files, and where there is no tokenizer; `.unsupported` for one of another kind than
   ///   GPT-2's.
   package init(opening path: String) throws(Refusal) {
-    guard let tokenizer = try Self(ifPresentAt: path) else {
+    if path.hasSuffix(".json") {
+      try self.init(tokenizerJSON: path)
+    } else if let tokenizer = try Self(directory: path) {
+      self = tokenizer
+    } else if let location = try? CheckpointLocation(path: path), let tokenizer = try Self(beside: location) {
+      self = tokenizer
+    } else {
       throw Refusal(
-        .malformed, file: path, "holds no tokenizer",
+        .malformed, file: path, FileIdentity(ofItemAt: path) == nil ? "there is no such file" : "holds no tokenizer",
         advice: "expected tokenizer.json, or vocab.json and merges.txt, or a GGUF file that has one")
     }
-    self = tokenizer
   }
 
   /// The tokenizer that a checkpoint brings: the keys of a GGUF file, or files beside it; nil where there is none.
@@ -19,7 +24,10 @@ extension Tokenizer {
   /// - Parameter path: a directory, or one file.
   /// - Throws: as ``init(opening:)``, and where there is no checkpoint.
   package init?(besideCheckpointAt path: String) throws(Refusal) {
-    let location = try CheckpointLocation(path: path)
+    try self.init(beside: CheckpointLocation(path: path))
+  }
+
+  private init?(beside location: CheckpointLocation) throws(Refusal) {
     if location.path.hasSuffix(".gguf") || location.path.hasSuffix(".gguf.zst") {
       let checkpoint = try location.open()
       if let tokenizer = try Self(gguf: checkpoint.files[0], path: checkpoint.path) {
@@ -31,23 +39,10 @@ extension Tokenizer {
     self = tokenizer
   }
 
-  private init?(ifPresentAt path: String) throws(Refusal) {
-    var status = stat()
-    if unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
-      guard let tokenizer = try Self(directory: path) else { return nil }
-      self = tokenizer
-      return
-    }
-    let file = try MappedFile(path: path)
-    let isGGUF = file.withBytes { bytes in
-      unsafe bytes.withUnsafeBytes { unsafe $0.starts(with: "GGUF".utf8) }
-    }
-    if isGGUF {
-      guard let tokenizer = try Self(gguf: file, path: path) else { return nil }
-      self = tokenizer
-    } else {
-      try self.init(BytePairVocabulary(tokenizerJSON: path))
-    }
+  private init(tokenizerJSON path: String) throws(Refusal) {
+    var vocabulary = try BytePairVocabulary(tokenizerJSON: path)
+    vocabulary.completeSpecialTokens(from: nil)
+    try self.init(vocabulary)
   }
 
   private init?(directory: String) throws(Refusal) {

@@ -24,7 +24,7 @@ struct NormFold: ParsableCommand {
           not supported                        9 interrupted; 10 an error of this program
       """,
     version: Tool.nameAndVersion,
-    subcommands: [InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self])
+    subcommands: [InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self, TokenizeCommand.self])
 
   static func main() {
     StandardStreams.reserveClosed()

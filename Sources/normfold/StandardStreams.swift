@@ -56,8 +56,15 @@ enum StandardOutput {
   /// - Parameter advice: what a reader should know who does not get to see it.
   /// - Throws: ``Refusal`` where it cannot be written whole. Where its reader has gone, the process ends as if
   ///   it had not ignored the signal, which is what the shell and the reader expect.
-  static func print(_ text: String, advice: String = "") throws {
-    let code = StandardStreams.write((text + "\n").utf8, to: STDOUT_FILENO)
+  static func print(_ text: String, advice: String = "") throws(Refusal) {
+    try write((text + "\n").utf8, advice: advice)
+  }
+
+  /// Writes bytes as they are.
+  ///
+  /// - Throws: as ``print(_:advice:)``.
+  static func write(_ bytes: some Sequence<UInt8>, advice: String = "") throws(Refusal) {
+    let code = StandardStreams.write(bytes, to: STDOUT_FILENO)
     if code == EPIPE {
       signal(SIGPIPE, SIG_DFL)
       raise(SIGPIPE)

@@ -2,17 +2,32 @@ import CLinux
 import Foundation
 import Glibc
 
-/// Where a directory of output will appear, checked before anything is read or written.
+/// Where a directory of output, or one file, will appear, checked before anything is read or written.
 package struct Destination: Sendable {
+  private enum Form: Sendable {
+    case directory, file
+  }
+
   /// As the user named it, without slashes at the end.
   package let path: String
   package let replacing: Bool
   /// The directory that it is in: `.` where the path names none.
   package let parent: String
   let name: String
+  private let form: Form
 
   /// - Throws: `.output` where something is there that may not be replaced.
   package init(directory path: String, replacing: Bool) throws(Refusal) {
+    try self.init(path, form: .directory, replacing: replacing)
+  }
+
+  /// - Throws: `.output` where something is there that may not be replaced: a file may, if it is to be.
+  package init(file path: String, replacing: Bool) throws(Refusal) {
+    try self.init(path, form: .file, replacing: replacing)
+  }
+
+  private init(_ path: String, form: Form, replacing: Bool) throws(Refusal) {
+    self.form = form
     var trimmed = Substring(path)
     while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
     self.path = String(trimmed)
@@ -26,7 +41,7 @@ package struct Destination: Sendable {
     }
     guard !["", ".", ".."].contains(name) else {
       throw Refusal(
-        .output, file: path, "expected the name of a directory to create",
+        .output, file: path, "expected the name of a \(form) to create",
         advice: "add a name, as in '\(path.isEmpty ? "" : self.path == "/" ? "/" : self.path + "/")converted'")
     }
     try refuseConflict()
@@ -43,22 +58,22 @@ package struct Destination: Sendable {
       guard FileIdentity(ofItemAt: parent) != nil else { throw parentRefusal(ENOENT) }
       return false
     }
-    let kind: String? =
+    let kind =
       switch status.st_mode & S_IFMT {
-      case S_IFDIR: nil
-      case S_IFLNK: "a link"
-      case S_IFREG: "a file"
-      default: "a pipe, socket or device"
+      case S_IFDIR: "directory"
+      case S_IFLNK: "link"
+      case S_IFREG: "file"
+      default: "pipe, socket or device"
       }
-    if let kind {
+    guard kind == "\(form)" else {
       throw Refusal(
-        .output, file: path, "expected a directory or nothing, found \(kind)", advice: "choose another destination")
+        .output, file: path, "expected a \(form) or nothing, found a \(kind)", advice: "choose another destination")
     }
     guard replacing else {
       throw Refusal(
         .output, file: path, "exists already", advice: "choose another destination, or say that it is to be replaced")
     }
-    try refuseForeignDirectory()
+    if form == .directory { try refuseForeignDirectory() }
     return true
   }
 
@@ -125,6 +140,20 @@ package struct Destination: Sendable {
     guard path.hasPrefix(stagingPrefix) else { return false }
     let parts = path.dropFirst(stagingPrefix.count).split(separator: "-", omittingEmptySubsequences: false)
     return parts.count == 2 && Int32(parts[0]) != nil && UInt32(parts[1], radix: 16) != nil
+  }
+
+  /// Renames the file `staged` to the destination.
+  ///
+  /// - Throws: `.output`, and nothing has changed.
+  func takeFile(_ staged: String) throws(Refusal) {
+    let exists = try refuseConflict()
+    if exists {
+      guard unsafe rename(staged, path) == 0 else { throw renameRefusal(errno) }
+      return
+    }
+    if unsafe renameat2(AT_FDCWD, staged, AT_FDCWD, path, UInt32(RENAME_NOREPLACE)) == 0 { return }
+    guard errno == EINVAL || errno == ENOSYS else { throw renameRefusal(errno) }
+    guard unsafe rename(staged, path) == 0 else { throw renameRefusal(errno) }
   }
 
   /// Renames the directory `staged` to the destination, in one step for whoever looks on.

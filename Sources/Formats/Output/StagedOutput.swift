@@ -123,6 +123,28 @@ package final class StagedOutput: Sendable {
     return warnings
   }
 
+  /// Syncs the file `name` in the hidden directory and renames it to the destination, which is a file's. Afterwards
+  /// ``path`` leads nowhere.
+  ///
+  /// - Returns: a warning, where the output is in place but its directory could not be synced.
+  /// - Throws: `.output`, and the destination is as it was; `.interrupted` after ``removeAll()``.
+  @discardableResult
+  package func publish(file name: String) throws(Refusal) -> [String] {
+    try syncTree()
+    let result: Result<Void, Refusal> = liveDirectories.withLock { live in
+      guard live[path] != nil else {
+        return .failure(Refusal(.interrupted, file: destination.path, "stopped before the output was complete"))
+      }
+      do throws(Refusal) { return .success(try destination.takeFile(path + "/" + name)) } catch {
+        return .failure(error)
+      }
+    }
+    try result.get()
+    discard()
+    do throws(Refusal) { try sync(destination.parent, O_DIRECTORY) } catch { return ["\(error)"] }
+    return []
+  }
+
   /// Removes the hidden directory with all that is in it; does nothing after ``publish()``.
   package func discard() {
     liveDirectories.withLock { live in
