@@ -52,12 +52,16 @@ extension BytePairVocabulary {
 
   private mutating func readTokenizerJSON() throws(Refusal) {
     let file = try JSONFile(path: path)
-    let model = file.value["model"]
+    guard let model = file.value["model"] else {
+      throw Refusal(
+        .malformed, file: path, "is no tokenizer.json: it says nothing of a model",
+        advice: "name the directory where vocab.json and merges.txt lie together")
+    }
     try requireKind(of: file)
-    guard let vocabulary = model?["vocab"] else { throw file.refusal("model.vocab", expected: "an object", nil) }
+    guard let vocabulary = model["vocab"] else { throw file.refusal("model.vocab", expected: "an object", nil) }
     try readVocabulary(JSONFile(path: path, value: vocabulary))
-    guard let list = model?["merges"]?.array else {
-      throw file.refusal("model.merges", expected: "an array", model?["merges"])
+    guard let list = model["merges"]?.array else {
+      throw file.refusal("model.merges", expected: "an array", model["merges"])
     }
     merges.reserveCapacity(list.count)
     for (index, item) in list.enumerated() {
@@ -90,6 +94,9 @@ extension BytePairVocabulary {
       (
         "pre_tokenizer.add_prefix_space", splitting?["add_prefix_space"],
         splitting?["add_prefix_space"]?.bool == false, "false"
+      ),
+      (
+        "model.dropout", model?["dropout"], model?["dropout"]?.isNull ?? true || model?["dropout"]?.double == 0, "null"
       ),
       ("model.ignore_merges", model?["ignore_merges"], model?["ignore_merges"]?.bool != true, "false"),
       ("model.byte_fallback", model?["byte_fallback"], model?["byte_fallback"]?.bool != true, "false"),

@@ -2,9 +2,14 @@
 struct Encoder: ~Copyable {
   private let tokenizer: Tokenizer
   private var merging = Merging()
+  private var cache: PieceCache
   var tokens: [Int] = []
 
-  init(_ tokenizer: Tokenizer) { self.tokenizer = tokenizer }
+  /// - Parameter byteCount: how much text is to be expected.
+  init(_ tokenizer: Tokenizer, expecting byteCount: Int) {
+    self.tokenizer = tokenizer
+    cache = PieceCache(expecting: byteCount)
+  }
 
   /// Appends the tokens of valid UTF-8.
   mutating func encode(_ text: Span<UInt8>) { encode(text, 0..<text.count, searching: 0) }
@@ -36,7 +41,14 @@ struct Encoder: ~Copyable {
     var start = range.lowerBound
     while start < range.upperBound {
       let end = tokenizer.preTokenizer.end(ofPieceAt: start, in: text, upTo: range.upperBound)
+      let key = PieceCache.Key(text, start..<end)
+      if let key, cache.append(key, to: &tokens) {
+        start = end
+        continue
+      }
+      let count = tokens.count
       merging.merge(text, start..<end, of: tokenizer, into: &tokens)
+      if let key { cache.insert(key, tokens[count...]) }
       start = end
     }
   }

@@ -14,7 +14,7 @@ extension Tokenizer {
     at path: String, windowByteCount: Int = 1 << 20, _ body: ([Int]) throws(Refusal) -> Void
   ) throws(Refusal) {
     let file = try MappedFile(path: path)
-    var encoder = Encoder(self)
+    var encoder = Encoder(self, expecting: file.byteCount)
     var start = 0
     var room = windowByteCount
     while start < file.byteCount {

@@ -102,7 +102,7 @@ package struct Tokenizer: Sendable {
 
   /// The tokens of a text; nothing is put before or after them.
   package func encode(_ text: String) -> [Int] {
-    var encoder = Encoder(self)
+    var encoder = Encoder(self, expecting: text.utf8.count)
     encoder.encode(text.utf8.span)
     return encoder.tokens
   }
@@ -112,7 +112,7 @@ package struct Tokenizer: Sendable {
   /// - Throws: `.malformed` with the offset of the first byte that is not.
   package func encode(_ text: Span<UInt8>) throws(Refusal) -> [Int] {
     try text.requireUTF8(file: nil, baseOffset: 0)
-    var encoder = Encoder(self)
+    var encoder = Encoder(self, expecting: text.count)
     encoder.encode(text)
     return encoder.tokens
   }

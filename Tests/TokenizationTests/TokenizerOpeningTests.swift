@@ -1,0 +1,171 @@
+import Formats
+import Foundation
+import TestSupport
+import Testing
+import Tokenization
+
+@Suite("Opening a tokenizer")
+struct TokenizerOpeningTests {
+  private static let small = Fixtures.path("shakespeare-4x128/tokenizer")
+  private static let text = "To be, or not to be:\n\n  that's  the question<|endoftext|> — naïve 東京 🙂 "
+
+  private func expectSmall(_ tokenizer: Tokenizer, sourceLocation: SourceLocation = #_sourceLocation) throws {
+    let expected = try Tokenizer(opening: Self.small + "/tokenizer.json").encode(Self.text)
+    #expect(tokenizer.encode(Self.text) == expected, sourceLocation: sourceLocation)
+    #expect(tokenizer.endOfText == 0 && tokenizer.vocabularySize == 1_024, sourceLocation: sourceLocation)
+  }
+
+  @Test("from vocab.json and merges.txt, or tokenizer.json, or the directory of either")
+  func files() throws {
+    try expectSmall(Tokenizer(opening: Self.small))
+    let place = try TemporaryDirectory()
+    for name in ["vocab.json", "merges.txt"] {
+      try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/\(name)"), to: name)
+    }
+    try expectSmall(Tokenizer(opening: place.path))
+  }
+
+  @Test("beside a checkpoint, or none")
+  func besideCheckpoint() throws {
+    let place = try TemporaryDirectory()
+    try place.write(Fixtures.bytes("tiny-2x32/lnfree/model.safetensors"), to: "model.safetensors")
+    #expect(try Tokenizer(besideCheckpointAt: place.path) == nil)
+    try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/tokenizer.json"), to: "tokenizer.json")
+    for path in [place.path, place / "model.safetensors"] {
+      try expectSmall(try #require(try Tokenizer(besideCheckpointAt: path)))
+      try expectSmall(Tokenizer(opening: path))
+    }
+  }
+
+  // MARK: GGUF
+
+  /// The small tokenizer as llama.cpp's converter lays it out.
+  private func gguf(
+    model: String = "gpt2", splitting: String? = "gpt-2", changeTokens: (inout [String]) -> Void = { _ in }
+  ) throws -> GGUFBytes {
+    let vocabulary = try JSONDecoder().decode(
+      [String: Int].self, from: Data(Fixtures.bytes("shakespeare-4x128/tokenizer/vocab.json")))
+    var tokens = vocabulary.sorted { $0.value < $1.value }.map(\.key)
+    changeTokens(&tokens)
+    let merges = String(decoding: try Fixtures.bytes("shakespeare-4x128/tokenizer/merges.txt"), as: UTF8.self)
+      .split(separator: "\n").dropFirst().map(String.init)
+    var file = GGUFBytes(pairs: splitting == nil ? 5 : 6)
+    func strings(_ key: String, _ texts: [String]) {
+      file = file.text(key).number(Int32(9)).number(Int32(8)).number(UInt64(texts.count))
+      for text in texts { file = file.text(text) }
+    }
+    file = file.text("tokenizer.ggml.model").number(Int32(8)).text(model)
+    if let splitting { file = file.text("tokenizer.ggml.pre").number(Int32(8)).text(splitting) }
+    strings("tokenizer.ggml.tokens", tokens)
+    strings("tokenizer.ggml.merges", merges)
+    file = file.text("tokenizer.ggml.token_type").number(Int32(9)).number(Int32(5)).number(UInt64(tokens.count))
+    for id in tokens.indices { file = file.number(Int32(id == 0 ? 3 : 1)) }
+    return file.pair("tokenizer.ggml.eos_token_id", type: 4, UInt32(0)).data(0)
+  }
+
+  @Test("from the keys of a GGUF file, with or without a name for the way to split", arguments: ["gpt-2", nil])
+  func gguf(splitting: String?) throws {
+    let place = try TemporaryDirectory()
+    let path = try place.write(gguf(splitting: splitting).bytes, to: "model.gguf")
+    try expectSmall(Tokenizer(opening: path))
+    try expectSmall(try #require(try Tokenizer(besideCheckpointAt: place.path)))
+  }
+
+  @Test(
+    "refuses another kind of GGUF tokenizer by name",
+    arguments: [
+      ("llama", "default", "'llama' with 'default'"), ("gpt2", "llama-bpe", "'gpt2' with 'llama-bpe'"),
+      ("bert", nil, "'bert' with none"),
+    ])
+  func otherGGUF(model: String, splitting: String?, found: String) throws {
+    let place = try TemporaryDirectory()
+    let path = try place.write(gguf(model: model, splitting: splitting).bytes, to: "model.gguf")
+    let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: path) }
+    #expect(refusal?.category == .unsupported)
+    #expect(refusal?.problem == "expected 'gpt2' with the pre-tokenizer 'gpt-2', found \(found)")
+  }
+
+  @Test("refuses a GGUF file in which two ids have one text")
+  func twice() throws {
+    let place = try TemporaryDirectory()
+    let path = try place.write(gguf { $0[1_000] = $0[999] }.bytes, to: "model.gguf")
+    let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: path) }
+    #expect(refusal?.problem == "is the text of the tokens 999 and 1000")
+  }
+
+  // MARK: Refusals
+
+  struct Defect: CustomTestStringConvertible {
+    let name: String
+    /// In place of the member of tokenizer.json.
+    let key: String
+    let value: String
+    let message: String
+    var testDescription: String { name }
+  }
+
+  @Test(
+    "refuses",
+    arguments: [
+      Defect(
+        name: "a normalizer", key: "normalizer", value: #"{"type": "NFC"}"#,
+        message:
+          "tokenizer.json, 'normalizer': expected null, as GPT-2's tokenizer has it, found an object; name a tokenizer of GPT-2's kind"
+      ),
+      Defect(
+        name: "another way to split", key: "pre_tokenizer", value: #"{"type": "Sequence", "pretokenizers": []}"#,
+        message:
+          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Sequence\"; name a tokenizer of GPT-2's kind"
+      ),
+      Defect(
+        name: "dropout", key: "model", value: #"{"type": "BPE", "dropout": 0.1, "vocab": {}, "merges": []}"#,
+        message:
+          "tokenizer.json, 'model.dropout': expected null, as GPT-2's tokenizer has it, found 0.1; name a tokenizer of GPT-2's kind"
+      ),
+      Defect(
+        name: "bytes without a token", key: "model", value: #"{"type": "BPE", "vocab": {"a": 0}, "merges": []}"#,
+        message:
+          "tokenizer.json, 'Ā': byte 0 has no token, so that text would lose it; name a tokenizer with all 256 bytes"),
+      Defect(
+        name: "a huge id", key: "model", value: #"{"type": "BPE", "vocab": {"a": 99999999}, "merges": []}"#,
+        message: "tokenizer.json, 'a': has the id 99999999; expected ids below 16777216"),
+      Defect(
+        name: "no object", key: "model", value: "[]",
+        message: "tokenizer.json, 'model.vocab': expected an object, found nothing"),
+    ])
+  func refuses(_ defect: Defect) throws {
+    let file = try MappedFile(path: Self.small + "/tokenizer.json")
+    let original = try file.withBytes { try JSONValue(parsing: $0, file: file.path) }
+    let members = (original.members ?? []).map {
+      "\"\($0.key)\": " + ($0.key == defect.key ? defect.value : $0.value.text)
+    }
+    let place = try TemporaryDirectory()
+    let path = try place.write(Array("{\(members.joined(separator: ", "))}".utf8), to: "tokenizer.json")
+    let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: path) }
+    #expect(refusal?.description.replacing(place.path + "/", with: "") == defect.message)
+  }
+
+  @Test(
+    "refuses merges that mean nothing, or two things",
+    arguments: [
+      ("t h\nq q\n", "q q", "the merge is of a token that the vocabulary does not have: its result"),
+      ("t h\nqz a\n", "qz a", "the merge is of a token that the vocabulary does not have: a part of it"),
+      ("t h\nt h\n", "t h", "the merge occurs twice"),
+    ])
+  func merges(text: String, subject: String, problem: String) throws {
+    let place = try TemporaryDirectory()
+    try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/vocab.json"), to: "vocab.json")
+    try place.write(Array(text.utf8), to: "merges.txt")
+    let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: place.path) }
+    #expect(refusal?.subject == subject && refusal?.problem == problem)
+  }
+
+  @Test("refuses what is no tokenizer", arguments: ["", "nothing", "text.txt", "vocab.json"])
+  func none(name: String) throws {
+    let place = try TemporaryDirectory()
+    try place.write(Array("text".utf8), to: "text.txt")
+    try place.write(Array("{}".utf8), to: "vocab.json")
+    let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: place / name) }
+    #expect(refusal?.category == .malformed)
+  }
+}
