@@ -52,6 +52,8 @@ struct DifferenceAccumulator {
   private var sum = 0.0
   private var sumOfSquares = 0.0
   private var count = 0
+  /// By the bins of ``MagnitudeHistogram``.
+  private(set) var magnitudeCounts = [UInt32](repeating: 0, count: MagnitudeHistogram.exponents.count)
   /// Σ exp(reference logit − its largest so far)·Δ
   private var weightedSum = 0.0
   private var weightedLargest = -Double.infinity
@@ -68,8 +70,12 @@ struct DifferenceAccumulator {
       weightTotal *= factor
       weightedLargest = largestSoFar
     }
+    // Held alone, so that the loop need not ask whether it is shared.
+    var counts: [UInt32] = []
+    swap(&counts, &magnitudeCounts)
     for index in reference.indices {
       let difference = reference[index] - candidate[index]
+      counts[MagnitudeHistogram.bin(of: difference)] &+= 1
       if abs(difference) > largest {
         largest = abs(difference)
         (worstToken, worstExpected, worstFound) = (first + index, reference[index], candidate[index])
@@ -81,6 +87,7 @@ struct DifferenceAccumulator {
       weightedSum += weights[index] * difference
       weightTotal += weights[index]
     }
+    swap(&counts, &magnitudeCounts)
     count += reference.count
   }
 

@@ -19,6 +19,8 @@ package struct LogitDifference: Sendable, Codable, Equatable {
   package var loss: Double?
   package var referenceLoss: Double?
   package var worst: Place
+  /// |Δ logit| over all judged tokens and the vocabulary.
+  package var magnitudes: MagnitudeHistogram
   /// How many tokens were judged.
   package var tokenCount: Int
   /// Tokens where this network gives NaN or infinity and the reference does not.

@@ -103,6 +103,10 @@ struct TokenStatistics {
         probe: worst.map { places[$0].probe.name } ?? "none", position: worst.map { places[$0].position } ?? 0,
         token: worst.map { pair($0).worstToken } ?? 0, expected: worst.map { pair($0).worstExpected } ?? .nan,
         found: worst.map { pair($0).worstFound } ?? .nan),
+      magnitudes: MagnitudeHistogram(
+        counts: finite.reduce(into: MagnitudeHistogram().counts) { counts, token in
+          for (bin, count) in pair(token).magnitudeCounts.enumerated() { counts[bin] += Int(count) }
+        }),
       tokenCount: finite.count, nonFiniteTokenCount: judged.count - finite.count)
   }
 }

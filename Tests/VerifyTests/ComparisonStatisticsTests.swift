@@ -91,6 +91,15 @@ import Verify
     #expect(isClose(try #require(found.loss), loss(logs.map(\.1))))
     #expect(found.tokenCount == 6)
     #expect(found.nonFiniteTokenCount == 0)
+
+    let exponents = MagnitudeHistogram.exponents
+    var counts = [Int](repeating: 0, count: exponents.count)
+    for difference in differences.flatMap({ $0 }) {
+      let exponent = difference == 0 ? exponents.lowerBound : Int(difference.exponent)
+      counts[min(max(exponent, exponents.lowerBound), exponents.upperBound) - exponents.lowerBound] += 1
+    }
+    #expect(found.magnitudes.counts == counts)
+    #expect(found.magnitudes.total == 6 * Self.vocabularySize)
     #expect(given.comparison.overflows.isEmpty)
   }
 
@@ -110,6 +119,14 @@ import Verify
     #expect((worst.probe, worst.position, worst.token) == ("a", 2, entry))
     #expect((worst.expected, worst.found) == (reference[5][entry], candidate[5][entry]))
   }
+
+  @Test(
+    "A magnitude counts with its power of two; what is off the scale counts at its ends",
+    arguments: [
+      (0, 0), (1e-300, 0), (0x1p-80, 0), (0x1.8p-79, 1), (-0x1p-79, 1), (1, 80), (-1.999, 80), (2, 81), (40_000, 95),
+      (1e300, 95), (.infinity, 95),
+    ])
+  func magnitude(value: Double, bin: Int) { #expect(MagnitudeHistogram.bin(of: value) == bin) }
 
   @Test("The likeliest token is told by its place in the whole vocabulary, not in a block of it")
   func topToken() throws {
