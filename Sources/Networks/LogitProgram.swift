@@ -17,8 +17,11 @@ package protocol LogitProgram: Sendable {
   /// - Parameters:
   ///   - positions: the position of each token.
   ///   - product: what multiplies its matrices.
-  /// - Throws: `.malformed` for a program that cannot be computed; `.mismatch` where it contradicts itself.
-  func logits(of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct) throws(Refusal) -> [Double]
+  ///   - workers: what the multiplications are spread over.
+  /// - Throws: `.malformed` for a program that cannot be computed.
+  func logits(
+    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct, workers: Workers
+  ) throws(Refusal) -> [Double]
 }
 
 /// A model that was written, opened again.

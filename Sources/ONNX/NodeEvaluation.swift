@@ -8,6 +8,7 @@ import Networks
   let operands: [Operand]
   let file: String?
   let product: MatrixProduct
+  let workers: Workers
 
   func result() throws(Refusal) -> ONNXTensor {
     switch node.operation {
@@ -371,21 +372,30 @@ import Networks
     return ONNXTensor([a.shape[0], n], result.indices.map { result[$0] + bias[$0 % n] })
   }
 
-  /// Reads the weight in blocks of rows: it may be larger than everything else together.
+  /// Reads the weight in parts, each of which makes some columns of the result: it may be larger than everything else
+  /// together.
   private func multiply(_ a: [Double], rows m: Int, by weight: Parameter, isTransposed: Bool) -> [Double] {
     let k = isTransposed ? weight.columnCount : weight.rowCount
     let n = isTransposed ? weight.rowCount : weight.columnCount
+    let reader = ParameterReader(weight)
+    let width = max(256, ParameterReader.blockElementCount / max(1, k))
     var result = [Double](repeating: 0, count: m * n)
     unsafe result.withUnsafeMutableBufferPointer { c in
       unsafe a.withUnsafeBufferPointer { a in
         guard let a = a.baseAddress, let c = c.baseAddress else { return }
-        unsafe ParameterReader(weight).forEachBlock { rows, block in
+        // Each part writes columns of its own.
+        nonisolated(unsafe) let (left, target) = unsafe (a, c)
+        let product = unsafe product
+        workers.forEach((n + width - 1) / width) { part in
+          let columns = part * width..<min((part + 1) * width, n)
+          let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: k * columns.count)
+          defer { unsafe block.deallocate() }
+          unsafe reader.read(
+            rows: isTransposed ? columns : 0..<k, columns: isTransposed ? 0..<k : columns, into: block)
           guard let b = block.baseAddress else { return }
-          if isTransposed {
-            unsafe product(m, rows.count, k, a, k, b, k, true, c + rows.lowerBound, n)
-          } else {
-            unsafe product(m, n, rows.count, a + rows.lowerBound, k, b, n, false, c, n)
-          }
+          unsafe product(
+            m, columns.count, k, left, k, b, isTransposed ? k : columns.count, isTransposed,
+            target + columns.lowerBound, n)
         }
       }
     }

@@ -15,6 +15,8 @@ import Networks
   private let lastReads: [String: Int]
   /// A fast one for large models; plain loops otherwise.
   package var product: MatrixProduct
+  /// What the products with one weight are spread over.
+  package var workers = Workers(count: 1)
 
   /// - Parameter file: for messages.
   /// - Throws: `.malformed` for a graph that breaks the rules of ``ONNXGraph/check(file:)``.
@@ -109,8 +111,9 @@ import Networks
       guard node.outputs.count == 1 else {
         throw refusal(node.name, "expected one output, found \(node.outputs.count)")
       }
-      values[node.outputs[0]] = try unsafe NodeEvaluation(node: node, operands: operands, file: file, product: product)
-        .result()
+      values[node.outputs[0]] = try unsafe NodeEvaluation(
+        node: node, operands: operands, file: file, product: product, workers: workers
+      ).result()
     }
     return values.filter { kept.contains($0.key) }
   }

@@ -4,6 +4,8 @@ import Numerics
 extension CPUOperations {
   /// Every head of every token, turned by its position in its probe: [T, heads · dHead]. Angles are computed in double
   /// precision, whatever the scalar: a Float holds an angle of 10⁵ to 4·10⁻³ only.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   func rotated(_ x: Matrix<Scalar>, dHead: Int, by rotary: Rotary) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let frequencies = rotary.frequencies(dHead: dHead)

@@ -20,6 +20,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     tokenCount = probes.reduce(0) { $0 + $1.tokens.count }
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func embed(tokens: Parameter, positions: Parameter?) -> Matrix<Scalar> {
     let tokenRows = ParameterReader(tokens)
     let positionRows = positions.map(ParameterReader.init)
@@ -50,6 +52,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
     let gain = ParameterReader(norm.gain).values().map { Scalar($0) }
     let bias = norm.bias.map { ParameterReader($0).values().map { Scalar($0) } }
@@ -73,6 +77,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func apply(_ map: LinearMap, to x: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: map.weight.columnCount)
     let isBiased = map.bias != nil
@@ -93,6 +99,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func attend(
     query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int,
     keyValueHeadCount: Int, rotary: Rotary?, scale: Double
@@ -123,7 +131,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
           let length = rows.upperBound
           Scalar.multiply(
             rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
-            strideA: width, key.start + keyCorner, strideB: keyWidth, isTransposed: true, factor: Scalar(scale), beta: 0,
+            strideA: width, key.start + keyCorner, strideB: keyWidth, isTransposed: true, factor: Scalar(scale),
+            beta: 0,
             into: scores, strideC: length)
           for row in rows {
             let line = UnsafeMutableBufferPointer(start: scores + (row - rows.lowerBound) * length, count: length)
@@ -145,24 +154,32 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   /// what no row may see.
   private static var attentionRows: Int { 64 }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func activate(_ x: Matrix<Scalar>, by activation: Activation) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     Kernels.activate(x.values, by: activation, into: result.values)
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func add(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
     for index in 0..<a.values.count { result.values[index] = a.values[index] + b.values[index] }
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func multiply(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
     for index in 0..<a.values.count { result.values[index] = a.values[index] * b.values[index] }
     return result
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   package func scale(_ x: Matrix<Scalar>, by factor: Double) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let factor = Scalar(factor)

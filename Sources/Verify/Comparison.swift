@@ -45,13 +45,13 @@ package struct Comparison: Sendable {
       if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
-    func run(on probes: [Probe]) -> any NetworkRun {
+    func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
       switch kind {
       case .network(let network, .single, let rounding):
         ScalarRun<Float>(network, probes: probes, rounding: rounding)
       case .network(let network, .double, let rounding):
         ScalarRun<Double>(network, probes: probes, rounding: rounding)
-      case .program(let program): ProgramRun(program, probes: probes)
+      case .program(let program): ProgramRun(program, probes: probes, workers: workers)
       }
     }
   }
@@ -95,7 +95,7 @@ package struct Comparison: Sendable {
         .unsupported, "\(contender.name) has a context of \(context) tokens, the probes have \(end) positions",
         advice: "give --probe-length \(context) or less")
     }
-    let runs = ([reference] + contenders).map { $0.run(on: probes) }
+    let runs = ([reference] + contenders).map { $0.run(on: probes, workers: workers) }
     // The slow ones first, so that no thread waits long for the last.
     let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
     let depth = runs.map(\.blockCount).max() ?? 0

@@ -26,7 +26,9 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   package var array: [Scalar] { withExtendedLifetime(self) { Array(values) } }
 
   /// All values as they lie, in double precision.
-  var doubles: [Double] {
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  func doubles() -> [Double] {
     withExtendedLifetime(self) {
       [Double](unsafeUninitializedCapacity: values.count) { buffer, count in
         for index in 0..<values.count { buffer[index] = Double(values[index]) }

@@ -33,11 +33,11 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   func embed() throws(Refusal) { stream = try network.embed(with: &operations) }
   func run(block: Int) throws(Refusal) { stream = try network.run(block: block, on: stream, with: &operations) }
   func finish() throws(Refusal) { pending = try network.unembed(stream, with: &operations) }
-  var residual: [Double] { stream.doubles }
+  var residual: [Double] { stream.doubles() }
 
   func logits(of range: Range<Int>) -> [Double] {
     guard let pending else { preconditionFailure("logits before the pass is finished") }
-    return pending.logits(of: range).doubles
+    return pending.logits(of: range).doubles()
   }
 }
 
@@ -45,6 +45,7 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
 final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let program: any LogitProgram
   private let probes: [Probe]
+  private let workers: Workers
   private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
     Double.multiply(
       rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
@@ -53,10 +54,11 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
   /// Of all probes, one after the other: [T, V].
   private var all: [Double] = []
 
-  init(_ program: any LogitProgram, probes: [Probe]) {
+  init(_ program: any LogitProgram, probes: [Probe], workers: Workers) {
     _ = singleThreadedBLAS
     self.program = program
     self.probes = probes
+    self.workers = workers
   }
 
   var blockCount: Int { 0 }
@@ -64,7 +66,9 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
   func embed() {}
   func run(block: Int) {}
   func finish() throws(Refusal) {
-    for probe in probes { all += try program.logits(of: probe.tokens, at: probe.positions, product: Self.product) }
+    for probe in probes {
+      all += try program.logits(of: probe.tokens, at: probe.positions, product: Self.product, workers: workers)
+    }
   }
   var residual: [Double] { [] }
 

@@ -104,6 +104,7 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
 @Suite struct CPUOperationsTests {
   private static let probes = [
     Probe(name: "a", tokens: [3, 1, 4, 1, 5]), Probe(name: "b", tokens: [511]), Probe(name: "c", tokens: [0, 0, 2]),
+    Probe(name: "d", tokens: [7, 8, 9], positions: [2, 40, 63]),
   ]
 
   @Test(
@@ -115,7 +116,7 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
     variant.alter(&network)
     var expected: [Double] = []
     for probe in Self.probes {
-      var reference = ReferenceOperations(tokens: probe.tokens)
+      var reference = ReferenceOperations(tokens: probe.tokens, positions: probe.positions)
       expected += try network.forward(with: &reference).flatMap { $0 }
     }
     let largest = expected.reduce(0) { max($0, abs($1)) }
