@@ -3,16 +3,15 @@
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
 # make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
 # make sanitize the whole test suite under the address and the thread sanitizer
+# make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
 # make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
-# make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
-# make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
-# make sanitize the whole test suite under the address and the thread sanitizer
+
 
 SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo test faults fuzz sanitize proto lint format interop setup clean
+.PHONY: all demo test faults fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -50,6 +49,13 @@ sanitize: setup
 	TSAN_OPTIONS=suppressions=$(CURDIR)/Tests/races.txt \
 	  $(SWIFT) test --disable-xctest --sanitize=thread --scratch-path .build/thread
 
+# Needs what 'make interop' installs.
+SIZE ?= small
+bench: setup
+	$(SWIFT) build -c release --product normfold
+	$(SWIFT) build -c release --product normfold-benchmarks
+	Benchmarks/run $(NORMFOLD) .build/release/normfold-benchmarks .venv/bin/python $(SIZE)
+
 # After a change of the schema; the generated C is part of the repository.
 proto:
 	@Scripts/setup protobuf-c-compiler
@@ -57,10 +63,10 @@ proto:
 	mv Sources/COnnxProto/onnx.pb-c.h Sources/COnnxProto/include/
 
 lint:
-	$(SWIFT) format lint --strict --recursive Sources Tests Package.swift
+	$(SWIFT) format lint --strict --recursive Sources Tests Benchmarks Package.swift
 
 format:
-	$(SWIFT) format --in-place --recursive Sources Tests Package.swift
+	$(SWIFT) format --in-place --recursive Sources Tests Benchmarks Package.swift
 
 interop: all
 	Tests/Interop/run $(NORMFOLD) $(PYTHON)

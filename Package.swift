@@ -62,6 +62,14 @@ let package = Package(
       ],
       swiftSettings: strictest),
 
+    // MARK: Benchmarks
+    .executableTarget(
+      name: "normfold-benchmarks",
+      dependencies: [
+        "Formats", "Networks", "Verify", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Benchmarks/Harness", swiftSettings: strict),
+
     // MARK: Tests
     .target(
       name: "TestSupport", dependencies: ["CZstd", "Formats", "Verify"], path: "Tests/TestSupport",

@@ -75,7 +75,7 @@ package struct TensorStream: Sendable {
   private static func batches(of parameters: [Parameter], count: Int) -> [[Block]] {
     var batches: [[Block]] = []
     for (tensor, parameter) in parameters.enumerated() where parameter.elementCount > 0 {
-      let step = ParameterReader.rowsPerBlock(rowCount: parameter.rowCount, columnCount: parameter.columnCount)
+      let step = ParameterReader.rowsPerBlock(of: parameter)
       for start in stride(from: 0, to: parameter.rowCount, by: step) {
         let end = min(start + step, parameter.rowCount)
         if batches.last?.count ?? count == count { batches.append([]) }

@@ -262,20 +262,6 @@ extension ArithmeticScalar {
   static var storedType: ElementType { Self.self == Double.self ? .f64 : .f32 }
 }
 
-extension Parameter {
-  /// Whether rows of the recipe run across the rows of the stored tensors that it mostly consists of.
-  fileprivate var readsAcrossStoredRows: Bool {
-    switch expression {
-    case .transposed: true
-    case .scaled(let inner, _, _), .centred(let inner, _), .multiplied(let inner, _), .slice(let inner, _, _):
-      inner.readsAcrossStoredRows
-    case .concatenation(let parts, _): parts[0].readsAcrossStoredRows
-    case .sum(let a, _): a.readsAcrossStoredRows
-    default: false
-    }
-  }
-}
-
 extension ParameterReader {
   /// Reads everything, in blocks that stay in cache between the steps of the recipe, rounding to `Scalar` where that is
   /// narrower.

@@ -7,6 +7,8 @@ import Formats
 package struct ParameterReader: Sendable {
   package let rowCount: Int
   package let columnCount: Int
+  /// How many rows make a block, as ``forEachBlock(_:)`` reads them.
+  package let rowsPerBlock: Int
   private let node: Node
 
   private indirect enum Node: Sendable {
@@ -28,17 +30,21 @@ package struct ParameterReader: Sendable {
   /// About 1 MB of Double: a block stays in the cache between the steps of a recipe.
   package static let blockElementCount = 1 << 17
 
+  /// Rows that are read together at least where they run across stored rows, so that what is fetched of each stored row
+  /// is used: a line of the cache holds 16 Floats.
+  private static let rowsAcross = 16
+
   package init(_ parameter: Parameter) {
     rowCount = parameter.rowCount
     columnCount = parameter.columnCount
+    rowsPerBlock = Self.rowsPerBlock(of: parameter)
     node = Self.node(for: parameter)
   }
 
   /// How many rows make a block of about ``blockElementCount`` elements.
-  package var rowsPerBlock: Int { Self.rowsPerBlock(rowCount: rowCount, columnCount: columnCount) }
-
-  package static func rowsPerBlock(rowCount: Int, columnCount: Int) -> Int {
-    min(max(1, blockElementCount / max(1, columnCount)), max(1, rowCount))
+  package static func rowsPerBlock(of parameter: Parameter) -> Int {
+    let fitting = blockElementCount / max(1, parameter.columnCount)
+    return min(max(parameter.readsAcrossStoredRows ? rowsAcross : 1, fitting), max(1, parameter.rowCount))
   }
 
   private static func node(for parameter: Parameter) -> Node {
@@ -71,9 +77,17 @@ package struct ParameterReader: Sendable {
     case .centred(let inner, let axis):
       let reader = ParameterReader(inner)
       let isColumn = axis == 0 && parameter.shape.count == 2
-      if isColumn { return .minusColumnMeans(reader, reader.columnMeans()) }
+      if isColumn {
+        // The same sums, in the same order, along rows as they are stored.
+        let means =
+          inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).rowMeans() : reader.columnMeans()
+        return .minusColumnMeans(reader, means)
+      }
       // A wide matrix, an unembedding, is read in parts of its rows.
-      return .minusRowMeans(reader, reader.columnCount > reader.rowCount ? reader.rowMeans() : nil)
+      guard reader.columnCount > reader.rowCount else { return .minusRowMeans(reader, nil) }
+      let means =
+        inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).columnMeans() : reader.rowMeans()
+      return .minusRowMeans(reader, means)
     case .projection(let vector, let matrix):
       return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
     case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))

@@ -1,0 +1,20 @@
+import ArgumentParser
+
+/// What `Benchmarks/run` calls for the figures that need our own code: checkpoints to measure with, and kernels.
+@main struct Benchmarks: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "normfold-benchmarks",
+    subcommands: [MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self])
+}
+
+/// Seconds that `body` takes.
+func seconds(_ body: () throws -> Void) rethrows -> Double {
+  let start = ContinuousClock.now
+  try body()
+  let duration = ContinuousClock.now - start
+  return Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
+}
+
+extension [Double] {
+  var median: Double { isEmpty ? .nan : sorted()[count / 2] }
+}

@@ -1,0 +1,13 @@
+extension Parameter {
+  /// Whether rows of the recipe run across the rows of the stored tensors that it mostly consists of.
+  package var readsAcrossStoredRows: Bool {
+    switch expression {
+    case .transposed: true
+    case .scaled(let inner, _, _), .centred(let inner, _), .multiplied(let inner, _), .slice(let inner, _, _):
+      inner.readsAcrossStoredRows
+    case .concatenation(let parts, _): parts[0].readsAcrossStoredRows
+    case .sum(let a, _): a.readsAcrossStoredRows
+    default: false
+    }
+  }
+}
