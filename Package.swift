@@ -118,7 +118,8 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
   package.products.append(.library(name: "Fuzzers", type: .static, targets: ["Fuzz"]))
   package.targets.append(
     .target(
-      name: "Fuzz", dependencies: ["Formats", "Networks", "Folding", "Targets", "ONNX", "TestSupport"], path: "Fuzz",
+      name: "Fuzz",
+      dependencies: ["Formats", "Networks", "Folding", "Targets", "Tokenization", "ONNX", "TestSupport"], path: "Fuzz",
       exclude: ["run"],
       swiftSettings: strict))
 }

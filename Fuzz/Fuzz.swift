@@ -98,6 +98,11 @@ struct InputPlace {
     }
     close(descriptor)
   }
+
+  /// What was put.
+  func content() throws -> [UInt8] {
+    try MappedFile(path: path).withBytes { bytes in bytes.withUnsafeBytes { [UInt8]($0) } }
+  }
 }
 
 extension Fuzzer {

@@ -5,6 +5,7 @@ import Networks
 import ONNX
 import Targets
 import TestSupport
+import Tokenization
 
 extension Fuzzer {
   static let all: [String: Fuzzer] = [
@@ -48,7 +49,8 @@ extension Fuzzer {
       _ = try Model(opening: $0.directory, options: options)
     },
     "tokenizer": Fuzzer(
-      fileName: "tokenizer.json", seeds: ["seeds/tokenizer/whole.json"],
+      fileName: "tokenizer.json",
+      seeds: ["seeds/tokenizer/whole.json", "shakespeare-4x128/tokenizer/tokenizer.json"],
       companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json"]
     ) { try useTokenizer(in: $0) },
     "vocabulary": Fuzzer(
@@ -59,6 +61,17 @@ extension Fuzzer {
       fileName: "merges.txt", seeds: ["seeds/tokenizer/merges.txt"],
       companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/vocab.json"]
     ) { try useTokenizer(in: $0) },
+    "text": Fuzzer(fileName: "text", seeds: ["README.md", "shakespeare-4x128/tokenizer/merges.txt"]) {
+      try tokenize($0)
+    },
+    "ids": Fuzzer(fileName: "ids", seeds: ["tiny-2x32/tokenizer/vocab.json", "seeds/gguf/values.gguf"]) { place in
+      let bytes = try place.content()
+      for format in TokenFormat.allCases {
+        if let tokens = try? format.tokens(in: bytes.span, file: place.path) {
+          _ = try? smallTokenizer.decode(tokens)
+        }
+      }
+    },
     "onnx": Fuzzer(
       fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768)
     ) { _ = try ONNXGraph(reading: $0.directory) },
@@ -79,6 +92,37 @@ extension Fuzzer {
     let options = FoldingPlan.Options(keptSites: target.keptSites(of: model.network, type: .f32))
     let folded = try FoldingPlan(folding: model.network, options: options).folded
     _ = try target.output(of: folded, from: model, options: TargetOptions())
+    let tokenizer = try Tokenizer(opening: place.directory)
+    let text = "It's  1605;\n\n o'er naïve 東京 🙂<|endoftext|> the  end"
+    // Not always the text: a token may take the white space beside it.
+    _ = try tokenizer.decode(tokenizer.encode(text))
+  }
+
+  private static let smallTokenizer: Tokenizer = {
+    do {
+      return try Tokenizer(opening: Fixtures.path("shakespeare-4x128/tokenizer"))
+    } catch {
+      fatalError("\(error)")
+    }
+  }()
+
+  /// Text becomes the same tokens whole and in pieces, or is refused at the same byte, and comes back.
+  private static func tokenize(_ place: InputPlace) throws {
+    let text = try place.content()
+    var (inPieces, refusal): ([Int], Refusal?) = ([], nil)
+    do throws(Refusal) {
+      try smallTokenizer.encodeFile(at: place.path, windowByteCount: 48) { inPieces += $0 }
+    } catch {
+      refusal = error
+    }
+    do throws(Refusal) {
+      let tokens = try smallTokenizer.encode(text)
+      precondition(tokens == inPieces && refusal == nil)
+      let decoded = try smallTokenizer.decode(tokens)
+      precondition(decoded == text)
+    } catch {
+      precondition(error.byteOffset == refusal?.byteOffset)
+    }
   }
 
   /// An archive as torch.save writes it, with this pickle and some storages.

@@ -122,6 +122,7 @@ private struct Sink {
       (staged, file) = (nil, nil)
       return
     }
+    _ = StagedOutput.removeStale(beside: destination)
     let staged = try StagedOutput(for: destination)
     file = try OutputFile(creating: staged.path + "/" + Self.name)
     self.staged = staged
