@@ -25,6 +25,8 @@ struct MergeTable: Sendable {
 
   private var slots: [Slot]
   private let shift: Int
+  /// Drawn anew for each table, so that no file can be made of which all pairs fall on one slot.
+  private let multiplier = UInt64.random(in: .min ... .max) | 1
 
   /// No id is 2³² − 1.
   private static let free = UInt64.max
@@ -38,7 +40,7 @@ struct MergeTable: Sendable {
 
   @inline(__always)
   private func slot(of pair: UInt64) -> Int {
-    var index = Int(truncatingIfNeeded: (pair &* 0x9E37_79B9_7F4A_7C15) >> UInt64(shift))
+    var index = Int(truncatingIfNeeded: (pair &* multiplier) >> UInt64(shift))
     while slots[index].pair != pair, slots[index].pair != Self.free { index = (index + 1) & (slots.count - 1) }
     return index
   }

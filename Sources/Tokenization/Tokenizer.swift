@@ -14,8 +14,8 @@ package struct Tokenizer: Sendable {
   /// Of each id, where its bytes end in ``bytes``; they start where those of the id before end.
   private var ends: [Int] = []
   private var bytes: [UInt8] = []
-  /// Ids below the largest that have no token.
-  private var unused: Set<Int> = []
+  /// Of each id, whether it has a token.
+  private var isUsed: [Bool] = []
 
   /// Where it was read.
   package let path: String
@@ -28,7 +28,7 @@ package struct Tokenizer: Sendable {
   package let beginOfText: Int?
 
   /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.
-  private static let maximumVocabularySize = 1 << 24
+  private static let maximumVocabularySize = 1 << 22
 
   /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary in which not
   ///   every byte has a token.
@@ -63,9 +63,8 @@ package struct Tokenizer: Sendable {
           if let spelt = ByteAlphabet.bytes(of: token.text), ids[spelt] == nil { ids[spelt] = id }
         }
         bytes += content
-      } else {
-        unused.insert(id)
       }
+      isUsed.append(vocabulary.tokens[id].map { $0.kind != .unused } ?? false)
       ends.append(bytes.count)
     }
     addedTokens = groups.filter { !$0.isEmpty }
@@ -130,7 +129,7 @@ package struct Tokenizer: Sendable {
   package func decode(_ tokens: some Sequence<Int>) throws(Refusal) -> [UInt8] {
     var result: [UInt8] = []
     for (index, id) in tokens.enumerated() {
-      guard ends.indices.contains(id), unused.isEmpty || !unused.contains(id) else {
+      guard isUsed.indices.contains(id), isUsed[id] else {
         throw Refusal(
           .malformed, "token \(index): expected an id below \(vocabularySize) that has a token, found \(id)",
           advice: "the tokens belong to another tokenizer than \(path)")

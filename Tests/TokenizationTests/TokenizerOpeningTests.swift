@@ -37,6 +37,20 @@ struct TokenizerOpeningTests {
     }
   }
 
+  @Test("with ids between that have no token, which decoding refuses")
+  func holes() throws {
+    let place = try TemporaryDirectory()
+    for name in ["vocab.json", "merges.txt"] {
+      try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/\(name)"), to: name)
+    }
+    try place.write(Array(#"{"<x>": 1030}"#.utf8), to: "added_tokens.json")
+    let tokenizer = try Tokenizer(opening: place.path)
+    #expect(tokenizer.vocabularySize == 1_031 && tokenizer.encode("<x>") == [1_030])
+    #expect(try tokenizer.decode([1_030]) == Array("<x>".utf8))
+    let refusal = #expect(throws: Refusal.self) { try tokenizer.decode([1_029]) }
+    #expect(refusal?.category == .malformed)
+  }
+
   // MARK: GGUF
 
   /// The small tokenizer as llama.cpp's converter lays it out.
@@ -128,7 +142,7 @@ struct TokenizerOpeningTests {
           "tokenizer.json, 'Ā': byte 0 has no token, so that text would lose it; name a tokenizer with all 256 bytes"),
       Defect(
         name: "a huge id", key: "model", value: #"{"type": "BPE", "vocab": {"a": 99999999}, "merges": []}"#,
-        message: "tokenizer.json, 'a': has the id 99999999; expected ids below 16777216"),
+        message: "tokenizer.json, 'a': has the id 99999999; expected ids below 4194304"),
       Defect(
         name: "no object", key: "model", value: "[]",
         message: "tokenizer.json, 'model.vocab': expected an object, found nothing"),
