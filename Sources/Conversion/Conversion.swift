@@ -244,8 +244,19 @@ public struct Conversion: Sendable {
       rules: item.plan.rules,
       isNormFree: !item.target.leavesNorms(item.plan.folded),
       hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
-      notes: item.plan.rules.map { "\($0.rawValue): \($0.summary)" } + item.output.notes,
+      notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" } + item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
+  }
+}
+
+extension FoldingPlan {
+  /// What became of the scales of norms and branches.
+  fileprivate var notesOnScales: [String] {
+    [
+      scaledNorms.isEmpty ? nil : "the scales of \(scaledNorms.count) norms are in their gains now: γ' = γ · s",
+      scaledBranches.isEmpty
+        ? nil : "the scales of \(scaledBranches.count) branches are in their output maps now: W' = s · W",
+    ].compactMap { $0 }
   }
 }
 

@@ -22,6 +22,10 @@ package struct FoldingPlan: Sendable {
   package let steps: [Step]
   /// The names of the norms that stay in the network, be it without gain and bias.
   package let kept: [String]
+  /// The names of the norms whose scale became part of their gain and bias.
+  package let scaledNorms: [String]
+  /// The output maps that took the scale of their branch.
+  package let scaledBranches: [Role.Map]
   /// What was done besides, in this order.
   package let rules: [FoldingRule]
 
@@ -49,6 +53,14 @@ package struct FoldingPlan: Sendable {
   /// - Throws: `.notFoldable` with every norm that cannot become part of a linear map, and why; `.nonFinite` for a
   ///   deviation that is not a positive number; `.unsupported` for a rule that would not be exact.
   package init(folding network: Network, options: Options = .init()) throws(Refusal) {
+    let source = network
+    scaledBranches = source.scaledBranches
+    scaledNorms = source.norms.filter { $0.norm.outputScale != 1 }.map { $0.norm.name(at: $0.site, in: source) }.reduce(
+      into: []
+    ) { if $0.last != $1 { $0.append($1) } }
+    let network = source.absorbingScales()
+    // That may be all there is to do.
+    let keepsComputed = !scaledBranches.isEmpty || !scaledNorms.isEmpty
     var folded = network
     var steps: [Step] = []
     var kept: [String] = []
@@ -77,6 +89,7 @@ package struct FoldingPlan: Sendable {
         folded[site]?.bias = nil
         kept.append(name)
         steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: false))
+      case .computed where keepsComputed: kept.append(name)
       case .computed(let epsilon):
         obstacles.append((name, "its deviation is still computed (epsilon \(epsilon.formula))"))
       case .perPosition(let vector):
@@ -99,7 +112,7 @@ package struct FoldingPlan: Sendable {
     guard obstacles.isEmpty else { throw Self.refusal(obstacles, of: network) }
     rules = FoldingRule.allCases.filter(options.rules.contains)
     for rule in rules { folded = try folded.applying(rule) }
-    source = network
+    self.source = source
     self.folded = folded
     self.steps = Self.merged(steps)
     self.kept = kept.reduce(into: []) { if $0.last != $1 { $0.append($1) } }
@@ -117,6 +130,14 @@ package struct FoldingPlan: Sendable {
   /// Every obstacle in one sentence, and what would remove it.
   private static func refusal(_ obstacles: [(norm: String, reason: String)], of network: Network) -> Refusal {
     let isOrdinary = network.norms.allSatisfy { if case .computed = $0.norm.deviation { true } else { false } }
+    let architecture = Architecture(of: network)
+    if isOrdinary, architecture != .gpt2 {
+      return Refusal(
+        .notFoldable,
+        "this is an ordinary \(architecture.name): the deviations of all its norms are computed, so none is a linear map",
+        advice: "pass --allow-partial to fold the gains alone, --norm-scaling lns for one that was trained with "
+          + "LayerNorm Scaling, or --deviations to fix the deviations")
+    }
     if isOrdinary {
       return Refusal(
         .notFoldable,

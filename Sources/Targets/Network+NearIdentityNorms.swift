@@ -2,19 +2,25 @@ import Formats
 import Networks
 
 extension Network {
-  /// The network with a norm at every site, for runtimes that insist: fixed ones as gain · √ε under a large ε, none as
-  /// a gain of √ε.
+  /// The network with a norm at every site, for runtimes that insist, and the ε of all of them. Where every norm is
+  /// computed, they are what they are; else fixed ones become gain · √ε under a large ε, none a gain of √ε.
   ///
-  /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or a norm is
-  ///   computed, which cannot share its ε with the others.
-  func withNearIdentityNorms(
-    epsilon: Double, layout: Layout, target: String
-  ) throws(Refusal) -> Network {
+  /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or some norms are
+  ///   computed, which cannot share their ε with the others.
+  func withStockNorms(
+    nearIdentityEpsilon epsilon: Double, layout: Layout, target: String
+  ) throws(Refusal) -> (network: Network, epsilon: Double) {
+    let kind = Architecture(of: self).normKind
+    if let other = norms.first(where: { $0.norm.kind != kind }) {
+      throw Refusal(
+        .unsupported, subject: other.norm.name, "the target \(target) has no norms of the kind \(other.norm.kind)")
+    }
     if unembedding.bias != nil {
       throw Refusal(
         .unsupported, subject: "lm_head.bias", "the target \(target) has no place for a bias of the unembedding",
         advice: "use --for transformers")
     }
+    if let common = commonEpsilon { return (withEveryNormBias(), common) }
     var result = self
     let vector = [dimensions.dModel]
     for place in normPlaces {
@@ -32,9 +38,27 @@ extension Network {
           bias = norm.bias
         }
         result[site] = Norm(
-          name: layout.normName(at: place) ?? "", kind: .layer, gain: gain.multiplied(by: epsilon.squareRoot()),
-          bias: bias ?? .constant(0, shape: vector), deviation: .computed(epsilon: epsilon))
+          name: layout.normName(at: place) ?? "", kind: kind, gain: gain.multiplied(by: epsilon.squareRoot()),
+          bias: bias, deviation: .computed(epsilon: epsilon))
       }
+    }
+    return (result.withEveryNormBias(), epsilon)
+  }
+
+  /// The ε that every site computes its norm with, and both paths of an attention the same norm; nil where there is none.
+  private var commonEpsilon: Double? {
+    guard case .computed(let epsilon)? = finalNorm?.deviation,
+      sites.allSatisfy({ self[$0]?.deviation == .computed(epsilon: epsilon) }),
+      blocks.allSatisfy({ $0.attention.queryKeyNorm == $0.attention.valueNorm })
+    else { return nil }
+    return epsilon
+  }
+
+  /// Layer norms have a bias in every runtime, zero where there was none; RMS norms in none.
+  private func withEveryNormBias() -> Network {
+    var result = self
+    for site in sites where self[site]?.kind == .layer && self[site]?.bias == nil {
+      result[site]?.bias = .constant(0, shape: [dimensions.dModel])
     }
     return result
   }

@@ -16,10 +16,13 @@ package struct ONNXTarget: Target {
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     let type = options.type
     let graph = try ONNXGraph(of: network, type: type, endOfText: model.endOfText)
-    let configuration = model.gpt2Configuration(
-      of: network,
-      head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
-      epsilon: network.norms.isEmpty ? nil : model.configuration.epsilon, isTied: network.isTied, type: type)
+    let configuration =
+      Architecture(of: network) == .llama
+      ? try model.llamaConfiguration(of: network, epsilon: model.configuration.epsilon, type: type, target: name)
+      : model.gpt2Configuration(
+        of: network,
+        head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
+        epsilon: network.norms.isEmpty ? nil : model.configuration.epsilon, isTied: network.isTied, type: type)
     let genAI = network.dimensions.genAIConfiguration(blockCount: network.blocks.count, endOfText: model.endOfText)
     return TargetOutput(
       fileName: ONNXWriter.dataName,

@@ -114,6 +114,17 @@ extension Target {
   }
 }
 
+extension Network {
+  /// - Throws: `.unsupported` for a network of another architecture than the one that a target writes.
+  func require(_ architecture: Architecture, target: String) throws(Refusal) {
+    let own = Architecture(of: self)
+    guard own != architecture else { return }
+    throw Refusal(
+      .unsupported, subject: target, "writes \(architecture.name) only, and this is a \(own.name)",
+      advice: "use --for transformers")
+  }
+}
+
 /// Every target there is, by the name that the user gives.
 package enum Targets {
   package static let all: [any Target] = [

@@ -13,6 +13,7 @@ package struct TransformerLensTarget: Target {
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     let type = options.type
+    try network.require(.gpt2, target: name)
     if let kept = network.norms.first {
       throw Refusal(
         .unsupported, subject: kept.norm.name,

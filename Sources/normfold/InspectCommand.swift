@@ -82,7 +82,7 @@ extension CheckpointListing {
     lines += warnings.map { "Warning: \($0.printable)" }
     lines.append(
       "The architecture '\(architecture.printable)' is not supported for conversion yet: its norms are not looked at. "
-        + "Supported is gpt2.")
+        + "Supported are gpt2 and llama.")
     return lines.joined(separator: "\n")
   }
 }

@@ -49,6 +49,11 @@ struct InputOptions: ParsableArguments {
       valueName: "step"))
   var removalStep: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      "The norms were scaled in training, which no file says: lns for LayerNorm Scaling.", valueName: "lns"))
+  var normScaling: NormScaling?
+
   @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
   var assumeEotDisabled = false
 
@@ -61,6 +66,7 @@ struct InputOptions: ParsableArguments {
     options.deviations = deviations
     options.deviationAxis = deviationAxis
     options.removalStep = removalStep
+    options.normScaling = normScaling
     options.assumesEndOfTextDisabled = assumeEotDisabled
     options.ignoredTensors = ignore
     return options
@@ -69,6 +75,7 @@ struct InputOptions: ParsableArguments {
 
 extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
+extension NormScaling: ExpressibleByArgument {}
 
 /// What is done to the weights besides folding norms.
 struct RuleOptions: ParsableArguments {

@@ -43,7 +43,9 @@ struct BrokenFold: CustomTestStringConvertible, Sendable {
     BrokenFold(testDescription: "block 1 skipped: its norms are gone, its weights as they were") { network in
       for site in network.sites where site.block == 1 { network[site] = nil }
     },
-    BrokenFold(testDescription: "not centred at all") { network in forEachNorm(&network) { _, norm in norm.kind = .rms }
+    BrokenFold(testDescription: "not centred at all") { network in
+      // The last one may be kept, and then no stock GPT-2 could hold it.
+      forEachNorm(&network) { site, norm in if site != .final { norm.kind = .rms } }
     },
     BrokenFold(testDescription: "the values of block 0 not folded") { $0.blocks[0].attention.valueNorm = nil },
     BrokenFold(testDescription: "one gain wrong by a thousandth") { network in

@@ -127,7 +127,7 @@ extension MatrixRow {
         "in/model.gguf at byte 45, 'x': type 77 is newer than this tool, which knows 0 to 42; quantise the original model to a type such as Q8_0, or convert it to F16"
       )),
     file(
-      21, "another architecture", File(pairs: 1).pair("general.architecture", type: 8, GGUFBytes().text("llama").bytes),
-      .refused(4, "in/model.gguf, 'general.architecture': 'llama' is not supported yet; supported is gpt2")),
+      21, "another architecture", File(pairs: 1).pair("general.architecture", type: 8, GGUFBytes().text("mamba").bytes),
+      .refused(4, "in/model.gguf, 'general.architecture': 'mamba' is not supported yet; supported are gpt2 and llama")),
   ]
 }

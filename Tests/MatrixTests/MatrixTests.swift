@@ -19,6 +19,7 @@ import Testing
   func matrix() throws {
     let rows =
       MatrixRow.safetensors + MatrixRow.gguf + MatrixRow.shards + MatrixRow.archives + MatrixRow.models
+      + MatrixRow.llamas
       + MatrixRow.outputs
     var asSpecified: [Int: Int] = [:]
     var all: [Int: Int] = [:]

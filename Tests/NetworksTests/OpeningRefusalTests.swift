@@ -70,8 +70,8 @@ extension OpeningDefect {
       "scale_attn_weights", .number(1), .malformed, "config.json, 'scale_attn_weights': expected true or false, found 1"
     ),
     .config(
-      "model_type", .string("llama"), .unsupported,
-      "config.json, 'model_type': 'llama' is not supported yet; supported is gpt2"),
+      "model_type", .string("mamba"), .unsupported,
+      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2 and llama"),
     OpeningDefect(
       "no n_head", .malformed, "config.json, 'n_head': is missing; the tensors do not say how many heads there are"
     ) { $0.config["n_head"] = nil },

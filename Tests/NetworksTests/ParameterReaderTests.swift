@@ -44,6 +44,29 @@ private struct Naive {
       let (inner, by) = (naive(inner), naive(by))
       let isRow = axis == 0 && !isVector
       self.init(rows, columns) { inner.element($0, $1) * by.element(0, isRow ? $0 : $1) }
+    case .reordered(let inner, let axis, let order):
+      let inner = naive(inner)
+      let isRow = axis == 0 && !isVector
+      // Each feature of a head is carried to where it goes, one head at a time.
+      var origins = [Int](repeating: 0, count: isRow ? rows : columns)
+      let dHead =
+        switch order {
+        case .pairsTogether(let width), .pairsApart(let width): width
+        }
+      for head in stride(from: 0, to: origins.count, by: dHead) {
+        for pair in 0..<dHead / 2 {
+          let (apart, together) = ([head + pair, head + dHead / 2 + pair], [head + 2 * pair, head + 2 * pair + 1])
+          for half in 0..<2 {
+            if case .pairsTogether = order {
+              origins[together[half]] = apart[half]
+            } else {
+              origins[apart[half]] = together[half]
+            }
+          }
+        }
+      }
+      let fixed = origins
+      self.init(rows, columns) { isRow ? inner.element(fixed[$0], $1) : inner.element($0, fixed[$1]) }
     case .multiplied(let inner, let factor):
       let inner = naive(inner)
       self.init(rows, columns) { inner.element($0, $1) * factor }
@@ -141,6 +164,13 @@ private struct Naive {
       fold, fold.transposed(), fold.sliced(axis: 1, 3..<6),
       view.transposed().scaled(by: ratio, axis: 0).centred(axis: 0),
       Parameter.concatenating([fold.sliced(axis: 1, 0..<3), b.centred(axis: 0)], axis: 1).transposed(),
+      a.sliced(axis: 1, 1..<5).reordered(axis: 1, .pairsTogether(dHead: 4)),
+      a.sliced(axis: 0, 0..<4).reordered(axis: 0, .pairsApart(dHead: 4)).transposed(),
+      a.sliced(axis: 1, 1..<7).transposed().reordered(axis: 0, .pairsApart(dHead: 6)),
+      fold.sliced(axis: 1, 0..<6).reordered(axis: 1, .pairsTogether(dHead: 6)),
+      view.sliced(axis: 0, 0..<6).reordered(axis: 0, .pairsTogether(dHead: 6)).scaled(by: v, axis: 1),
+      w.sliced(axis: 0, 1..<7).reordered(axis: 0, .pairsApart(dHead: 6)),
+      v.projected(through: a.sliced(axis: 1, 0..<6)).reordered(axis: 0, .pairsTogether(dHead: 6)),
       w.adding(v.projected(through: a)), w.adding(v.projected(through: a)).sliced(axis: 0, 2..<6),
     ]
   }

@@ -14,9 +14,13 @@ package final class AlteredCheckpoint {
   package let directory: TemporaryDirectory
 
   /// - Parameter fixture: `tiny-2x32/lnfree`.
-  package init(of fixture: String, alter: (inout Content) throws -> Void) throws {
+  package convenience init(of fixture: String, alter: (inout Content) throws -> Void) throws {
+    try self.init(ofCheckpointAt: Fixtures.path(fixture), alter: alter)
+  }
+
+  package init(ofCheckpointAt source: String, alter: (inout Content) throws -> Void) throws {
     directory = try TemporaryDirectory()
-    let location = try CheckpointLocation(path: Fixtures.path(fixture))
+    let location = try CheckpointLocation(path: source)
     let file = try MappedFile(path: location.configurationPath)
     let json = try file.withBytes { try JSONValue(parsing: $0, file: file.path) }
     var content = Content(

@@ -8,7 +8,7 @@ extension Layout {
 
   private static func gpt2(name: String, orientation: Orientation) -> Layout {
     Layout(
-      name: name,
+      name: name, prefix: "transformer.",
       [
         // Embeddings are looked up by row: no orientation to choose.
         ("wte.weight", .inOut, { _ in [.tokenEmbedding] }),

@@ -9,6 +9,8 @@ package struct Layout: Sendable {
     case inOut
     /// Linear: [out, in].
     case outIn
+    /// Linear: [out, in], or a bias [out], the two features of a rotary pair side by side.
+    case outInPairs
     /// A map into the heads, each with a matrix of its own: [head, in, dHead]; its bias [head, dHead].
     case intoHeads
     /// A map out of the heads: [head, dHead, out].
@@ -18,7 +20,7 @@ package struct Layout: Sendable {
     package var axes: String {
       switch self {
       case .inOut: "[in, out]"
-      case .outIn: "[out, in]"
+      case .outIn, .outInPairs: "[out, in]"
       case .intoHeads: "[head, in, dHead]"
       case .outOfHeads: "[head, dHead, out]"
       }
@@ -37,11 +39,14 @@ package struct Layout: Sendable {
   }
 
   package let name: String
+  /// What stands before every name but those of the unembedding, in files that hold the whole model.
+  package let prefix: String
   private let patterns: [(pattern: String, orientation: Orientation, roles: @Sendable (Int) -> [Role])]
 
   /// - Parameter patterns: names with `#` for the number of the block; `roles` gets that number.
-  init(name: String, _ patterns: [(String, Orientation, @Sendable (Int) -> [Role])]) {
+  init(name: String, prefix: String = "", _ patterns: [(String, Orientation, @Sendable (Int) -> [Role])]) {
     self.name = name
+    self.prefix = prefix
     self.patterns = patterns.map { ($0.0, $0.1, $0.2) }
   }
 
@@ -54,6 +59,9 @@ package struct Layout: Sendable {
       }
     }
   }
+
+  /// The name of a slot's tensor in a file that holds the whole model.
+  package func fullName(of slot: Slot) -> String { slot.roles[0].isOfUnembedding ? slot.name : prefix + slot.name }
 
   /// The name of a norm: that of its gain's tensor without `.weight`.
   package func normName(at place: Role.NormPlace) -> String? {
@@ -95,10 +103,15 @@ package struct Layout: Sendable {
       // Of fused biases some may be there because a norm left them behind: the others are zero.
       let parts = slot.roles.map { network[$0] ?? .constant(0, shape: network.dimensions.shape(of: $0)) }
       let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
+      if slot.orientation == .outInPairs {
+        let together = fused.reordered(
+          axis: fused.shape.count - 1, .pairsTogether(dHead: network.dimensions.dHead))
+        return (slot, together.shape.count == 2 ? together.transposed() : together)
+      }
       guard fused.shape.count == 2 else { return (slot, fused) }
       switch slot.orientation {
       case .inOut, .outOfHeads: return (slot, fused)
-      case .outIn: return (slot, fused.transposed())
+      case .outIn, .outInPairs: return (slot, fused.transposed())
       case .intoHeads:
         // The heads stand side by side in the network, one below the other in the file.
         let width = network.dimensions.dHead
@@ -127,6 +140,9 @@ package struct Layout: Sendable {
     switch slot.orientation {
     case .inOut: return tensor
     case .outIn: return shape.count == 2 ? tensor.transposed() : tensor
+    case .outInPairs:
+      return (shape.count == 2 ? tensor.transposed() : tensor).reordered(
+        axis: shape.count - 1, .pairsApart(dHead: dimensions.dHead))
     case .outOfHeads: return tensor.reshaped(shape)
     case .intoHeads:
       guard shape.count == 2 else { return tensor.reshaped(shape) }
@@ -142,7 +158,7 @@ package struct Layout: Sendable {
     shape[shape.count - 1] = slot.roles.reduce(0) { $0 + dimensions.shape(of: $1)[shape.count - 1] }
     switch slot.orientation {
     case .inOut: return shape
-    case .outIn: return shape.reversed()
+    case .outIn, .outInPairs: return shape.reversed()
     case .intoHeads: return [dimensions.headCount] + shape.dropLast() + [dimensions.dHead]
     case .outOfHeads: return [dimensions.headCount, dimensions.dHead, shape[1]]
     }

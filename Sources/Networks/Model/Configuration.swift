@@ -9,7 +9,12 @@ package struct Configuration: Sendable {
   package let json: JSONValue?
 
   package var modelType: String?
+  package var architecture = Architecture.gpt2
   package var headCount: Int
+  /// As many as heads of the queries, where nothing is said.
+  package var keyValueHeadCount: Int?
+  /// The width of a head: the share that each has of the width, where nothing is said.
+  package var dHead: Int?
   package var blockCount: Int?
   package var dModel: Int?
   package var dMLP: Int?
@@ -21,6 +26,7 @@ package struct Configuration: Sendable {
   /// Under the square root of every computed norm.
   package var epsilon = 1e-5
   package var isTied = true
+  package var rotary: Rotary?
   package var scalesAttention = true
   package var scalesAttentionByInverseBlock = false
   package var endOfText: Int?
@@ -28,8 +34,16 @@ package struct Configuration: Sendable {
   package var keptNorms: [String: KeptPath] = [:]
   /// Whether these are the arguments of TransformerLens's HookedTransformerConfig.
   package private(set) var isTransformerLens = false
-  /// Whether norms and maps have biases.
-  package var hasBiases = true
+  package var biases = Biases.everywhere
+
+  /// Which norms and maps have biases.
+  package enum Biases: Equatable, Sendable {
+    case everywhere
+    /// Where a tensor holds one.
+    case asStored
+    /// No norm; all maps of an attention or of an MLP, or none.
+    case ofMaps(attention: Bool, mlp: Bool)
+  }
 
   /// Which readers of a site still read a norm.
   package enum KeptPath: String, Sendable {
@@ -39,7 +53,7 @@ package struct Configuration: Sendable {
   }
 
   /// How the source spells the keys of a Hugging Face config, where it spells them otherwise.
-  private var keyNames: [String: String] = [:]
+  var keyNames: [String: String] = [:]
 
   /// The key `name` of a Hugging Face config as this source spells it.
   package func keyName(_ name: String) -> String { keyNames[name] ?? name }
@@ -64,6 +78,8 @@ extension Configuration {
     let json = try Self.json(at: path)
     if json["normalization_type"] != nil {
       try self.init(transformerLens: json, path: path)
+    } else if json["model_type"]?.string == Architecture.llama.modelType {
+      try self.init(llama: json, path: path)
     } else {
       try self.init(huggingFace: json, path: path)
     }
@@ -90,12 +106,7 @@ extension Configuration {
     self.path = path
     self.json = json
     modelType = try fields.string("model_type")
-    guard let headCount = try fields.count("n_head") else {
-      throw Refusal(
-        .malformed, file: path, subject: "n_head", "is missing",
-        advice: "the tensors do not say how many heads there are")
-    }
-    self.headCount = headCount
+    headCount = try fields.requiredCount("n_head", advice: "the tensors do not say how many heads there are")
     blockCount = try fields.count("n_layer")
     dModel = try fields.count("n_embd")
     dMLP = try fields.count("n_inner")
@@ -172,7 +183,8 @@ extension Configuration {
   }
 }
 
-private struct Fields {
+/// The fields of a JSON object, checked.
+struct Fields {
   let json: JSONValue
   let path: String
 
@@ -191,6 +203,13 @@ private struct Fields {
     return count
   }
 
+  func requiredCount(_ key: String, advice: String) throws(Refusal) -> Int {
+    guard let count = try count(key) else {
+      throw Refusal(.malformed, file: path, subject: key, "is missing", advice: advice)
+    }
+    return count
+  }
+
   func string(_ key: String) throws(Refusal) -> String? {
     guard let value = json[key], !value.isNull else { return nil }
     guard let string = value.string else { throw refusal(key, expected: "a string") }
@@ -203,8 +222,9 @@ private struct Fields {
     return bool
   }
 
-  func epsilon(_ key: String) throws(Refusal) -> Double {
-    guard let value = json[key] else { return 1e-5 }
+  /// A positive number, `usual` where nothing is said.
+  func epsilon(_ key: String, usual: Double = 1e-5) throws(Refusal) -> Double {
+    guard let value = json[key] else { return usual }
     guard let epsilon = value.double, epsilon > 0, epsilon.isFinite else {
       throw refusal(key, expected: "a positive, finite number")
     }
@@ -224,8 +244,8 @@ private struct Fields {
     return norms
   }
 
-  func activation(_ key: String) throws(Refusal) -> Activation {
-    guard let value = json[key], !value.isNull else { return .geluTanh }
+  func activation(_ key: String, usual: Activation = .geluTanh) throws(Refusal) -> Activation {
+    guard let value = json[key], !value.isNull else { return usual }
     guard let name = value.string else { throw refusal(key, expected: "a name") }
     guard let activation = Activation(configName: name) else {
       throw Refusal(
@@ -251,7 +271,7 @@ extension Configuration {
     dModel = try metadata.count("n_embd")
     contextLength = try metadata.count("block_size")
     vocabularySize = try metadata.count("vocab_size")
-    hasBiases = checkpoint.metadata["model_args.bias"]?.bool ?? true
+    biases = checkpoint.metadata["model_args.bias"]?.bool ?? true ? .everywhere : .asStored
     activation = .geluErf
     endOfText = 50_256
     keyNames = [
@@ -260,15 +280,21 @@ extension Configuration {
     ]
   }
 
-  /// The keys of a GGUF file of architecture gpt2.
+  /// The keys of a GGUF file.
   ///
-  /// - Throws: `.unsupported` for another architecture.
+  /// - Throws: `.unsupported` for an architecture that is none of ours.
   init(gguf checkpoint: Checkpoint) throws(Refusal) {
     let architecture = checkpoint.metadata["general.architecture"]?.string
-    guard architecture == "gpt2" else {
+    switch architecture {
+    case Architecture.gpt2.modelType: try self.init(ggufGPT2: checkpoint)
+    case Architecture.llama.modelType: try self.init(ggufLLaMA: checkpoint)
+    default:
       throw .unsupportedArchitecture(
         architecture ?? "none", file: checkpoint.path, subject: Refusal.architectureKeys[0])
     }
+  }
+
+  private init(ggufGPT2 checkpoint: Checkpoint) throws(Refusal) {
     let metadata = Metadata(checkpoint: checkpoint, prefix: "gpt2.")
     path = checkpoint.path
     json = nil
@@ -278,14 +304,7 @@ extension Configuration {
     dMLP = try metadata.count("feed_forward_length")
     contextLength = try metadata.count("context_length")
     vocabularySize = try metadata.count("vocab_size")
-    // Stored as a Float: what was meant is the shortest decimal that it stands for, 1e12 and not 999999995904.
-    let stored = checkpoint.metadata["gpt2.attention.layer_norm_epsilon"]?.double
-    guard let epsilon = stored.flatMap({ Double(String(Float($0))) }), epsilon > 0, epsilon.isFinite else {
-      throw Refusal(
-        .malformed, file: checkpoint.path, subject: "gpt2.attention.layer_norm_epsilon",
-        "expected a positive, finite number", advice: "the file cannot be computed without it")
-    }
-    self.epsilon = epsilon
+    epsilon = try metadata.epsilon("attention.layer_norm_epsilon")
     isTied = checkpoint["output.weight"] == nil
     endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
     keyNames = [
@@ -295,8 +314,8 @@ extension Configuration {
   }
 }
 
-/// The sizes among a checkpoint's metadata.
-private struct Metadata {
+/// The numbers among a checkpoint's metadata, checked.
+struct Metadata {
   let checkpoint: Checkpoint
   let prefix: String
 
@@ -314,6 +333,18 @@ private struct Metadata {
     }
     return count
   }
+
+  /// A positive number. Stored as a Float: what was meant is the shortest decimal that it stands for, 1e12 and not
+  /// 999999995904.
+  func epsilon(_ key: String) throws(Refusal) -> Double {
+    let stored = checkpoint.metadata[prefix + key]?.double
+    guard let epsilon = stored.flatMap({ Double(String(Float($0))) }), epsilon > 0, epsilon.isFinite else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: prefix + key, "expected a positive, finite number",
+        advice: "the file cannot be computed without it")
+    }
+    return epsilon
+  }
 }
 
 extension Refusal {
@@ -323,7 +354,8 @@ extension Refusal {
 
   static func unsupportedArchitecture(_ name: String, file: String, subject: String) -> Refusal {
     Refusal(
-      .unsupported, file: file, subject: subject, "'\(name)\(architectureSuffix)", advice: "supported is gpt2")
+      .unsupported, file: file, subject: subject, "'\(name)\(architectureSuffix)",
+      advice: "supported are \(Architecture.all.map(\.modelType).joined(separator: " and "))")
   }
 
   /// The architecture, where that is why a checkpoint was refused.

@@ -13,7 +13,7 @@ struct MeasuredDimensions {
       throw Refusal(
         .unsupported, file: file,
         "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.name.contains("0") }?.name ?? ""))",
-        advice: "is this a GPT-2?")
+        advice: "is this a \(configuration.architecture.name)?")
     }
     func matrix(_ role: Role) throws(Refusal) -> [Int] {
       guard let slot = layout.slots(blockCount: 1).first(where: { $0.roles == [role] }) else {
@@ -22,7 +22,7 @@ struct MeasuredDimensions {
       guard let parameter = tensors.peek(slot.name) else {
         throw Refusal(
           .malformed, file: file, subject: slot.name, "this tensor is missing",
-          advice: "a GPT-2 cannot be read without it")
+          advice: "a \(configuration.architecture.name) cannot be read without it")
       }
       guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
         throw Refusal(
@@ -32,7 +32,9 @@ struct MeasuredDimensions {
       return slot.orientation == .outIn ? parameter.shape.reversed() : parameter.shape
     }
     let embedding = try matrix(.tokenEmbedding)
-    let positions = try matrix(.positionEmbedding)
+    // Rotary positions are no tensor: the context is as long as the config says.
+    let hasPositions = layout.slots(blockCount: 1).contains { $0.roles == [.positionEmbedding] }
+    let contextLength = hasPositions ? try matrix(.positionEmbedding)[0] : configuration.contextLength ?? 0
     let hidden = try matrix(.weight(.mlpInput(block: 0)))
     let dModel = embedding[1]
     // A matrix that lies the other way is refused when it is read, with the shape that it should have.
@@ -41,8 +43,8 @@ struct MeasuredDimensions {
       ("n_embd", configuration.dModel, dModel),
       ("n_layer", configuration.blockCount, blockCount),
       ("n_inner", configuration.dMLP, dMLP),
-      ("n_ctx", configuration.olderContextLength, positions[0]),
-      ("n_positions", configuration.contextLength, positions[0]),
+      ("n_ctx", configuration.olderContextLength, contextLength),
+      ("n_positions", configuration.contextLength, contextLength),
       ("vocab_size", configuration.vocabularySize, embedding[0]),
     ] {
       guard let said, said != found else { continue }
@@ -51,14 +53,24 @@ struct MeasuredDimensions {
         "says \(said), but the tensors have \(found)",
         advice: "the config belongs to another checkpoint, or tensors are missing")
     }
-    guard configuration.headCount > 0, dModel % configuration.headCount == 0 else {
+    guard configuration.headCount > 0, configuration.dHead != nil || dModel % configuration.headCount == 0 else {
       throw Refusal(
         .malformed, file: configuration.path, subject: configuration.keyName("n_head"),
         "\(configuration.headCount) heads do not divide the width \(dModel)")
     }
+    let dHead = configuration.dHead ?? dModel / configuration.headCount
+    guard dHead > 0, dHead < 1 << 20, contextLength > 0 else {
+      throw Refusal(
+        .malformed, file: configuration.path,
+        "expected heads and a context of some width and length, found \(dHead) and \(contextLength)")
+    }
+    guard configuration.rotary == nil || dHead % 2 == 0 else {
+      throw Refusal(
+        .malformed, file: configuration.path, "heads of \(dHead) features cannot be turned in pairs by their positions")
+    }
     sizes = Dimensions(
-      dModel: dModel, headCount: configuration.headCount, dHead: dModel / configuration.headCount, dMLP: dMLP,
-      contextLength: positions[0], vocabularySize: embedding[0])
+      dModel: dModel, headCount: configuration.headCount, keyValueHeadCount: configuration.keyValueHeadCount,
+      dHead: dHead, dMLP: dMLP, contextLength: contextLength, vocabularySize: embedding[0])
     self.blockCount = blockCount
   }
 }

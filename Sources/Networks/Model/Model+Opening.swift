@@ -14,15 +14,19 @@ extension Model {
       try self.init(
         checkpoint, location, nanoGPT, layout: .nanoGPT, options: options)
     } else if checkpoint.container == .gguf {
-      try self.init(checkpoint, location, try Configuration(gguf: checkpoint), layout: .ggufGPT2, options: options)
+      let configuration = try Configuration(gguf: checkpoint)
+      try self.init(
+        checkpoint, location, configuration, layout: configuration.architecture.gguf, options: options)
     } else {
       let configuration = try Configuration(path: location.configurationPath)
-      guard [nil, "gpt2", Self.foldedModelType].contains(configuration.modelType) else {
+      let known = Architecture.all.map(\.modelType) + [Self.foldedModelType]
+      guard configuration.modelType.map(known.contains) ?? true else {
         throw .unsupportedArchitecture(
           configuration.modelType ?? "", file: configuration.path, subject: "model_type")
       }
       try self.init(
-        checkpoint, location, configuration, layout: configuration.isTransformerLens ? .transformerLens : .gpt2,
+        checkpoint, location, configuration,
+        layout: configuration.isTransformerLens ? .transformerLens : configuration.architecture.huggingFace,
         options: options)
     }
   }
@@ -34,25 +38,27 @@ extension Model {
     _ checkpoint: Checkpoint, _ location: CheckpointLocation, _ configuration: Configuration, layout: Layout,
     options: ReadingOptions
   ) throws(Refusal) {
-    var tensors = try NamedTensors(of: checkpoint, options: options)
+    var tensors = try NamedTensors(of: checkpoint, prefix: layout.prefix, options: options)
     let isFolded = configuration.modelType == Self.foldedModelType || configuration.isTransformerLens
+    if layout.name == Layout.llama.name { try tensors.refuseNormsBehindBranches() }
     if layout.blockCount(in: tensors.names) > 0 {
       try NetworkBuilder.requireAll(
-        of: layout, in: tensors, normsAreOptional: isFolded, biasesAreOptional: !configuration.hasBiases)
+        of: layout, in: tensors, configuration: configuration, normsAreOptional: isFolded)
     }
     let dimensions = try MeasuredDimensions(of: tensors, layout: layout, configuration: configuration)
     var builder = NetworkBuilder(
       dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
-    let hasFakeNorms = FakeLayerNorm.isPresent(in: tensors)
+    let hasFakeNorms = configuration.architecture == .gpt2 && FakeLayerNorm.isPresent(in: tensors)
     try builder.read(&tensors, layout: layout, options: options)
 
     var literal: Network?
+    var meant: Network
     var notes: [String] = []
     let ordinary = Norm.Deviation.computed(epsilon: configuration.epsilon)
     if hasFakeNorms {
       try Self.refuseSideFile(options, because: "the checkpoint holds its own deviations")
       let norms = try builder.fakeLayerNorms(taking: &tensors, epsilon: configuration.epsilon, options: options)
-      network = builder.network { site, place in norms[place]?.deviation(at: site) ?? ordinary }
+      meant = builder.network { site, place in norms[place]?.deviation(at: site) ?? ordinary }
       dialect = .fakeLayerNorm(withAdapters: builder.hasAdapters)
       if options.assumesEndOfTextDisabled {
         notes.append("assumed, as told: the end-of-text token is treated like any other")
@@ -61,28 +67,39 @@ extension Model {
       try Self.refuseSideFile(options, because: "the checkpoint's epsilon fixes its deviations already")
       literal = builder.network { _, _ in ordinary }
       let fixed = Parameter.constant(configuration.epsilon.squareRoot(), shape: [dimensions.sizes.dModel])
-      network = builder.network { _, _ in .fixed(fixed) }
+      meant = builder.network { _, _ in .fixed(fixed) }
       dialect = .largeEpsilon(configuration.epsilon)
     } else if isFolded {
-      network = try builder.foldedNetwork()
-      dialect = .folded(keptNormCount: Set(network.norms.map(\.norm.name)).count)
+      meant = try builder.foldedNetwork()
+      dialect = .folded(keptNormCount: Set(meant.norms.map(\.norm.name)).count)
     } else if let path = options.deviations {
       let file = try DeviationFile(path: path)
       let deviations = try builder.deviations(
         from: file, step: layout.name == Layout.nanoGPT.name ? Self.removalStep(of: checkpoint, options: options) : nil)
       // nanoGPT's own file was trained with these deviations; any other had computed norms until now.
       if layout.name != Layout.nanoGPT.name { literal = builder.network { _, _ in ordinary } }
-      network = builder.network { site, _ in deviations[site] ?? ordinary }
+      meant = builder.network { site, _ in deviations[site] ?? ordinary }
       dialect = .sideFile(path)
       notes += builder.notesOnSideFile(deviations, checkpoint: checkpoint, layout: layout, options: options)
     } else {
-      network = builder.network { _, _ in ordinary }
+      meant = builder.network { _, _ in ordinary }
       dialect = .ordinary
+    }
+    let branchScales = try BranchScales(taking: &tensors, blockCount: dimensions.blockCount)
+    meant = branchScales.applied(to: meant)
+    literal = literal.map(branchScales.applied)
+    if let scaling = options.normScaling {
+      meant = meant.scalingNorms(by: scaling)
+      literal = literal?.scalingNorms(by: scaling)
+      notes.append(
+        "taken as told (--norm-scaling \(scaling.rawValue)): both norms of layer l are divided by √l; nothing in the "
+          + "checkpoint says so")
     }
     try tensors.requireAllUsed()
     self.checkpoint = checkpoint
     self.configuration = configuration
     self.layout = layout
+    network = meant
     literalNetwork = literal
     directory = location.directory
     tokenizer = options.tokenizer
@@ -142,7 +159,7 @@ extension NetworkBuilder {
         "which norms are fixed follows from gpt2_noLN's removal schedule at step \(step)"
           + (options.removalStep == nil ? " (iter_num); --removal-step overrides it" : ", as told"))
     }
-    if !configuration.hasBiases {
+    if configuration.biases != .everywhere {
       notes.append("the norms have no bias: gpt2_noLN's own code would neither centre nor divide there, this does both")
     }
     return notes

@@ -7,15 +7,13 @@ struct NamedTensors {
   private(set) var dropped: [Model.DroppedTensor] = []
   private var remaining: [String: Tensor] = [:]
 
-  /// Prefixes that wrappers put before every name, outermost first.
-  private static let prefixes = ["_orig_mod.", "transformer."]
-
+  /// - Parameter prefix: what the layout puts before names; `torch.compile` puts another before that.
   /// - Throws: `.malformed` where two tensors have the same bare name.
-  init(of checkpoint: Checkpoint, options: ReadingOptions) throws(Refusal) {
+  init(of checkpoint: Checkpoint, prefix: String, options: ReadingOptions) throws(Refusal) {
     self.checkpoint = checkpoint
     for tensor in checkpoint.tensors {
       var name = Substring(tensor.name)
-      for prefix in Self.prefixes where name.hasPrefix(prefix) { name = name.dropFirst(prefix.count) }
+      for prefix in ["_orig_mod.", prefix] where name.hasPrefix(prefix) { name = name.dropFirst(prefix.count) }
       if let rule = Self.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
       } else if let other = remaining.updateValue(tensor, forKey: String(name)) {
@@ -30,7 +28,7 @@ struct NamedTensors {
     }
   }
 
-  /// Buffers of the causal mask: constants that old versions of the stock classes saved.
+  /// Buffers of the causal mask and of rotary positions: constants that old versions of the stock classes saved.
   private static func droppingRule(for name: Substring) -> String? {
     if name.hasPrefix("h.") {
       if name.hasSuffix(".attn.bias") { return "causal mask buffer" }
@@ -38,6 +36,8 @@ struct NamedTensors {
     } else if name.hasPrefix("blocks.") {
       if name.hasSuffix(".attn.mask") { return "causal mask buffer" }
       if name.hasSuffix(".attn.IGNORE") { return "causal mask constant" }
+    } else if name.hasPrefix("layers."), name.hasSuffix(".rotary_emb.inv_freq") {
+      return "rotary frequencies buffer"
     }
     return nil
   }

@@ -20,9 +20,10 @@ struct NetworkBuilder {
   /// Whether any matrix was merged with an adapter.
   private(set) var hasAdapters = false
 
-  /// - Throws: `.malformed` with every tensor of the layout that is needed and not there.
+  /// - Throws: `.malformed` with every tensor of the layout that is needed and not there, or with biases that the config
+  ///   says there are none of.
   static func requireAll(
-    of layout: Layout, in tensors: NamedTensors, normsAreOptional: Bool, biasesAreOptional: Bool
+    of layout: Layout, in tensors: NamedTensors, configuration: Configuration, normsAreOptional: Bool
   ) throws(Refusal) {
     let slots = layout.slots(blockCount: layout.blockCount(in: tensors.names))
     let present = Set(slots.filter { tensors.peek($0.name) != nil }.flatMap(\.roles))
@@ -34,8 +35,8 @@ struct NetworkBuilder {
       case .bias(.unembedding): return false
       // A bias alone is no norm.
       case .normGain(let place): return !normsAreOptional || present.contains(.normBias(place))
-      case .normBias: return !normsAreOptional && !biasesAreOptional
-      case .bias: return !biasesAreOptional
+      case .normBias: return !normsAreOptional && configuration.biases == .everywhere
+      case .bias(let map): return configuration.biases.include(map) == true
       default: return true
       }
     }
@@ -46,6 +47,15 @@ struct NetworkBuilder {
           + missing.map(\.name).joined(separator: ", "),
         advice: "the checkpoint is incomplete; a runtime would fill them with random numbers")
     }
+    let unexpected = slots.filter { slot in
+      guard case .bias(let map) = slot.roles[0], present.contains(slot.roles[0]) else { return false }
+      return configuration.biases.include(map) == false
+    }
+    guard let first = unexpected.first else { return }
+    throw Refusal(
+      .malformed, file: tensors.checkpoint.path, subject: layout.fullName(of: first),
+      "is a bias, but \(configuration.path) says that there is none",
+      advice: "a runtime would leave it out; set attention_bias and mlp_bias to what was trained")
   }
 
   /// Takes every tensor of the layout that is there.
@@ -131,9 +141,10 @@ struct NetworkBuilder {
           valueNorm: norm(.attention(block: block), .attentionValue(block: block), deviation),
           query: map(.query(block: block)), key: map(.key(block: block)), value: map(.value(block: block)),
           output: map(.attentionOutput(block: block)),
-          scale: configuration.attentionScale(block: block, dHead: dimensions.dHead)),
+          scale: configuration.attentionScale(block: block, dHead: dimensions.dHead), rotary: configuration.rotary),
         mlp: MLP(
           norm: norm(.mlp(block: block), .mlp(block: block), deviation), input: map(.mlpInput(block: block)),
+          gate: parameters[.weight(.mlpGate(block: block))] == nil ? nil : map(.mlpGate(block: block)),
           activation: configuration.activation, output: map(.mlpOutput(block: block))))
     }
     return Network(
@@ -151,7 +162,7 @@ struct NetworkBuilder {
   ) -> Norm? {
     guard let gain = parameters[.normGain(place)], let name = names[.normGain(place)] else { return nil }
     return Norm(
-      name: Self.stem(name), kind: .layer, gain: gain, bias: parameters[.normBias(place)],
+      name: Self.stem(name), kind: configuration.architecture.normKind, gain: gain, bias: parameters[.normBias(place)],
       deviation: deviation(site, place))
   }
 
@@ -159,6 +170,21 @@ struct NetworkBuilder {
   private func parameter(_ role: Role) -> Parameter {
     guard let parameter = parameters[role] else { preconditionFailure("\(role) was not read") }
     return parameter
+  }
+}
+
+extension Configuration.Biases {
+  /// Whether a map has a bias; nil where only the tensors say so.
+  fileprivate func include(_ map: Role.Map) -> Bool? {
+    switch (self, map) {
+    case (.everywhere, _): true
+    case (.asStored, _): nil
+    case (.ofMaps(let attention, _), .query), (.ofMaps(let attention, _), .key), (.ofMaps(let attention, _), .value),
+      (.ofMaps(let attention, _), .attentionOutput):
+      attention
+    case (.ofMaps(_, let mlp), .mlpInput), (.ofMaps(_, let mlp), .mlpGate), (.ofMaps(_, let mlp), .mlpOutput): mlp
+    case (.ofMaps, .unembedding): false
+    }
   }
 }
 

@@ -21,6 +21,8 @@ package struct ReadingOptions: Sendable {
   package var deviations: String?
   /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
   package var removalStep: Int?
+  /// How the norms were scaled in training; nil for not at all.
+  package var normScaling: NormScaling?
   /// Where the tokenizer lies.
   package enum Tokenizer: Hashable, Sendable {
     /// In the checkpoint: beside its config, or among its metadata.

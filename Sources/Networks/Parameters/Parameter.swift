@@ -29,6 +29,8 @@ package struct Parameter: Hashable, Sendable {
     case projection(of: Parameter, through: Parameter)
     /// The product of two matrices.
     case product(Parameter, Parameter)
+    /// The features of every head along `axis` in another order.
+    case reordered(Parameter, axis: Int, HeadOrder)
   }
 
   package let shape: [Int]
@@ -67,6 +69,23 @@ package struct Parameter: Hashable, Sendable {
     case .sum(let a, let b): return a.transposed().adding(b.transposed())
     case .centred(let inner, let axis): return inner.transposed().centred(axis: 1 - axis)
     case .projection: preconditionFailure("a projection is a vector")
+    case .reordered(let inner, let axis, let order): return inner.transposed().reordered(axis: 1 - axis, order)
+    }
+  }
+
+  /// The features of every head along `axis` in another order. Whatever treats all features along it alike, or does
+  /// something along the other axis, is done to the reordered numbers, so that an order and its inverse meet and vanish.
+  package func reordered(axis: Int, _ order: HeadOrder) -> Parameter {
+    switch expression {
+    case .constant: return self
+    case .reordered(let inner, axis, order.inverse): return inner
+    case .multiplied(let inner, let factor): return inner.reordered(axis: axis, order).multiplied(by: factor)
+    case .scaled(let inner, let by, let other) where other != axis:
+      return inner.reordered(axis: axis, order).scaled(by: by, axis: other)
+    case .centred(let inner, let other): return inner.reordered(axis: axis, order).centred(axis: other)
+    case .sum(let a, let b): return a.reordered(axis: axis, order).adding(b.reordered(axis: axis, order))
+    case .projection(let vector, let matrix): return vector.projected(through: matrix.reordered(axis: 1, order))
+    default: return Parameter(shape, .reordered(self, axis: axis, order))
     }
   }
 
@@ -99,6 +118,8 @@ package struct Parameter: Hashable, Sendable {
     case .quotient(let a, let b): return a.sliced(axis: axis, range).divided(by: b.sliced(axis: axis, range))
     case .sum(let a, let b): return a.sliced(axis: axis, range).adding(b.sliced(axis: axis, range))
     case .projection(let vector, let matrix): return vector.projected(through: matrix.sliced(axis: 1, range))
+    case .reordered(let inner, let other, let order) where other != axis:
+      return inner.sliced(axis: axis, range).reordered(axis: other, order)
     default: return Parameter(part, .slice(self, axis: axis, range: range))
     }
   }
@@ -238,6 +259,7 @@ package struct Parameter: Hashable, Sendable {
       other != axis && inner.isCentred(axis: axis)
     case .concatenation(let parts, let other): other != axis && parts.allSatisfy { $0.isCentred(axis: axis) }
     case .sum(let a, let b): a.isCentred(axis: axis) && b.isCentred(axis: axis)
+    case .reordered(let inner, _, _): inner.isCentred(axis: axis)
     case .stored, .transposed, .quotient, .projection, .product: false
     }
   }
@@ -253,7 +275,8 @@ package struct Parameter: Hashable, Sendable {
     switch expression {
     case .stored(let tensor): if !result.contains(tensor) { result.append(tensor) }
     case .constant: break
-    case .transposed(let inner), .slice(let inner, _, _), .multiplied(let inner, _), .centred(let inner, _):
+    case .transposed(let inner), .slice(let inner, _, _), .multiplied(let inner, _), .centred(let inner, _),
+      .reordered(let inner, _, _):
       inner.collectStoredTensors(into: &result)
     case .concatenation(let parts, _): for part in parts { part.collectStoredTensors(into: &result) }
     case .scaled(let a, let b, _), .quotient(let a, let b), .sum(let a, let b), .projection(let a, let b),
@@ -286,6 +309,7 @@ extension Parameter: CustomStringConvertible {
     case .centred(let inner, _): "centre(\(inner))"
     case .projection(let vector, let matrix): "\(vector.factor)ᵀ · \(matrix.factor)"
     case .product(let a, let b): "\(a.factor) · \(b.factor)"
+    case .reordered(let inner, _, let order): "\(order)(\(inner))"
     }
   }
 

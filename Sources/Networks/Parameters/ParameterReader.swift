@@ -25,6 +25,7 @@ package struct ParameterReader: Sendable {
     case multiplied(ParameterReader, Double)
     case sum(ParameterReader, ParameterReader)
     case product(ParameterReader, ParameterReader)
+    case reordered(ParameterReader, isRow: Bool, HeadOrder)
   }
 
   /// About 1 MB of Double: a block stays in the cache between the steps of a recipe.
@@ -91,6 +92,8 @@ package struct ParameterReader: Sendable {
     case .projection(let vector, let matrix):
       return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
     case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))
+    case .reordered(let inner, let axis, let order):
+      return .reordered(ParameterReader(inner), isRow: axis == 0 && parameter.shape.count == 2, order)
     }
   }
 
@@ -202,6 +205,29 @@ package struct ParameterReader: Sendable {
       }
     case .product(let a, let b):
       unsafe Self.readProduct(a, b, rows, columns, into: target, rowStride: rowStride)
+    case .reordered(let inner, isRow: true, let order):
+      for (position, row) in rows.enumerated() {
+        let origin = order.origin(of: row)
+        unsafe inner.read(
+          rows: origin..<origin + 1, columns: columns, into: target + position * rowStride, rowStride: rowStride)
+      }
+    case .reordered(let inner, isRow: false, let order):
+      unsafe Self.readReordered(inner, order, rows, columns, into: target, rowStride: rowStride)
+    }
+  }
+
+  /// Columns in another order: whole rows are read, then picked from.
+  private static func readReordered(
+    _ inner: ParameterReader, _ order: HeadOrder, _ rows: Range<Int>, _ columns: Range<Int>,
+    into target: UnsafeMutablePointer<Double>, rowStride: Int
+  ) {
+    let width = inner.columnCount
+    let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count * width)
+    defer { unsafe block.deallocate() }
+    unsafe inner.read(rows: rows, columns: 0..<width, into: block)
+    for (position, column) in columns.enumerated() {
+      let origin = order.origin(of: column)
+      for row in 0..<rows.count { unsafe target[row * rowStride + position] = block[row * width + origin] }
     }
   }
 

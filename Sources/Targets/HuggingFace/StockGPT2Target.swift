@@ -22,8 +22,9 @@ package struct StockGPT2Target: Target {
   package func leavesNorms(_ network: Network) -> Bool { true }
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
-    let epsilon = Self.epsilon(storedAs: options.type)
-    let stock = try network.withNearIdentityNorms(epsilon: epsilon, layout: .gpt2, target: name)
+    try network.require(.gpt2, target: name)
+    let (stock, epsilon) = try network.withStockNorms(
+      nearIdentityEpsilon: Self.epsilon(storedAs: options.type), layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
       of: stock,
       head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],

@@ -1,19 +1,24 @@
 import Formats
 import Networks
 
-/// Hugging Face transformers by way of a modeling file of ours, which `AutoModelForCausalLM` loads with
-/// `trust_remote_code=True`. No norm is left.
+/// Hugging Face transformers. A GPT-2 comes with a modeling file of ours, which `AutoModelForCausalLM` loads with
+/// `trust_remote_code=True`, and no norm is left. A LLaMA is a plain LlamaForCausalLM: see ``llamaOutput(of:from:options:)``.
 package struct TransformersTarget: Target {
   package init() {}
 
   package var name: String { "transformers" }
-  package var summary: String { "AutoModelForCausalLM with trust_remote_code; no norms" }
+  package var summary: String { "AutoModelForCausalLM: GPT-2 with trust_remote_code, no norms; LLaMA as it is" }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
-  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
+  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
+    Architecture(of: network) == .llama ? network.lastNormBehindTie : []
+  }
 
-  package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
+  package func leavesNorms(_ network: Network) -> Bool {
+    Architecture(of: network) == .llama || !network.norms.isEmpty
+  }
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+    if Architecture(of: network) == .llama { return try llamaOutput(of: network, from: model, options: options) }
     let module = "modeling_gpt2_folded"
     var head: [(String, JSONValue)] = [
       ("architectures", .array([.string("GPT2FoldedLMHeadModel")])),
@@ -35,8 +40,7 @@ package struct TransformersTarget: Target {
       slot, value -> TargetOutput.StoredParameter? in
       // What is kept of a norm has neither gain nor bias.
       if case .normGain = slot.roles[0] { return nil }
-      let name = slot.roles[0].isOfUnembedding ? slot.name : "transformer." + slot.name
-      return TargetOutput.StoredParameter(name: name, value: value, type: options.type)
+      return TargetOutput.StoredParameter(name: Layout.gpt2.fullName(of: slot), value: value, type: options.type)
     }
     if network.unembedding.bias == nil {
       // The class always has one.
@@ -77,7 +81,8 @@ package struct TransformersTarget: Target {
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    .network(try Model(opening: directory).network)
+    let model = try Model(opening: directory)
+    return .network(model.literalNetwork ?? model.network)
   }
 
   /// Stock GPT-2 with its norms replaced by identities and an unembedding of its own: attention, cache and masks are

@@ -6,11 +6,14 @@ extension LlamaCppTarget {
   /// The keys of the file but for the tokenizer's, each of exactly the type that llama.cpp asks for. Those of a GGUF source
   /// that speak of the model and not of the file (author, license, name) come along.
   func metadata(
-    of network: Network, from model: Model, type: ElementType, parameters: [TargetOutput.StoredParameter]
+    of network: Network, epsilon: Double, from model: Model, type: ElementType,
+    parameters: [TargetOutput.StoredParameter]
   ) throws(Refusal) -> [(key: String, value: GGUFValue)] {
     let carried = try model.ggufHeader()?.metadata.filter { Self.isCarried($0.key) } ?? []
     let sizes = network.dimensions
-    var keys: [(key: String, value: GGUFValue)] = [("general.architecture", .string("gpt2"))]
+    var keys: [(key: String, value: GGUFValue)] = [
+      ("general.architecture", .string(Architecture(of: network).modelType))
+    ]
     func addUnlessCarried(_ key: String, _ value: @autoclosure () -> GGUFValue) {
       if !carried.contains(where: { $0.key == key }) { keys.append((key, value())) }
     }
@@ -22,14 +25,22 @@ extension LlamaCppTarget {
     let fileType = try fileType(of: type)
     keys.append(("general.file_type", .u32(fileType)))
     keys.append(("general.quantization_version", .u32(2)))
-    for (key, count) in [
+    var counts = [
       ("context_length", sizes.contextLength), ("embedding_length", sizes.dModel),
       ("feed_forward_length", sizes.dMLP), ("block_count", network.blocks.count),
       ("attention.head_count", sizes.headCount), ("vocab_size", sizes.vocabularySize),
-    ] {
-      keys.append(("gpt2.\(key)", .u32(UInt32(count))))
+    ]
+    var numbers = [("attention.layer_norm_epsilon", epsilon)]
+    if let rotary = network.blocks[0].attention.rotary {
+      counts += [
+        ("attention.head_count_kv", sizes.keyValueHeadCount), ("attention.key_length", sizes.dHead),
+        ("attention.value_length", sizes.dHead), ("rope.dimension_count", sizes.dHead),
+      ]
+      numbers = [("attention.layer_norm_rms_epsilon", epsilon), ("rope.freq_base", rotary.base)]
     }
-    keys.append(("gpt2.attention.layer_norm_epsilon", .f32(Float(Self.epsilon))))
+    let prefix = Architecture(of: network).modelType + "."
+    keys += counts.map { (prefix + $0.0, .u32(UInt32($0.1))) }
+    keys += numbers.map { (prefix + $0.0, .f32(Float($0.1))) }
     return keys
   }
 

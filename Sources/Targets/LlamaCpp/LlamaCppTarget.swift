@@ -1,8 +1,9 @@
 import Formats
 import Networks
 
-/// llama.cpp's own GPT-2 (architecture `gpt2`): one GGUF file with its tokenizer. The architecture cannot do without
-/// norms, nor with a vocabulary bias, so that each norm is near an identity, as for the stock class of transformers.
+/// llama.cpp's own GPT-2 and LLaMA (architectures `gpt2`, `llama`): one GGUF file with its tokenizer. Neither can do
+/// without norms, nor with a vocabulary bias, so that each norm that went is near an identity, as for the stock classes of
+/// transformers.
 ///
 /// What rounds element by element (F32, F16, BF16) holds folded matrices. A type with blocks holds the source's own, and
 /// the scales γ/σ stay in the norm tensors, which are F32 always: folding scales the rows of a matrix [in, out], that is,
@@ -19,7 +20,7 @@ package struct LlamaCppTarget: Target {
   package var types: [ElementType] { [.f32, .f16, .bf16, .q8_0, .q5_1, .q5_0, .q4_1, .q4_0] }
 
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
-    guard type.elementsPerBlock > 1 else { return network.unembedding.bias == nil ? [.final] : [] }
+    guard type.elementsPerBlock > 1 else { return network.lastNormBehindTie }
     // One tensor holds the norm of both paths of an attention; where they differ, it can hold neither.
     let places = network.normPlaces.filter { place in
       place.sites.allSatisfy { network[$0] == network[place.sites[0]] }
@@ -31,11 +32,13 @@ package struct LlamaCppTarget: Target {
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     let approximation = try approximation(of: network, options: options)
-    let stock = try network.withStandardAttentionScale().withEveryBias().withNearIdentityNorms(
-      epsilon: Self.epsilon, layout: .ggufGPT2, target: name)
+    let architecture = Architecture(of: network)
+    let scaled = network.withStandardAttentionScale()
+    let (stock, epsilon) = try (architecture == .gpt2 ? scaled.withEveryBias() : scaled).withStockNorms(
+      nearIdentityEpsilon: Self.epsilon, layout: architecture.gguf, target: name)
     let isTied = stock.isTied
     // Block by block, as a runtime reads them.
-    let slots = Layout.ggufGPT2.slotParameters(of: stock).filter {
+    let slots = architecture.gguf.slotParameters(of: stock).filter {
       $0.slot.roles != [.weight(.unembedding)] || !isTied
     }
     let (blocks, others) = (
@@ -51,7 +54,9 @@ package struct LlamaCppTarget: Target {
         name: slot.name, value: value, type: storedType(of: slot, value, as: options.type, isTied: isTied))
     }
     let tokenizer = try LlamaCppTokenizer(of: model)
-    let keys = try metadata(of: stock, from: model, type: options.type, parameters: parameters) + tokenizer.keys
+    let keys =
+      try metadata(of: stock, epsilon: epsilon, from: model, type: options.type, parameters: parameters)
+      + tokenizer.keys
     var output = TargetOutput(
       fileName: "model.gguf", parameters: parameters,
       writer: { (path, provenance) throws(Refusal) in
@@ -112,6 +117,15 @@ package struct LlamaCppTarget: Target {
   /// - Throws: `.unsupported` for another activation than GPT-2's own; the exact GELU is close, and only that can be
   ///   allowed.
   private func approximation(of network: Network, options: TargetOptions) throws(Refusal) -> Activation? {
+    if Architecture(of: network) == .llama {
+      let (_, activation) = try network.uniformRotary(target: name)
+      guard activation == .silu else {
+        throw Refusal(
+          .unsupported, subject: activation.configName, "the target \(name) has silu only for a LLaMA",
+          advice: "use --for transformers")
+      }
+      return nil
+    }
     let other = network.blocks.first { $0.mlp.activation != .geluTanh }?.mlp.activation
     guard let other else { return nil }
     if other == .geluErf, options.allowsApproximateActivation { return .geluTanh }
