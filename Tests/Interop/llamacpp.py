@@ -19,7 +19,7 @@ import sys
 import gguf
 import numpy
 import torch
-import xllamacpp
+from llamacpp_server import serve
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import nn
@@ -126,18 +126,6 @@ def emulation(model, kinds):
     result.lm_head = Product(table, None, kind)
     result.transformer.wte.weight = nn.Parameter(round_rows(table, kind))
     return result
-
-
-def serve(path):
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.n_ctx = params.n_batch = params.n_ubatch = 128
-    params.n_parallel = params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    params.n_gpu_layers, params.warmup, params.check_tensors, params.verbosity = 0, False, True, -1
-    # What is looked at is the file, not the rounding of a cache.
-    params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    return xllamacpp.Server(params)
 
 
 def main():

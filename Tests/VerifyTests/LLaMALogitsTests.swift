@@ -12,7 +12,7 @@ import Verify
     let reference: String
     var prefix = ""
     var normScaling: NormScaling?
-    /// transformers computes rotary angles and their cosines in float32 whatever the weights are.
+    /// transformers computes rotary positions and the deviations of its RMSNorms in float32 whatever the weights are.
     var limit = 1e-6
     var testDescription: String { reference + " " + prefix }
 
