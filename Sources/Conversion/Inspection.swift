@@ -24,6 +24,10 @@ public struct Inspection: Sendable, Encodable {
   public let blockCount: Int
   public let dModel: Int
   public let headCount: Int
+  /// Heads of keys and values, each of which may serve several of the queries.
+  public let keyValueHeadCount: Int
+  /// Of rotary positions, where there are any.
+  public let rotaryBase: Double?
   public let dMLP: Int
   public let contextLength: Int
   public let vocabularySize: Int
@@ -52,6 +56,8 @@ public struct Inspection: Sendable, Encodable {
     blockCount = network.blocks.count
     dModel = network.dimensions.dModel
     headCount = network.dimensions.headCount
+    keyValueHeadCount = network.dimensions.keyValueHeadCount
+    rotaryBase = network.blocks[0].attention.rotary?.base
     dMLP = network.dimensions.dMLP
     contextLength = network.dimensions.contextLength
     vocabularySize = network.dimensions.vocabularySize
@@ -96,7 +102,7 @@ extension Inspection.Site {
     largestScale = scales.max() ?? 0
     largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
     isFoldable = norm.isFixed
-    deviation = norm.deviation.summary
+    deviation = norm.deviation.summary + (norm.outputScale == 1 ? "" : ", × \(norm.outputScale.short)")
   }
 }
 

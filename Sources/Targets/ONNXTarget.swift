@@ -23,6 +23,7 @@ package struct ONNXTarget: Target {
         of: network,
         head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
         epsilon: network.norms.isEmpty ? nil : model.configuration.epsilon, isTied: network.isTied, type: type)
+    let tokenizer = try model.tokenizerFiles()
     let genAI = network.dimensions.genAIConfiguration(blockCount: network.blocks.count, endOfText: model.endOfText)
     return TargetOutput(
       fileName: ONNXWriter.dataName,
@@ -35,10 +36,10 @@ package struct ONNXTarget: Target {
         try written.requireSame(as: graph, file: ONNXWriter.modelName)
         return written.externalInitializers.compactMap { $0.value.storedTensor }
       },
-      sideFiles: try model.tokenizerFiles() + [
+      sideFiles: tokenizer + [
         ("config.json", Array(configuration.text.utf8)), ("genai_config.json", Array(genAI.text.utf8)),
       ],
-      notes: [Self.note(on: graph)])
+      notes: [Self.note(on: graph)] + (try model.notes(onTokenizerFiles: tokenizer)))
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {

@@ -23,6 +23,7 @@ struct ConvertCommand: ParsableCommand {
         normfold convert gpt2-lnfree/ out/ --for gpt2 --force --json > report.json
         normfold convert gpt2-lnfree/ out/ --for llama.cpp --type q8_0
         normfold convert model.gguf out/ --for transformers
+        normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")

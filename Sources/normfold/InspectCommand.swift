@@ -32,12 +32,16 @@ struct InspectCommand: ParsableCommand {
 }
 
 extension Inspection {
+  private var heads: String {
+    "\(headCount) heads" + (keyValueHeadCount == headCount ? "" : " (\(keyValueHeadCount) of keys and values)")
+  }
+
   var text: String {
     let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
     var lines = [
       path.printable,
       "  \(layout), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
-      "  \(blockCount) blocks, width \(dModel), \(headCount) heads, MLP \(dMLP), context \(contextLength), "
+      "  \(blockCount) blocks, width \(dModel), \(heads), MLP \(dMLP), context \(contextLength), "
         + "vocabulary \(Quantity.count(vocabularySize))",
       "  \(Quantity.count(parameterCount)) parameters, \(activation), unembedding \(isTied ? "tied" : "of its own")",
       "  dialect: \(dialect)",

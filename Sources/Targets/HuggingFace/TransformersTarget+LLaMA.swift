@@ -22,6 +22,7 @@ extension TransformersTarget {
       TargetOutput.StoredParameter(
         name: Layout.llama.fullName(of: slot), value: value, type: value.normType(in: slot, as: options.type))
     }
+    let tokenizer = try model.tokenizerFiles()
     let widened = options.type == .f32 ? 0 : parameters.count { $0.info.type == .f32 }
     return TargetOutput(
       fileName: "model.safetensors", parameters: parameters,
@@ -29,9 +30,9 @@ extension TransformersTarget {
         try SafetensorsWriter(
           creating: path, tensors: parameters.map(\.info), metadata: metadata.merging(["format": "pt"]) { $1 })
       },
-      sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
-      notes: widened == 0
-        ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round what they have become"])
+      sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))],
+      notes: (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])
+        + (try model.notes(onTokenizerFiles: tokenizer)))
   }
 }
 

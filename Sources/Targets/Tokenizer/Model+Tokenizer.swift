@@ -49,6 +49,17 @@ extension Model {
     }
   }
 
+  /// What is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
+  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) throws(Refusal) -> [String] {
+    guard tokenizer == .ofCheckpoint, files.isEmpty, let header = try ggufHeader(),
+      case .string(let kind)? = header.value("tokenizer.ggml.model"), kind != "none"
+    else { return [] }
+    return [
+      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; --tokenizer names a "
+        + "directory that holds them"
+    ]
+  }
+
   private static func noTokenizer(in directory: String) -> Refusal {
     Refusal(
       .usage, file: directory, "holds neither tokenizer.json nor vocab.json and merges.txt",
@@ -57,7 +68,7 @@ extension Model {
 
   private static let tokenizerFileNames = [
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json",
+    "added_tokens.json", "tokenizer.model",
   ]
 
   /// The largest tokenizers in use take a tenth of it.
