@@ -16,7 +16,9 @@ let package = Package(
     .executable(name: "normfold", targets: ["normfold"]),
     .library(
       name: "NormFold",
-      targets: ["Conversion", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats"]),
+      targets: [
+        "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats",
+      ]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -44,6 +46,8 @@ let package = Package(
       dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
+    .target(
+      name: "Measurement", dependencies: ["Verify", "Networks", "Tokenization", "Formats"], swiftSettings: strict),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
@@ -56,7 +60,7 @@ let package = Package(
     .executableTarget(
       name: "normfold",
       dependencies: [
-        "Conversion", "Folding", "Formats", "Networks", "Tokenization", "Verify",
+        "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Verify",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -90,6 +94,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "MeasurementTests", dependencies: ["Measurement", "Verify", "Networks", "Formats", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",
       dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],

@@ -1,0 +1,54 @@
+import Verify
+
+/// How a model's attention and residual stream behave on a text.
+public struct DiagnosisReport: Codable, Sendable {
+  public var model: String
+  /// The files that the text is from.
+  public var texts: [String]
+  public var chunking: Chunking
+  package var precision: Comparison.Contender.Precision
+  public var sequenceCount: Int
+  public var tokenCount: Int
+  public var attention: Attention
+  public var residual: Residual
+  public var warnings: [String]
+  public var seconds: Double
+
+  /// Matrices are [block][head], means over all queries of all sequences.
+  public struct Attention: Codable, Sendable {
+    /// −Σ p ln p of a query's attention, in nats.
+    public var entropy: [[Double]]
+    /// What attention spread evenly over all visible positions would have, in nats: the mean of ln(position + 1).
+    public var uniformEntropy: Double
+    /// Attention on position 0.
+    public var sinkAttention: [[Double]]
+    /// The share of queries with more than ``sinkThreshold`` of their attention on position 0.
+    public var sinkQueryShare: [[Double]]
+    /// 0.3, as in the LN-removal papers.
+    public var sinkThreshold: Double
+    /// The share of heads with at least ``sinkThreshold`` of their attention on position 0, in the mean over queries.
+    public var sinkRate: Double
+    /// The mean of ``sinkQueryShare``: how the LN-removal code counts.
+    public var sinkQueryRate: Double
+    /// Heads by the quarter of ``uniformEntropy`` that their entropy lies in, lowest first. Many in the highest is
+    /// entropic overload (arXiv 2410.09637).
+    public var headCountByQuarter: [Int]
+    /// Heads whose entropy is below ``collapseThreshold`` of ``uniformEntropy``.
+    public var collapsedHeadCount: Int
+    public var collapseThreshold: Double
+  }
+
+  /// Matrices are [depth][position range]: depth 0 is behind the embedding, depth n behind the n-th block.
+  public struct Residual: Codable, Sendable {
+    /// Position 0, then ranges that double in length.
+    public var positions: [PositionRange]
+    /// The mean Euclidean norm of the residual stream.
+    public var meanNorm: [[Double]]
+    public var largestNorm: [[Double]]
+  }
+
+  public struct PositionRange: Codable, Hashable, Sendable {
+    public var first: Int
+    public var last: Int
+  }
+}

@@ -1,0 +1,78 @@
+import Verify
+
+/// Losses of a text under a model, and how another model's distributions differ from them.
+public struct EvaluationReport: Codable, Sendable {
+  public var model: String
+  /// The files that the text is from.
+  public var texts: [String]
+  public var chunking: Chunking
+  package var precision: Comparison.Contender.Precision
+  public var chunkCount: Int
+  /// Tokens at the end of the text that are in no chunk.
+  public var droppedTokenCount: Int
+  public var loss: LossStatistics
+  public var comparison: ModelComparison?
+  public var warnings: [String]
+  public var seconds: Double
+
+  /// Another model on the same tokens.
+  public struct ModelComparison: Codable, Sendable {
+    public var model: String
+    public var loss: LossStatistics
+    /// The other model's mean loss less the model's, in nats.
+    public var lossDifference: Double
+    /// Mean over the scored tokens of KL(model ‖ other), in nats.
+    public var meanDivergence: Double
+    public var largestDivergence: Double
+    /// Mean over the scored tokens of the Jensen-Shannon divergence, in nats: at most ln 2.
+    public var meanJensenShannon: Double
+    /// The share of scored tokens at which both hold the same token for the likeliest.
+    public var topTokenAgreement: Double
+    /// Tokens at which either is not finite: they are in no divergence.
+    public var unjudgedTokenCount: Int
+  }
+}
+
+/// What per-token losses, in nats, come to.
+public struct LossStatistics: Codable, Sendable {
+  /// Scored tokens.
+  public var tokenCount: Int
+  /// Scored tokens at which the network itself gives NaN or infinity: they are in none of the numbers below.
+  public var nonFiniteTokenCount: Int
+  /// The cross-entropy, in nats per token.
+  public var mean: Double
+  /// Of the mean, as if tokens were independent.
+  public var standardError: Double
+  /// exp(mean)
+  public var perplexity: Double
+  public var median: Double
+  public var smallest: Double
+  public var largest: Double
+  /// Between the 2.5th and the 97.5th percentile.
+  public var central95: Interval
+  /// Between the 0.05th and the 99.95th percentile.
+  public var central999: Interval
+  public var histogram: Histogram
+  /// By the position of the token that is predicted, those only that were ever scored.
+  public var byPosition: [PositionMean]
+
+  public struct Interval: Codable, Hashable, Sendable {
+    public var lower: Double
+    public var upper: Double
+  }
+
+  /// Counts of losses in bins of equal width from 0.
+  public struct Histogram: Codable, Hashable, Sendable {
+    /// In nats.
+    public var binWidth: Double
+    public var counts: [Int]
+    /// Losses beyond the last bin.
+    public var beyondCount: Int
+  }
+
+  public struct PositionMean: Codable, Hashable, Sendable {
+    public var position: Int
+    public var tokenCount: Int
+    public var mean: Double
+  }
+}
