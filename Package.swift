@@ -54,7 +54,8 @@ let package = Package(
     .target(
       name: "Conversion",
       dependencies: [
-        "Formats", "Networks", "Folding", "Verify", "Targets", .product(name: "Logging", package: "swift-log"),
+        "Formats", "Networks", "Folding", "Verify", "Measurement", "Targets",
+        .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .executableTarget(
@@ -95,7 +96,8 @@ let package = Package(
     .testTarget(
       name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "MeasurementTests", dependencies: ["Measurement", "Verify", "Networks", "Formats", "TestSupport"],
+      name: "MeasurementTests",
+      dependencies: ["Measurement", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",

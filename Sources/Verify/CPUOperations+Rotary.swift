@@ -6,7 +6,7 @@ extension CPUOperations {
   /// precision, whatever the scalar: a Float holds an angle of 10⁵ to 4·10⁻³ only.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  func rotated(_ x: Matrix<Scalar>, dHead: Int, by rotary: Rotary) -> Matrix<Scalar> {
+  package func rotated(_ x: Matrix<Scalar>, dHead: Int, by rotary: Rotary) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let frequencies = rotary.frequencies(dHead: dHead)
     let half = frequencies.count

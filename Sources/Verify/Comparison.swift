@@ -45,7 +45,7 @@ package struct Comparison: Sendable {
       if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
-    func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
+    package func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
       switch kind {
       case .network(let network, .single, let rounding):
         ScalarRun<Float>(network, probes: probes, rounding: rounding)

@@ -1,24 +1,26 @@
 import Numerics
 
 /// Statistics of one token's distribution, from logits that arrive in pieces of the vocabulary.
-struct DistributionAccumulator {
-  private(set) var largest = -Double.infinity
-  private(set) var topToken = -1
+package struct DistributionAccumulator {
+  package private(set) var largest = -Double.infinity
+  package private(set) var topToken = -1
   private var scaledSum = 0.0
-  private(set) var isFinite = true
+  package private(set) var isFinite = true
   private(set) var largestMagnitude = 0.0
   /// The logit of the token that really comes next, once it has passed.
   private(set) var targetLogit: Double?
 
-  /// log Σ exp(logit)
-  var logSum: Double { largest + .log(scaledSum) }
+  package init() {}
 
-  var loss: Double? { targetLogit.map { logSum - $0 } }
+  /// log Σ exp(logit)
+  package var logSum: Double { largest + .log(scaledSum) }
+
+  package var loss: Double? { targetLogit.map { logSum - $0 } }
 
   /// - Parameters:
   ///   - first: the vocabulary id of the first of `logits`.
   ///   - weights: receives exp(logit − ``largest``) for each of them, where all were finite so far.
-  mutating func add(
+  package mutating func add(
     _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Double>
   ) {
     var blockLargest = -Double.infinity
@@ -42,7 +44,7 @@ struct DistributionAccumulator {
 }
 
 /// Differences between one token's logits in two networks, in pieces of the vocabulary.
-struct DifferenceAccumulator {
+package struct DifferenceAccumulator {
   private(set) var largest = 0.0
   private(set) var worstToken = 0
   private(set) var worstExpected = 0.0
@@ -59,8 +61,10 @@ struct DifferenceAccumulator {
   private var weightedLargest = -Double.infinity
   private var weightTotal = 0.0
 
+  package init() {}
+
   /// - Parameter weights: exp(reference logit − `largestSoFar`) for each.
-  mutating func add(
+  package mutating func add(
     reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>, first: Int,
     weights: UnsafeBufferPointer<Double>, largestSoFar: Double
   ) {
@@ -101,5 +105,5 @@ struct DifferenceAccumulator {
   }
 
   /// KL(reference ‖ candidate) = Σ p·Δ − (log-sum of the reference − log-sum of the candidate), never below 0.
-  func divergence(shift: Double) -> Double { max(0, weightedSum / weightTotal - shift) }
+  package func divergence(shift: Double) -> Double { max(0, weightedSum / weightTotal - shift) }
 }

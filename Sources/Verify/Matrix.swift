@@ -3,10 +3,10 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   package let rowCount: Int
   package let columnCount: Int
   /// Valid as long as the matrix: whoever uses it holds on to the matrix meanwhile.
-  let start: UnsafeMutablePointer<Scalar>
+  package let start: UnsafeMutablePointer<Scalar>
 
   /// Uninitialised.
-  init(rows: Int, columns: Int) {
+  package init(rows: Int, columns: Int) {
     rowCount = rows
     columnCount = columns
     start = .allocate(capacity: rows * columns)
@@ -14,11 +14,11 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
 
   deinit { start.deallocate() }
 
-  var values: UnsafeMutableBufferPointer<Scalar> {
+  package var values: UnsafeMutableBufferPointer<Scalar> {
     UnsafeMutableBufferPointer(start: start, count: rowCount * columnCount)
   }
 
-  func row(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
+  package func row(_ index: Int) -> UnsafeMutableBufferPointer<Scalar> {
     UnsafeMutableBufferPointer(start: start + index * columnCount, count: columnCount)
   }
 
@@ -28,7 +28,7 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   /// All values as they lie, in double precision.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  func doubles() -> [Double] {
+  package func doubles() -> [Double] {
     withExtendedLifetime(self) {
       [Double](unsafeUninitializedCapacity: values.count) { buffer, count in
         for index in 0..<values.count { buffer[index] = Double(values[index]) }

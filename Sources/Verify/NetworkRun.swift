@@ -2,7 +2,7 @@ import Formats
 import Networks
 
 /// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
-protocol NetworkRun: AnyObject, Sendable {
+package protocol NetworkRun: AnyObject, Sendable {
   var blockCount: Int { get }
   /// How long a block takes, next to that of others.
   var cost: Int { get }

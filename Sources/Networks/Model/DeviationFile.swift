@@ -7,7 +7,7 @@ import Formats
 ///
 /// `pre` of a block belongs to the norm before its attention, `mid` to the one before its MLP, `post` of the last block
 /// to the final norm. `std_dict` is of all positions but the first, `std_bos_dict` of the first.
-struct DeviationFile {
+package struct DeviationFile {
   let path: String
   private let usual: JSONValue
   private let first: JSONValue?
@@ -42,12 +42,7 @@ struct DeviationFile {
   private func value(
     at site: NormSite, in table: JSONValue, named name: String, blockCount: Int
   ) throws(Refusal) -> Double {
-    let key =
-      switch site {
-      case .attentionQueryKey(let block), .attentionValue(let block): "blocks.\(block).hook_resid_pre"
-      case .mlp(let block): "blocks.\(block).hook_resid_mid"
-      case .final: "blocks.\(blockCount - 1).hook_resid_post"
-      }
+    let key = Self.key(of: site, blockCount: blockCount)
     guard let value = table[key]?.double else {
       throw Refusal(
         .malformed, file: path, subject: "\(name).\(key)", "expected a number, found \(table[key]?.kind ?? "nothing")",
@@ -58,5 +53,34 @@ struct DeviationFile {
         .nonFinite, file: path, subject: "\(name).\(key)", "expected a positive number, found \(value)")
     }
     return value
+  }
+
+  /// What the deviation of a site is called.
+  package static func key(of site: NormSite, blockCount: Int) -> String {
+    switch site {
+    case .attentionQueryKey(let block), .attentionValue(let block): "blocks.\(block).hook_resid_pre"
+    case .mlp(let block): "blocks.\(block).hook_resid_mid"
+    case .final: "blocks.\(blockCount - 1).hook_resid_post"
+    }
+  }
+
+  /// A file of these deviations by key, in the order of computation. As in the published files, what is behind one block
+  /// is before the next.
+  package static func text(usual: [String: Double], first: [String: Double]) -> String {
+    func table(_ deviations: [String: Double]) -> JSONValue {
+      var members: [JSONValue.Member] = []
+      func append(_ key: String, as other: String? = nil) {
+        guard let value = deviations[key] else { return }
+        members.append(.init(key: other ?? key, value: .number(value), byteOffset: 0))
+      }
+      for block in 0..<deviations.count {
+        append("blocks.\(block).hook_resid_pre")
+        append("blocks.\(block).hook_resid_mid")
+        append("blocks.\(block + 1).hook_resid_pre", as: "blocks.\(block).hook_resid_post")
+        append("blocks.\(block).hook_resid_post")
+      }
+      return .object(members)
+    }
+    return JSONValue.object(["std_dict": table(usual), "std_bos_dict": table(first)]).text
   }
 }

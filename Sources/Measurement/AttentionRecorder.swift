@@ -1,0 +1,148 @@
+import Formats
+import Foundation
+import Networks
+import Verify
+
+/// Lets the pass go by and notes what each head attends to.
+struct AttentionRecorder<Scalar: ArithmeticScalar>: DecoratingOperations {
+  var base: CPUOperations<Scalar>
+  private(set) var record = AttentionRecord()
+  private let sinkThreshold: Double
+
+  init(probes: [Probe], sinkThreshold: Double) {
+    base = CPUOperations(probes: probes)
+    self.sinkThreshold = sinkThreshold
+  }
+
+  mutating func attend(
+    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int,
+    keyValueHeadCount: Int, rotary: Rotary?, scale: Double
+  ) throws(Refusal) -> Matrix<Scalar> {
+    let dHead = query.columnCount / headCount
+    let query = rotary.map { base.rotated(query, dHead: dHead, by: $0) } ?? query
+    let key = rotary.map { base.rotated(key, dHead: dHead, by: $0) } ?? key
+    record.add(
+      query: query.doubles(), key: key.doubles(), dHead: dHead, lengths: base.probes.map(\.tokens.count), block: block,
+      headCount: headCount, keyValueHeadCount: keyValueHeadCount, scale: scale, sinkThreshold: sinkThreshold)
+    return base.attend(
+      query: query, key: key, value: value, block: block, headCount: headCount, keyValueHeadCount: keyValueHeadCount,
+      rotary: nil, scale: scale)
+  }
+}
+
+/// Sums over queries, [block][head].
+struct AttentionRecord: Sendable {
+  private var heads: [[Head]] = []
+
+  private struct Head {
+    var queryCount = 0
+    var entropy = 0.0
+    var sinkAttention = 0.0
+    var sinkQueryCount = 0
+
+    /// - Parameters:
+    ///   - scores: of one query against every position that it sees.
+    mutating func add(_ scores: UnsafeMutableBufferPointer<Double>, sinkThreshold: Double) {
+      var largest = -Double.infinity
+      for index in 0..<scores.count { largest = max(largest, scores[index]) }
+      var total = 0.0
+      var weighted = 0.0
+      for index in 0..<scores.count {
+        let shifted = scores[index] - largest
+        let weight = exp(shifted)
+        total += weight
+        // 0 · ∞ where a score has fallen out of all range; its limit is 0.
+        if weight > 0 { weighted += weight * shifted }
+      }
+      let sink = exp(scores[0] - largest) / total
+      queryCount += 1
+      // −Σ p ln p with ln p = shifted − ln total
+      entropy += log(total) - weighted / total
+      sinkAttention += sink
+      if sink > sinkThreshold { sinkQueryCount += 1 }
+    }
+
+    mutating func add(_ other: Head) {
+      queryCount += other.queryCount
+      entropy += other.entropy
+      sinkAttention += other.sinkAttention
+      sinkQueryCount += other.sinkQueryCount
+    }
+  }
+
+  /// So many queries are scored against all keys at a time.
+  private static let queryBlock = 128
+
+  /// - Parameters:
+  ///   - query: [tokens of all sequences, headCount · dHead]
+  ///   - key: [tokens of all sequences, keyValueHeadCount · dHead]
+  ///   - lengths: of the sequences.
+  mutating func add(
+    query: [Double], key: [Double], dHead: Int, lengths: [Int], block: Int, headCount: Int, keyValueHeadCount: Int,
+    scale: Double, sinkThreshold: Double
+  ) {
+    while heads.count <= block { heads.append([]) }
+    while heads[block].count < headCount { heads[block].append(Head()) }
+    let (width, keyWidth) = (headCount * dHead, keyValueHeadCount * dHead)
+    let longest = lengths.max() ?? 0
+    let scores = UnsafeMutablePointer<Double>.allocate(capacity: Self.queryBlock * longest)
+    defer { scores.deallocate() }
+    query.withUnsafeBufferPointer { query in
+      key.withUnsafeBufferPointer { key in
+        guard let query = query.baseAddress, let key = key.baseAddress else { return }
+        var start = 0
+        for length in lengths {
+          for head in 0..<headCount {
+            let corner = start * width + head * dHead
+            let keyCorner = start * keyWidth + head * keyValueHeadCount / headCount * dHead
+            for first in stride(from: 0, to: length, by: Self.queryBlock) {
+              let end = min(first + Self.queryBlock, length)
+              Double.multiply(
+                rows: end - first, columns: end, inner: dHead, query + corner + first * width, strideA: width,
+                key + keyCorner, strideB: keyWidth, isTransposed: true, factor: scale, beta: 0, into: scores,
+                strideC: end)
+              for row in first..<end {
+                heads[block][head].add(
+                  UnsafeMutableBufferPointer(start: scores + (row - first) * end, count: row + 1),
+                  sinkThreshold: sinkThreshold)
+              }
+            }
+          }
+          start += length
+        }
+      }
+    }
+  }
+
+  mutating func add(_ other: AttentionRecord) {
+    for (block, row) in other.heads.enumerated() {
+      while heads.count <= block { heads.append([]) }
+      for (head, sums) in row.enumerated() {
+        if heads[block].count <= head { heads[block].append(Head()) }
+        heads[block][head].add(sums)
+      }
+    }
+  }
+
+  /// - Parameter tokensBefore: of each query, how many positions it sees besides its own.
+  func summary(
+    tokensBefore: [Int], sinkThreshold: Double, collapseThreshold: Double
+  ) -> DiagnosisReport.Attention {
+    func means(_ value: (Head) -> Double) -> [[Double]] { heads.map { $0.map { value($0) / Double($0.queryCount) } } }
+    let entropy = means(\.entropy)
+    let sinks = means(\.sinkAttention)
+    let shares = means { Double($0.sinkQueryCount) }
+    let uniform = tokensBefore.reduce(0) { $0 + log(Double($1 + 1)) } / Double(tokensBefore.count)
+    let headCount = Double(entropy.joined().count)
+    var quarters = [0, 0, 0, 0]
+    for value in entropy.joined() where value.isFinite {
+      quarters[min(3, max(0, Int(4 * value / uniform)))] += 1
+    }
+    return DiagnosisReport.Attention(
+      entropy: entropy, uniformEntropy: uniform, sinkAttention: sinks, sinkQueryShare: shares,
+      sinkThreshold: sinkThreshold, sinkRate: Double(sinks.joined().count { $0 >= sinkThreshold }) / headCount,
+      sinkQueryRate: shares.joined().reduce(0, +) / headCount, headCountByQuarter: quarters,
+      collapsedHeadCount: entropy.joined().count { $0 < collapseThreshold * uniform },
+      collapseThreshold: collapseThreshold)
+  }
+}

@@ -1,0 +1,96 @@
+import Formats
+import Networks
+import Verify
+
+/// Measures on a text what the norms of a model divide by: what they could be fixed to.
+public struct Calibration: Sendable {
+  public var input: MeasurementInput
+  public var estimator = CalibrationReport.Estimator.perTokenMean
+
+  public init(_ input: MeasurementInput) { self.input = input }
+
+  /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for a network without norms;
+  ///   `.nonFinite` where a deviation is no positive number.
+  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> CalibrationReport {
+    let start = ContinuousClock.now
+    let text = try MeasuredText(input)
+    let model = text.model
+    let places = model.network.normPlaces.filter { model.network.norm(at: $0) != nil }
+    guard !places.isEmpty else {
+      throw Refusal(
+        .unsupported, file: input.model, "has no norms whose deviations could be measured",
+        advice: "give the checkpoint from before they were folded")
+    }
+    // Where removal has put its large number, the epsilon that it was trained with is not known; this is GPT-2's.
+    let isLarge = model.configuration.epsilon >= Dialect.smallestLargeEpsilon
+    let epsilon = isLarge ? 1e-5 : model.configuration.epsilon
+    let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
+      (chunks, advance) throws(Refusal) in
+      switch input.precision {
+      case .single: try Self.records(of: chunks, in: model.network, epsilon: epsilon, as: Float.self, advance: advance)
+      case .double: try Self.records(of: chunks, in: model.network, epsilon: epsilon, as: Double.self, advance: advance)
+      }
+    }
+    try model.checkpoint.requireIntact()
+    var records: [String: DeviationRecord] = [:]
+    for group in groups {
+      for (name, record) in group { records[name, default: DeviationRecord(like: record)].add(record) }
+    }
+    var sites: [CalibrationReport.Site] = []
+    for place in places {
+      guard let name = model.network.norm(at: place)?.name, let record = records[name] else { continue }
+      sites.append(try site(place, name, record, blockCount: model.network.blocks.count))
+    }
+    return CalibrationReport(
+      model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
+      estimator: estimator, sequenceCount: text.chunks.count, tokenCount: text.tokenCount, sites: sites,
+      warnings: model.warnings, seconds: (ContinuousClock.now - start).inSeconds)
+  }
+
+  private static func records<Scalar: ArithmeticScalar>(
+    of chunks: [Chunk], in network: Network, epsilon: Double, as scalar: Scalar.Type, advance: MeasuredText.Advance
+  ) throws(Refusal) -> [String: DeviationRecord] {
+    var recorder = DeviationRecorder<Scalar>(probes: chunks.map(\.probe), epsilon: epsilon)
+    var stream = try network.embed(with: &recorder)
+    for block in network.blocks.indices {
+      stream = try network.run(block: block, on: stream, with: &recorder)
+      advance(block + 1, network.blocks.count)
+    }
+    // The final norm reads the stream; its logits are no one's concern.
+    if let norm = network.finalNorm { _ = try recorder.normalise(stream, by: norm) }
+    return recorder.records
+  }
+
+  private func site(
+    _ place: Role.NormPlace, _ name: String, _ record: DeviationRecord, blockCount: Int
+  ) throws(Refusal) -> CalibrationReport.Site {
+    let site = CalibrationReport.Site(
+      norm: name, key: DeviationFile.key(of: place.sites[0], blockCount: blockCount), block: place.sites[0].block,
+      epsilon: record.epsilon, usual: record.deviation(record.usual, by: estimator),
+      first: record.deviation(record.first, by: estimator))
+    for deviation in [site.usual, site.first] where !(deviation.value > 0 && deviation.value.isFinite) {
+      throw Refusal(
+        .nonFinite, file: input.model, subject: name,
+        "expected a positive deviation on this text, found \(deviation.value)",
+        advice: "the residual stream overflows or vanishes there")
+    }
+    return site
+  }
+}
+
+extension CalibrationReport {
+  /// The deviations in the form in which the published runs have them, as `--deviations` takes them.
+  public var deviationFile: String {
+    func table(_ value: KeyPath<Site, Deviation>) -> [String: Double] {
+      Dictionary(sites.map { ($0.key, $0[keyPath: value].value) }) { first, _ in first }
+    }
+    return DeviationFile.text(usual: table(\.usual), first: table(\.first))
+  }
+}
+
+extension DeviationRecord {
+  /// Of nothing yet.
+  fileprivate init(like other: DeviationRecord) {
+    self.init(of: [], width: other.width, firstRows: [], isCentred: false, epsilon: other.epsilon)
+  }
+}

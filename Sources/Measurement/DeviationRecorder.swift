@@ -1,0 +1,93 @@
+import Formats
+import Networks
+import Verify
+
+/// Lets the pass go by and notes what each norm would divide by.
+struct DeviationRecorder<Scalar: ArithmeticScalar>: DecoratingOperations {
+  var base: CPUOperations<Scalar>
+  /// By the norm's name: the two paths of an attention read the same.
+  private(set) var records: [String: DeviationRecord] = [:]
+  private let firstRows: [Int]
+  /// For norms whose deviation is fixed.
+  private let epsilon: Double
+
+  init(probes: [Probe], epsilon: Double) {
+    base = CPUOperations(probes: probes)
+    self.epsilon = epsilon
+    var rows: [Int] = []
+    var start = 0
+    for probe in probes {
+      rows.append(start)
+      start += probe.tokens.count
+    }
+    firstRows = rows
+  }
+
+  mutating func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
+    if records[norm.name] == nil {
+      records[norm.name] = DeviationRecord(
+        of: x.doubles(), width: x.columnCount, firstRows: firstRows, isCentred: norm.kind == .layer,
+        epsilon: norm.epsilon ?? epsilon)
+    }
+    return try base.normalise(x, by: norm)
+  }
+}
+
+extension Norm {
+  var epsilon: Double? { if case .computed(let epsilon) = deviation { epsilon } else { nil } }
+}
+
+/// What one norm would divide by.
+struct DeviationRecord: Sendable {
+  var usual = Part()
+  var first = Part()
+  let epsilon: Double
+  let width: Int
+
+  struct Part: Sendable {
+    /// Of √(variance + ε).
+    var moments = Moments()
+    /// Over tokens, of the squares of the centred features.
+    var squares = 0.0
+
+    mutating func add(_ other: Part) {
+      moments.add(other.moments)
+      squares += other.squares
+    }
+  }
+
+  /// - Parameters:
+  ///   - values: [tokens, width]
+  ///   - firstRows: the tokens that are the first of their sequence, ascending.
+  init(of values: [Double], width: Int, firstRows: [Int], isCentred: Bool, epsilon: Double) {
+    self.epsilon = epsilon
+    self.width = width
+    var next = 0
+    for row in 0..<values.count / width {
+      let line = values[row * width..<(row + 1) * width]
+      let mean = isCentred ? line.reduce(0, +) / Double(width) : 0
+      let squares = line.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
+      let isFirst = next < firstRows.count && firstRows[next] == row
+      if isFirst { next += 1 }
+      add(squares, to: isFirst ? \.first : \.usual)
+    }
+  }
+
+  private mutating func add(_ squares: Double, to part: WritableKeyPath<DeviationRecord, Part>) {
+    self[keyPath: part].moments.add((squares / Double(width) + epsilon).squareRoot())
+    self[keyPath: part].squares += squares
+  }
+
+  mutating func add(_ other: DeviationRecord) {
+    usual.add(other.usual)
+    first.add(other.first)
+  }
+
+  func deviation(_ part: Part, by estimator: CalibrationReport.Estimator) -> CalibrationReport.Deviation {
+    let pooled = (part.squares / Double(part.moments.count * width - 1)).squareRoot()
+    return CalibrationReport.Deviation(
+      tokenCount: part.moments.count, value: estimator == .pooled ? pooled : part.moments.mean,
+      mean: part.moments.mean, standardDeviation: part.moments.standardDeviation, smallest: part.moments.smallest,
+      largest: part.moments.largest, pooled: pooled)
+  }
+}

@@ -1,0 +1,59 @@
+import Formats
+import Networks
+import Verify
+
+/// Measures how attention and the residual stream of a model behave on a text.
+public struct Diagnosis: Sendable {
+  public var input: MeasurementInput
+
+  public init(_ input: MeasurementInput) { self.input = input }
+
+  /// Attention on position 0 that makes a head a sink (arXiv 2410.10781, and the LN-removal papers).
+  private static let sinkThreshold = 0.3
+  /// Of uniform attention's entropy: a head below it looks at one position in most queries.
+  private static let collapseThreshold = 0.05
+
+  /// - Throws: what opening the checkpoint and reading the text throw.
+  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> DiagnosisReport {
+    let start = ContinuousClock.now
+    let text = try MeasuredText(input)
+    let network = text.model.network
+    let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
+      (chunks, advance) throws(Refusal) in
+      switch input.precision {
+      case .single: try Self.record(of: chunks, in: network, as: Float.self, advance: advance)
+      case .double: try Self.record(of: chunks, in: network, as: Double.self, advance: advance)
+      }
+    }
+    try text.model.checkpoint.requireIntact()
+    var attention = AttentionRecord()
+    var residual = ResidualRecord()
+    for group in groups {
+      attention.add(group.attention)
+      residual.add(group.residual)
+    }
+    return DiagnosisReport(
+      model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
+      sequenceCount: text.chunks.count, tokenCount: text.tokenCount,
+      attention: attention.summary(
+        tokensBefore: text.chunks.flatMap { Array(0..<$0.tokens.count) }, sinkThreshold: Self.sinkThreshold,
+        collapseThreshold: Self.collapseThreshold),
+      residual: residual.summary(longest: text.chunks.map(\.tokens.count).max() ?? 0),
+      warnings: text.model.warnings, seconds: (ContinuousClock.now - start).inSeconds)
+  }
+
+  private static func record<Scalar: ArithmeticScalar>(
+    of chunks: [Chunk], in network: Network, as scalar: Scalar.Type, advance: MeasuredText.Advance
+  ) throws(Refusal) -> (attention: AttentionRecord, residual: ResidualRecord) {
+    var recorder = AttentionRecorder<Scalar>(probes: chunks.map(\.probe), sinkThreshold: sinkThreshold)
+    var residual = ResidualRecord()
+    var stream = try network.embed(with: &recorder)
+    residual.add(stream.doubles(), width: stream.columnCount, depth: 0, chunks: chunks)
+    for block in network.blocks.indices {
+      stream = try network.run(block: block, on: stream, with: &recorder)
+      residual.add(stream.doubles(), width: stream.columnCount, depth: block + 1, chunks: chunks)
+      advance(block + 1, network.blocks.count)
+    }
+    return (recorder.record, residual)
+  }
+}

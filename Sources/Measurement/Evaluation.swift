@@ -1,0 +1,212 @@
+import Foundation
+import Formats
+import Networks
+import Verify
+
+/// The cross-entropy of a text under a model, and how far another model is from it.
+public struct Evaluation: Sendable {
+  public var input: MeasurementInput
+  /// Another checkpoint that is run on the same tokens.
+  public var other: String?
+  /// Whether norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
+  /// form, instead of as the linear maps that they mean.
+  public var computesNormsAsStored = false
+
+  public init(_ input: MeasurementInput) { self.input = input }
+
+  /// - Throws: what opening the checkpoints and reading the text throw; `.usage` for two vocabularies.
+  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
+    let start = ContinuousClock.now
+    let second = try other.map { (path) throws(Refusal) in try openOther(path) }
+    let text = try MeasuredText(input, fitting: second?.network.dimensions.contextLength ?? .max)
+    let models = [text.model] + (second.map { [$0] } ?? [])
+    let networks = models.map { computesNormsAsStored ? $0.literalNetwork ?? $0.network : $0.network }
+    guard Set(networks.map(\.dimensions.vocabularySize)).count == 1 else {
+      throw Refusal(
+        .unsupported, file: other,
+        "has a vocabulary of \(networks[1].dimensions.vocabularySize), "
+          + "\(input.model) of \(networks[0].dimensions.vocabularySize)",
+        advice: "only models with the same vocabulary can be compared")
+    }
+    let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
+      (chunks, advance) throws(Refusal) in
+      try GroupScores(of: chunks, under: networks, precision: input.precision, advance: advance)
+    }
+    for model in models { try model.checkpoint.requireIntact() }
+    let positions = groups.flatMap(\.positions)
+    let statistics = networks.indices.map { network in
+      LossStatistics(losses: groups.flatMap { $0.losses[network] }, positions: positions)
+    }
+    return EvaluationReport(
+      model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
+      chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount, loss: statistics[0],
+      comparison: other.map { Self.comparison(with: $0, statistics, groups) },
+      warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start).inSeconds)
+  }
+
+  /// What the user says of open questions and of deviations is about the model itself.
+  private func openOther(_ path: String) throws(Refusal) -> Model {
+    var options = ReadingOptions()
+    options.temporaryDirectory = input.readingOptions.temporaryDirectory
+    let model = try Model(opening: path, options: options)
+    try model.checkpoint.checkIntegrity()
+    return model
+  }
+
+  private static func comparison(
+    with name: String, _ statistics: [LossStatistics], _ groups: [GroupScores]
+  ) -> EvaluationReport.ModelComparison {
+    let judged = groups.reduce(0) { $0 + $1.difference.judgedCount }
+    func mean(_ value: (ModelDifference) -> Double) -> Double {
+      groups.reduce(0) { $0 + value($1.difference) } / Double(judged)
+    }
+    return EvaluationReport.ModelComparison(
+      model: name, loss: statistics[1], lossDifference: statistics[1].mean - statistics[0].mean,
+      meanDivergence: mean(\.divergenceSum),
+      largestDivergence: groups.reduce(0) { max($0, $1.difference.largestDivergence) },
+      meanJensenShannon: mean(\.jensenShannonSum), topTokenAgreement: mean { Double($0.agreementCount) },
+      unjudgedTokenCount: statistics[0].tokenCount - judged)
+  }
+}
+
+/// Sums over tokens of how two networks' distributions differ.
+private struct ModelDifference {
+  var judgedCount = 0
+  var divergenceSum = 0.0
+  var largestDivergence = 0.0
+  var jensenShannonSum = 0.0
+  var agreementCount = 0
+}
+
+/// What one group of chunks scores under each network.
+private struct GroupScores {
+  /// The position of each scored token.
+  let positions: [Int]
+  /// [network][scored token]; NaN where the network is not finite.
+  let losses: [[Double]]
+  /// Of the second network from the first.
+  private(set) var difference = ModelDifference()
+
+  /// Logits of this many vocabulary entries are in memory at a time.
+  private static let vocabularyBlock = 1_024
+
+  init(
+    of chunks: [Chunk], under networks: [Network], precision: Comparison.Contender.Precision,
+    advance: MeasuredText.Advance
+  ) throws(Refusal) {
+    let probes = chunks.map(\.probe)
+    // The last step is the unembedding.
+    let stepCount = networks.reduce(1) { $0 + $1.blocks.count }
+    var step = 0
+    var runs: [any NetworkRun] = []
+    for network in networks {
+      let run = Comparison.Contender(name: "", network: network, precision: precision).run(
+        on: probes, workers: Workers(count: 1))
+      try run.embed()
+      for block in 0..<run.blockCount {
+        try run.run(block: block)
+        step += 1
+        advance(step, stepCount)
+      }
+      try run.finish()
+      runs.append(run)
+    }
+    // Rows of logits, each with the token that it predicts; those that predict nothing scored are left out.
+    var rows: [(row: Int, position: Int, target: Int)] = []
+    var start = 0
+    for chunk in chunks {
+      for position in chunk.firstScored..<chunk.tokens.count {
+        rows.append((start + position - 1, position, chunk.tokens[position]))
+      }
+      start += chunk.tokens.count
+    }
+    positions = rows.map(\.position)
+
+    var distributions = networks.map { _ in [DistributionAccumulator](repeating: .init(), count: rows.count) }
+    var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
+    let vocabularySize = networks[0].dimensions.vocabularySize
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
+      withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { otherWeights in
+        Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
+          for (index, place) in rows.enumerated() {
+            for network in networks.indices {
+              distributions[network][index].add(
+                logits[network].row(place.row, width: range.count), first: range.lowerBound, target: place.target,
+                weights: network == 0 ? weights : otherWeights)
+            }
+            guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
+            pairs[index].add(
+              reference: logits[0].row(place.row, width: range.count),
+              candidate: logits[1].row(place.row, width: range.count), first: range.lowerBound,
+              weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
+          }
+        }
+      }
+    }
+    losses = distributions.map { $0.map { $0.isFinite ? $0.loss ?? .nan : .nan } }
+    guard !pairs.isEmpty else {
+      advance(stepCount, stepCount)
+      return
+    }
+
+    let judged = rows.indices.filter { distributions[0][$0].isFinite && distributions[1][$0].isFinite }
+    for index in judged {
+      let (first, second) = (distributions[0][index], distributions[1][index])
+      let divergence = pairs[index].divergence(shift: first.logSum - second.logSum)
+      difference.divergenceSum += divergence
+      difference.largestDivergence = max(difference.largestDivergence, divergence)
+      difference.agreementCount += first.topToken == second.topToken ? 1 : 0
+    }
+    difference.judgedCount = judged.count
+    // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known.
+    Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
+      for index in judged {
+        difference.jensenShannonSum += Self.jensenShannon(
+          logits[0].row(rows[index].row, width: range.count), distributions[0][index].logSum,
+          logits[1].row(rows[index].row, width: range.count), distributions[1][index].logSum)
+      }
+    }
+    advance(stepCount, stepCount)
+  }
+
+  private static func forEachBlock(
+    of runs: [any NetworkRun], vocabularySize: Int,
+    _ body: (_ logits: [UnsafeBufferPointer<Double>], _ range: Range<Int>) -> Void
+  ) {
+    for start in stride(from: 0, to: vocabularySize, by: vocabularyBlock) {
+      let range = start..<min(start + vocabularyBlock, vocabularySize)
+      runs[0].logits(of: range).withUnsafeBufferPointer { first in
+        guard runs.count > 1 else { return body([first], range) }
+        runs[1].logits(of: range).withUnsafeBufferPointer { second in body([first, second], range) }
+      }
+    }
+  }
+
+  /// The part of ½KL(p ‖ m) + ½KL(q ‖ m), m = (p + q)/2, that a range of the vocabulary adds.
+  private static func jensenShannon(
+    _ first: UnsafeBufferPointer<Double>, _ firstLogSum: Double, _ second: UnsafeBufferPointer<Double>,
+    _ secondLogSum: Double
+  ) -> Double {
+    var sum = 0.0
+    for index in 0..<first.count {
+      let p = exp(first[index] - firstLogSum)
+      let q = exp(second[index] - secondLogSum)
+      guard p + q > 0 else { continue }
+      let logMixture = log((p + q) / 2)
+      // The limit of p·ln p at 0 is 0.
+      if p > 0 { sum += p * (first[index] - firstLogSum - logMixture) }
+      if q > 0 { sum += q * (second[index] - secondLogSum - logMixture) }
+    }
+    return sum / 2
+  }
+}
+
+extension UnsafeBufferPointer<Double> {
+  fileprivate func row(_ index: Int, width: Int) -> UnsafeBufferPointer<Double> {
+    UnsafeBufferPointer(rebasing: self[index * width..<(index + 1) * width])
+  }
+}
+
+extension Duration {
+  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
+}

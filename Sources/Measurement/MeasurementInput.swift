@@ -1,0 +1,83 @@
+import Formats
+import Networks
+import Synchronization
+import Verify
+
+/// A checkpoint and the text that it is measured on.
+public struct MeasurementInput: Sendable {
+  /// A directory or file, as the user named it.
+  public var model: String
+  public var text: TextSource
+  public var chunking = Chunking.Options()
+  /// How many tokens of the text to take; nil for all.
+  public var tokenLimit: Int?
+  package var precision = Comparison.Contender.Precision.single
+  package var readingOptions = ReadingOptions()
+  package var workers = Workers.all
+
+  public init(model: String, text: TextSource) {
+    self.model = model
+    self.text = text
+  }
+
+  /// Called with the number of tokens done and to do, from any thread.
+  public typealias Progress = @Sendable (_ done: Int, _ total: Int) -> Void
+}
+
+/// The same, opened and cut.
+struct MeasuredText {
+  let model: Model
+  let chunking: Chunking
+  let chunks: [Chunk]
+  let droppedCount: Int
+
+  /// - Parameter contextLength: of other networks that the chunks have to fit, too.
+  init(_ input: MeasurementInput, fitting contextLength: Int = .max) throws(Refusal) {
+    model = try Model(opening: input.model, options: input.readingOptions)
+    try model.checkpoint.checkIntegrity()
+    let sizes = model.network.dimensions
+    chunking = try Chunking(input.chunking, longest: min(sizes.contextLength, contextLength))
+    (chunks, droppedCount) = try chunking.chunks(
+      of: input.text.tokens(limit: input.tokenLimit, for: model, at: input.model),
+      endOfText: model.endOfText)
+  }
+
+  var tokenCount: Int { chunks.reduce(0) { $0 + $1.tokens.count } }
+
+  /// So many tokens go through each weight together: enough for matrix products to run at full speed.
+  private static let tokensPerGroup = 4_096
+
+  /// Says how many of its steps a group has done.
+  typealias Advance = (_ step: Int, _ stepCount: Int) -> Void
+
+  /// Runs `body` on groups of chunks, one group on each thread at a time.
+  /// - Returns: the results in the order of the groups.
+  func concurrentlyByGroup<Result: Sendable>(
+    workers: Workers, progress: MeasurementInput.Progress,
+    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+  ) throws(Refusal) -> [Result] {
+    // A short text is shared out, too.
+    let share = (chunks.count + workers.count - 1) / workers.count
+    let count = max(1, min(share, Self.tokensPerGroup / chunking.contextLength))
+    let groups = stride(from: 0, to: chunks.count, by: count).map { Array(chunks[$0..<min($0 + count, chunks.count)]) }
+    let sizes = groups.map { $0.reduce(0) { $0 + $1.tokens.count } }
+    let total = tokenCount
+    let state = Mutex(
+      (results: [Result?](repeating: nil, count: groups.count), done: [Int](repeating: 0, count: groups.count)))
+    try workers.forEach(groups.count) { (index) throws(Refusal) in
+      let result = try body(groups[index]) { step, stepCount in
+        let done = state.withLock { state in
+          state.done[index] = sizes[index] * step / stepCount
+          return state.done.reduce(0, +)
+        }
+        progress(done, total)
+      }
+      state.withLock { $0.results[index] = result }
+    }
+    return state.withLock { $0.results.compactMap(\.self) }
+  }
+}
+
+extension Chunk {
+  var probe: Probe { Probe(name: "text", tokens: tokens) }
+}

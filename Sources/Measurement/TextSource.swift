@@ -1,0 +1,107 @@
+import Formats
+import Networks
+import Tokenization
+
+/// Where the tokens come from.
+public enum TextSource: Sendable {
+  /// Files in UTF-8, tokenized with the model's tokenizer; between two the end-of-text token, where it has one.
+  case text(files: [String])
+  /// Ids in a file: decimal and separated by white space, or, where its name ends in `.bin`, little-endian 16-bit numbers
+  /// as nanoGPT prepares its data.
+  case tokens(file: String)
+  /// As they are.
+  case ids([Int])
+
+  /// The files, as the user named them.
+  public var files: [String] {
+    switch self {
+    case .text(let files): files
+    case .tokens(let file): [file]
+    case .ids: []
+    }
+  }
+
+  /// More take weeks: whoever means them says how many.
+  private static let largestTokenCount = 1 << 28
+
+  /// - Parameters:
+  ///   - limit: how many tokens from the start to take; nil for all.
+  ///   - path: where the model was opened.
+  /// - Throws: `.malformed` for a file that holds no ids or text, or an id beyond the vocabulary; `.usage` for a text
+  ///   without a tokenizer.
+  package func tokens(limit: Int?, for model: Model, at path: String) throws(Refusal) -> [Int] {
+    let tokens = try tokens(limit: limit ?? Self.largestTokenCount + 1, for: model, at: path)
+    guard limit != nil || tokens.count <= Self.largestTokenCount else {
+      throw Refusal(
+        .usage, "the text has more than \(Self.largestTokenCount) tokens", advice: "say how many to take with --limit")
+    }
+    return tokens
+  }
+
+  private func tokens(limit: Int, for model: Model, at path: String) throws(Refusal) -> [Int] {
+    let vocabularySize = model.network.dimensions.vocabularySize
+    switch self {
+    case .text(let files):
+      let tokenizer = try Tokenizer(for: model, at: path)
+      var tokens: [Int] = []
+      for file in files where tokens.count < limit {
+        if !tokens.isEmpty, let endOfText = tokenizer.endOfText { tokens.append(endOfText) }
+        try tokenizer.encodeFile(at: file, until: limit, into: &tokens)
+      }
+      for id in tokens where id >= vocabularySize {
+        throw Refusal(
+          .malformed, file: tokenizer.path, "token \(id) is not in the model's vocabulary of \(vocabularySize)",
+          advice: "name the model's own tokenizer with --tokenizer")
+      }
+      return Array(tokens.prefix(limit))
+    case .tokens(let path):
+      let tokens = try Self.tokens(inFile: path, limit: limit)
+      for (index, id) in tokens.enumerated() where id >= vocabularySize {
+        throw Refusal(
+          .malformed, file: path, "token \(index) is \(id), the model's vocabulary has \(vocabularySize)",
+          advice: "use the ids of the model's own tokenizer")
+      }
+      return tokens
+    case .ids(let ids):
+      for id in ids where id < 0 || id >= vocabularySize {
+        throw Refusal(.usage, "token \(id) is not in the model's vocabulary of \(vocabularySize)")
+      }
+      return Array(ids.prefix(limit))
+    }
+  }
+}
+
+extension TextSource {
+  private static func tokens(inFile path: String, limit: Int) throws(Refusal) -> [Int] {
+    let format = path.hasSuffix(".bin") ? TokenFormat.uint16 : .text
+    let file = try MappedFile(path: path)
+    do throws(Refusal) {
+      return try file.parse { (bytes) throws(Refusal) in
+        let wanted = format == .uint16 ? min(bytes.byteCount, 2 * limit) : bytes.byteCount
+        let copy = bytes.extracting(0..<wanted).withUnsafeBytes { [UInt8]($0) }
+        return Array(try format.tokens(in: copy.span, file: path).prefix(limit))
+      }
+    } catch {
+      var refusal = error
+      refusal.advice = "give text with --text, and 16-bit ids in a file that is called .bin"
+      throw refusal
+    }
+  }
+}
+
+extension Tokenizer {
+  /// Appends the tokens of a file until there are at least `limit`.
+  fileprivate func encodeFile(at path: String, until limit: Int, into tokens: inout [Int]) throws(Refusal) {
+    var isFull = false
+    do throws(Refusal) {
+      try encodeFile(at: path) { (batch) throws(Refusal) in
+        tokens += batch
+        isFull = tokens.count >= limit
+        // The only way out of a file of which the rest is not wanted.
+        if isFull { throw Refusal(.interrupted, file: path, "has more tokens than are wanted") }
+      }
+    } catch {
+      guard isFull else { throw error }
+    }
+  }
+}
