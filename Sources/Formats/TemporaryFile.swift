@@ -3,14 +3,14 @@ import Glibc
 
 /// A file without a name, for bytes that must be expanded before they can be mapped: it vanishes with its last
 /// user, whatever becomes of the process.
-final class TemporaryFile {
-  private(set) var byteCount = 0
+package final class TemporaryFile {
+  package private(set) var byteCount = 0
   private let directory: String
   private let descriptor: Int32
 
   /// - Parameter directory: where the bytes are kept; nil for the system's temporary directory (`TMPDIR`).
   /// - Throws: `.output` where it cannot be created there.
-  init(in directory: String?) throws(Refusal) {
+  package init(in directory: String?) throws(Refusal) {
     let directory = directory ?? FileManager.default.temporaryDirectory.path(percentEncoded: false)
     self.directory = directory
     let separator = directory.hasSuffix("/") ? "" : "/"
@@ -30,7 +30,7 @@ final class TemporaryFile {
   deinit { close(descriptor) }
 
   /// - Throws: `.output` with the system's reason.
-  func write(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
     var remaining = unsafe bytes
     while unsafe !remaining.isEmpty {
       let written = unsafe Glibc.write(descriptor, remaining.baseAddress, remaining.count)
@@ -46,7 +46,7 @@ final class TemporaryFile {
   }
 
   /// Writes zeros up to the next multiple of `alignment`.
-  func pad(to alignment: Int) throws(Refusal) {
+  package func pad(to alignment: Int) throws(Refusal) {
     let remainder = byteCount % alignment
     guard remainder > 0 else { return }
     let zeros = [UInt8](repeating: 0, count: alignment - remainder)
@@ -60,7 +60,7 @@ final class TemporaryFile {
   /// - Parameters:
   ///   - path: what messages call the content: the file that it was expanded from.
   ///   - identity: nil for the temporary file's own.
-  func mapped(as path: String, identity: FileIdentity? = nil) throws(Refusal) -> MappedFile {
+  package func mapped(as path: String, identity: FileIdentity? = nil) throws(Refusal) -> MappedFile {
     try MappedFile(descriptor: descriptor, path: path, identity: identity)
   }
 }

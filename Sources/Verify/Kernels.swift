@@ -2,7 +2,7 @@ import Networks
 import Numerics
 
 /// The row kernels of the forward pass. ``ReferenceOperations`` has the plain versions that they are tested against.
-enum Kernels {
+package enum Kernels {
   /// (x − mean) / √(mean of squares + ε) ⊙ γ + β, the population variance.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
@@ -63,7 +63,7 @@ enum Kernels {
   /// eˣ / Σeˣ in place, the largest exponent moved to 0.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
+  package static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
     var largest = -Scalar.infinity
     for index in 0..<x.count { largest = x[index] > largest ? x[index] : largest }
     for index in 0..<x.count { x[index] -= largest }

@@ -1,0 +1,157 @@
+import Formats
+import Networks
+import Tokenization
+import Verify
+
+/// Continues a text, token by token, each against the cached keys and values of those before it.
+public struct Generation: Sendable {
+  public enum Prompt: Sendable {
+    /// Needs the model's tokenizer; nothing stands for the end-of-text token.
+    case text(String)
+    case tokens([Int])
+  }
+
+  /// Why it ended.
+  public enum End: String, Codable, Sendable {
+    /// As many tokens as were asked for.
+    case length
+    case endOfText = "end of text"
+    /// The model has no more positions.
+    case context
+  }
+
+  public struct Report: Codable, Sendable {
+    public var model: String
+    public var promptTokens: [Int]
+    public var tokens: [Int]
+    /// Of the new tokens; nil without a tokenizer.
+    public var text: String?
+    public var end: End
+    /// Until the first new token, the weights' preparation included.
+    public var promptSeconds: Double
+    /// For each new token behind the first.
+    public var secondsPerToken: Double?
+    public var warnings: [String]
+  }
+
+  public var model: String
+  public var prompt: Prompt
+  /// How many new tokens at most.
+  public var tokenCount = 128
+  public var sampling = Sampling.greedy
+  public var stopsAtEndOfText = true
+  package var precision = Comparison.Contender.Precision.single
+  package var readingOptions = ReadingOptions()
+
+  public init(model: String, prompt: Prompt) {
+    self.model = model
+    self.prompt = prompt
+  }
+
+  /// - Parameter onToken: called with each new token and the bytes that it stands for, nil without a tokenizer.
+  /// - Throws: what opening throws; `.usage` for a prompt that does not fit; `.nonFinite` where the logits are not finite;
+  ///   what `onToken` throws.
+  public func run(
+    onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
+  ) throws(Refusal) -> Report {
+    let opened = try Model(opening: model, options: readingOptions)
+    try opened.checkpoint.checkIntegrity()
+    let (ids, tokenizer) = try promptTokens(opened)
+    return switch precision {
+    case .single: try run(opened, ids, tokenizer, as: Float.self, onToken: onToken)
+    case .double: try run(opened, ids, tokenizer, as: Double.self, onToken: onToken)
+    }
+  }
+
+  private func promptTokens(_ opened: Model) throws(Refusal) -> (ids: [Int], tokenizer: Tokenizer?) {
+    let sizes = opened.network.dimensions
+    var ids: [Int]
+    let tokenizer: Tokenizer?
+    switch prompt {
+    case .text(let text):
+      let known = try Tokenizer(for: opened, at: model)
+      ids = known.encode(text)
+      if ids.isEmpty { ids = (known.endOfText ?? opened.endOfText).map { [$0] } ?? [] }
+      tokenizer = known
+    case .tokens(let tokens):
+      ids = tokens
+      tokenizer = try Tokenizer(ifPresentFor: opened, at: model)
+    }
+    for id in ids where id < 0 || id >= sizes.vocabularySize {
+      throw Refusal(
+        .usage, file: model, "token \(id) of the prompt is not in the model's vocabulary of \(sizes.vocabularySize)")
+    }
+    guard !ids.isEmpty, ids.count < sizes.contextLength else {
+      throw Refusal(
+        .usage, file: model,
+        "expected a prompt of 1 to \(sizes.contextLength - 1) tokens, since the context has \(sizes.contextLength), "
+          + "found \(ids.count)")
+    }
+    return (ids, tokenizer)
+  }
+
+  private func run<Scalar: ArithmeticScalar>(
+    _ opened: Model, _ promptIds: [Int], _ tokenizer: Tokenizer?, as scalar: Scalar.Type,
+    onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void
+  ) throws(Refusal) -> Report {
+    let start = ContinuousClock.now
+    let contextLength = opened.network.dimensions.contextLength
+    var pass = CachedPass<Scalar>(
+      try opened.network.materialised(for: scalar, in: readingOptions.temporaryDirectory),
+      capacity: promptIds.count + min(tokenCount, contextLength - promptIds.count))
+    var sampler = Sampler(sampling)
+    var next = promptIds
+    var tokens: [Int] = []
+    var end = End.length
+    var firstToken = start
+    while tokens.count < tokenCount {
+      guard promptIds.count + tokens.count < contextLength else {
+        end = .context
+        break
+      }
+      let logits = try pass.logits(after: next)
+      guard logits.allSatisfy(\.isFinite) else {
+        throw Refusal(
+          .nonFinite, file: model, "the logits behind token \(promptIds.count + tokens.count - 1) are not finite",
+          advice: precision == .single ? "try --precision double" : "")
+      }
+      let token = sampler.choose(logits)
+      if stopsAtEndOfText, token == opened.endOfText {
+        end = .endOfText
+        break
+      }
+      if tokens.isEmpty { firstToken = .now }
+      tokens.append(token)
+      try onToken(token, tokenizer.map { (known) throws(Refusal) in try known.decode([token]) })
+      next = [token]
+    }
+    try opened.checkpoint.requireIntact()
+    return Report(
+      model: model, promptTokens: promptIds, tokens: tokens,
+      text: try tokenizer.map { (known) throws(Refusal) in try known.text(of: tokens) }, end: end,
+      promptSeconds: (firstToken - start).inSeconds,
+      secondsPerToken: tokens.count > 1
+        ? (ContinuousClock.now - firstToken).inSeconds / Double(tokens.count - 1) : nil,
+      warnings: opened.warnings)
+  }
+}
+
+/// A network that reads a sequence piece by piece.
+package struct CachedPass<Scalar: ArithmeticScalar> {
+  private let network: Network
+  private let cache: KeyValueCache<Scalar>
+
+  package init(_ network: Network, capacity: Int) {
+    self.network = network
+    cache = KeyValueCache(capacity: capacity)
+  }
+
+  /// Reads on.
+  /// - Returns: the logits behind the last of the new tokens.
+  package mutating func logits(after tokens: [Int]) throws(Refusal) -> [Double] {
+    var operations = CachedOperations(tokens: tokens, cache: cache)
+    let logits = try network.forward(with: &operations).all().doubles()
+    cache.advance(by: tokens.count)
+    return logits
+  }
+}
