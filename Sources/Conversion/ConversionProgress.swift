@@ -3,6 +3,7 @@ public struct ConversionProgress: Sendable {
   public enum Stage: String, Sendable {
     case writing
     case verifying
+    case measuring
   }
 
   public let stage: Stage
@@ -12,6 +13,14 @@ public struct ConversionProgress: Sendable {
   public let total: Int
   /// What is counted: bytes or steps.
   public let unit: String
+
+  package init(stage: Stage, subject: String, done: Int, total: Int, unit: String) {
+    self.stage = stage
+    self.subject = subject
+    self.done = done
+    self.total = total
+    self.unit = unit
+  }
 
   public typealias Handler = @Sendable (ConversionProgress) -> Void
 }

@@ -15,6 +15,8 @@ struct NormFold: ParsableCommand {
         normfold inspect gpt2-lnfree/
         normfold convert gpt2-lnfree/ out/ --for transformers
         normfold verify gpt2-lnfree/ out/
+        normfold eval out/ --text book.txt --compare gpt2-lnfree/
+        normfold generate out/ --prompt "Once upon a time"
 
       EXIT STATUS
         0 done, and every claim holds          5 a norm cannot be folded
@@ -24,7 +26,10 @@ struct NormFold: ParsableCommand {
           not supported                        9 interrupted; 10 an error of this program
       """,
     version: Tool.nameAndVersion,
-    subcommands: [InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self, TokenizeCommand.self])
+    subcommands: [
+      InspectCommand.self, PlanCommand.self, ConvertCommand.self, VerifyCommand.self, EvalCommand.self,
+      CalibrateCommand.self, DiagnoseCommand.self, GenerateCommand.self, TokenizeCommand.self,
+    ])
 
   static func main() {
     StandardStreams.reserveClosed()

@@ -74,6 +74,14 @@ enum StandardOutput {
     }
   }
 
+  private static let isTerminal = isatty(STDOUT_FILENO) == 1
+
+  /// What a model wrote, without what a terminal would obey; as it is where no terminal reads it.
+  static func harmless(_ bytes: [UInt8]) -> [UInt8] {
+    guard isTerminal else { return bytes }
+    return bytes.map { ($0 < 0x20 && ![0x09, 0x0A].contains($0)) || $0 == 0x7F ? UInt8(ascii: "?") : $0 }
+  }
+
   /// One JSON document; NaN and infinities as strings, which JSON has no numbers for.
   static func print(json value: some Encodable, advice: String = "") throws {
     let encoder = JSONEncoder()

@@ -10,12 +10,16 @@ struct Table {
   /// A line below the table.
   var footnote: String?
 
-  init(_ columns: KeyValuePairs<String, Alignment>) {
-    header = columns.map(\.key)
-    alignments = columns.map(\.value)
+  init(_ columns: KeyValuePairs<String, Alignment>) { self.init(columns: columns.map { ($0.key, $0.value) }) }
+
+  init(columns: [(title: String, alignment: Alignment)]) {
+    header = columns.map(\.title)
+    alignments = columns.map(\.alignment)
   }
 
-  mutating func add(_ cells: String...) { rows.append(cells) }
+  mutating func add(_ cells: String...) { add(cells: cells) }
+
+  mutating func add(cells: [String]) { rows.append(cells) }
 
   var text: String {
     let widths = header.indices.map { column in ([header] + rows).map { $0[column].count }.max() ?? 0 }

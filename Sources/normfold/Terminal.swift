@@ -78,6 +78,11 @@ final class ProgressLine: Sendable {
 
   var handler: ConversionProgress.Handler { { [self] in show($0) } }
 
+  /// Of a measurement, which counts tokens.
+  var measuring: @Sendable (_ done: Int, _ total: Int) -> Void {
+    { [self] in show(ConversionProgress(stage: .measuring, subject: "text", done: $0, total: $1, unit: "tokens")) }
+  }
+
   private func show(_ progress: ConversionProgress) {
     guard isEnabled else { return }
     state.withLock { state in

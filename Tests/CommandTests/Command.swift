@@ -35,6 +35,10 @@ struct Command {
   }
 
   static func run(_ arguments: String..., in directory: String = Fixtures.path("tiny-2x32")) throws -> Result {
+    try run(arguments, in: directory)
+  }
+
+  static func run(_ arguments: [String], in directory: String) throws -> Result {
     let (output, error) = (Pipe(), Pipe())
     let process = try start(arguments, in: directory, output: output, error: error)
     // Less than a pipe holds goes to standard error, so reading one after the other cannot block.

@@ -10,6 +10,7 @@ import Testing
     arguments: [
       ["inspect", "lnfree"], ["inspect", "vanilla"], ["plan", "lnfree"], ["plan", "lnfree", "--for", "gpt2"],
       ["verify", "lnfree", "lnfree-bf16"], ["verify", "vanilla", "lnfree"], ["--help"],
+      ["eval", "--help"], ["calibrate", "--help"], ["diagnose", "--help"], ["generate", "--help"],
     ])
   func width(arguments: [String]) throws {
     let (output, error) = (Pipe(), Pipe())
