@@ -81,6 +81,8 @@ public struct Conversion: Sendable {
     for warning in model.warnings { logger.warning("\(warning.printable)") }
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
 
+    // A text that cannot be read is no reason to write first.
+    let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
     let staged = try StagedOutput(directory: destination, replacing: replacesDestination)
     var prepared: [Prepared] = []
     for target in chosen {
@@ -122,7 +124,7 @@ public struct Conversion: Sendable {
       for (item, fingerprints) in zip(prepared, fingerprints) {
         verifiedTensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
       }
-      verification = try verify(prepared, against: model, progress: progress)
+      verification = try verify(prepared, against: model, on: probes, progress: progress)
     }
     try model.checkpoint.requireIntact()
     var warnings = model.warnings
@@ -152,7 +154,7 @@ public struct Conversion: Sendable {
   }
 
   private func verify(
-    _ prepared: [Prepared], against model: Model, progress: ConversionProgress.Handler
+    _ prepared: [Prepared], against model: Model, on probes: ProbeSet, progress: ConversionProgress.Handler
   ) throws(Refusal) -> Verification {
     var written: [Verification.Written] = []
     for item in prepared {
@@ -162,8 +164,7 @@ public struct Conversion: Sendable {
           type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
     }
     return try Verification(
-      source: model.network, literal: model.literalNetwork, written: written, probes: probeOptions.probes(for: model),
-      workers: workers
+      source: model.network, literal: model.literalNetwork, written: written, probes: probes, workers: workers
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }

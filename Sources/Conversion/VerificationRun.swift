@@ -45,7 +45,7 @@ public struct VerificationRun: Sendable {
     let storage = Storage(of: network).ofFoldedWeights
     let rounding = storage.isSinglePrecision ? nil : storage
     let unmeasured = storage.typesWithoutRounding.map(\.displayName).sorted()
-    let probes = probeOptions.probes(for: source)
+    let probes = try probeOptions.probes(for: source, at: reference)
     let tokenCount = probes.all.reduce(0) { $0 + $1.tokens.count }
     let double = Comparison.Contender(name: reference, network: source.network, precision: .double)
     let written = Comparison.Contender(name: candidate, network: network, precision: .single)

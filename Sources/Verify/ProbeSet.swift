@@ -51,7 +51,7 @@ extension ProbeSet {
       (0..<count).map { _ in Int.random(in: 0..<sizes.vocabularySize, using: &generator) }
     }
     func isCheap(_ tokenCount: Int) -> Bool {
-      tokenCount <= acrossCount || tokenCount <= preciseCost / max(1, multiplicationsPerToken)
+      Self.isCheap(tokenCount, multiplicationsPerToken: multiplicationsPerToken)
     }
     let context = sizes.contextLength
     let wanted = min(longest ?? context, context)
@@ -80,6 +80,31 @@ extension ProbeSet {
       set.precise.append(Probe(name: "end-of-text in the middle", tokens: middle))
     }
     return set
+  }
+
+  private static func isCheap(_ tokenCount: Int, multiplicationsPerToken: Int) -> Bool {
+    tokenCount <= acrossCount || tokenCount <= preciseCost / max(1, multiplicationsPerToken)
+  }
+
+  /// Adds the beginning of a text, which finds a network in the states that it was trained for.
+  ///
+  /// - Parameters:
+  ///   - longest: the length of each probe; nil for the context.
+  ///   - count: how many probes at most.
+  package mutating func add(text tokens: [Int], for network: Network, longest: Int? = nil, count: Int = 1) {
+    let context = network.dimensions.contextLength
+    let length = min(longest ?? context, context, tokens.count)
+    guard length > 0 else { return }
+    let probes = (0..<min(max(1, count), tokens.count / length)).map { number in
+      Probe(
+        name: "text" + (number > 0 ? " \(number + 1)" : ""),
+        tokens: Array(tokens[number * length..<(number + 1) * length]))
+    }
+    if Self.isCheap(length * probes.count, multiplicationsPerToken: network.multiplicationsPerToken) {
+      precise += probes
+    } else {
+      long += probes
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import Conversion
 import Folding
 import Formats
 import Logging
+import Measurement
 import Networks
 
 /// What every command takes.
@@ -133,6 +134,13 @@ struct VerificationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("How many probes of that length.", valueName: "number"))
   var probeCount = 1
 
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Texts whose beginnings are probes, too, read with the model's tokenizer; as long as the context without --probe-length.",
+      valueName: "file"))
+  var text: [String] = []
+
   func validate() throws {
     if let probeLength, probeLength < 1 {
       throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)")
@@ -145,6 +153,7 @@ struct VerificationOptions: ParsableArguments {
     options.seed = seed
     options.longest = probeLength
     options.count = probeCount
+    options.text = text.isEmpty ? nil : .text(files: text)
     return options
   }
 }

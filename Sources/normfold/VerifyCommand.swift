@@ -1,6 +1,7 @@
 import ArgumentParser
 import Conversion
 import Formats
+import Networks
 import Verify
 
 struct VerifyCommand: ParsableCommand {
@@ -15,6 +16,7 @@ struct VerifyCommand: ParsableCommand {
       EXAMPLES
         normfold verify gpt2-lnfree/ out/
         normfold verify gpt2-lnfree/ out/ --probe-length 64 --seed 7 --json
+        normfold verify gpt2-lnfree/ out/ --text book.txt
       """)
 
   @Argument(help: "The checkpoint that is right.")
@@ -26,6 +28,9 @@ struct VerifyCommand: ParsableCommand {
   @Flag(help: "Let all logits of a position be off by one constant, as --center-unembed makes them.")
   var upToShift = false
 
+  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the reference.", valueName: "directory"))
+  var tokenizer: String?
+
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
@@ -35,6 +40,7 @@ struct VerifyCommand: ParsableCommand {
     var run = VerificationRun(reference: reference, candidate: candidate)
     run.isUpToShift = upToShift
     run.readingOptions = input.readingOptions
+    if let tokenizer { run.readingOptions.tokenizer = .directory(tokenizer) }
     run.probeOptions = verification.probeOptions
     run.workers = threads.workers
     let line = ProgressLine(isQuiet: output.quiet)
