@@ -11,7 +11,7 @@ public struct Calibration: Sendable {
 
   /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for a network without norms;
   ///   `.nonFinite` where a deviation is no positive number.
-  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> CalibrationReport {
+  public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> CalibrationReport {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
     let model = text.model

@@ -14,7 +14,7 @@ public struct Diagnosis: Sendable {
   private static let collapseThreshold = 0.05
 
   /// - Throws: what opening the checkpoint and reading the text throw.
-  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> DiagnosisReport {
+  public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> DiagnosisReport {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
     let network = text.model.network

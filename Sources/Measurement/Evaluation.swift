@@ -15,7 +15,7 @@ public struct Evaluation: Sendable {
   public init(_ input: MeasurementInput) { self.input = input }
 
   /// - Throws: what opening the checkpoints and reading the text throw; `.usage` for two vocabularies.
-  public func run(progress: MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
+  public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
     let start = ContinuousClock.now
     let second = try other.map { (path) throws(Refusal) in try openOther(path) }
     let text = try MeasuredText(input, fitting: second?.network.dimensions.contextLength ?? .max)

@@ -53,7 +53,7 @@ struct MeasuredText {
   /// Runs `body` on groups of chunks, one group on each thread at a time.
   /// - Returns: the results in the order of the groups.
   func concurrentlyByGroup<Result: Sendable>(
-    workers: Workers, progress: MeasurementInput.Progress,
+    workers: Workers, progress: @escaping MeasurementInput.Progress,
     _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
   ) throws(Refusal) -> [Result] {
     // A short text is shared out, too.

@@ -48,7 +48,7 @@ import Testing
   @Test("A diagnosis shows what is no number")
   func diagnosis() throws {
     let report = try Diagnosis(input).run()
-    #expect(report.attention.entropy.joined().allSatisfy(\.isNaN))
+    #expect(report.attention.entropy.joined().allSatisfy { $0.isNaN })
     #expect(report.residual.meanNorm[0][0].isFinite)
     #expect(!report.residual.meanNorm[0][4].isFinite)
   }
