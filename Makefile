@@ -25,7 +25,7 @@ demo: all
 	@$(NORMFOLD) inspect fixtures/shakespeare-4x128/lnfree
 	@echo
 	@$(NORMFOLD) convert fixtures/shakespeare-4x128/lnfree demo/lnfree --for transformers --force \
-	  --tokenizer fixtures/shakespeare-4x128/tokenizer
+	  --tokenizer fixtures/shakespeare-4x128/tokenizer --report demo/report.html
 
 test: setup lint
 	$(SWIFT) build --build-tests

@@ -17,7 +17,7 @@ let package = Package(
     .library(
       name: "NormFold",
       targets: [
-        "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats",
+        "Report", "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats",
       ]),
   ],
   dependencies: [
@@ -58,10 +58,12 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
+    .target(
+      name: "Report", dependencies: ["Conversion", "Folding", "Verify", "Formats"], swiftSettings: strictest),
     .executableTarget(
       name: "normfold",
       dependencies: [
-        "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Verify",
+        "Report", "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Verify",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -107,6 +109,13 @@ let package = Package(
       name: "ConversionTests",
       dependencies: [
         "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ReportTests",
+      dependencies: [
+        "normfold", "Report", "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

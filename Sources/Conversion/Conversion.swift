@@ -126,15 +126,19 @@ public struct Conversion: Sendable {
       }
       verification = try verify(prepared, against: model, on: probes, progress: progress)
     }
+    // Their sizes, while they are where they were written.
+    var files: [[ConversionReport.Output.File]] = []
+    for item in prepared { files.append(try self.files(of: item)) }
     try model.checkpoint.requireIntact()
     var warnings = model.warnings
     let holds = verification?.holds ?? true
     if holds { warnings += try staged.publish() }
     return ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
-      changesFunction: model.changesFunction,
-      outputs: zip(prepared, verifiedTensorCounts).map {
-        report(on: $0, verifiedTensorCount: $1, isAlone: chosen.count == 1)
+      changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
+      outputs: prepared.indices.map {
+        report(
+          on: prepared[$0], files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0], isAlone: chosen.count == 1)
       },
       verification: verification, warnings: warnings, published: holds,
       seconds: (ContinuousClock.now - start).seconds)
@@ -211,6 +215,14 @@ public struct Conversion: Sendable {
     }
   }
 
+  /// What was written, the tensors first.
+  private func files(of item: Prepared) throws(Refusal) -> [ConversionReport.Output.File] {
+    let tensors = try MappedFile(path: item.directory + "/" + item.output.fileName)
+    let sides = item.output.sideFiles.sorted { $0.name < $1.name }
+    return [.init(name: item.output.fileName, byteCount: tensors.byteCount)]
+      + sides.map { .init(name: $0.name, byteCount: $0.bytes.count) }
+  }
+
   /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
   /// - Returns: how many.
   private func verifyFile(_ item: Prepared, fingerprints: [String: Fingerprint]) throws(Refusal) -> Int {
@@ -236,13 +248,18 @@ public struct Conversion: Sendable {
     return tensors.count
   }
 
-  private func report(on item: Prepared, verifiedTensorCount: Int?, isAlone: Bool) -> ConversionReport.Output {
-    ConversionReport.Output(
+  private func report(
+    on item: Prepared, files: [ConversionReport.Output.File], verifiedTensorCount: Int?, isAlone: Bool
+  ) -> ConversionReport.Output {
+    var bare = item.plan.folded
+    for site in bare.sites { bare[site] = nil }
+    return ConversionReport.Output(
       target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
-      files: [item.output.fileName] + item.output.sideFiles.map(\.name).sorted(), byteCount: item.output.byteCount,
+      files: files, byteCount: item.output.byteCount,
       tensorCount: item.output.parameters.count, type: type.displayName,
       foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
-      rules: item.plan.rules,
+      steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept,
+      hasNearIdentities: item.target.leavesNorms(bare), rules: item.plan.rules,
       isNormFree: !item.target.leavesNorms(item.plan.folded),
       hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
       notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" } + item.output.notes,

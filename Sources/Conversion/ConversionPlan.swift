@@ -9,6 +9,11 @@ public struct ConversionPlan: Sendable, Encodable {
     public let norm: String
     /// The maps that absorb it, in the network's words.
     public let readers: [String]
+
+    init(_ step: FoldingPlan.Step) {
+      norm = step.norm
+      readers = step.readers.map(\.description)
+    }
   }
 
   public struct Tensor: Sendable, Encodable {
@@ -45,7 +50,7 @@ public struct ConversionPlan: Sendable, Encodable {
     let output = try target.output(of: plan.folded, from: model, options: .init(type: type))
     self.source = source
     self.target = name
-    steps = plan.steps.map { Step(norm: $0.norm, readers: $0.readers.map(\.description)) }
+    steps = plan.steps.map(Step.init)
     kept = plan.kept
     self.rules = plan.rules
     tensors = output.parameters.map {

@@ -10,15 +10,28 @@ public struct ConversionReport: Sendable, Encodable {
   }
 
   public struct Output: Sendable, Encodable {
+    public struct File: Sendable, Encodable {
+      /// In the ``directory``.
+      public let name: String
+      public let byteCount: Int
+    }
+
     public let target: String
     public let directory: String
-    public let files: [String]
+    public let files: [File]
+    /// Of the tensors and the files beside them, without headers.
     public let byteCount: Int
     public let tensorCount: Int
     /// The element type of the matrices.
     public let type: String
     public let foldedNormCount: Int
     public let keptNormCount: Int
+    /// What became of each norm that was folded.
+    public let steps: [ConversionPlan.Step]
+    /// The norms that stay, be it without gain and bias.
+    public let kept: [String]
+    /// Whether the runtime insists on norms and was given near-identities where some were folded.
+    public let hasNearIdentities: Bool
     /// What was done to the weights besides folding norms.
     public let rules: [FoldingRule]
     /// Whether no norm is left in the output at all.
@@ -37,6 +50,8 @@ public struct ConversionReport: Sendable, Encodable {
   /// Whether the norms were fixed by the conversion, and not by training: the output computes another function than the
   /// source as it is stored.
   public let changesFunction: Bool
+  /// The norms of the source.
+  public let sites: [Inspection.Site]
   public let outputs: [Output]
   /// nil where none was asked for.
   package let verification: Verification?

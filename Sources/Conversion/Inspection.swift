@@ -8,10 +8,18 @@ public struct Inspection: Sendable, Encodable {
   public struct Site: Sendable, Encodable {
     /// As the tensors spell it, with the path where the two paths of an attention differ.
     public let name: String
+    /// What reads it: `attention`, `attention q/k`, `attention v`, `MLP` or `final`.
+    public let place: String
+    /// Nil for the final one.
+    public let block: Int?
     public let kind: String
     public let deviation: String
+    /// Of the fixed deviations, whatever they depend on; nil where they are computed.
+    public let smallestDeviation: Double?
+    public let largestDeviation: Double?
     /// Of the gain over the deviation where that is fixed, else of the gain.
     public let smallestScale: Double
+    public let medianScale: Double
     public let largestScale: Double
     public let largestBias: Double
     public let isFoldable: Bool
@@ -80,33 +88,69 @@ public struct Inspection: Sendable, Encodable {
     elementTypes = model.checkpoint.tensors.reduce(into: [:]) { $0[$1.info.type.displayName, default: 0] += 1 }
     dropped = Dictionary(model.dropped.map { ($0.name, $0.rule) }) { first, _ in first }
     warnings = model.warnings
-    var sites: [Site] = []
-    for (site, norm) in network.norms {
-      let row = Site(norm, name: norm.name(at: site, in: network))
-      if sites.last?.name != row.name { sites.append(row) }
-    }
-    self.sites = sites
+    sites = Site.all(of: network)
     try model.checkpoint.requireIntact()
   }
 }
 
 extension Inspection.Site {
-  fileprivate init(_ norm: Norm, name: String) {
+  /// In the order of computation; the paths of an attention that are in one state are one site.
+  static func all(of network: Network) -> [Inspection.Site] {
+    var sites: [Inspection.Site] = []
+    for (site, norm) in network.norms {
+      let name = norm.name(at: site, in: network)
+      if sites.last?.name != name {
+        sites.append(.init(norm, name: name, place: site.place(isShared: name == norm.name), block: site.block))
+      }
+    }
+    return sites
+  }
+
+  private init(_ norm: Norm, name: String, place: String, block: Int?) {
     var scales = ParameterReader(norm.gain).values()
     if case .fixed(let deviation) = norm.deviation {
       scales = zip(scales, ParameterReader(deviation).values()).map { $0 / $1 }
     }
+    scales.sort()
+    let deviations = norm.deviation.values
     self.name = name
+    self.place = place
+    self.block = block
     kind = norm.kind == .layer ? "LayerNorm" : "RMSNorm"
-    smallestScale = scales.min() ?? 0
-    largestScale = scales.max() ?? 0
+    smallestDeviation = deviations.min()
+    largestDeviation = deviations.max()
+    smallestScale = scales.first ?? 0
+    medianScale = scales.isEmpty ? 0 : scales[scales.count / 2]
+    largestScale = scales.last ?? 0
     largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
     isFoldable = norm.isFixed
     deviation = norm.deviation.summary + (norm.outputScale == 1 ? "" : ", × \(norm.outputScale.short)")
   }
 }
 
+extension NormSite {
+  /// - Parameter isShared: whether both paths of an attention read the same norm.
+  fileprivate func place(isShared: Bool) -> String {
+    switch self {
+    case .attentionQueryKey: isShared ? "attention" : "attention q/k"
+    case .attentionValue: isShared ? "attention" : "attention v"
+    case .mlp: "MLP"
+    case .final: "final"
+    }
+  }
+}
+
 extension Norm.Deviation {
+  /// Every one that is fixed.
+  fileprivate var values: [Double] {
+    switch self {
+    case .computed: []
+    case .fixed(let vector), .perPosition(let vector): ParameterReader(vector).values()
+    case .perToken(let usual, let endOfText):
+      ParameterReader(usual).values() + ParameterReader(endOfText).values()
+    }
+  }
+
   /// `computed (epsilon 1e-05)`, `fixed at 0.143`.
   fileprivate var summary: String {
     switch self {

@@ -67,8 +67,14 @@ extension String {
   /// terminal obeys what it is sent.
   package var printable: String {
     let limit = 2_000
+    let start = String(unicodeScalars.prefix(limit)).withControlsEscaped
+    return unicodeScalars.count > limit ? start + "…" : start
+  }
+
+  /// The string with what steers terminals and turns the direction of a line spelt out.
+  package var withControlsEscaped: String {
     var result = ""
-    for scalar in unicodeScalars.prefix(limit) {
+    for scalar in unicodeScalars {
       let isHarmless = scalar.value >= 0x20 && !(0x7F...0x9F).contains(scalar.value)
       let isDirectional = (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
       if isHarmless && !isDirectional {
@@ -77,6 +83,6 @@ extension String {
         result += "\\u{\(String(scalar.value, radix: 16))}"
       }
     }
-    return unicodeScalars.count > limit ? result + "…" : result
+    return result
   }
 }

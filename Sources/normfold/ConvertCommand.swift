@@ -3,6 +3,7 @@ import Conversion
 import Folding
 import Formats
 import Networks
+import Report
 import Verify
 
 struct ConvertCommand: ParsableCommand {
@@ -24,6 +25,7 @@ struct ConvertCommand: ParsableCommand {
         normfold convert gpt2-lnfree/ out/ --for llama.cpp --type q8_0
         normfold convert model.gguf out/ --for transformers
         normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
+        normfold convert gpt2-lnfree/ out/ --for gpt2 --report report.html
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -62,6 +64,7 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -76,16 +79,22 @@ struct ConvertCommand: ParsableCommand {
     conversion.readingOptions = input.readingOptions
     if let tokenizer { conversion.readingOptions.tokenizer = tokenizer == "none" ? .absent : .directory(tokenizer) }
     conversion.probeOptions = verification.probeOptions
+    let destination = try page.destination(replacing: force)
+    try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
     let report = try conversion.run(logger: output.logger, progress: line.handler)
     line.finish()
     let advice = report.published ? "the output itself is in place" : ""
+    // What was found is printed whether or not the page can be written.
+    let writing = Result { try destination.map { try Page(report).write(to: $0, logger: output.logger) } }
     if output.json {
       try StandardOutput.print(json: report, advice: advice)
     } else {
-      try StandardOutput.print(report.text.wrapped(), advice: advice)
+      let last = (try? writing.get()).map { "\n\n\($0)" } ?? ""
+      try StandardOutput.print(report.text.wrapped() + last, advice: advice)
     }
+    _ = try writing.get()
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }
@@ -113,7 +122,7 @@ extension ConversionReport {
         lines += output.notes.map { "  Note: \($0)" }
       }
     } else {
-      lines += zip(outputs, verification?.targets ?? []).flatMap { $1.failureText(of: $0) }
+      lines += failures.map { "  \($0)" }
       lines.append("  Nothing was written.")
     }
     guard let verification else {
@@ -196,28 +205,5 @@ extension ConversionReport {
       ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
       : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
     return table
-  }
-}
-
-extension Verification.TargetClaims {
-  /// Where it goes wrong, for whoever has to find out why.
-  fileprivate func failureText(of output: ConversionReport.Output) -> [String] {
-    guard !(algebraHolds && arithmeticHolds) else { return [] }
-    let outcome = algebraHolds ? written : algebra
-    let worst = outcome.logits.worst
-    var lines = [
-      "  \(output.target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
-        + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
-    ]
-    // Centred, they part by their means.
-    if output.rules.contains(.centerWritingWeights) { return lines }
-    if let first = outcome.residuals.first(where: { !($0.relative <= 1e-6) }) {
-      lines.append(
-        "  The residual streams part \(first.depth == 0 ? "at the embedding" : "in block \(first.depth - 1)"): "
-          + "\(Quantity.scientific(first.relative)) of the largest value.")
-    } else if !outcome.residuals.isEmpty {
-      lines.append("  The residual streams agree, so the difference arises in the unembedding.")
-    }
-    return lines
   }
 }

@@ -5,6 +5,7 @@ import Formats
 import Logging
 import Measurement
 import Networks
+import Report
 
 /// What every command takes.
 struct OutputOptions: ParsableArguments {
@@ -168,6 +169,29 @@ struct ThreadOptions: ParsableArguments {
   }
 
   var workers: Workers { threads.map { Workers(count: $0) } ?? .all }
+}
+
+/// A page to look at, beside what is printed.
+struct ReportOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Write a report to look at, with charts: one HTML file, also where a claim does not hold.", valueName: "file.html"
+    ))
+  var report: String?
+
+  /// - Parameter replacing: whether an existing page may be replaced.
+  /// - Throws: ``Refusal`` where it cannot be written, which is better known before the work than after it.
+  func destination(replacing: Bool) throws -> Destination? {
+    try report.map { try Destination(page: $0, replacing: replacing) }
+  }
+}
+
+extension Page {
+  /// - Returns: the last line of what is printed.
+  func write(to destination: Destination, logger: Logger) throws -> String {
+    for warning in try StagedOutput.write(Array(html.utf8), to: destination) { logger.warning("\(warning.printable)") }
+    return "  Report: \(destination.path.printable)"
+  }
 }
 
 /// `warning: …` on standard error.

@@ -1,5 +1,3 @@
-import Foundation
-
 /// Columns of text as wide as what they hold.
 struct Table {
   enum Alignment { case left, right }
@@ -36,41 +34,4 @@ struct Table {
     let lines = [line(header), rule] + rows.map(line) + (footnote.map { ["  " + $0] } ?? [])
     return lines.joined(separator: "\n")
   }
-}
-
-/// Numbers as people read them.
-enum Quantity {
-  static func bytes(_ count: Int) -> String {
-    switch count {
-    case ..<1_000: "\(count) B"
-    case ..<1_000_000: "\(decimal(Double(count) / 1e3)) kB"
-    case ..<1_000_000_000: "\(decimal(Double(count) / 1e6)) MB"
-    default: "\(decimal(Double(count) / 1e9)) GB"
-    }
-  }
-
-  /// With thousands apart: `124,439,808`.
-  static func count(_ count: Int) -> String {
-    var text = ""
-    for (index, digit) in String(count).reversed().enumerated() {
-      if index > 0, index % 3 == 0, digit != "-" { text.append(",") }
-      text.append(digit)
-    }
-    return String(text.reversed())
-  }
-
-  /// Two significant digits and a power of ten: `1.2e-06`.
-  static func scientific(_ value: Double) -> String { value == 0 ? "0" : String(format: "%.1e", value) }
-
-  /// Three significant digits, the shorter of plain and scientific.
-  static func short(_ value: Double) -> String { String(format: "%.3g", value) }
-
-  /// One digit behind the point.
-  static func decimal(_ value: Double) -> String { fixed(value, digits: 1) }
-
-  /// `99.61%`
-  static func percent(_ share: Double) -> String { String(format: "%.2f%%", share * 100) }
-
-  /// `digits` behind the point.
-  static func fixed(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
 }

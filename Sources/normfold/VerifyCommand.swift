@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Formats
 import Networks
+import Report
 import Verify
 
 struct VerifyCommand: ParsableCommand {
@@ -17,6 +18,7 @@ struct VerifyCommand: ParsableCommand {
         normfold verify gpt2-lnfree/ out/
         normfold verify gpt2-lnfree/ out/ --probe-length 64 --seed 7 --json
         normfold verify gpt2-lnfree/ out/ --text book.txt
+        normfold verify gpt2-lnfree/ out/ --report report.html --force
       """)
 
   @Argument(help: "The checkpoint that is right.")
@@ -31,9 +33,13 @@ struct VerifyCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the reference.", valueName: "directory"))
   var tokenizer: String?
 
+  @Flag(help: "Replace an existing report.")
+  var force = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -43,15 +49,19 @@ struct VerifyCommand: ParsableCommand {
     if let tokenizer { run.readingOptions.tokenizer = .directory(tokenizer) }
     run.probeOptions = verification.probeOptions
     run.workers = threads.workers
+    let destination = try page.destination(replacing: force)
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
     let report = try run.run(progress: line.handler)
     line.finish()
+    let writing = Result { try destination.map { try Page(report).write(to: $0, logger: output.logger) } }
     if output.json {
       try StandardOutput.print(json: report)
     } else {
-      try StandardOutput.print(report.text.wrapped())
+      let last = (try? writing.get()).map { "\n\n\($0)" } ?? ""
+      try StandardOutput.print(report.text.wrapped() + last)
     }
+    _ = try writing.get()
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

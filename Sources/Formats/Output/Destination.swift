@@ -15,6 +15,8 @@ package struct Destination: Sendable {
   package let parent: String
   let name: String
   private let form: Form
+  /// What a file must begin with to be replaced.
+  private let start: String
 
   /// - Throws: `.output` where something is there that may not be replaced.
   package init(directory path: String, replacing: Bool) throws(Refusal) {
@@ -26,8 +28,20 @@ package struct Destination: Sendable {
     try self.init(path, form: .file, replacing: replacing)
   }
 
-  private init(_ path: String, form: Form, replacing: Bool) throws(Refusal) {
+  /// Of a report, which replaces only another one: a mistyped name must not cost anyone a checkpoint.
+  ///
+  /// - Throws: `.output` where something is there that may not be replaced.
+  package init(page path: String, replacing: Bool) throws(Refusal) {
+    guard path.utf8.last != UInt8(ascii: "/") else {
+      throw Refusal(
+        .output, file: path, "expected the name of a file to create", advice: "add a name, as in '\(path)report.html'")
+    }
+    try self.init(path, form: .file, start: "<!DOCTYPE html>", replacing: replacing)
+  }
+
+  private init(_ path: String, form: Form, start: String = "", replacing: Bool) throws(Refusal) {
     self.form = form
+    self.start = start
     var trimmed = Substring(path)
     while trimmed.utf8.count > 1, trimmed.utf8.last == UInt8(ascii: "/") { trimmed.removeLast() }
     self.path = String(trimmed)
@@ -48,7 +62,7 @@ package struct Destination: Sendable {
   }
 
   /// Whether something is there, and whether it may be replaced.
-  /// - Returns: whether there is a directory to replace.
+  /// - Returns: whether there is something to replace.
   /// - Throws: `.output`.
   @discardableResult
   func refuseConflict() throws(Refusal) -> Bool {
@@ -73,8 +87,21 @@ package struct Destination: Sendable {
       throw Refusal(
         .output, file: path, "exists already", advice: "choose another destination, or say that it is to be replaced")
     }
-    if form == .directory { try refuseForeignDirectory() }
+    switch form {
+    case .directory: try refuseForeignDirectory()
+    case .file: try refuseForeignFile()
+    }
     return true
+  }
+
+  private func refuseForeignFile() throws(Refusal) {
+    guard !start.isEmpty else { return }
+    let file = FileHandle(forReadingAtPath: path)
+    guard let found = try? file?.read(upToCount: start.utf8.count), found.elementsEqual(start.utf8) else {
+      throw Refusal(
+        .output, file: path, "expected a file to replace that begins with \(start), found another",
+        advice: "remove it yourself, or choose another destination")
+    }
   }
 
   /// Replacing a directory removes everything in it, so it must look like what we would put there: empty, or with a
@@ -121,6 +148,28 @@ package struct Destination: Sendable {
       guard let identity = FileIdentity(ofItemAt: file), inputs.contains(identity) else { continue }
       throw Refusal(
         .output, file: file, "is a file of the input, and would be replaced", advice: "choose another destination")
+    }
+  }
+
+  /// Refuses a place that is another destination, or in it: what is there is replaced as a whole, or never appears.
+  ///
+  /// - Throws: `.output`.
+  package func refuse(in other: Destination) throws(Refusal) {
+    var directory = parent
+    var identity = FileIdentity(ofItemAt: directory)
+    if name == other.name, identity == FileIdentity(ofItemAt: other.parent) {
+      throw Refusal(.output, file: path, "is the destination of the output", advice: "choose another name")
+    }
+    // Up to the root, which is its own parent.
+    while let current = identity {
+      if current == FileIdentity(ofItemAt: other.path) {
+        throw Refusal(
+          .output, file: path, "lies in the destination of the output, which is replaced as a whole",
+          advice: "choose a place beside it")
+      }
+      directory += "/.."
+      identity = FileIdentity(ofItemAt: directory)
+      if identity == current { return }
     }
   }
 

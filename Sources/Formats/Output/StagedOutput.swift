@@ -145,6 +145,20 @@ package final class StagedOutput: Sendable {
     return []
   }
 
+  /// Writes one file, whole or not at all.
+  ///
+  /// - Parameter destination: of a file.
+  /// - Returns: warnings, as of ``publish(file:)``.
+  /// - Throws: `.output`, and what was there is as it was.
+  package static func write(_ bytes: [UInt8], to destination: Destination) throws(Refusal) -> [String] {
+    _ = removeStale(beside: destination)
+    let staged = try StagedOutput(for: destination)
+    let file = try OutputFile(creating: staged.path + "/" + destination.name)
+    try file.write(bytes)
+    try file.finish()
+    return try staged.publish(file: destination.name)
+  }
+
   /// Removes the hidden directory with all that is in it; does nothing after ``publish()``.
   package func discard() {
     liveDirectories.withLock { live in

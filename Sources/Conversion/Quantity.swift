@@ -1,0 +1,47 @@
+import Foundation
+
+/// Numbers as people read them.
+package enum Quantity {
+  package static func bytes(_ count: Int) -> String {
+    switch count {
+    case ..<1_000: "\(count) B"
+    case ..<1_000_000: "\(decimal(Double(count) / 1e3)) kB"
+    case ..<1_000_000_000: "\(decimal(Double(count) / 1e6)) MB"
+    default: "\(decimal(Double(count) / 1e9)) GB"
+    }
+  }
+
+  /// With thousands apart: `124,439,808`.
+  package static func count(_ count: Int) -> String {
+    var text = ""
+    for (index, digit) in String(count).reversed().enumerated() {
+      if index > 0, index % 3 == 0, digit != "-" { text.append(",") }
+      text.append(digit)
+    }
+    return String(text.reversed())
+  }
+
+  /// Two significant digits and a power of ten: `1.2e-06`.
+  package static func scientific(_ value: Double) -> String { value == 0 ? "0" : String(format: "%.1e", value) }
+
+  /// Three significant digits, the shorter of plain and scientific.
+  package static func short(_ value: Double) -> String { String(format: "%.3g", value) }
+
+  /// One digit behind the point.
+  package static func decimal(_ value: Double) -> String { fixed(value, digits: 1) }
+
+  /// `99.61%`
+  package static func percent(_ share: Double) -> String { String(format: "%.2f%%", share * 100) }
+
+  /// For the marks of an axis: `10⁻¹²`, `1`, `10`.
+  package static func powerOfTen(_ exponent: Int) -> String {
+    if exponent == 0 || exponent == 1 { return exponent == 0 ? "1" : "10" }
+    let raised: [Character: Character] = [
+      "-": "⁻", "0": "⁰", "1": "¹", "2": "²", "3": "³", "4": "⁴", "5": "⁵", "6": "⁶", "7": "⁷", "8": "⁸", "9": "⁹",
+    ]
+    return "10" + String(String(exponent).compactMap { raised[$0] })
+  }
+
+  /// `digits` behind the point.
+  package static func fixed(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
+}

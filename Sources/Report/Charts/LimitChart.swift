@@ -1,0 +1,65 @@
+import Conversion
+import Foundation
+
+/// How much of each limit is used: one bar per claim on a logarithmic scale that ends a little beyond the limit.
+package struct LimitChart: Chart {
+  package struct Row: Sendable {
+    let name: String
+    /// What was found over what is allowed; at most 1 where it holds.
+    let use: Double
+    let holds: Bool
+    /// The two numbers, as they are written elsewhere.
+    let text: String
+  }
+
+  let rows: [Row]
+
+  package let legend: [LegendEntry] = []
+
+  package var summary: String {
+    rows.map { "\($0.name): \($0.text), \($0.holds ? "holds" : "fails")" }.joined(separator: "; ") + "."
+  }
+
+  private static let rowHeight = 44.0
+
+  package func drawing(width: Double) -> Drawing {
+    let height = Double(rows.count) * Self.rowHeight + 44
+    var drawing = Drawing(width: width, height: height)
+    let used = rows.map(\.use).filter { $0.isFinite && $0 > 0 }
+    let scale = Scale(decadesAround: used + [1e-2, 10])
+    let frame = PlotFrame(left: 8, right: width - 16, top: 4, bottom: Double(rows.count) * Self.rowHeight + 6)
+    let limit = frame.x(scale.fraction(1))
+    drawing.rectangle(limit, frame.top, frame.right - limit, frame.bottom - frame.top, class: "forbidden")
+    for (index, row) in rows.enumerated() {
+      let top = frame.top + Double(index) * Self.rowHeight
+      drawing.text(row.name, frame.left, top + 15, class: "row-label")
+      // Left of the limit where there is room.
+      let end = max(limit - 8, frame.left + (row.name.estimatedWidth + 2) * 13 / 12 + row.text.estimatedWidth + 12)
+      drawing.text(row.text, end, top + 15, .end, class: "row-value")
+      let level = top + 29
+      drawing.line(frame.left, level, frame.right, level, class: "grid")
+      let state = row.holds ? "good" : "bad"
+      let title = "\(row.name): \(row.text)"
+      // Nothing is used where nothing differs; all where it is no number.
+      let reach = row.use.isFinite ? frame.x(scale.fraction(row.use)) : frame.right
+      if row.use > 0 || !row.use.isFinite {
+        drawing.rectangle(frame.left, level - 4, reach - frame.left, 8, class: "bar \(state)", title: title)
+      }
+      drawing.path(
+        Mark(row.holds ? 0 : 4).path(row.use > 0 || !row.use.isFinite ? reach : frame.left, level, radius: 4.5),
+        class: "dot \(state)", title: title)
+    }
+    drawing.line(limit, frame.top, limit, frame.bottom, class: "limit")
+    drawing.line(frame.left, frame.bottom, frame.right, frame.bottom, class: "axis")
+    for tick in scale.ticks(atMost: max(2, Int(width / 90))) {
+      let place = frame.x(scale.fraction(tick.value))
+      drawing.line(place, frame.bottom, place, frame.bottom + 4, class: "axis")
+      let label = tick.value == 1 ? "limit" : tick.value > 1 ? "\(Quantity.short(tick.value)) ×" : tick.label
+      let half = label.estimatedWidth / 2
+      drawing.text(label, min(max(place, half), width - half), frame.bottom + 17, .middle, class: "tick")
+    }
+    drawing.text(
+      "share of the limit that is used", (frame.left + frame.right) / 2, height - 4, .middle, class: "axis-title")
+    return drawing
+  }
+}

@@ -1,0 +1,101 @@
+import Conversion
+import Foundation
+import Verify
+
+/// Networks that were held against one reference, each with its name and its place among the marks.
+typealias Contenders = [(name: String, mark: Int, outcome: Comparison.Outcome)]
+
+/// Where along the residual stream networks part from the reference.
+enum ResidualFigure {
+  /// - Returns: nil where no contender has a residual stream.
+  static func figure(id: String, title: String, contenders: Contenders, remark: String = "") -> Figure? {
+    let series = contenders.filter { !$0.outcome.residuals.isEmpty }.map { contender in
+      LineChart.Series(
+        name: contender.name, mark: contender.mark,
+        points: contender.outcome.residuals.map { .init(x: Double($0.depth), y: $0.relative) })
+    }
+    guard let depth = contenders.map(\.outcome.residuals.count).max(), depth > 0 else { return nil }
+    return Figure(
+      id: id, title: title,
+      caption: "The largest difference from the source at each depth, over the largest value there.\(remark)",
+      chart: LineChart(
+        series: series, xTitle: "behind block", yTitle: "relative difference",
+        horizontal: .categories(["embedding"] + (1..<max(depth, 1)).map { "\($0 - 1)" }), vertical: .logarithmic,
+        height: 320))
+  }
+}
+
+/// How the differences of logits are distributed.
+enum DistributionFigure {
+  static func figure(id: String, title: String, contenders: Contenders, thresholds: [Threshold]) -> Figure {
+    Figure(
+      id: id, title: title, caption: "How many logits are off by how much, in bins of a power of two.",
+      chart: Histogram(
+        series: contenders.map { contender in
+          let counts = contender.outcome.logits.magnitudes.counts
+          let bins = zip(MagnitudeHistogram.exponents, counts).map { exponent, count in
+            Histogram.Bin(edges: pow(2, Double(exponent))..<pow(2, Double(exponent + 1)), count: count)
+          }
+          return Histogram.Series(
+            name: contender.name, mark: contender.mark, bins: Array(bins.dropFirst()), belowCount: counts[0])
+        }, xTitle: "|Δ logit|", yTitle: "logits", horizontal: .logarithmic, hasLogarithmicCounts: true,
+        thresholds: thresholds, height: 320))
+  }
+}
+
+/// Every measure of a comparison.
+enum MeasureTable {
+  static func table(
+    _ caption: String, _ contenders: [(name: String, outcome: Comparison.Outcome)], largestLogit: Double
+  ) -> DataTable {
+    var table = DataTable(
+      caption, header: [""] + contenders.map(\.name), alignments: [.left] + contenders.map { _ in .right })
+    func row(_ name: String, _ text: (LogitDifference) -> String) {
+      table.add([.text(name)] + contenders.map { .text(text($0.outcome.logits)) })
+    }
+    row("largest |Δ logit| / largest |logit|") { Quantity.scientific($0.relative) }
+    row("largest |Δ logit|") { Quantity.scientific($0.largest) }
+    row("root mean square |Δ logit|") { Quantity.scientific($0.rootMeanSquare) }
+    row("largest |Δ log-probability|") { Quantity.scientific($0.largestLogProbability) }
+    row("root mean square |Δ log-probability|") { Quantity.scientific($0.rootMeanSquareLogProbability) }
+    row("KL divergence, mean (nats)") { Quantity.scientific($0.meanDivergence) }
+    row("KL divergence, largest (nats)") { Quantity.scientific($0.largestDivergence) }
+    row("same likeliest token") { Quantity.percent($0.topTokenAgreement) }
+    row("loss (nats)") { $0.loss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
+    row("loss of the reference (nats)") { $0.referenceLoss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
+    table.add(
+      [.text("residual stream behind the last block")]
+        + contenders.map { contender in
+          contender.outcome.residuals.last.map { .text(Quantity.scientific($0.relative)) } ?? Cell.nothing
+        })
+    table.add(
+      ["worst place"]
+        + contenders.map { contender in
+          let worst = contender.outcome.logits.worst
+          return .lines([.text("\(worst.probe),"), .text("position \(worst.position), token \(worst.token)")])
+        })
+    row("expected there") { Quantity.short($0.worst.expected) }
+    row("found there") { Quantity.short($0.worst.found) }
+    row("tokens judged") { Quantity.count($0.tokenCount) }
+    row("tokens that give NaN or infinity") { Quantity.count($0.nonFiniteTokenCount) }
+    table.footnotes = ["The largest logit of the reference is \(Quantity.short(largestLogit))."]
+    return table
+  }
+}
+
+/// On which tokens a comparison looked.
+enum ProbeList {
+  static func section(_ probes: [String], tokenCount: Int, overflows: [String], reference: String) -> Page.Section {
+    var facts = FactList()
+    facts.add("Probes (tokens)", probes.map(Cell.text))
+    facts.add("Judged", .text("\(Quantity.count(tokenCount)) tokens"))
+    if !overflows.isEmpty {
+      let shown = overflows.prefix(20).map(Cell.text)
+      facts.add(
+        "Not judged",
+        [.text("The \(reference) itself overflows on \(Quantity.count(overflows.count)) tokens:")] + shown
+          + (overflows.count > shown.count ? [.text("and \(overflows.count - shown.count) more")] : []))
+    }
+    return .init(id: "probes", title: "Probes", content: [facts])
+  }
+}

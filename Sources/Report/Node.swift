@@ -1,0 +1,75 @@
+import Formats
+
+/// A piece of a page.
+///
+/// What it renders is HTML and well-formed XML at once. Text and attributes are escaped where they are rendered and nowhere
+/// else, so that no name from a file can become markup, steer a terminal or turn the direction of its line.
+package struct Node: Sendable {
+  private indirect enum Content: Sendable {
+    case element(String, [(name: String, value: String)], [Node])
+    case text(String)
+    case verbatim(StaticString)
+  }
+
+  private let content: Content
+
+  private init(_ content: Content) { self.content = content }
+
+  package static func element(
+    _ name: String, _ attributes: KeyValuePairs<String, String> = [:], _ children: [Node] = []
+  ) -> Node {
+    Node(.element(name, attributes.map { ($0.key, $0.value) }, children))
+  }
+
+  package static func text(_ text: String) -> Node { Node(.text(text)) }
+
+  /// What this program's source says, as it stands there: a style sheet.
+  static func verbatim(_ text: StaticString) -> Node { Node(.verbatim(text)) }
+
+  package var rendered: String {
+    var output = ""
+    render(to: &output)
+    return output
+  }
+
+  /// Elements that HTML ends where they begin.
+  private static let emptyElements: Set = ["meta", "br"]
+
+  private func render(to output: inout String) {
+    switch content {
+    case .text(let text): Self.escape(text.printable, to: &output)
+    case .verbatim(let text): output += text.description
+    case .element(let name, let attributes, let children):
+      output += "<\(name)"
+      for attribute in attributes {
+        output += " \(attribute.name)=\""
+        // Whole: the outline of a shape is long.
+        Self.escape(attribute.value.withControlsEscaped, to: &output)
+        output += "\""
+      }
+      guard !Self.emptyElements.contains(name) else { return output += "/>" }
+      output += ">"
+      for child in children { child.render(to: &output) }
+      output += "</\(name)>"
+    }
+  }
+
+  private static func escape(_ text: String, to output: inout String) {
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "&": output += "&amp;"
+      case "<": output += "&lt;"
+      case ">": output += "&gt;"
+      case "\"": output += "&quot;"
+      case "'": output += "&#39;"
+      // No XML may hold these two.
+      case "\u{FFFE}", "\u{FFFF}": output += "\u{FFFD}"
+      default: output.unicodeScalars.append(scalar)
+      }
+    }
+  }
+}
+
+extension Node: ExpressibleByStringInterpolation {
+  package init(stringLiteral value: String) { self = .text(value) }
+}

@@ -1,0 +1,405 @@
+import Conversion
+import Folding
+import Verify
+
+extension Page {
+  /// What a conversion did, and what was proved of it.
+  package init(_ report: ConversionReport) {
+    guard let verification = report.verification else {
+      self.init(
+        kind: "Conversion", subject: report.source,
+        verdict: .init(
+          outcome: .neutral, title: "Written, not\u{A0}verified.",
+          sentences: ["Written for \(report.names). 'normfold verify' holds the output against the source."]),
+        keyFigures: [report.foldedNorms], warnings: report.warnings,
+        sections: [report.conversionSection, report.normsSection], colophon: report.colophon)
+      return
+    }
+    let pairs = zip(report.outputs, verification.targets).map {
+      OutputClaims(output: $0, claims: $1, verification: verification)
+    }
+    self.init(
+      kind: "Conversion", subject: report.source, verdict: report.verdict(verification),
+      keyFigures: [report.foldedNorms] + report.keyFigures(pairs, verification), warnings: report.warnings,
+      sections: [
+        report.claimsSection(pairs), report.conversionSection, report.normsSection, report.depthSection(pairs),
+        report.distributionSection(pairs),
+        ProbeList.section(
+          verification.probes, tokenCount: verification.tokenCount, overflows: verification.overflows,
+          reference: "source"),
+      ], colophon: report.colophon)
+  }
+}
+
+/// One output with what is claimed of it.
+private struct OutputClaims {
+  let output: ConversionReport.Output
+  let claims: Verification.TargetClaims
+  let verification: Verification
+
+  var measure: String { claims.isUpToShift ? "log-probabilities" : "logits" }
+
+  /// The other networks that are held against the source, each with its name and its place among the marks.
+  var contenders: Contenders {
+    [
+      ("folded weights, float64", 0, claims.algebra), ("\(output.type) file, float32", 1, claims.written),
+      ("source's own rounding", 2, claims.noise),
+    ] + (verification.literal.map { [("source as its runtime computes it", 3, $0)] } ?? [])
+  }
+}
+
+extension ConversionReport {
+  private var isAlone: Bool { outputs.count == 1 }
+  fileprivate var names: String { outputs.map(\.target).joined(separator: ", ") }
+  fileprivate var colophon: String { "\(tool), \(Quantity.decimal(seconds)) s" }
+
+  // MARK: The head
+
+  fileprivate func verdict(_ verification: Verification) -> Page.Verdict {
+    guard holds else {
+      return .init(outcome: .bad, title: "Failed. Nothing\u{A0}was\u{A0}written.", sentences: failures)
+    }
+    let what = verification.targets.contains { $0.isUpToShift } ? "probabilities" : "logits"
+    var sentences = [
+      "Every claim holds on \(Quantity.count(verification.tokenCount)) tokens. Written for \(names)."
+    ]
+    if changesFunction {
+      sentences.append("The norms were fixed by this conversion: the claims are against the fixed norms.")
+    }
+    return .init(outcome: .good, title: "Verified. The\u{A0}same\u{A0}\(what).", sentences: sentences)
+  }
+
+  fileprivate var foldedNorms: Page.KeyFigure {
+    let folded = Set(outputs.map(\.foldedNormCount)).sorted().map { "\($0)" }
+    return .init(
+      name: "norms folded", value: "\(folded.joined(separator: " or ")) of \(Set(sites.map(\.name)).count)",
+      remark: isAlone
+        ? outputs[0].rest : outputs.allSatisfy(\.isNormFree) ? "none left" : "see the table of norms")
+  }
+
+  fileprivate func keyFigures(_ pairs: [OutputClaims], _ verification: Verification) -> [Page.KeyFigure] {
+    let algebra = pairs.map { $0.share($0.claims.algebra.logits) }.reduce(0, Self.largest)
+    let single = pairs.map { $0.share($0.claims.written.logits) }.reduce(0, Self.largest)
+    let agreement = pairs.map(\.claims.written.logits.topTokenAgreement).min() ?? 0
+    return [
+      .init(
+        name: "largest difference in float64", value: Quantity.scientific(algebra),
+        remark: "of the largest logit; limit \(Quantity.scientific(Verification.algebraLimit))"),
+      .init(
+        name: "largest difference in float32", value: Quantity.scientific(single),
+        remark: "of the largest logit"
+          + (isAlone
+            ? "; limit " + Quantity.scientific(pairs[0].claims.limits.logits / verification.largestLogit) : "")),
+      .init(
+        name: "same likeliest token", value: Quantity.percent(agreement),
+        remark: "of \(Quantity.count(verification.tokenCount)) positions"),
+    ]
+  }
+
+  /// `max` would lose a NaN.
+  private static func largest(_ a: Double, _ b: Double) -> Double { a.isNaN || b.isNaN ? .nan : max(a, b) }
+
+  // MARK: The claims
+
+  fileprivate func claimsSection(_ pairs: [OutputClaims]) -> Page.Section {
+    var table = DataTable(
+      "The claims, with what was found and what is allowed",
+      header: (isAlone ? [] : ["output"]) + ["claim", "found", "limit", ""],
+      alignments: (isAlone ? [] : [.left]) + [.prose, .right, .right, .left])
+    for pair in pairs {
+      for (index, claim) in pair.rows.enumerated() {
+        let output: [Cell] = isAlone ? [] : [index == 0 ? .text(pair.output.target) : ""]
+        table.add(
+          output + [.text(claim.name), .text(claim.found), .text(claim.limit), claim.holds.map(Cell.verdict) ?? ""],
+          startsGroup: index == 0 && !isAlone)
+      }
+    }
+    table.footnotes = [
+      "Differences are the largest of any \(pairs.contains { $0.claims.isUpToShift } ? "logit or log-probability" : "logit"), "
+        + "as a share of the largest logit.", Self.footnote(pairs),
+    ]
+    var content: [any Content] = [table]
+    let charts = pairs.map { pair in
+      Figure(
+        id: "limits-\(pair.output.target)", title: isAlone ? "How much of each limit is used" : pair.output.target,
+        caption: isAlone
+          ? "Left of the dashed line a claim holds." : "How much of each limit is used; left of the line it holds.",
+        chart: LimitChart(rows: pair.limitRows))
+    }
+    content += Self.arranged(charts)
+    return .init(
+      id: "claims", title: "Claims",
+      lead:
+        "The fold is exact algebra, the file holds what was meant, and what is run from it is as close to the source as the "
+        + "source's own rounding.", content: content)
+  }
+
+  private static func footnote(_ pairs: [OutputClaims]) -> String {
+    let factor = "\(Quantity.short(Verification.noiseFactor)) × what"
+    let types = Set(pairs.map(\.output.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
+    return pairs.contains { $0.claims.holdsSourceMatrices }
+      ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
+      : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
+  }
+
+  /// One figure takes a line, several share lines by twos.
+  private static func arranged(_ figures: [Figure]) -> [any Content] {
+    guard figures.count > 1 else { return figures }
+    return [FigurePair(figures)]
+  }
+
+  // MARK: What was converted
+
+  fileprivate var conversionSection: Page.Section {
+    var facts = FactList()
+    facts.add("Source", .code(source))
+    facts.add("Dialect", .text(dialect))
+    facts.add(
+      sourceFiles.count == 1 ? "File" : "Files",
+      sourceFiles.flatMap { file in
+        [Cell.code(file.path, Quantity.bytes(file.byteCount)), Cell.code("sha256 \(file.sha256)")]
+      })
+    if changesFunction, let literal = verification?.literal?.logits {
+      facts.add(
+        "Changes the function",
+        .text(
+          "With the norms computed, as stored, the logits differ by up to \(Quantity.short(literal.largest)), KL divergence "
+            + "\(Quantity.short(literal.meanDivergence)) nats, same likeliest token "
+            + "\(Quantity.percent(literal.topTokenAgreement))."))
+    } else if let literal = verification?.literal?.logits {
+      facts.add(
+        "As its runtime computes it",
+        .text("\(Quantity.scientific(literal.relative)) of the largest logit from the fixed norms that it means"))
+    }
+    let cards = outputs.map { output in
+      var facts = FactList()
+      facts.add("Directory", .code(output.directory))
+      facts.add("Type", .text(output.type))
+      facts.add(
+        "Tensors", .text("\(Quantity.count(output.tensorCount)), \(Quantity.bytes(output.byteCount))"))
+      facts.add("Norms", .text("\(output.foldedNormCount) folded, \(output.rest)"))
+      facts.add("Files", output.files.map { .code($0.name, Quantity.bytes($0.byteCount)) })
+      return CardList.Card(
+        title: "\(holds ? "Written" : "Not written") for \(output.target)", facts: facts, notes: output.notes)
+    }
+    return .init(id: "conversion", title: "What was converted", content: [facts, CardList(cards: cards)])
+  }
+
+  // MARK: The norms
+
+  fileprivate var normsSection: Page.Section {
+    guard !sites.isEmpty else {
+      return .init(
+        id: "norms", title: "Norms before and after", content: [Paragraph("The source has none.")])
+    }
+    var content: [any Content] = []
+    let deviations = Set(sites.flatMap { [$0.smallestDeviation, $0.largestDeviation] })
+    // Where all are one number, as the published form's are, there is nothing to see.
+    if deviations.count > 1,
+      let chart = siteChart(
+        "σ",
+        value: { site in
+          guard let low = site.smallestDeviation, let high = site.largestDeviation else { return nil }
+          return (low == high ? low : (low * high).squareRoot(), low, high)
+        })
+    {
+      content.append(
+        Figure(
+          id: "deviations", title: "Deviations by layer",
+          caption: "σ, what the centred activations are divided by; from the smallest to the largest where it differs.",
+          chart: chart))
+    }
+    if let chart = siteChart(
+      "γ/σ", value: { ($0.medianScale, $0.smallestScale, $0.largestScale) })
+    {
+      content.append(
+        Figure(
+          id: "scales", title: "Scales by layer",
+          caption:
+            "γ/σ, what the centred activations are multiplied by: the median of the features, and from the smallest to the "
+            + "largest.", chart: chart))
+    }
+    content.append(normsTable)
+    return .init(
+      id: "norms", title: "Norms before and after",
+      lead: "Each norm of the source, the maps that took it in, and what is left in its place.", content: content)
+  }
+
+  private func siteChart(_ title: String, value: (Inspection.Site) -> (Double, Double, Double)?) -> LineChart? {
+    let blocks = (sites.compactMap(\.block).max() ?? -1) + 1
+    let places = sites.map(\.place).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+    let series = places.enumerated().compactMap { index, place -> LineChart.Series? in
+      let points = sites.filter { $0.place == place }.compactMap { site in
+        value(site).map { middle, low, high in
+          LineChart.Point(
+            x: Double(site.block ?? blocks), y: middle, spread: low < high ? low...high : nil)
+        }
+      }
+      return points.isEmpty ? nil : LineChart.Series(name: place, mark: index, points: points)
+    }
+    guard !series.isEmpty else { return nil }
+    return LineChart(
+      series: series, xTitle: "block", yTitle: title,
+      horizontal: .categories((0..<blocks).map { "\($0)" } + (sites.contains { $0.block == nil } ? ["final"] : [])))
+  }
+
+  private var normsTable: DataTable {
+    var table = DataTable(
+      "The norms",
+      header: ["norm", "kind", "deviation", "γ/σ, or γ", "|β| ≤", "folded into"]
+        + outputs.map { isAlone ? "left" : $0.target },
+      alignments: [.left, .left, .left, .right, .right, .left] + outputs.map { _ in .left })
+    for site in sites {
+      let step = outputs.lazy.compactMap { output in output.steps.first { $0.norm == site.name } }.first
+      table.add(
+        [
+          .code(site.name), .text(site.kind), .text(site.deviation),
+          .text("\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))"),
+          .text(Quantity.short(site.largestBias)), step.map { .text($0.target(ofBlock: site.block)) } ?? Cell.nothing,
+        ] + outputs.map { .text($0.remainder(of: site)) })
+    }
+    return table
+  }
+
+  // MARK: Where differences arise
+
+  fileprivate func depthSection(_ pairs: [OutputClaims]) -> Page.Section {
+    let figures = pairs.compactMap { pair -> Figure? in
+      ResidualFigure.figure(
+        id: "depth-\(pair.output.target)",
+        title: isAlone ? "Residual stream, behind each block" : pair.output.target,
+        contenders: pair.contenders,
+        remark: pair.output.rules.contains(.centerWritingWeights)
+          ? " Its writing weights were centred, so its stream differs by its mean." : "")
+    }
+    let content: [any Content] =
+      figures.isEmpty
+      ? [Paragraph("What was written has no residual stream to look at.")] : Self.arranged(figures)
+    return .init(
+      id: "depth", title: "Where differences arise",
+      lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.", content: content)
+  }
+
+  fileprivate func distributionSection(_ pairs: [OutputClaims]) -> Page.Section {
+    let figures = pairs.map { pair in
+      DistributionFigure.figure(
+        id: "distribution-\(pair.output.target)",
+        title: isAlone ? "Differences of logits" : pair.output.target,
+        contenders: pair.contenders,
+        thresholds: pair.claims.isUpToShift
+          ? []
+          : [
+            .init(value: Verification.algebraLimit * pair.verification.largestLogit, label: "limit, float64"),
+            .init(value: pair.claims.limits.logits, label: "limit, float32"),
+          ])
+    }
+    var content = Self.arranged(figures)
+    for pair in pairs {
+      if !isAlone { content.append(Subheading(text: pair.output.target)) }
+      content.append(
+        MeasureTable.table(
+          "Measures of \(pair.output.target)",
+          pair.contenders.map { ($0.name, $0.outcome) },
+          largestLogit: pair.verification.largestLogit))
+    }
+    return .init(
+      id: "distribution", title: "How large differences are",
+      lead:
+        "Every logit of every token that was judged; the written file should lie where the source's own rounding lies.",
+      content: content)
+  }
+}
+
+extension OutputClaims {
+  /// The largest difference that counts, over the largest logit.
+  fileprivate func share(_ difference: LogitDifference) -> Double {
+    difference.largest(upToShift: claims.isUpToShift) / verification.largestLogit
+  }
+
+  typealias Row = (name: String, found: String, limit: String, holds: Bool?)
+
+  fileprivate var rows: [Row] {
+    let single = claims.written.logits
+    return [
+      (
+        "Folded weights compute the source's \(measure) (float64)",
+        Quantity.scientific(share(claims.algebra.logits)),
+        Quantity.scientific(Verification.algebraLimit), claims.algebraHolds
+      ),
+      (
+        "Tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount ?? 0)",
+        "\(output.tensorCount)", true
+      ),
+      (
+        "\(output.type) file computes the source's \(measure) (float32)",
+        Quantity.scientific(share(single)),
+        Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*", claims.arithmeticHolds
+      ),
+    ] + longRow + [
+      (
+        "– Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence),
+        Quantity.scientific(claims.limits.divergence) + "*", nil
+      ),
+      (
+        "– positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
+        Quantity.percent(claims.limits.agreement) + "*", nil
+      ),
+    ]
+  }
+
+  private var longRow: [Row] {
+    guard let long = claims.long else { return [] }
+    return [
+      (
+        "– on \(Quantity.count(long.written.logits.tokenCount)) more tokens, the source in float32, too",
+        Quantity.scientific(share(long.written.logits)),
+        Quantity.scientific(long.limits.logits / verification.largestLogit) + "*", true
+      )
+    ]
+  }
+
+  fileprivate var limitRows: [LimitChart.Row] {
+    let single = claims.written.logits
+    func row(_ name: String, _ found: Double, _ limit: Double, _ text: (Double) -> String) -> LimitChart.Row {
+      .init(
+        name: name, use: found == 0 ? 0 : found / limit, holds: found <= limit,
+        text: "\(text(found)) of \(text(limit))")
+    }
+    return [
+      row(
+        "\(measure), float64", share(claims.algebra.logits), Verification.algebraLimit, Quantity.scientific),
+      row(
+        "\(measure), float32", share(single), claims.limits.logits / verification.largestLogit,
+        Quantity.scientific),
+      row("KL divergence", single.meanDivergence, claims.limits.divergence, Quantity.scientific),
+      row(
+        "other likeliest token", 1 - single.topTokenAgreement, 1 - claims.limits.agreement,
+        Quantity.percent),
+    ]
+  }
+}
+
+extension ConversionPlan.Step {
+  /// `block 3: queries, keys, values`.
+  fileprivate func target(ofBlock block: Int?) -> String {
+    let prefix = block.map { "block \($0) " } ?? ""
+    guard let block, readers.allSatisfy({ $0.hasPrefix(prefix) }) else { return readers.joined(separator: ", ") }
+    return "block \(block): " + readers.map { String($0.dropFirst(prefix.count)) }.joined(separator: ", ")
+  }
+}
+
+extension ConversionReport.Output {
+  /// What is left of the norms.
+  fileprivate var rest: String {
+    if isNormFree { return "none left" }
+    if hasComputedNorms { return "\(keptNormCount) kept" }
+    return foldedNormCount == 0 ? "\(keptNormCount) keep their fixed scales" : "the rest near the identity"
+  }
+
+  /// What is left of one of them.
+  fileprivate func remainder(of site: Inspection.Site) -> String {
+    let isFolded = steps.contains { $0.norm == site.name }
+    if kept.contains(site.name) { return isFolded ? "its deviation, still computed" : "the norm as it was" }
+    return hasNearIdentities ? "a near-identity" : "nothing"
+  }
+}

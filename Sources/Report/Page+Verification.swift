@@ -1,0 +1,85 @@
+import Conversion
+import Verify
+
+extension Page {
+  /// Whether two checkpoints compute the same logits.
+  package init(_ report: VerificationRun.Report) {
+    let measure = report.isUpToShift ? "log-probability" : "logit"
+    let contenders: Contenders = [
+      ("candidate, float64", 0, report.double), ("candidate, float32", 1, report.single),
+      ("reference's own rounding", 2, report.noise),
+    ]
+    let worst = report.single.logits.worst
+    let found = report.single.logits.largest(upToShift: report.isUpToShift)
+    let residuals = ResidualFigure.figure(
+      id: "depth-figure", title: "Residual stream, behind each block", contenders: contenders)
+    self.init(
+      kind: "Verification", subject: report.candidate,
+      verdict: .init(
+        outcome: report.holds ? .good : .bad,
+        title: report.holds
+          ? "The same network\(report.isUpToShift ? ", but for a constant per position" : "")."
+          : "Not the same network.",
+        sentences: [
+          "The largest \(measure) difference is \(Quantity.scientific(found)), "
+            + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.limit)).",
+          "Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected "
+            + "\(Quantity.short(worst.expected)), found \(Quantity.short(worst.found)).",
+        ]),
+      keyFigures: [
+        .init(
+          name: "largest difference in float64", value: Quantity.scientific(report.double.logits.relative),
+          remark: "of the largest logit"),
+        .init(
+          name: "largest difference in float32", value: Quantity.scientific(report.single.logits.relative),
+          remark: "of the largest logit; limit \(Quantity.scientific(report.limit / report.largestLogit))"),
+        .init(
+          name: "KL divergence, mean", value: Quantity.scientific(report.single.logits.meanDivergence), remark: "nats"),
+        .init(
+          name: "same likeliest token", value: Quantity.percent(report.single.logits.topTokenAgreement),
+          remark: "of \(Quantity.count(report.single.logits.tokenCount)) positions"),
+      ],
+      warnings: report.warnings,
+      sections: [
+        .init(
+          id: "what", title: "What was compared", content: [Self.checkpoints(report)]),
+        .init(
+          id: "depth", title: "Where differences arise",
+          lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.",
+          content: residuals.map { [$0] } ?? [Paragraph("The two have different depths.")]),
+        .init(
+          id: "distribution", title: "How large differences are",
+          content: [
+            DistributionFigure.figure(
+              id: "distribution-figure", title: "Differences of logits", contenders: contenders,
+              thresholds: report.isUpToShift ? [] : [.init(value: report.limit, label: "limit, float32")]),
+            MeasureTable.table(
+              "Measures", contenders.map { ($0.name, $0.outcome) }, largestLogit: report.largestLogit),
+          ]),
+        ProbeList.section(
+          report.probes, tokenCount: report.tokenCount, overflows: report.overflows,
+          reference: "reference"
+        ),
+      ])
+  }
+
+  private static func checkpoints(_ report: VerificationRun.Report) -> FactList {
+    var facts = FactList()
+    facts.add("Reference", .code(report.reference))
+    facts.add("Candidate", .code(report.candidate))
+    facts.add(
+      "Limit",
+      .text(
+        "\(Quantity.scientific(report.limit)): \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the "
+          + "reference on the same tokens"))
+    if let long = report.long {
+      facts.add(
+        "In single precision only",
+        .text(
+          "\(Quantity.count(long.logits.tokenCount)) of the tokens: "
+            + "\(Quantity.scientific(long.logits.largest(upToShift: report.isUpToShift) / report.largestLogit)) of the largest "
+            + "logit"))
+    }
+    return facts
+  }
+}

@@ -1,0 +1,141 @@
+import Conversion
+import Folding
+import Formats
+import Foundation
+import Logging
+import Networks
+import TestSupport
+import Testing
+import Verify
+
+@testable import Report
+@testable import normfold
+
+/// Reports of every kind, with the text that the command prints for them.
+struct PageCase: CustomTestStringConvertible, Sendable {
+  let testDescription: String
+  let make: @Sendable () throws -> (page: Page, text: String)
+
+  private static func conversion(
+    _ source: String, to targets: [String], alter: (inout Conversion) throws -> Void = { _ in }
+  ) throws -> (page: Page, text: String) {
+    let place = try TemporaryDirectory()
+    var conversion = Conversion(source: Fixtures.path(source), destination: place / "out", targets: targets)
+    try alter(&conversion)
+    let report = try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    return (Page(report), report.text)
+  }
+
+  private static func broken(_ network: Network, _ options: FoldingPlan.Options) throws(Refusal) -> FoldingPlan {
+    var altered = network
+    if let gain = network.blocks[1].mlp.norm?.gain { altered.blocks[1].mlp.norm?.gain = gain.multiplied(by: 1.01) }
+    return try FoldingPlan(folding: altered, options: options)
+  }
+
+  static let all: [PageCase] = [
+    PageCase(testDescription: "one target") { try conversion("tiny-2x32/lnfree", to: ["transformers"]) },
+    PageCase(testDescription: "every target") {
+      try conversion(
+        "tiny-2x32/lnfree", to: ["transformers", "gpt2", "transformer-lens", "llama.cpp", "onnxruntime"]
+      ) { $0.readingOptions.tokenizer = .directory(Fixtures.path("tiny-2x32/tokenizer")) }
+    },
+    PageCase(testDescription: "both paths of attention apart, a partial fold") {
+      try conversion("tiny-2x32/fakeln-partial", to: ["transformers"]) { $0.allowsPartial = true }
+    },
+    PageCase(testDescription: "deviations per feature, logits up to a shift") {
+      try conversion("tiny-2x32/fakeln-feature0", to: ["transformers"]) {
+        $0.rules = [.foldValueBiases, .centerWritingWeights, .centerUnembedding]
+      }
+    },
+    PageCase(testDescription: "an ordinary GPT-2 whose norms are fixed") {
+      try conversion("tiny-2x32/vanilla", to: ["transformers"]) {
+        $0.readingOptions.deviations = Fixtures.path("tiny-2x32/nanogpt/std_dicts.json")
+      }
+    },
+    PageCase(testDescription: "a fold that is wrong") {
+      try conversion("shakespeare-4x128/lnfree", to: ["transformers", "gpt2"]) { $0.fold = broken }
+    },
+    PageCase(testDescription: "two checkpoints that agree") { try verification("lnfree", "lnfree-sharded") },
+    PageCase(testDescription: "two checkpoints that do not") { try verification("lnfree", "vanilla") },
+  ]
+
+  private static func verification(_ reference: String, _ candidate: String) throws -> (page: Page, text: String) {
+    let report = try VerificationRun(
+      reference: Fixtures.path("tiny-2x32/\(reference)"), candidate: Fixtures.path("tiny-2x32/\(candidate)")
+    ).run()
+    return (Page(report), report.text)
+  }
+}
+
+@Suite struct PageTests {
+  @Test(
+    "A page is well-formed, needs nothing else, and shows every number that the text shows", arguments: PageCase.all)
+  func page(_ given: PageCase) throws {
+    let (page, text) = try given.make()
+    // To look at: Scripts/screenshots takes pictures of it.
+    if let directory = ProcessInfo.processInfo.environment["NORMFOLD_REPORTS"] {
+      try page.html.write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
+    }
+    let html = try #require(Markup.parse(page.html))
+    #expect(html.name == "html")
+
+    // Nothing from elsewhere, nothing that runs.
+    #expect(html.all.allSatisfy { !["script", "link", "img", "iframe", "object", "base"].contains($0.name) })
+    let names = Set(html.all.flatMap(\.attributes.keys))
+    #expect(names.isDisjoint(with: ["src", "style", "onload", "onclick", "transform"]))
+    #expect(html.all("a").allSatisfy { $0.attributes["href"]?.hasPrefix("#") == true })
+
+    // References lead somewhere, and to one thing.
+    let ids = html.all.compactMap { $0.attributes["id"] }
+    #expect(Set(ids).count == ids.count)
+    let references = html.all.compactMap { $0.attributes["aria-labelledby"] }.flatMap { $0.split(separator: " ") }
+    #expect(references.allSatisfy { ids.contains(String($0)) })
+    #expect(html.all("a").allSatisfy { ids.contains(String($0.attributes["href"]?.dropFirst() ?? "")) })
+
+    let charts = html.all("figure").flatMap { $0.all("svg") }.filter { $0.attributes["role"] == "img" }
+    #expect(!charts.isEmpty)
+    for chart in charts {
+      #expect(chart.children.first?.name == "title" && chart.children.dropFirst().first?.name == "desc")
+      #expect(chart.children.first?.text.isEmpty == false && chart.children.dropFirst().first?.text.isEmpty == false)
+    }
+
+    let numbers = text.matches(of: /[0-9]+(?:[.,][0-9]+)*(?:e[+-][0-9]+)?/).map { String($0.output) }
+    let shown = html.all("body")[0].text
+    #expect(numbers.count > 20)
+    let missing = Set(numbers).filter { !shown.contains($0) }
+    #expect(missing.isEmpty, "\(missing.sorted()) of\n\(text)")
+  }
+
+  @Test("A colour is a variable, defined for light and for dark, and what is drawn has a rule")
+  func colours() throws {
+    let css = styleSheet.description
+    let blocks = css.components(separatedBy: ":root {").dropFirst().map { String($0.prefix { $0 != "}" }) }
+    #expect(blocks.count == 2)
+    let defined = blocks.map { block in Set(block.matches(of: /(--[a-z0-9-]+):/).map { String($0.output.1) }) }
+    #expect(defined[0] == defined[1])
+    #expect(defined[0].count > 20)
+    let used = Set(css.matches(of: /var\((--[a-z0-9-]+)\)/).map { String($0.output.1) })
+    #expect(used == defined[0])
+    let rules = blocks.reduce(css) { $0.replacing($1, with: "") }
+    #expect(rules.matches(of: /#[0-9a-fA-F]{3,8}\b|rgba?\(|hsla?\(/).isEmpty)
+    #expect(!css.contains("<") && !css.contains(">") && !css.contains("&") && !css.contains("url("))
+
+    let selectors = Set(css.matches(of: /\.([a-z][a-z0-9-]*)/).map { String($0.output.1) })
+    let classes = try PageCase.all[1...5].reduce(into: Set<String>()) { names, given in
+      names.formUnion(try #require(Markup.parse(try given.make().page.html)).all.flatMap(\.classes))
+    }
+    #expect(classes.count > 30)
+    #expect(classes.subtracting(selectors) == [])
+  }
+
+  @Test("The verdict says what the report says")
+  func verdicts() throws {
+    for (given, holds) in zip(PageCase.all, [true, true, true, true, true, false, true, false]) {
+      let html = try #require(Markup.parse(try given.make().page.html))
+      let verdict = try #require(html.all("div").first { $0.classes.contains("verdict") })
+      #expect(verdict.classes.contains(holds ? "good" : "bad"))
+      #expect(html.all("h1").count == 1)
+      #expect(html.all.contains { $0.text == "✗ FAILS" } == (given.testDescription == "a fold that is wrong"))
+    }
+  }
+}
