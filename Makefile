@@ -1,9 +1,10 @@
-# make demo     install what is missing, build, convert a bundled checkpoint, show the report
+# make demo     install what is missing, build, convert a bundled checkpoint, show what was proved; demo/report.html has charts
 # make test     lint and unit tests; needs no Python
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
 # make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
 # make sanitize the whole test suite under the address and the thread sanitizer
 # make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
+# make screenshots  pictures of the demo's report on a desk, a phone and paper (chromium)
 # make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
 
 
@@ -11,7 +12,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo test faults fuzz sanitize bench proto lint format interop setup clean
+.PHONY: all demo screenshots test faults fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -26,6 +27,9 @@ demo: all
 	@echo
 	@$(NORMFOLD) convert fixtures/shakespeare-4x128/lnfree demo/lnfree --for transformers --force \
 	  --tokenizer fixtures/shakespeare-4x128/tokenizer --report demo/report.html
+
+screenshots: demo
+	Scripts/screenshots demo/report.html demo/screenshots
 
 test: setup lint
 	$(SWIFT) build --build-tests

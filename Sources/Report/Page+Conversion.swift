@@ -399,7 +399,7 @@ extension ConversionReport.Output {
   /// What is left of one of them.
   fileprivate func remainder(of site: Inspection.Site) -> String {
     let isFolded = steps.contains { $0.norm == site.name }
-    if kept.contains(site.name) { return isFolded ? "its deviation, still computed" : "the norm as it was" }
+    if kept.contains(site.name) { return isFolded ? "σ, still computed" : "the norm as it was" }
     return hasNearIdentities ? "a near-identity" : "nothing"
   }
 }

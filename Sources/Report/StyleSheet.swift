@@ -133,6 +133,7 @@ let styleSheet: StaticString = """
   .axis { stroke: var(--faint); }
   .lane { stroke: var(--faint); stroke-dasharray: 1 3; }
   .limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 5 4; }
+  .border { stroke: var(--bad); stroke-width: 2; }
   .forbidden { fill: var(--bad-soft); }
   .bar { fill: var(--good); opacity: 0.28; }
   .bar.bad { fill: var(--bad); }
@@ -199,7 +200,7 @@ let styleSheet: StaticString = """
     nav { display: none; }
     section { margin-top: 28px; }
     figure, .verdict, .tiles, tr { break-inside: avoid; }
-    h2, h3 { break-after: avoid; }
+    h2, h3, .lead, caption { break-after: avoid; }
     .scroll, .scroll.tall { max-height: none; overflow: visible; }
     .prose { min-width: 0; }
     th, td { padding: 5px 7px; }

@@ -29,15 +29,16 @@ package struct LimitChart: Chart {
     let scale = Scale(decadesAround: used + [1e-2, 10])
     let frame = PlotFrame(left: 8, right: width - 16, top: 4, bottom: Double(rows.count) * Self.rowHeight + 6)
     let limit = frame.x(scale.fraction(1))
-    drawing.rectangle(limit, frame.top, frame.right - limit, frame.bottom - frame.top, class: "forbidden")
     for (index, row) in rows.enumerated() {
       let top = frame.top + Double(index) * Self.rowHeight
       drawing.text(row.name, frame.left, top + 15, class: "row-label")
-      // Left of the limit where there is room.
+      // Where the limit is, if there is room.
       let end = max(limit - 8, frame.left + (row.name.estimatedWidth + 2) * 13 / 12 + row.text.estimatedWidth + 12)
       drawing.text(row.text, end, top + 15, .end, class: "row-value")
       let level = top + 29
       drawing.line(frame.left, level, frame.right, level, class: "grid")
+      drawing.rectangle(limit, level - 8, frame.right - limit, 16, class: "forbidden")
+      drawing.line(limit, level - 8, limit, level + 8, class: "border")
       let state = row.holds ? "good" : "bad"
       let title = "\(row.name): \(row.text)"
       // Nothing is used where nothing differs; all where it is no number.
@@ -49,12 +50,11 @@ package struct LimitChart: Chart {
         Mark(row.holds ? 0 : 4).path(row.use > 0 || !row.use.isFinite ? reach : frame.left, level, radius: 4.5),
         class: "dot \(state)", title: title)
     }
-    drawing.line(limit, frame.top, limit, frame.bottom, class: "limit")
     drawing.line(frame.left, frame.bottom, frame.right, frame.bottom, class: "axis")
     for tick in scale.ticks(atMost: max(2, Int(width / 90))) {
       let place = frame.x(scale.fraction(tick.value))
       drawing.line(place, frame.bottom, place, frame.bottom + 4, class: "axis")
-      let label = tick.value == 1 ? "limit" : tick.value > 1 ? "\(Quantity.short(tick.value)) ×" : tick.label
+      let label = tick.value == 1 ? "limit" : tick.value > 1 ? "\(tick.label) ×" : tick.label
       let half = label.estimatedWidth / 2
       drawing.text(label, min(max(place, half), width - half), frame.bottom + 17, .middle, class: "tick")
     }
