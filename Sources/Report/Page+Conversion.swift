@@ -123,7 +123,8 @@ extension ConversionReport {
       Figure(
         id: "limits-\(pair.output.target)", title: isAlone ? "How much of each limit is used" : pair.output.target,
         caption: isAlone
-          ? "Left of the dashed line a claim holds." : "How much of each limit is used; left of the line it holds.",
+          ? "Left of the red mark a claim holds."
+          : "How much of each limit is used; left of the red mark a claim holds.",
         chart: LimitChart(rows: pair.limitRows))
     }
     content += Self.arranged(charts)

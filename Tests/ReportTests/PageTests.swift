@@ -14,6 +14,7 @@ import Verify
 /// Reports of every kind, with the text that the command prints for them.
 struct PageCase: CustomTestStringConvertible, Sendable {
   let testDescription: String
+  var outcome = Page.Verdict.Outcome.good
   let make: @Sendable () throws -> (page: Page, text: String)
 
   private static func conversion(
@@ -52,11 +53,17 @@ struct PageCase: CustomTestStringConvertible, Sendable {
         $0.readingOptions.deviations = Fixtures.path("tiny-2x32/nanogpt/std_dicts.json")
       }
     },
-    PageCase(testDescription: "a fold that is wrong") {
+    PageCase(testDescription: "a fold that is wrong", outcome: .bad) {
       try conversion("shakespeare-4x128/lnfree", to: ["transformers", "gpt2"]) { $0.fold = broken }
     },
+    PageCase(testDescription: "nothing verified", outcome: .neutral) {
+      try conversion("tiny-2x32/lnfree", to: ["transformers"]) { $0.verifies = false }
+    },
+    PageCase(testDescription: "long probes") {
+      try conversion("tiny-2x32/lnfree", to: ["transformers"]) { $0.probeOptions.longest = 64 }
+    },
     PageCase(testDescription: "two checkpoints that agree") { try verification("lnfree", "lnfree-sharded") },
-    PageCase(testDescription: "two checkpoints that do not") { try verification("lnfree", "vanilla") },
+    PageCase(testDescription: "two checkpoints that do not", outcome: .bad) { try verification("lnfree", "vanilla") },
   ]
 
   private static func verification(_ reference: String, _ candidate: String) throws -> (page: Page, text: String) {
@@ -99,14 +106,24 @@ struct PageCase: CustomTestStringConvertible, Sendable {
       #expect(chart.children.first?.text.isEmpty == false && chart.children.dropFirst().first?.text.isEmpty == false)
     }
 
+    let verdict = try #require(html.all("div").first { $0.classes.contains("verdict") })
+    #expect(verdict.classes == ["verdict", given.outcome.rawValue])
+    #expect(html.all("h1").count == 1)
+
+    // What is drawn has a rule.
+    let selectors = Set(styleSheet.description.matches(of: /\.([a-z][a-z0-9-]*)/).map { String($0.output.1) })
+    let classes = Set(html.all.flatMap(\.classes))
+    #expect(classes.count > 20)
+    #expect(classes.subtracting(selectors) == [])
+
     let numbers = text.matches(of: /[0-9]+(?:[.,][0-9]+)*(?:e[+-][0-9]+)?/).map { String($0.output) }
     let shown = html.all("body")[0].text
-    #expect(numbers.count > 20)
+    #expect(numbers.count > 5)
     let missing = Set(numbers).filter { !shown.contains($0) }
     #expect(missing.isEmpty, "\(missing.sorted()) of\n\(text)")
   }
 
-  @Test("A colour is a variable, defined for light and for dark, and what is drawn has a rule")
+  @Test("A colour is a variable, defined for light and for dark")
   func colours() throws {
     let css = styleSheet.description
     let blocks = css.components(separatedBy: ":root {").dropFirst().map { String($0.prefix { $0 != "}" }) }
@@ -119,23 +136,5 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     let rules = blocks.reduce(css) { $0.replacing($1, with: "") }
     #expect(rules.matches(of: /#[0-9a-fA-F]{3,8}\b|rgba?\(|hsla?\(/).isEmpty)
     #expect(!css.contains("<") && !css.contains(">") && !css.contains("&") && !css.contains("url("))
-
-    let selectors = Set(css.matches(of: /\.([a-z][a-z0-9-]*)/).map { String($0.output.1) })
-    let classes = try PageCase.all[1...5].reduce(into: Set<String>()) { names, given in
-      names.formUnion(try #require(Markup.parse(try given.make().page.html)).all.flatMap(\.classes))
-    }
-    #expect(classes.count > 30)
-    #expect(classes.subtracting(selectors) == [])
-  }
-
-  @Test("The verdict says what the report says")
-  func verdicts() throws {
-    for (given, holds) in zip(PageCase.all, [true, true, true, true, true, false, true, false]) {
-      let html = try #require(Markup.parse(try given.make().page.html))
-      let verdict = try #require(html.all("div").first { $0.classes.contains("verdict") })
-      #expect(verdict.classes.contains(holds ? "good" : "bad"))
-      #expect(html.all("h1").count == 1)
-      #expect(html.all.contains { $0.text == "✗ FAILS" } == (given.testDescription == "a fold that is wrong"))
-    }
   }
 }
