@@ -17,7 +17,8 @@ let package = Package(
     .library(
       name: "NormFold",
       targets: [
-        "Report", "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization", "Formats",
+        "Report", "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization",
+        "Formats",
       ]),
   ],
   dependencies: [
@@ -59,7 +60,8 @@ let package = Package(
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report", dependencies: ["Conversion", "Folding", "Verify", "Formats"], swiftSettings: strictest),
+      name: "Report", dependencies: ["Conversion", "Measurement", "Folding", "Verify", "Formats"],
+      swiftSettings: strictest),
     .executableTarget(
       name: "normfold",
       dependencies: [
@@ -115,7 +117,8 @@ let package = Package(
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "normfold", "Report", "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "normfold", "Report", "Conversion", "Measurement", "Targets", "Verify", "Folding", "Networks", "Formats",
+        "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Formats
 import Measurement
+import Report
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -40,10 +41,12 @@ struct CalibrateCommand: ParsableCommand {
 
   @OptionGroup var input: InputOptions
   @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     let place = try destination.map { (path) throws(Refusal) in try Destination(file: path, replacing: force) }
+    let pagePlace = try page.destination(replacing: force)
     let inputs = ([model, measurement.tokens, input.deviations] + measurement.text).compactMap(\.self)
     try place?.refuse(overlapping: Set(inputs.compactMap(FileIdentity.init(ofItemAt:))))
     var calibration = Calibration(measurement.input(model: model, options: input, threads: threads))
@@ -61,9 +64,13 @@ struct CalibrateCommand: ParsableCommand {
       for warning in try staged.publish(file: "deviations.json") { StandardError.write("warning: \(warning)\n") }
       advice = "the output itself is in place"
     }
-    if output.json { return try StandardOutput.print(json: report, advice: advice) }
     let ending = place.map { ["", "  Wrote \($0.path.printable), for --deviations."] } ?? []
-    try StandardOutput.print((report.lines + ending).joined(separator: "\n").wrapped(), advice: advice)
+    if output.json {
+      try StandardOutput.print(json: report, advice: advice)
+    } else {
+      try StandardOutput.print((report.lines + ending).joined(separator: "\n").wrapped(), advice: advice)
+    }
+    try page.write(Page(report), to: pagePlace, isQuiet: output.json, logger: output.logger)
   }
 }
 

@@ -86,15 +86,12 @@ struct ConvertCommand: ParsableCommand {
     let report = try conversion.run(logger: output.logger, progress: line.handler)
     line.finish()
     let advice = report.published ? "the output itself is in place" : ""
-    // What was found is printed whether or not the page can be written.
-    let writing = Result { try destination.map { try Page(report).write(to: $0, logger: output.logger) } }
     if output.json {
       try StandardOutput.print(json: report, advice: advice)
     } else {
-      let last = (try? writing.get()).map { "\n\n\($0)" } ?? ""
-      try StandardOutput.print(report.text.wrapped() + last, advice: advice)
+      try StandardOutput.print(report.text.wrapped(), advice: advice)
     }
-    _ = try writing.get()
+    try page.write(Page(report), to: destination, isQuiet: output.json, logger: output.logger)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Formats
 import Measurement
+import Report
 
 struct DiagnoseCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -16,24 +17,35 @@ struct DiagnoseCommand: ParsableCommand {
       EXAMPLES
         normfold diagnose gpt2-lnfree/ --text book.txt --limit 20000
         normfold diagnose gpt2/ --tokens val.bin --context 512 --json | jq '.attention.sinkRate'
+        normfold diagnose gpt2/ --text book.txt --limit 20000 --report report.html
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
   var model: String
 
   @OptionGroup var measurement: MeasurementOptions
+
+  @Flag(help: "Replace an existing report.")
+  var force = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     let diagnosis = Diagnosis(measurement.input(model: model, options: input, threads: threads))
+    let place = try page.destination(replacing: force)
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
     let report = try diagnosis.run(progress: line.measuring)
     line.finish()
-    if output.json { return try StandardOutput.print(json: report) }
-    try StandardOutput.print(report.text.wrapped())
+    if output.json {
+      try StandardOutput.print(json: report)
+    } else {
+      try StandardOutput.print(report.text.wrapped())
+    }
+    try page.write(Page(report), to: place, isQuiet: output.json, logger: output.logger)
   }
 }
 

@@ -2,6 +2,7 @@ import ArgumentParser
 import Conversion
 import Formats
 import Measurement
+import Report
 
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,6 +19,7 @@ struct EvalCommand: ParsableCommand {
         normfold eval gpt2/ --tokens val.bin --limit 100000 --compare gpt2-lnfree/
         normfold eval gpt2/ --text book.txt --deviations deviations.json --compare gpt2/
         normfold eval gpt2/ --text book.txt --context 512 --stride 256 --json
+        normfold eval gpt2/ --text book.txt --compare gpt2-lnfree/ --report report.html
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -36,8 +38,12 @@ struct EvalCommand: ParsableCommand {
   @Flag(help: "Compute norms as the checkpoint's own runtime does, with a large epsilon, not as what they mean.")
   var asStored = false
 
+  @Flag(help: "Replace an existing report.")
+  var force = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
@@ -45,6 +51,7 @@ struct EvalCommand: ParsableCommand {
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
     evaluation.computesNormsAsStored = asStored
+    let place = try page.destination(replacing: force)
     let line = ProgressLine(isQuiet: output.quiet)
     defer { line.finish() }
     let report = try evaluation.run(progress: line.measuring)
@@ -54,6 +61,7 @@ struct EvalCommand: ParsableCommand {
     } else {
       try StandardOutput.print(report.text.wrapped())
     }
+    try page.write(Page(report), to: place, isQuiet: output.json, logger: output.logger)
     if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }
 }

@@ -184,13 +184,14 @@ struct ReportOptions: ParsableArguments {
   func destination(replacing: Bool) throws -> Destination? {
     try report.map { try Destination(page: $0, replacing: replacing) }
   }
-}
 
-extension Page {
-  /// - Returns: the last line of what is printed.
-  func write(to destination: Destination, logger: Logger) throws -> String {
-    for warning in try StagedOutput.write(Array(html.utf8), to: destination) { logger.warning("\(warning.printable)") }
-    return "  Report: \(destination.path.printable)"
+  /// Writes the page, after what was found has been printed, and says where it is unless `isQuiet`.
+  func write(_ report: @autoclosure () -> Page, to destination: Destination?, isQuiet: Bool, logger: Logger) throws {
+    guard let destination else { return }
+    for warning in try StagedOutput.write(Array(report().html.utf8), to: destination) {
+      logger.warning("\(warning.printable)")
+    }
+    if !isQuiet { try StandardOutput.print("\n  Report: \(destination.path.printable)") }
   }
 }
 

@@ -54,14 +54,12 @@ struct VerifyCommand: ParsableCommand {
     defer { line.finish() }
     let report = try run.run(progress: line.handler)
     line.finish()
-    let writing = Result { try destination.map { try Page(report).write(to: $0, logger: output.logger) } }
     if output.json {
       try StandardOutput.print(json: report)
     } else {
-      let last = (try? writing.get()).map { "\n\n\($0)" } ?? ""
-      try StandardOutput.print(report.text.wrapped() + last)
+      try StandardOutput.print(report.text.wrapped())
     }
-    _ = try writing.get()
+    try page.write(Page(report), to: destination, isQuiet: output.json, logger: output.logger)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

@@ -3,6 +3,7 @@ import Folding
 import Formats
 import Foundation
 import Logging
+import Measurement
 import Networks
 import TestSupport
 import Testing
@@ -64,7 +65,33 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     },
     PageCase(testDescription: "two checkpoints that agree") { try verification("lnfree", "lnfree-sharded") },
     PageCase(testDescription: "two checkpoints that do not", outcome: .bad) { try verification("lnfree", "vanilla") },
+    PageCase(testDescription: "losses of two models", outcome: .neutral) {
+      var evaluation = Evaluation(measured("vanilla"))
+      evaluation.other = Fixtures.path("shakespeare-4x128/lnfree")
+      let report = try evaluation.run()
+      return (Page(report), report.text)
+    },
+    PageCase(testDescription: "losses of one model", outcome: .neutral) {
+      let report = try Evaluation(measured("lnfree")).run()
+      return (Page(report), report.text)
+    },
+    PageCase(testDescription: "deviations on a text", outcome: .neutral) {
+      let report = try Calibration(measured("vanilla")).run()
+      return (Page(report), report.lines.joined(separator: "\n"))
+    },
+    PageCase(testDescription: "attention and residual stream", outcome: .neutral) {
+      let report = try Diagnosis(measured("vanilla")).run()
+      return (Page(report), report.text)
+    },
   ]
+
+  private static func measured(_ model: String) -> MeasurementInput {
+    let family = Fixtures.path("shakespeare-4x128")
+    var input = MeasurementInput(
+      model: "\(family)/\(model)", text: .text(files: [family + "/measured/passage.txt"]))
+    input.readingOptions.tokenizer = .directory(family + "/tokenizer")
+    return input
+  }
 
   private static func verification(_ reference: String, _ candidate: String) throws -> (page: Page, text: String) {
     let report = try VerificationRun(

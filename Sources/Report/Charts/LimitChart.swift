@@ -33,7 +33,7 @@ package struct LimitChart: Chart {
       let top = frame.top + Double(index) * Self.rowHeight
       drawing.text(row.name, frame.left, top + 15, class: "row-label")
       // Where the limit is, if there is room.
-      let end = max(limit - 8, frame.left + (row.name.estimatedWidth + 2) * 13 / 12 + row.text.estimatedWidth + 12)
+      let end = max(limit - 8, frame.left + (row.name.estimatedWidth + 2) * 13 / 12 + row.text.estimatedWidth + 20)
       drawing.text(row.text, end, top + 15, .end, class: "row-value")
       let level = top + 29
       drawing.line(frame.left, level, frame.right, level, class: "grid")

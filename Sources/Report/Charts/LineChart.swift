@@ -128,33 +128,38 @@ package struct LineChart: Chart {
       drawing.text(threshold.label, frame.right, level - 5, .end, class: "limit-label")
     }
 
-    func place(_ point: Point) -> (x: Double, y: Double) {
+    let spacing = (frame.right - frame.left) / Double(max(1, series.map(\.points.count).max() ?? 1))
+    // Spreads would hide each other where they stand on one place.
+    let hasSpreads = series.contains { $0.points.contains { $0.spread != nil } }
+    let thickness = min(6, spacing / Double(series.count + 2))
+    func shift(_ index: Int) -> Double {
+      hasSpreads ? (Double(index) - Double(series.count - 1) / 2) * thickness : 0
+    }
+    func place(_ point: Point, _ index: Int) -> (x: Double, y: Double) {
       let level =
         !point.y.isFinite
         ? infinityLane : y.kind == .logarithmic && point.y <= 0 ? zeroLane : frame.y(y.fraction(point.y))
-      return (frame.x(x.fraction(point.x)), level)
+      return (frame.x(x.fraction(point.x)) + shift(index), level)
     }
     func isOnScale(_ point: Point) -> Bool { point.y.isFinite && (y.kind == .linear || point.y > 0) }
     // The first lies on top.
-    let spacing = (frame.right - frame.left) / Double(max(1, series.map(\.points.count).max() ?? 1))
-    for line in series.reversed() {
+    for (index, line) in series.enumerated().reversed() {
       for point in line.points {
         guard let spread = point.spread, spread.lowerBound.isFinite, spread.upperBound.isFinite else { continue }
         let (from, to) = (frame.y(y.fraction(spread.upperBound)), frame.y(y.fraction(spread.lowerBound)))
-        let thickness = min(6, spacing / 3)
         drawing.rectangle(
-          frame.x(x.fraction(point.x)) - thickness / 2, from, thickness, to - from, class: "spread \(line.mark.name)")
+          place(point, index).x - thickness / 2, from, thickness, to - from, class: "spread \(line.mark.name)")
       }
       for run in line.points.split(whereSeparator: { !isOnScale($0) }) where run.count > 1 {
-        let path = run.map { point in "\(place(point).x.coordinate) \(place(point).y.coordinate)" }
+        let path = run.map { point in "\(place(point, index).x.coordinate) \(place(point, index).y.coordinate)" }
         drawing.path("M" + path.joined(separator: "L"), class: "line \(line.mark.name)")
       }
     }
     // Beyond some density points would only hide each other.
     let radius = spacing > 24 ? 4.2 : spacing > 10 ? 3 : 2.2
-    for line in series.reversed() where spacing > 4 {
+    for (index, line) in series.enumerated().reversed() where spacing > 4 {
       for point in line.points {
-        let (column, level) = place(point)
+        let (column, level) = place(point, index)
         drawing.path(
           line.mark.path(column, level, radius: radius),
           class: isOnScale(point) ? "point \(line.mark.name)" : "hollow \(line.mark.name)",
