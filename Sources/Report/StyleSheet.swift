@@ -40,6 +40,7 @@ let styleSheet: StaticString = """
   h2 { margin: 0 0 4px; font-size: 22px; line-height: 1.25; letter-spacing: -0.012em; }
   h3 { margin: 32px 0 12px; font-size: 16px; }
   p { margin: 0 0 12px; max-width: 72ch; }
+  p, li, figcaption, th.number { overflow-wrap: anywhere; }
   .lead { color: var(--soft); margin-bottom: 20px; }
   .note { color: var(--soft); font-size: 14px; }
   .remark { color: var(--soft); font-weight: 400; }
