@@ -93,13 +93,14 @@ import Verify
       toFile: place / "ids.txt", atomically: true, encoding: .utf8)
     try Data(reference.tokens.flatMap { [UInt8($0 & 0xFF), UInt8($0 >> 8)] }).write(
       to: URL(filePath: place / "ids.bin"))
-    let expected = try evaluation("vanilla").run().loss.mean
+    let expected = try evaluation("vanilla") { $0.tokenLimit = 256 }.run().loss.mean
     let sources: [TextSource] = [
       .tokens(file: place / "ids.txt"), .tokens(file: place / "ids.bin"), .text(files: [Reference.passage]),
     ]
     for source in sources {
       let report = try evaluation("vanilla") {
         $0.text = source
+        $0.tokenLimit = 256
         $0.readingOptions.tokenizer = .directory(Reference.model("tokenizer"))
       }.run()
       #expect(report.loss.mean == expected)
@@ -114,6 +115,7 @@ import Verify
     var input = MeasurementInput(
       model: Reference.model("vanilla"), text: .text(files: [Reference.passage, Reference.passage]))
     input.readingOptions.tokenizer = .directory(Reference.model("tokenizer"))
+    input.tokenLimit = 8 * 128
     let both = try Evaluation(input).run()
     input.text = .ids(reference.tokens + [0] + reference.tokens)
     #expect(try Evaluation(input).run().loss.mean == both.loss.mean)
