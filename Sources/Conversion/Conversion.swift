@@ -23,6 +23,8 @@ public struct Conversion: Sendable {
   public var allowsPartial = false
   /// Whether the output is opened again and held against the source before it appears at the destination.
   public var verifies = true
+  /// What the norms that are still computed are to be; nil to refuse or, where they may stay, to leave them.
+  public var normForm: NormForm?
   /// What is done to the weights besides folding norms.
   public var rules: [FoldingRule] = []
   /// Whether a runtime without the network's activation may compute a close one instead.
@@ -89,7 +91,8 @@ public struct Conversion: Sendable {
       let plan = try fold(
         model.network,
         .init(
-          keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules))
+          keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules,
+          normForm: normForm))
       let output = try output(
         target, plan.folded, model,
         .init(type: type, allowsApproximateActivation: allowsApproximateActivation))
@@ -152,6 +155,7 @@ public struct Conversion: Sendable {
     for name in targets {
       let target = try Targets.require(name)
       try target.require(type)
+      if let normForm { try target.require(normForm.kind) }
       if !chosen.contains(where: { $0.name == name }) { chosen.append(target) }
     }
     return chosen
@@ -185,6 +189,7 @@ public struct Conversion: Sendable {
       "normfold.dialect": model.dialect.displayName,
       "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
     ]
+    if let form = plan.normForm { metadata["normfold.to-norm"] = form.rawValue }
     if !plan.rules.isEmpty { metadata["normfold.rules"] = plan.rules.map(\.rawValue).joined(separator: " ") }
     return metadata
   }
@@ -259,10 +264,11 @@ public struct Conversion: Sendable {
       tensorCount: item.output.parameters.count, type: type.displayName,
       foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
       steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept,
-      hasNearIdentities: item.target.leavesNorms(bare), rules: item.plan.rules,
+      hasNearIdentities: item.target.leavesNorms(bare), rules: item.plan.rules, normForm: item.plan.normForm,
       isNormFree: !item.target.leavesNorms(item.plan.folded),
       hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
-      notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" } + item.output.notes,
+      notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" }
+        + (item.plan.normForm.map { ["to-norm \($0.rawValue): \($0.summary)"] } ?? []) + item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
   }
 }

@@ -32,27 +32,32 @@ public struct ConversionPlan: Sendable, Encodable {
   public let kept: [String]
   /// What is done besides, in this order.
   public let rules: [FoldingRule]
+  /// What becomes of the norms that stay.
+  public let normForm: NormForm?
   public let tensors: [Tensor]
   public let byteCount: Int
 
   /// - Throws: what reading, folding and the target refuse.
   package init(
     source: String, target name: String, options: ReadingOptions = .init(), type: ElementType = .f32,
-    allowsPartial: Bool = false, rules: [FoldingRule] = []
+    allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil
   ) throws(Refusal) {
     let target = try Targets.require(name)
     try target.require(type)
+    if let normForm { try target.require(normForm.kind) }
     let model = try Model(opening: source, options: options)
     let plan = try FoldingPlan(
       folding: model.network,
       options: .init(
-        keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules))
+        keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules,
+        normForm: normForm))
     let output = try target.output(of: plan.folded, from: model, options: .init(type: type))
     self.source = source
     self.target = name
     steps = plan.steps.map(Step.init)
     kept = plan.kept
     self.rules = plan.rules
+    self.normForm = plan.normForm
     tensors = output.parameters.map {
       Tensor(name: $0.info.name, type: $0.info.type.displayName, shape: $0.info.shape, formula: $0.value.description)
     }

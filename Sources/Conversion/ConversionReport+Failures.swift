@@ -16,7 +16,7 @@ extension Verification.TargetClaims {
         + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
     ]
     // Centred, they part by their means.
-    if output.rules.contains(.centerWritingWeights) { return sentences }
+    if output.isCentred { return sentences }
     if let first = outcome.residuals.first(where: { !($0.relative <= 1e-6) }) {
       sentences.append(
         "The residual streams part \(first.depth == 0 ? "at the embedding" : "in block \(first.depth - 1)"): "

@@ -34,6 +34,12 @@ public struct ConversionReport: Sendable, Encodable {
     public let hasNearIdentities: Bool
     /// What was done to the weights besides folding norms.
     public let rules: [FoldingRule]
+    /// What the norms that are still computed were made to be.
+    public let normForm: NormForm?
+    /// Whether its residual stream is the source's without its mean, so that the two are not to be compared.
+    package var isCentred: Bool {
+      rules.contains(.centerWritingWeights) || normForm == .rms || normForm == .crms
+    }
     /// Whether no norm is left in the output at all.
     public let isNormFree: Bool
     /// Whether any norm in the output still computes its deviation from the activations, other than as a near-identity.

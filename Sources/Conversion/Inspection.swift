@@ -69,7 +69,7 @@ public struct Inspection: Sendable, Encodable {
     dMLP = network.dimensions.dMLP
     contextLength = network.dimensions.contextLength
     vocabularySize = network.dimensions.vocabularySize
-    activation = network.blocks[0].mlp.activation.configName
+    activation = network.activationSummary
     isTied = network.isTied
     let droppedNames = Set(model.dropped.map(\.name))
     let used = model.checkpoint.tensors.filter { !droppedNames.contains($0.name) }
@@ -90,6 +90,17 @@ public struct Inspection: Sendable, Encodable {
     warnings = model.warnings
     sites = Site.all(of: network)
     try model.checkpoint.requireIntact()
+  }
+}
+
+extension Network {
+  /// `gelu_new`, `leaky_relu (slope 0.01)`, `leaky_relu (slopes 0.01 to 0.3)`.
+  fileprivate var activationSummary: String {
+    let name = blocks[0].mlp.activation.configName
+    let slopes = blocks.compactMap(\.mlp.activation.negativeSlope)
+    guard let smallest = slopes.min(), let largest = slopes.max() else { return name }
+    return smallest == largest
+      ? "\(name) (slope \(smallest.short))" : "\(name) (slopes \(smallest.short) to \(largest.short))"
   }
 }
 
@@ -116,7 +127,7 @@ extension Inspection.Site {
     self.name = name
     self.place = place
     self.block = block
-    kind = norm.kind == .layer ? "LayerNorm" : "RMSNorm"
+    kind = norm.kind.displayName
     smallestDeviation = deviations.min()
     largestDeviation = deviations.max()
     smallestScale = scales.first ?? 0

@@ -28,6 +28,8 @@ package struct FoldingPlan: Sendable {
   package let scaledBranches: [Role.Map]
   /// What was done besides, in this order.
   package let rules: [FoldingRule]
+  /// What the norms that are still computed were made to be.
+  package let normForm: NormForm?
 
   /// Whether the logits of each position differ from the source's by a constant.
   package var shiftsLogits: Bool { rules.contains { $0.shiftsLogits } }
@@ -40,18 +42,27 @@ package struct FoldingPlan: Sendable {
     /// Whether norms whose deviation is still computed may stay, stripped of gain and bias.
     package var allowsPartial = false
 
+    /// What such norms are to be; nil where nobody asked for them to be anything.
+    package var normForm: NormForm?
+
+    fileprivate var keepsComputedNorms: Bool { allowsPartial || normForm != nil }
+
     /// What is to be done besides.
     package var rules: [FoldingRule] = []
 
-    package init(keptSites: Set<NormSite> = [], allowsPartial: Bool = false, rules: [FoldingRule] = []) {
+    package init(
+      keptSites: Set<NormSite> = [], allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil
+    ) {
       self.keptSites = keptSites
       self.allowsPartial = allowsPartial
       self.rules = rules
+      self.normForm = normForm
     }
   }
 
   /// - Throws: `.notFoldable` with every norm that cannot become part of a linear map, and why; `.nonFinite` for a
-  ///   deviation that is not a positive number; `.unsupported` for a rule that would not be exact.
+  ///   deviation that is not a positive number; `.unsupported` for a rule or form of norms that would not be exact; `.usage`
+  ///   for a form of norms where none is computed.
   package init(folding network: Network, options: Options = .init()) throws(Refusal) {
     let source = network
     scaledBranches = source.scaledBranches
@@ -61,13 +72,21 @@ package struct FoldingPlan: Sendable {
     let network = source.absorbingScales()
     // That may be all there is to do.
     let keepsComputed = !scaledBranches.isEmpty || !scaledNorms.isEmpty
+    if let form = options.normForm, !network.norms.contains(where: { $0.norm.isComputed }) {
+      throw Refusal(
+        .usage, subject: "--to-norm \(form.rawValue)", "there is no computed norm in this network to convert",
+        advice: "leave it out: norms that are fixed fold into the weights and are gone")
+    }
     var folded = network
     var steps: [Step] = []
     var kept: [String] = []
     var obstacles: [(norm: String, reason: String)] = []
     for (site, norm) in network.norms {
       let name = norm.name(at: site, in: network)
-      if options.keptSites.contains(site), norm.isFixed || options.allowsPartial {
+      // Others than the last are kept because a type has blocks, which a form that was asked for outweighs.
+      if options.keptSites.contains(site),
+        norm.isFixed || options.keepsComputedNorms && (options.normForm == nil || site == .final)
+      {
         if case .fixed(let deviation) = norm.deviation { try Self.check(deviation, of: norm) }
         kept.append(name)
         continue
@@ -81,7 +100,7 @@ package struct FoldingPlan: Sendable {
         }
         folded[site] = nil
         steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: true))
-      case .computed where options.allowsPartial:
+      case .computed where options.keepsComputedNorms:
         for reader in network.readers(of: site) {
           folded[reader] = folded[reader].absorbing(gain: norm.gain, bias: norm.bias)
         }
@@ -112,6 +131,8 @@ package struct FoldingPlan: Sendable {
     guard obstacles.isEmpty else { throw Self.refusal(obstacles, of: network) }
     rules = FoldingRule.allCases.filter(options.rules.contains)
     for rule in rules { folded = try folded.applying(rule) }
+    normForm = options.normForm
+    if let normForm { folded = try folded.converting(to: normForm) }
     self.source = source
     self.folded = folded
     self.steps = Self.merged(steps)
@@ -129,7 +150,7 @@ package struct FoldingPlan: Sendable {
 
   /// Every obstacle in one sentence, and what would remove it.
   private static func refusal(_ obstacles: [(norm: String, reason: String)], of network: Network) -> Refusal {
-    let isOrdinary = network.norms.allSatisfy { if case .computed = $0.norm.deviation { true } else { false } }
+    let isOrdinary = network.norms.count == network.sites.count && network.norms.allSatisfy(\.norm.isComputed)
     let architecture = Architecture(of: network)
     if isOrdinary, architecture != .gpt2 {
       return Refusal(
@@ -143,7 +164,8 @@ package struct FoldingPlan: Sendable {
         .notFoldable,
         "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map",
         advice:
-          "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations")
+          "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep "
+          + "the norms in another form with --to-norm")
     }
     // The paths of an attention that are in one state are one obstacle.
     let distinct = obstacles.reduce(into: [(norm: String, reason: String)]()) {

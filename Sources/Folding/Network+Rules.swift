@@ -41,16 +41,19 @@ extension Network {
   /// Exact if and only if every reader of the stream ignores its mean: a layer norm does, and so does a map with
   /// C · W = W, which is what folding a layer norm leaves behind.
   ///
+  /// - Parameter option: what asked for it, for messages.
   /// - Throws: `.unsupported` naming the readers that do not, or whose recipe does not say so: of a matrix that was
   ///   folded and stored, the mean is zero up to rounding only.
-  package func centringWriters() throws(Refusal) -> Network {
+  package func centringWriters(
+    for option: String = "--\(FoldingRule.centerWritingWeights.rawValue)"
+  ) throws(Refusal) -> Network {
     let seeing = sites.flatMap { site in
       self[site].map { $0.kind == .layer ? [] : readers(of: site) }
         ?? readers(of: site).filter { !self[$0].weight.isCentred(axis: 0) }
     }
     if let first = seeing.first {
       throw Refusal(
-        .unsupported, subject: "--\(FoldingRule.centerWritingWeights.rawValue)",
+        .unsupported, subject: option,
         seeing.count == 1
           ? "the map '\(first)' may see the mean of the residual stream"
           : "\(seeing.count) maps may see the mean of the residual stream, first '\(first)'",
@@ -59,13 +62,12 @@ extension Network {
     var result = self
     result.tokenEmbedding = tokenEmbedding.centred(axis: 1)
     result.positionEmbedding = positionEmbedding?.centred(axis: 1)
-    for block in blocks.indices {
-      for writer in [Role.Map.attentionOutput(block: block), .mlpOutput(block: block)] {
-        result[writer] = self[writer].centringOutput()
-      }
-    }
+    for writer in writers { result[writer] = self[writer].centringOutput() }
     return result
   }
+
+  /// The maps that write into the residual stream.
+  var writers: [Role.Map] { blocks.indices.flatMap { [.attentionOutput(block: $0), .mlpOutput(block: $0)] } }
 
   /// The network whose logits have mean zero over the vocabulary:
   ///

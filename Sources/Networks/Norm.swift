@@ -1,12 +1,23 @@
-/// What a norm site holds: y = s · ((x − mean(x)) / σ ⊙ γ + β), or without the mean for `.rms`.
+/// What a norm site holds: y = s · ((x − mean(x)) / σ ⊙ γ + β), or without the mean for `.rms` and `.crms`.
 ///
 /// A norm is a value, not a kind of model: whether it can be folded is a question to its deviation.
 package struct Norm: Hashable, Sendable {
-  package enum Kind: String, Sendable {
+  package enum Kind: String, Sendable, CaseIterable {
     /// Subtracts the mean over the features.
     case layer
     /// Does not.
     case rms
+    /// Of a stream whose features sum to zero and whose last one is therefore left out. Of z [d − 1] it computes what `.rms`
+    /// computes of all d features: z / √((Σz² + (Σz)²) / d + ε). Compressed RMSNorm, arXiv 2305.14858, section 3.2.
+    case crms
+
+    package var displayName: String {
+      switch self {
+      case .layer: "LayerNorm"
+      case .rms: "RMSNorm"
+      case .crms: "CRMSNorm"
+      }
+    }
   }
 
   /// σ: what the centred activations are divided by.
@@ -44,6 +55,7 @@ package struct Norm: Hashable, Sendable {
   }
 
   package var isFixed: Bool { if case .fixed = deviation { true } else { false } }
+  package var isComputed: Bool { if case .computed = deviation { true } else { false } }
 }
 
 /// A place where a network may normalise. Attention reads its site twice, because removal switches the path into

@@ -11,7 +11,7 @@ extension Dimensions {
     let end = JSONValue.number(endOfText ?? 0)
     let decoder = JSONValue.object([
       "session_options": .object(["log_id": .string("onnxruntime-genai"), "provider_options": .array([])]),
-      "filename": .string(ONNXWriter.modelName), "head_size": .number(dHead), "hidden_size": .number(dModel),
+      "filename": .string(ONNXWriter.modelName), "head_size": .number(dHead), "hidden_size": .number(headCount * dHead),
       "inputs": .object([
         "input_ids": .string("input_ids"), "attention_mask": .string("attention_mask"),
         "position_ids": .string("position_ids"), "past_key_names": .string("past_key_values.%d.key"),

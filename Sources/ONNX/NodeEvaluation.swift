@@ -18,6 +18,7 @@ import Networks
     case "Add": try arithmetic({ $0 + $1 }, integers: { $0.addingReportingOverflow($1).partialValue })
     case "Sub": try arithmetic({ $0 - $1 }, integers: { $0.subtractingReportingOverflow($1).partialValue })
     case "Mul": try arithmetic({ $0 * $1 }, integers: nil)
+    case "Pow": try arithmetic(Foundation.pow, integers: nil)
     case "Div": try arithmetic({ $0 / $1 }, integers: nil)
     case "LessOrEqual": try comparison { $0 <= $1 }
     case "Equal": try comparison { $0 == $1 }
@@ -32,7 +33,9 @@ import Networks
     case "Transpose": try transpose()
     case "Concat": try concatenate()
     case "Softmax": try perRow("axis", softmax)
-    case "ReduceMean": try mean()
+    case "ReduceMean": try reduced { $0.reduce(0, +) / Double($0.count) }
+    case "ReduceSum": try reduced { $0.reduce(0, +) }
+    case "ReduceSumSquare": try reduced { $0.reduce(0) { $0 + $1 * $1 } }
     case "LayerNormalization": try layerNorm()
     case "Tanh": try elementwise { Foundation.tanh($0) }
     case "Erf": try elementwise { Foundation.erf($0) }
@@ -290,17 +293,16 @@ import Networks
     return powers.map { $0 / total }
   }
 
-  private func mean() throws(Refusal) -> ONNXTensor {
+  /// One number for each row along the last axis.
+  private func reduced(_ body: (_ row: ArraySlice<Double>) -> Double) throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
     let values = try numbers(0)
     guard try integers(1) == [-1], node.attributes["keepdims"] == .integer(1), let width = x.shape.last, width > 0
     else {
-      throw refusal("expected the mean over the last axis, kept")
+      throw refusal("expected the last axis, kept")
     }
-    let means = stride(from: 0, to: values.count, by: width).map {
-      values[$0..<$0 + width].reduce(0, +) / Double(width)
-    }
-    return ONNXTensor(x.shape.dropLast() + [1], means)
+    let results = stride(from: 0, to: values.count, by: width).map { body(values[$0..<$0 + width]) }
+    return ONNXTensor(x.shape.dropLast() + [1], results)
   }
 
   private func layerNorm() throws(Refusal) -> ONNXTensor {

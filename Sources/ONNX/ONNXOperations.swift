@@ -72,11 +72,15 @@ package struct ONNXOperations: ForwardOperations {
   package mutating func normalise(_ x: Activations, by norm: Norm) throws(Refusal) -> Activations {
     let gain = norm.gain
     if case .computed(let epsilon) = norm.deviation {
-      return norm.kind == .layer ? layerNorm(x, norm, epsilon) : rootMeanSquareNorm(x, norm, epsilon)
+      return switch norm.kind {
+      case .layer: layerNorm(x, norm, epsilon)
+      case .rms: rootMeanSquareNorm(x, norm, epsilon)
+      case .crms: compressedNorm(x, norm, epsilon)
+      }
     }
     let centred: String
     switch norm.kind {
-    case .rms: centred = x
+    case .rms, .crms: centred = x
     case .layer: centred = add("Sub", x, mean(of: x, as: norm.name + ".mean"), as: norm.name + ".centred")
     }
     let scaled: String
@@ -233,7 +237,7 @@ extension ONNXGraph {
     _ = try network.forward(with: &operations)
     self = operations.graph
     for initializer in initializers {
-      guard type == .f16, case .numbers(let values) = initializer.content else { continue }
+      guard initializer.type == .f16, case .numbers(let values) = initializer.content else { continue }
       for value in values where !Float16(value).isFinite {
         throw Refusal(
           .nonFinite, subject: initializer.name, "\(value) is larger than F16 can hold", advice: "choose F32")
@@ -340,13 +344,49 @@ extension ONNXOperations {
     return output
   }
 
-  /// x / √(mean of squares + ε) ⊙ γ: the operator set has no RMSNormalization yet.
+  /// x / √(mean of squares + ε) ⊙ γ: the operator set has no RMSNormalization yet, and onnxruntime computes these nodes in
+  /// one pass, a gain of ones included.
   private mutating func rootMeanSquareNorm(_ x: String, _ norm: Norm, _ epsilon: Double) -> String {
-    let squares = mean(of: add("Mul", x, x, as: norm.name + ".squares"), as: norm.name + ".mean_square")
-    let padded = add("Add", squares, constant(epsilon, norm.name + ".epsilon"), as: norm.name + ".variance")
-    let divided = add("Div", x, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
-    let scaled = add("Mul", divided, external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled")
+    let wide = widened(x, norm)
+    let squares = add("Pow", wide, single(2, "two"), as: norm.name + ".squares")
+    let padded = add(
+      "Add", mean(of: squares, as: norm.name + ".mean_square"), single(epsilon, norm.name + ".epsilon"),
+      as: norm.name + ".variance")
+    let divided = add("Div", wide, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
+    let scaled = add(
+      "Mul", narrowed(divided, norm), external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled")
     return shifted(scaled, by: norm)
+  }
+
+  /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ for z [d − 1].
+  private mutating func compressedNorm(_ z: String, _ norm: Norm, _ epsilon: Double) -> String {
+    let wide = widened(z, norm)
+    let sum = reduced("ReduceSum", wide, as: norm.name + ".sum")
+    let squares = add(
+      "Add", reduced("ReduceSumSquare", wide, as: norm.name + ".sum_square"),
+      add("Mul", sum, sum, as: norm.name + ".last_square"), as: norm.name + ".squares")
+    let share = single(1 / Double(network.dimensions.dModel + 1), "width.reciprocal")
+    let padded = add(
+      "Add", add("Mul", squares, share, as: norm.name + ".mean_square"), single(epsilon, norm.name + ".epsilon"),
+      as: norm.name + ".variance")
+    let divided = add("Div", wide, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
+    let narrow = narrowed(divided, norm)
+    guard norm.gain.constantValue != 1 else { return shifted(narrow, by: norm) }
+    return shifted(
+      add("Mul", narrow, external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled"), by: norm)
+  }
+
+  /// Squares of what F16 can hold are more than it can hold: norms are computed in F32.
+  private mutating func widened(_ x: String, _ norm: Norm) -> String {
+    type == .f32 ? x : cast(x, to: .f32, as: norm.name + ".wide")
+  }
+
+  private mutating func narrowed(_ x: String, _ norm: Norm) -> String {
+    type == .f32 ? x : cast(x, to: type, as: norm.name + ".narrow")
+  }
+
+  private mutating func cast(_ x: String, to type: ElementType, as name: String) -> String {
+    add("Cast", x, as: name, attributes: ["to": .integer(Int(type.onnxCode ?? 0))])
   }
 
   private mutating func shifted(_ x: String, by norm: Norm) -> String {
@@ -355,8 +395,10 @@ extension ONNXOperations {
   }
 
   /// Over the features: [B, S, D] → [B, S, 1].
-  private mutating func mean(of x: String, as name: String) -> String {
-    add("ReduceMean", x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
+  private mutating func mean(of x: String, as name: String) -> String { reduced("ReduceMean", x, as: name) }
+
+  private mutating func reduced(_ operation: String, _ x: String, as name: String) -> String {
+    add(operation, x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
   }
 }
 
@@ -403,6 +445,11 @@ extension ONNXOperations {
 
   private mutating func constant(_ value: Double, _ name: String) -> String {
     shared(.init(name: name, type: type, shape: [], content: .numbers([value])))
+  }
+
+  /// In F32 whatever the type of the graph.
+  private mutating func single(_ value: Double, _ name: String) -> String {
+    shared(.init(name: name, type: .f32, shape: [], content: .numbers([value])))
   }
 
   private mutating func constant(_ value: Int, _ name: String) -> String {

@@ -270,7 +270,7 @@ extension ConversionReport {
         id: "depth-\(pair.output.target)",
         title: isAlone ? "Residual stream, behind each block" : pair.output.target,
         contenders: pair.contenders,
-        remark: pair.output.rules.contains(.centerWritingWeights)
+        remark: pair.output.isCentred
           ? " Its writing weights were centred, so its stream differs by its mean." : "")
     }
     let content: [any Content] =

@@ -1,7 +1,24 @@
 import Formats
 import Networks
 
+extension Model {
+  /// - Throws: `.unsupported` for a network that was trained without norms in its blocks.
+  func requireNorms(target: String) throws(Refusal) {
+    guard let normFree = configuration.normFree, !normFree.hasBlockNorms else { return }
+    throw Refusal(
+      .unsupported, subject: target,
+      "the blocks read the residual stream as it is, and a LayerNorm, however near an identity, subtracts its mean",
+      advice: "use --for transformers or --for onnxruntime")
+  }
+}
+
 extension Network {
+  /// What to say of a network whose norms are all computed: nothing else tells that the last one is not bare.
+  var noteOnLastNorm: [String] {
+    guard let norm = finalNorm, norm.kind == .layer, norm.isComputed, norm.gain.constantValue == nil else { return [] }
+    return ["\(norm.name) keeps its gain and bias: there is no place for the bias that the unembedding would get"]
+  }
+
   /// The network with a norm at every site, for runtimes that insist, and the ε of all of them. Where every norm is
   /// computed, they are what they are; else fixed ones become gain · √ε under a large ε, none a gain of √ε.
   ///
@@ -13,7 +30,7 @@ extension Network {
     let kind = Architecture(of: self).normKind
     if let other = norms.first(where: { $0.norm.kind != kind }) {
       throw Refusal(
-        .unsupported, subject: other.norm.name, "the target \(target) has no norms of the kind \(other.norm.kind)")
+        .unsupported, subject: other.norm.name, "the target \(target) computes no \(other.norm.kind.displayName)s")
     }
     if unembedding.bias != nil {
       throw Refusal(

@@ -10,6 +10,7 @@ package struct ONNXTarget: Target {
   package var name: String { "onnxruntime" }
   package var summary: String { "onnxruntime, Optimum, onnxruntime-genai: model.onnx with KV cache; no norms" }
   package var types: [ElementType] { [.f32, .f16] }
+  package var normKinds: Set<Norm.Kind> { Set(Norm.Kind.allCases) }
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
   package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
 
@@ -51,7 +52,9 @@ package struct ONNXTarget: Target {
   private static func note(on graph: ONNXGraph) -> String {
     let counts = graph.operatorCounts
     let list = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }
-    let ofNorms = ["LayerNormalization", "ReduceMean", "Div", "Sqrt", "Reciprocal", "Pow"].filter { counts[$0] != nil }
+    let ofNorms = [
+      "LayerNormalization", "ReduceMean", "Div", "Sqrt", "Reciprocal", "Pow", "ReduceSum", "ReduceSumSquare",
+    ].filter { counts[$0] != nil }
     return "operators: \(list.joined(separator: ", ")); "
       + (ofNorms.isEmpty ? "none that a norm would need" : "for norms: \(ofNorms.joined(separator: ", "))")
   }

@@ -13,6 +13,9 @@ package protocol Target: Sendable {
   /// the type would lose more of a folded matrix than of the one that was stored.
   func keptSites(of network: Network, type: ElementType) -> Set<NormSite>
 
+  /// The kinds of norm that the runtime can compute, each norm with its own deviation.
+  var normKinds: Set<Norm.Kind> { get }
+
   /// Everything that is to be written: decisions, no numbers.
   ///
   /// - Parameter network: folded, but for ``keptSites(of:type:)``.
@@ -104,6 +107,23 @@ package struct TargetOutput: Sendable {
 }
 
 extension Target {
+  /// - Throws: `.unsupported` for a kind of norm that the runtime does not compute.
+  package func require(_ kind: Norm.Kind) throws(Refusal) {
+    guard !normKinds.contains(kind) else { return }
+    let able = Targets.all.filter { $0.normKinds.contains(kind) }.map { "--for \($0.name)" }
+    throw Refusal(
+      .unsupported, subject: kind.displayName, "the target \(name) \(obstacle(to: kind))",
+      advice: "use \(able.joined(separator: " or "))")
+  }
+
+  /// Why not.
+  private func obstacle(to kind: Norm.Kind) -> String {
+    guard let own = normKinds.first else { return "computes no norms" }
+    return kind == .crms
+      ? "computes \(own.displayName)s only, and its residual stream is as wide as its heads together"
+      : "computes \(own.displayName)s only"
+  }
+
   /// - Throws: `.unsupported` for a type that matrices cannot be stored in, with those that they can.
   package func require(_ type: ElementType) throws(Refusal) {
     guard !types.contains(type) else { return }

@@ -8,6 +8,7 @@ package struct TransformerLensTarget: Target {
   package var name: String { "transformer-lens" }
   package var summary: String { "TransformerLens's HookedTransformer, normalization_type None; no norms" }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
+  package var normKinds: Set<Norm.Kind> { [] }
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
   package func leavesNorms(_ network: Network) -> Bool { false }
 

@@ -60,6 +60,11 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let isCentred = norm.kind == .layer
     switch norm.deviation {
+    case .computed(let epsilon) where norm.kind == .crms:
+      for row in 0..<x.rowCount {
+        Kernels.normaliseCompressed(
+          x.row(row), epsilon: Scalar(epsilon), gain: gain, bias: bias, into: result.row(row))
+      }
     case .computed(let epsilon):
       for row in 0..<x.rowCount {
         Kernels.normalise(

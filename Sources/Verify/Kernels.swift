@@ -23,6 +23,19 @@ package enum Kernels {
     if let bias { add(bias, to: y) }
   }
 
+  /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ + β, where z is a row of mean zero without the last of its d features.
+  static func normaliseCompressed<Scalar: ArithmeticScalar>(
+    _ z: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, gain: [Scalar], bias: [Scalar]?,
+    into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    let last = -sum(z)
+    var squares = last * last
+    for index in 0..<z.count { squares += z[index] * z[index] }
+    let factor = 1 / (squares / Scalar(z.count + 1) + epsilon).squareRoot()
+    for index in 0..<z.count { y[index] = z[index] * factor * gain[index] }
+    if let bias { for index in 0..<z.count { y[index] += bias[index] } }
+  }
+
   /// (x − mean) / σ ⊙ γ + β.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)

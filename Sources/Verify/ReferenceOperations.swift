@@ -35,7 +35,10 @@ package struct ReferenceOperations: ForwardOperations {
     }
     return x.map { row in
       let mean = norm.kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
-      let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(row.count)
+      // The feature that a compressed row leaves out.
+      let rest = norm.kind == .crms ? [-row.reduce(0, +)] : []
+      let whole = row + rest
+      let variance = whole.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(whole.count)
       return row.indices.map { i in
         (row[i] - mean) / (fixed?[i] ?? (variance + epsilon).squareRoot()) * gain[i] + (bias?[i] ?? 0)
       }

@@ -26,6 +26,7 @@ struct ConvertCommand: ParsableCommand {
         normfold convert model.gguf out/ --for transformers
         normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
         normfold convert gpt2-lnfree/ out/ --for gpt2 --report report.html
+        normfold convert gpt2/ out/ --for onnxruntime --to-norm rms
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -76,6 +77,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.verifies = verify
     conversion.workers = threads.workers
     conversion.rules = rules.rules
+    conversion.normForm = rules.toNorm
     conversion.readingOptions = input.readingOptions
     if let tokenizer { conversion.readingOptions.tokenizer = tokenizer == "none" ? .absent : .directory(tokenizer) }
     conversion.probeOptions = verification.probeOptions
@@ -107,7 +109,7 @@ extension ConversionReport {
           if output.isNormFree {
             "none left"
           } else if output.hasComputedNorms {
-            "\(output.keptNormCount) kept"
+            "\(output.keptNormCount) \(output.normForm.map { "kept as \($0.displayName)" } ?? "kept")"
           } else if output.foldedNormCount == 0 {
             "\(output.keptNormCount) keep their fixed scales"
           } else {

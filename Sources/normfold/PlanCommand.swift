@@ -32,14 +32,15 @@ struct PlanCommand: ParsableCommand {
   func run() throws {
     let plan = try ConversionPlan(
       source: source, target: target, options: input.readingOptions, type: storage.elementType,
-      allowsPartial: allowPartial, rules: rules.rules)
+      allowsPartial: allowPartial, rules: rules.rules, normForm: rules.toNorm)
     if output.json { return try StandardOutput.print(json: plan) }
     var steps = Table(["norm": .left, "folds into": .left])
     for step in plan.steps { steps.add(step.norm, step.readers.joined(separator: ", ")) }
     var lines = ["\(plan.source.printable) for \(plan.target)", steps.text]
     if !plan.kept.isEmpty { lines.append("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
-    if !plan.rules.isEmpty { lines.append("") }
+    if !plan.rules.isEmpty || plan.normForm != nil { lines.append("") }
     lines += plan.rules.map { "  \($0.rawValue): \($0.summary)" }
+    if let form = plan.normForm { lines.append("  to-norm \(form.rawValue): \(form.summary)") }
     lines.append("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
     for tensor in plan.tensors {
       let formula = tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)"

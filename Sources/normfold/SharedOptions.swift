@@ -82,7 +82,15 @@ extension NormScaling: ExpressibleByArgument {}
 /// What is done to the weights besides folding norms.
 struct RuleOptions: ParsableArguments {
   @Flag var rules: [FoldingRule] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "What norms that are still computed become: bare (unit), RMSNorms (rms), or RMSNorms of a stream with one feature less "
+        + "(crms).", valueName: "unit|rms|crms"))
+  var toNorm: NormForm?
 }
+
+extension NormForm: ExpressibleByArgument {}
 
 extension FoldingRule: EnumerableFlag {
   public static func name(for value: FoldingRule) -> NameSpecification { .customLong(value.rawValue) }

@@ -29,7 +29,7 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     (
       ["vanilla", "OUT", "--for", "gpt2"], 5,
       "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; "
-        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
+        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
     ),
     (
       ["lnfree", "OUT/deeper", "--for", "gpt2"], 8,

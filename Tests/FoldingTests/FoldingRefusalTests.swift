@@ -90,7 +90,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     #expect(
       refusal?.description
         == "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; remove its "
-        + "LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
+        + "LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
     )
   }
 

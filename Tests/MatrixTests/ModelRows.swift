@@ -37,7 +37,8 @@ extension MatrixRow {
       })
   }
 
-  static let models: [MatrixRow] = missing + shapes + configs + heads + numbers + deviations + side
+  static let models: [MatrixRow] =
+    missing + shapes + configs + heads + numbers + deviations + side + normFree + forms
 
   private static let missing: [MatrixRow] = [
     MatrixRow(
@@ -380,7 +381,7 @@ extension MatrixRow {
       47, "an ordinary GPT-2", copyOf: "vanilla",
       .refused(
         5,
-        "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710), or give fixed deviations with --deviations"
+        "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
       ), change: { _ in }),
     MatrixRow(
       48, "σ of the end of text differs, and the vocabulary does not hold it", of: "fakeln-safetensors", .accepted(),

@@ -85,6 +85,12 @@ private struct Naive {
           (0..<count).reduce(0) { $0 + (isColumn ? inner.element($1, column) : inner.element(row, $1)) } / Double(count)
         return inner.element(row, column) - mean
       }
+    case .compressed(let inner, let axis):
+      let inner = naive(inner)
+      let isColumn = axis == 0 && !isVector
+      self.init(rows, columns) { row, column in
+        inner.element(row, column) - (isColumn ? inner.element(rows, column) : inner.element(row, columns))
+      }
     case .projection(let vector, let matrix):
       let (vector, matrix) = (naive(vector), naive(matrix))
       self.init(rows, columns) { _, column in
@@ -161,7 +167,10 @@ private struct Naive {
       v.projected(through: a.sliced(axis: 1, 1..<4)),
       l.multiplied(byMatrix: r), l.multiplied(byMatrix: r).transposed(),
       a.adding(l.multiplied(byMatrix: r).multiplied(by: 0.5)).scaled(by: ratio, axis: 0).centred(axis: 0),
-      fold, fold.transposed(), fold.sliced(axis: 1, 3..<6),
+      a.compressed(axis: 0), a.compressed(axis: 1), w.compressed(axis: 0), view.compressed(axis: 0),
+      a.scaled(by: ratio, axis: 0).compressed(axis: 0), a.centred(axis: 1).compressed(axis: 0).transposed(),
+      a.compressed(axis: 0).sliced(axis: 0, 1..<3), a.compressed(axis: 0).sliced(axis: 1, 1..<3),
+      a.centred(axis: 1).sliced(axis: 1, 0..<6), fold, fold.transposed(), fold.sliced(axis: 1, 3..<6),
       view.transposed().scaled(by: ratio, axis: 0).centred(axis: 0),
       Parameter.concatenating([fold.sliced(axis: 1, 0..<3), b.centred(axis: 0)], axis: 1).transposed(),
       a.sliced(axis: 1, 1..<5).reordered(axis: 1, .pairsTogether(dHead: 4)),

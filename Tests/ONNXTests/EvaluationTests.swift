@@ -73,6 +73,16 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     try expectAgreement(network)
   }
 
+  @Test("A compressed RMS norm, with a gain and without", arguments: [nil, 1.0])
+  func compressed(_ gain: Double?) throws {
+    var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
+    for site in network.sites {
+      network[site]?.kind = .crms
+      if let gain { network[site]?.gain = .constant(gain, shape: [32]) }
+    }
+    try expectAgreement(network)
+  }
+
   @Test("The two paths of an attention in different states, with and without biases")
   func partial() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network

@@ -115,11 +115,10 @@ import Verify
   @Test("A number of a formula that F16 cannot hold")
   func constantRange() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    network.finalNorm?.kind = .rms
-    network.finalNorm?.deviation = .computed(epsilon: 1e12)
+    network.blocks[0].attention.scale = 1e12
     #expect(
       throws: Refusal(
-        .nonFinite, subject: "transformer.ln_f.epsilon", "1000000000000.0 is larger than F16 can hold",
+        .nonFinite, subject: "h.0.attn.scale", "1000000000000.0 is larger than F16 can hold",
         advice: "choose F32")
     ) { try ONNXGraph(of: network, type: .f16, endOfText: nil) }
   }

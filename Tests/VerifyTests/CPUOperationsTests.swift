@@ -42,6 +42,7 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
     norms("computed") { _, _ in },
     norms("computed, large epsilon") { $1.deviation = .computed(epsilon: 4) },
     norms("computed rms") { $1.kind = .rms },
+    norms("computed crms") { $1.kind = .crms },
     norms("fixed") { $1.deviation = .fixed(.constant(0.5, shape: [32])) },
     norms("fixed per feature") { $1.deviation = .fixed(perFeature) },
     norms("fixed rms") { ($1.kind, $1.deviation) = (.rms, .fixed(perFeature)) },

@@ -19,6 +19,9 @@ struct ModelCase: CustomTestStringConvertible, Sendable {
           path: "\(family)/\(folder)", reference: "\(family)/reference/reference.safetensors", prefix: prefix + ".")
       }
     } + [ModelCase(path: "found/capp-gpt", reference: "found/capp-gpt/reference.safetensors", prefix: "")]
+    + ["relu", "leaky", "global", "per-layer", "ln"].map { form in
+      ModelCase(path: "norm-free/\(form)", reference: "norm-free/reference.safetensors", prefix: form + ".")
+    }
 }
 
 @Suite struct ReferenceLogitsTests {

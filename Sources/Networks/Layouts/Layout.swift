@@ -43,8 +43,10 @@ package struct Layout: Sendable {
   package let prefix: String
   private let patterns: [(pattern: String, orientation: Orientation, roles: @Sendable (Int) -> [Role])]
 
-  /// - Parameter patterns: names with `#` for the number of the block; `roles` gets that number.
-  init(name: String, prefix: String = "", _ patterns: [(String, Orientation, @Sendable (Int) -> [Role])]) {
+  /// A name with `#` for the number of the block, and the roles for that number.
+  typealias Pattern = (String, Orientation, @Sendable (Int) -> [Role])
+
+  init(name: String, prefix: String = "", _ patterns: [Pattern]) {
     self.name = name
     self.prefix = prefix
     self.patterns = patterns.map { ($0.0, $0.1, $0.2) }

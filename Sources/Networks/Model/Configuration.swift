@@ -32,6 +32,12 @@ package struct Configuration: Sendable {
   package var endOfText: Int?
   /// Of what we write for transformers: the paths of the norms that are kept, by name.
   package var keptNorms: [String: KeptPath] = [:]
+  /// And what kind they are of.
+  package var normKind = Norm.Kind.layer
+  /// And the slopes of its leaky ReLUs by block, where they differ.
+  package var leakySlopes: [Double]?
+  /// Of a model of Nandan91/relu-revival-normfree, what its config says beside GPT-2's keys.
+  package var normFree: NormFreeTraining?
   /// Whether these are the arguments of TransformerLens's HookedTransformerConfig.
   package private(set) var isTransformerLens = false
   package var biases = Biases.everywhere
@@ -115,13 +121,46 @@ extension Configuration {
     contextLength = positions ?? context
     olderContextLength = context
     vocabularySize = try fields.count("vocab_size")
-    activation = try fields.activation("activation_function")
     epsilon = try fields.epsilon("layer_norm_epsilon")
     isTied = try fields.bool("tie_word_embeddings") ?? true
     scalesAttention = try fields.bool("scale_attn_weights") ?? true
     scalesAttentionByInverseBlock = try fields.bool("scale_attn_by_inverse_layer_idx") ?? false
     endOfText = try fields.count("eos_token_id")
     keptNorms = try fields.keptNorms("kept_norms")
+    let isFolded = modelType == Model.foldedModelType
+    if isFolded { normKind = try fields.choice("norm_kind") ?? .layer }
+    if let hasBlockNorms = try fields.hasBlockNorms("norm_type") {
+      try readNormFreeTraining(fields, hasBlockNorms: hasBlockNorms)
+    } else {
+      activation = try fields.activation("activation_function")
+      if isFolded { leakySlopes = try fields.slopes("leaky_relu_slopes") }
+    }
+    guard leakySlopes == nil || activation.configName == Activation.leakyReLU(negativeSlope: 0).configName else {
+      throw Refusal(
+        .malformed, file: path, subject: "leaky_relu_slopes",
+        "there are slopes, but the activation is \(activation.configName)")
+    }
+  }
+
+  /// Of those models `n_ctx` is the length that they were trained on, and their attention knows no scale but 1/√dHead or
+  /// none.
+  private mutating func readNormFreeTraining(_ fields: Fields, hasBlockNorms: Bool) throws(Refusal) {
+    olderContextLength = nil
+    contextLength = try fields.count("n_positions")
+    scalesAttentionByInverseBlock = false
+    var slopes: NormFreeTraining.Slopes?
+    switch try fields.string("activation_function") {
+    case "leaky_relu": activation = .leakyReLU(negativeSlope: try fields.requiredNumber("lrelu_neg_slope"))
+    case "learnable_lrelu":
+      guard let mode: NormFreeTraining.Slopes = try fields.choice("learnable_lrelu_mode") else {
+        throw Refusal(
+          .malformed, file: path, subject: "learnable_lrelu_mode", "is missing",
+          advice: "it says whether each block has one slope or one of many: global or per_layer")
+      }
+      slopes = mode
+    default: activation = try fields.activation("activation_function")
+    }
+    normFree = NormFreeTraining(hasBlockNorms: hasBlockNorms, slopes: slopes)
   }
 }
 
@@ -242,6 +281,44 @@ struct Fields {
       norms[member.key] = path
     }
     return norms
+  }
+
+  func requiredNumber(_ key: String) throws(Refusal) -> Double {
+    guard let number = json[key]?.double, number.isFinite else { throw refusal(key, expected: "a finite number") }
+    return number
+  }
+
+  func slopes(_ key: String) throws(Refusal) -> [Double]? {
+    guard let value = json[key], !value.isNull else { return nil }
+    let numbers = value.array?.compactMap { $0.double.flatMap { $0.isFinite ? $0 : nil } }
+    guard let numbers, numbers.count == value.array?.count else {
+      throw refusal(key, expected: "an array of finite numbers")
+    }
+    return numbers
+  }
+
+  /// One of the words that a type knows.
+  func choice<Choice: RawRepresentable & CaseIterable>(
+    _ key: String
+  ) throws(Refusal) -> Choice? where Choice.RawValue == String {
+    guard let word = try string(key) else { return nil }
+    guard let choice = Choice(rawValue: word) else {
+      let known = Choice.allCases.map(\.rawValue).joined(separator: " or ")
+      throw Refusal(.unsupported, file: path, subject: key, "expected \(known), found \(json[key]?.kind ?? "nothing")")
+    }
+    return choice
+  }
+
+  /// What relu-revival-normfree calls the norms of its blocks: LayerNorms or identities.
+  func hasBlockNorms(_ key: String) throws(Refusal) -> Bool? {
+    switch try string(key) {
+    case nil: return nil
+    case "ln": return true
+    case "free": return false
+    default:
+      throw Refusal(
+        .unsupported, file: path, subject: key, "expected ln or free, found \(json[key]?.kind ?? "nothing")")
+    }
   }
 
   func activation(_ key: String, usual: Activation = .geluTanh) throws(Refusal) -> Activation {

@@ -9,6 +9,8 @@ package enum Dialect: Hashable, Sendable {
   case fakeLayerNorm(withAdapters: Bool)
   /// The deviations come from a file of the user's.
   case sideFile(String)
+  /// Trained without norms in its blocks; the last norm is computed.
+  case normFree
   /// What this project writes: norms folded into the weights, all but the number that are kept.
   case folded(keptNormCount: Int)
 
@@ -21,6 +23,7 @@ package enum Dialect: Hashable, Sendable {
     case .largeEpsilon(let epsilon): "published LN-removed form (epsilon \(epsilon.formula))"
     case .fakeLayerNorm(let withAdapters):
       "FakeLayerNorm training checkpoint" + (withAdapters ? " with LoRA adapters" : "")
+    case .normFree: "trained without norms in its blocks; the last one is computed"
     case .sideFile(let path): "deviations fixed by \(path)"
     case .folded(0): "folded: no norms"
     case .folded(let count): "folded: \(count) norm\(count == 1 ? "" : "s") kept"

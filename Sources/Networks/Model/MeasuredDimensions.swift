@@ -37,10 +37,12 @@ struct MeasuredDimensions {
     let contextLength = hasPositions ? try matrix(.positionEmbedding)[0] : configuration.contextLength ?? 0
     let hidden = try matrix(.weight(.mlpInput(block: 0)))
     let dModel = embedding[1]
+    // The heads span all features, also where the residual stream leaves one out.
+    let headsWidth = configuration.normKind == .crms ? dModel + 1 : dModel
     // A matrix that lies the other way is refused when it is read, with the shape that it should have.
     let dMLP = hidden[0] != dModel && hidden[1] == dModel ? hidden[0] : hidden[1]
     for (key, said, found) in [
-      ("n_embd", configuration.dModel, dModel),
+      ("n_embd", configuration.dModel, headsWidth),
       ("n_layer", configuration.blockCount, blockCount),
       ("n_inner", configuration.dMLP, dMLP),
       ("n_ctx", configuration.olderContextLength, contextLength),
@@ -53,12 +55,12 @@ struct MeasuredDimensions {
         "says \(said), but the tensors have \(found)",
         advice: "the config belongs to another checkpoint, or tensors are missing")
     }
-    guard configuration.headCount > 0, configuration.dHead != nil || dModel % configuration.headCount == 0 else {
+    guard configuration.headCount > 0, configuration.dHead != nil || headsWidth % configuration.headCount == 0 else {
       throw Refusal(
         .malformed, file: configuration.path, subject: configuration.keyName("n_head"),
-        "\(configuration.headCount) heads do not divide the width \(dModel)")
+        "\(configuration.headCount) heads do not divide the width \(headsWidth)")
     }
-    let dHead = configuration.dHead ?? dModel / configuration.headCount
+    let dHead = configuration.dHead ?? headsWidth / configuration.headCount
     guard dHead > 0, dHead < 1 << 20, contextLength > 0 else {
       throw Refusal(
         .malformed, file: configuration.path,

@@ -24,10 +24,10 @@ extension Model {
         throw .unsupportedArchitecture(
           configuration.modelType ?? "", file: configuration.path, subject: "model_type")
       }
-      try self.init(
-        checkpoint, location, configuration,
-        layout: configuration.isTransformerLens ? .transformerLens : configuration.architecture.huggingFace,
-        options: options)
+      let layout: Layout =
+        configuration.isTransformerLens
+        ? .transformerLens : configuration.normFree?.layout ?? configuration.architecture.huggingFace
+      try self.init(checkpoint, location, configuration, layout: layout, options: options)
     }
   }
 
@@ -41,6 +41,13 @@ extension Model {
     var tensors = try NamedTensors(of: checkpoint, prefix: layout.prefix, options: options)
     let isFolded = configuration.modelType == Self.foldedModelType || configuration.isTransformerLens
     if layout.name == Layout.llama.name { try tensors.refuseNormsBehindBranches() }
+    let name = "h.0.attn.qk_attn.weight"
+    if configuration.normFree == nil, tensors.names.contains(name) {
+      throw Refusal(
+        .malformed, file: configuration.path, subject: "norm_type",
+        "is missing, and only it says whether the blocks of a network with '\(name)' have norms",
+        advice: "set it to ln or free, as in the training run")
+    }
     if layout.blockCount(in: tensors.names) > 0 {
       try NetworkBuilder.requireAll(
         of: layout, in: tensors, configuration: configuration, normsAreOptional: isFolded)
@@ -50,6 +57,10 @@ extension Model {
       dimensions: dimensions.sizes, blockCount: dimensions.blockCount, configuration: configuration)
     let hasFakeNorms = configuration.architecture == .gpt2 && FakeLayerNorm.isPresent(in: tensors)
     try builder.read(&tensors, layout: layout, options: options)
+    if let slopes = configuration.leakySlopes { try builder.setSlopes(slopes, said: "leaky_relu_slopes") }
+    if let slopes = try configuration.normFree?.takeSlopes(from: &tensors, blockCount: dimensions.blockCount) {
+      try builder.setSlopes(slopes, said: "n_layer")
+    }
 
     var literal: Network?
     var meant: Network
@@ -83,7 +94,7 @@ extension Model {
       notes += builder.notesOnSideFile(deviations, checkpoint: checkpoint, layout: layout, options: options)
     } else {
       meant = builder.network { _, _ in ordinary }
-      dialect = .ordinary
+      dialect = configuration.normFree?.hasBlockNorms == false ? .normFree : .ordinary
     }
     let branchScales = try BranchScales(taking: &tensors, blockCount: dimensions.blockCount)
     meant = branchScales.applied(to: meant)
@@ -179,7 +190,7 @@ extension NetworkBuilder {
         case (.attentionQueryKey, .values), (.attentionValue, .queriesAndKeys): continue
         default:
           network[site] = Norm(
-            name: name, kind: .layer, gain: .constant(1, shape: [dimensions.dModel]), bias: nil,
+            name: name, kind: configuration.normKind, gain: .constant(1, shape: [dimensions.dModel]), bias: nil,
             deviation: .computed(epsilon: configuration.epsilon))
         }
       }

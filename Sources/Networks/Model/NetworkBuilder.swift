@@ -15,6 +15,21 @@ struct NetworkBuilder {
     self.dimensions = dimensions
     self.blockCount = blockCount
     self.configuration = configuration
+    activations = Array(repeating: configuration.activation, count: blockCount)
+  }
+
+  /// By block.
+  private(set) var activations: [Activation]
+
+  /// Gives the leaky ReLU of each block a slope of its own.
+  /// - Throws: `.malformed` where there are not as many as blocks.
+  mutating func setSlopes(_ slopes: [Double], said key: String) throws(Refusal) {
+    guard slopes.count == blockCount else {
+      throw Refusal(
+        .malformed, file: configuration.path, subject: key,
+        "expected \(blockCount) slopes, one for each block, found \(slopes.count)")
+    }
+    activations = slopes.map { .leakyReLU(negativeSlope: $0) }
   }
 
   /// Whether any matrix was merged with an adapter.
@@ -145,7 +160,7 @@ struct NetworkBuilder {
         mlp: MLP(
           norm: norm(.mlp(block: block), .mlp(block: block), deviation), input: map(.mlpInput(block: block)),
           gate: parameters[.weight(.mlpGate(block: block))] == nil ? nil : map(.mlpGate(block: block)),
-          activation: configuration.activation, output: map(.mlpOutput(block: block))))
+          activation: activations[block], output: map(.mlpOutput(block: block))))
     }
     return Network(
       dimensions: dimensions, tokenEmbedding: parameter(.tokenEmbedding),

@@ -4,7 +4,7 @@ extension Parameter {
     switch expression {
     case .transposed: true
     case .scaled(let inner, _, _), .centred(let inner, _), .multiplied(let inner, _), .slice(let inner, _, _),
-      .reordered(let inner, _, _):
+      .compressed(let inner, _), .reordered(let inner, _, _):
       inner.readsAcrossStoredRows
     case .concatenation(let parts, _): parts[0].readsAcrossStoredRows
     case .sum(let a, _): a.readsAcrossStoredRows

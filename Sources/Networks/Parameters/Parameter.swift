@@ -25,6 +25,8 @@ package struct Parameter: Hashable, Sendable {
     case sum(Parameter, Parameter)
     /// The mean over `axis` is subtracted: for axis 0, from each column its mean.
     case centred(Parameter, axis: Int)
+    /// The last element along `axis` is subtracted from all others, and left out.
+    case compressed(Parameter, axis: Int)
     /// vᵀM: a vector [rows] through a matrix [rows, columns].
     case projection(of: Parameter, through: Parameter)
     /// The product of two matrices.
@@ -68,6 +70,7 @@ package struct Parameter: Hashable, Sendable {
     case .quotient(let a, let b): return a.transposed().divided(by: b.transposed())
     case .sum(let a, let b): return a.transposed().adding(b.transposed())
     case .centred(let inner, let axis): return inner.transposed().centred(axis: 1 - axis)
+    case .compressed(let inner, let axis): return inner.transposed().compressed(axis: 1 - axis)
     case .projection: preconditionFailure("a projection is a vector")
     case .reordered(let inner, let axis, let order): return inner.transposed().reordered(axis: 1 - axis, order)
     }
@@ -112,6 +115,8 @@ package struct Parameter: Hashable, Sendable {
     // What was done along the other axis was done to each part alike.
     case .centred(let inner, let other) where other != axis:
       return inner.sliced(axis: axis, range).centred(axis: other)
+    case .compressed(let inner, let other) where other != axis:
+      return inner.sliced(axis: axis, range).compressed(axis: other)
     case .scaled(let inner, let by, let other):
       return inner.sliced(axis: axis, range).scaled(by: other == axis ? by.sliced(axis: 0, range) : by, axis: other)
     case .multiplied(let inner, let factor): return inner.sliced(axis: axis, range).multiplied(by: factor)
@@ -147,6 +152,10 @@ package struct Parameter: Hashable, Sendable {
       return fusing(parts, axis: axis) {
         if case .centred(let inner, centredAxis) = $0.expression { inner } else { nil }
       }?.centred(axis: centredAxis)
+    case .compressed(_, let compressedAxis) where compressedAxis != axis:
+      return fusing(parts, axis: axis) {
+        if case .compressed(let inner, compressedAxis) = $0.expression { inner } else { nil }
+      }?.compressed(axis: compressedAxis)
     case .scaled(_, let by, let scaledAxis) where scaledAxis != axis:
       return fusing(parts, axis: axis) {
         if case .scaled(let inner, by, scaledAxis) = $0.expression { inner } else { nil }
@@ -228,6 +237,15 @@ package struct Parameter: Hashable, Sendable {
     }
   }
 
+  /// Minus its last element along `axis`, which is left out: for axis 0, M[:−1] − M[−1].
+  package func compressed(axis: Int) -> Parameter {
+    precondition(shape[axis] > 1)
+    var part = shape
+    part[axis] -= 1
+    if case .constant = expression { return .constant(0, shape: part) }
+    return Parameter(part, .compressed(self, axis: axis))
+  }
+
   /// vᵀM for a vector v [rows of M].
   package func projected(through matrix: Parameter) -> Parameter {
     precondition(elementCount == matrix.shape[0])
@@ -255,7 +273,7 @@ package struct Parameter: Hashable, Sendable {
     // The means of the rows of such a matrix have mean zero themselves.
     case .centred(let inner, _), .multiplied(let inner, _): inner.isCentred(axis: axis)
     case .constant(let value): value == 0
-    case .slice(let inner, let other, _), .scaled(let inner, _, let other):
+    case .slice(let inner, let other, _), .scaled(let inner, _, let other), .compressed(let inner, let other):
       other != axis && inner.isCentred(axis: axis)
     case .concatenation(let parts, let other): other != axis && parts.allSatisfy { $0.isCentred(axis: axis) }
     case .sum(let a, let b): a.isCentred(axis: axis) && b.isCentred(axis: axis)
@@ -276,7 +294,7 @@ package struct Parameter: Hashable, Sendable {
     case .stored(let tensor): if !result.contains(tensor) { result.append(tensor) }
     case .constant: break
     case .transposed(let inner), .slice(let inner, _, _), .multiplied(let inner, _), .centred(let inner, _),
-      .reordered(let inner, _, _):
+      .compressed(let inner, _), .reordered(let inner, _, _):
       inner.collectStoredTensors(into: &result)
     case .concatenation(let parts, _): for part in parts { part.collectStoredTensors(into: &result) }
     case .scaled(let a, let b, _), .quotient(let a, let b), .sum(let a, let b), .projection(let a, let b),
@@ -307,6 +325,7 @@ extension Parameter: CustomStringConvertible {
     case .quotient(let a, let b): "\(a.factor) / \(b.factor)"
     case .sum(let a, let b): "\(a) + \(b)"
     case .centred(let inner, _): "centre(\(inner))"
+    case .compressed(let inner, _): "compress(\(inner))"
     case .projection(let vector, let matrix): "\(vector.factor)ᵀ · \(matrix.factor)"
     case .product(let a, let b): "\(a.factor) · \(b.factor)"
     case .reordered(let inner, _, let order): "\(order)(\(inner))"

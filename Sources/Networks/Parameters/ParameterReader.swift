@@ -89,6 +89,12 @@ package struct ParameterReader: Sendable {
       let means =
         inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).columnMeans() : reader.rowMeans()
       return .minusRowMeans(reader, means)
+    case .compressed(let inner, let axis):
+      // As with means: a vector is subtracted from every row, or a number from each.
+      let rest = ParameterReader(inner.sliced(axis: axis, 0..<inner.shape[axis] - 1))
+      let last = ParameterReader(inner.sliced(axis: axis, inner.shape[axis] - 1..<inner.shape[axis])).values()
+      let isColumn = axis == 0 && parameter.shape.count == 2
+      return isColumn ? .minusColumnMeans(rest, last) : .minusRowMeans(rest, last)
     case .projection(let vector, let matrix):
       return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
     case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))

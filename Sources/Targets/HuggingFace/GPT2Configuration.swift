@@ -19,10 +19,12 @@ extension Model {
       // Both spellings: transformers renamed the key.
       ("dtype", typeName), ("torch_dtype", typeName),
     ]
+    // A residual stream that leaves one feature out is narrower than its heads.
+    let headsWidth = sizes.headCount * sizes.dHead
     if let epsilon { members.append(("layer_norm_epsilon", .number(epsilon))) }
     members += [
-      ("n_ctx", .number(sizes.contextLength)), ("n_embd", .number(sizes.dModel)), ("n_head", .number(sizes.headCount)),
-      ("n_inner", sizes.dMLP == 4 * sizes.dModel ? .null : .number(sizes.dMLP)),
+      ("n_ctx", .number(sizes.contextLength)), ("n_embd", .number(headsWidth)), ("n_head", .number(sizes.headCount)),
+      ("n_inner", sizes.dMLP == 4 * headsWidth ? .null : .number(sizes.dMLP)),
       ("n_layer", .number(network.blocks.count)), ("n_positions", .number(sizes.contextLength)),
       ("reorder_and_upcast_attn", .bool(false)),
       ("scale_attn_by_inverse_layer_idx", .bool(configuration.scalesAttentionByInverseBlock)),

@@ -4,6 +4,7 @@ import Networks
 /// The stock GPT-2 class of transformers, and what reads the same files: mlx-lm, vLLM, llama.cpp's converter. The class
 /// cannot do without norms, so each is written as near an identity as it gets: with ε = 10¹² and a gain of 10⁶,
 /// (x − mean) / √(variance + ε) · 10⁶ is x − mean up to a relative variance/(2·10¹²), and folded weights do not see the mean.
+/// Where all norms are computed still, they stay what they are.
 /// The last norm keeps its gain and bias, and with them the tied unembedding: there is no place for a vocabulary bias.
 package struct StockGPT2Target: Target {
   package init() {}
@@ -15,6 +16,7 @@ package struct StockGPT2Target: Target {
   package var name: String { "gpt2" }
   package var summary: String { "stock GPT2LMHeadModel, mlx-lm, vLLM; near-identity norms" }
   package var types: [ElementType] { [.f32, .bf16] }
+  package var normKinds: Set<Norm.Kind> { [.layer] }
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
     network.unembedding.bias == nil ? [.final] : []
   }
@@ -23,6 +25,8 @@ package struct StockGPT2Target: Target {
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     try network.require(.gpt2, target: name)
+    try requireActivation(of: network)
+    try model.requireNorms(target: name)
     let (stock, epsilon) = try network.withStockNorms(
       nearIdentityEpsilon: Self.epsilon(storedAs: options.type), layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
@@ -40,7 +44,20 @@ package struct StockGPT2Target: Target {
           creating: path, tensors: parameters.map(\.info), metadata: metadata.merging(["format": "pt"]) { $1 })
       },
       sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
-      notes: stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"])
+      notes: network.noteOnLastNorm
+        + (stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"]))
+  }
+
+  /// - Throws: `.unsupported` for leaky ReLUs with slopes of their own: the class takes the function by its name, which
+  ///   means a slope of 0.01.
+  private func requireActivation(of network: Network) throws(Refusal) {
+    for block in network.blocks {
+      guard case .leakyReLU(let slope) = block.mlp.activation, slope != 0.01 else { continue }
+      throw Refusal(
+        .unsupported, subject: block.mlp.activation.configName,
+        "the target \(name) has leaky ReLU with a slope of 0.01 only, found \(slope.twoDigits)",
+        advice: "use --for transformers")
+    }
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {

@@ -19,6 +19,7 @@ package struct LlamaCppTarget: Target {
   package var summary: String { "llama.cpp and what is built on it; one GGUF file, near-identity norms" }
   package var types: [ElementType] { [.f32, .f16, .bf16, .q8_0, .q5_1, .q5_0, .q4_1, .q4_0] }
 
+  package var normKinds: Set<Norm.Kind> { [.layer] }
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
     guard type.elementsPerBlock > 1 else { return network.lastNormBehindTie }
     // One tensor holds the norm of both paths of an attention; where they differ, it can hold neither.
@@ -32,6 +33,7 @@ package struct LlamaCppTarget: Target {
 
   package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
     let approximation = try approximation(of: network, options: options)
+    try model.requireNorms(target: name)
     let architecture = Architecture(of: network)
     let scaled = network.withStandardAttentionScale()
     let (stock, epsilon) = try (architecture == .gpt2 ? scaled.withEveryBias() : scaled).withStockNorms(
@@ -63,7 +65,8 @@ package struct LlamaCppTarget: Target {
         let made = provenance.sorted { $0.key < $1.key }.map { ($0.key, GGUFValue.string($0.value)) }
         return try GGUFWriter(creating: path, metadata: keys + made, tensors: parameters.map(\.info))
       },
-      sideFiles: [], notes: notes(on: parameters, type: options.type, isTied: isTied) + tokenizer.notes)
+      sideFiles: [],
+      notes: network.noteOnLastNorm + notes(on: parameters, type: options.type, isTied: isTied) + tokenizer.notes)
     output.approximation = approximation
     if let approximation, let exact = network.blocks.first?.mlp.activation {
       let difference = exact.largestDifference(from: approximation).twoDigits
