@@ -42,7 +42,10 @@ def main():
     config = json.loads(pathlib.Path(folder, "config.json").read_text())
     if target == "transformers":
         model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
-        modules = [name for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+        kind = {"rms": "RMSNorm", "crms": "RMSNorm"}.get(config.get("norm_kind"), "LayerNorm")
+        modules = [name for name, module in model.named_modules() if type(module).__name__.endswith("Norm")]
+        if any(type(model.get_submodule(name)).__name__ != kind for name in modules):
+            fail(f"the config says {kind}, the model has {modules}")
         if norms or (modules and "kept_norms" not in config):
             fail(f"norms are left: {norms} {modules}")
         if len(modules) != len(config.get("kept_norms", {})):
@@ -81,7 +84,7 @@ def main():
         fail(f"with left padding the logits differ by {masked:.2e}")
 
     def continuation(net):
-        options = dict(max_new_tokens=24, do_sample=False, pad_token_id=0, eos_token_id=None)
+        options = dict(max_new_tokens=min(24, config["n_positions"] - 8), do_sample=False, pad_token_id=0, eos_token_id=None)
         return net.generate(tokens[:1, :8], attention_mask=torch.ones_like(tokens[:1, :8]), **options)
 
     text = continuation(model)

@@ -3,11 +3,13 @@
     python Tests/Interop/onnx.py FOLDER REFERENCE PREFIX
 
 FOLDER holds model.onnx; REFERENCE is a reference.safetensors of the fixtures; PREFIX says whose logits count, as in
-"lnfree." (empty where the file holds one model). With --norm-free behind them, no operator of a norm may be left.
+"lnfree." (empty where the file holds one model). With --norm-free behind them, no operator of a norm may be left; with
+--unit, --rms or --crms all norms must be of that form, and RMSNorms one operator each when onnxruntime has optimised them.
 Exits with 1 and says what is wrong where anything is.
 """
 
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +78,17 @@ class Runtime:
         return np.concatenate(parts, axis=1)
 
 
+def optimised_operators(path):
+    """What onnxruntime makes of the graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = f"{folder}/model.onnx"
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    return [node.op_type for node in model.graph.node]
+
+
 def main(folder, reference, prefix):
     path = Path(folder) / "model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
@@ -85,6 +98,15 @@ def main(folder, reference, prefix):
     print("     operators:", ", ".join(f"{name} {count}" for name, count in sorted(operators.items())))
     if "--norm-free" in sys.argv and NORM_OPERATORS & set(operators):
         failures.append("operators of a norm: " + ", ".join(sorted(NORM_OPERATORS & set(operators))))
+
+    left = Counter(optimised_operators(path)) if {"--unit", "--rms", "--crms"} & set(sys.argv) else Counter()
+    layer_norms, rms_norms = left["LayerNormalization"], left["SimplifiedLayerNormalization"]
+    if "--unit" in sys.argv and not layer_norms:
+        failures.append("the norms are no LayerNorms")
+    if "--rms" in sys.argv and (layer_norms or not rms_norms or left["ReduceMean"] or left["Pow"]):
+        failures.append(f"RMSNorms are not one operator each: {dict(left)}")
+    if "--crms" in sys.argv and (layer_norms or rms_norms or not left["ReduceSumSquare"]):
+        failures.append(f"the norms are not compressed: {dict(left)}")
 
     runtime = Runtime(path)
     limit = LIMITS[runtime.past[0].type]
