@@ -63,11 +63,14 @@ struct MakeCheckpoint: ParsableCommand {
     let configuration: [String: Any] = [
       "activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": blocks,
       "n_embd": width, "n_head": heads, "n_positions": Self.contextLength, "n_ctx": Self.contextLength,
-      "vocab_size": Self.vocabularySize, "layer_norm_epsilon": epsilon, "bos_token_id": Self.vocabularySize - 1,
+      "vocab_size": Self.vocabularySize, "bos_token_id": Self.vocabularySize - 1,
       "eos_token_id": Self.vocabularySize - 1, "tie_word_embeddings": true,
     ]
-    try JSONSerialization.data(withJSONObject: configuration, options: .sortedKeys).write(
-      to: URL(filePath: directory + "/config.json"))
+    var text = String(
+      decoding: try JSONSerialization.data(withJSONObject: configuration, options: .sortedKeys), as: UTF8.self)
+    // transformers insists on a number with a point or an exponent.
+    text = text.dropLast() + ",\"layer_norm_epsilon\":\(epsilon == 1e12 ? "1e12" : "1e-5")}"
+    try Data(text.utf8).write(to: URL(filePath: directory + "/config.json"))
     let path = directory + "/model.safetensors"
     try? FileManager.default.removeItem(atPath: path)
     let shapes = Self.shapes(blocks: blocks, width: width)

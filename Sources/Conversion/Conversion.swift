@@ -207,7 +207,9 @@ public struct Conversion: Sendable {
     _ item: Prepared, to writer: any TensorWriter, progress: ConversionProgress.Handler
   ) throws(Refusal) -> [String: Fingerprint] {
     let total = item.output.byteCount
-    return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(to: writer) { done in
+    return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(
+      to: writer, takesFingerprints: verifies
+    ) { done in
       progress(ConversionProgress(stage: .writing, subject: item.target.name, done: done, total: total, unit: "bytes"))
     }
   }

@@ -27,16 +27,19 @@ package struct TensorStream: Sendable {
 
   /// Writes every tensor in the writer's order. The writer is left to be finished.
   ///
+  /// - Parameter takesFingerprints: whether anyone is going to ask for them.
   /// - Returns: the fingerprint of each tensor's bytes as they were meant, by name.
   /// - Throws: `.nonFinite` where a weight is NaN or infinite, or too large for its type; `.output`.
-  package func write(to writer: any TensorWriter, progress: Progress) throws(Refusal) -> [String: Fingerprint] {
+  package func write(
+    to writer: any TensorWriter, takesFingerprints: Bool = true, progress: Progress
+  ) throws(Refusal) -> [String: Fingerprint] {
     let parameters = writer.order.map { info in
       guard let parameter = byName[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
       return parameter
     }
-    let batches = Self.batches(of: parameters.map(\.value), count: 4 * workers.count)
+    let batches = Self.batches(of: parameters.map(\.value), count: 24 * workers.count)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
-    let sink = Sink(writer: writer, names: parameters.map(\.info.name))
+    let sink = Sink(writer: writer, names: parameters.map(\.info.name), takesFingerprints: takesFingerprints)
     var computed: [(block: Block, bytes: Slot<EncodedRows>)] = []
     try prepare(batches.first ?? [], parameters, readers)
     for (number, batch) in batches.enumerated() {
@@ -93,31 +96,32 @@ package struct TensorStream: Sendable {
     _ rows: Range<Int>, of parameter: TargetOutput.StoredParameter, through reader: ParameterReader
   ) throws(Refusal) -> EncodedRows {
     let info = parameter.info
+    if let stored = StoredRows(rows, of: parameter) {
+      guard stored.areFinite else { throw notFinite(parameter) }
+      return .stored(stored)
+    }
     let values = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count * reader.columnCount)
     defer { unsafe values.deallocate() }
     unsafe reader.read(rows: rows, columns: 0..<reader.columnCount, into: values)
     let firstElement = rows.lowerBound * reader.columnCount
-    try unsafe requireFinite(UnsafeBufferPointer(values), of: parameter)
-    let result = EncodedRows(byteCount: info.byteCount / reader.rowCount * rows.count)
+    guard UnsafeBufferPointer(values).areFinite else { throw notFinite(parameter) }
+    let result = ComputedRows(byteCount: info.byteCount / reader.rowCount * rows.count)
     if let index = unsafe info.type.encode(UnsafeBufferPointer(values), into: result.bytes) {
       throw overflow(of: unsafe values[index], at: firstElement + index, info: info)
     }
-    return result
+    return .computed(result)
   }
 
-  /// - Throws: `.nonFinite` naming the stored tensor that the NaN or infinity comes from, where it is in one.
-  private func requireFinite(
-    _ values: UnsafeBufferPointer<Double>, of parameter: TargetOutput.StoredParameter
-  ) throws(Refusal) {
-    guard unsafe !values.areFinite else { return }
+  /// `.nonFinite`, naming the stored tensor that the NaN or infinity comes from, where it is in one.
+  private func notFinite(_ parameter: TargetOutput.StoredParameter) -> Refusal {
     for tensor in parameter.value.storedTensors {
       for (index, value) in tensor.decoded(as: Double.self).enumerated() where !value.isFinite {
-        throw Refusal(
+        return Refusal(
           .nonFinite, file: tensor.file.path, subject: tensor.name, "element \(index) is \(value)",
           advice: "the training run that wrote it diverged")
       }
     }
-    throw Refusal(
+    return Refusal(
       .nonFinite, file: file, subject: parameter.info.name, "its numbers overflow double precision: \(parameter.value)")
   }
 
@@ -135,7 +139,20 @@ private final class Slot<Value>: @unchecked Sendable {
 }
 
 /// The bytes of some rows, as they are to be stored.
-@safe private final class EncodedRows {
+private enum EncodedRows {
+  case computed(ComputedRows)
+  /// As they lie in the source.
+  case stored(StoredRows)
+
+  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws(Refusal) -> Result) throws(Refusal) -> Result {
+    switch self {
+    case .computed(let rows): try unsafe body(UnsafeRawBufferPointer(rows.bytes))
+    case .stored(let rows): try unsafe rows.withBytes(body)
+    }
+  }
+}
+
+@safe private final class ComputedRows {
   let bytes: UnsafeMutableRawBufferPointer
 
   init(byteCount: Int) { unsafe bytes = .allocate(byteCount: byteCount, alignment: 64) }
@@ -143,17 +160,82 @@ private final class Slot<Value>: @unchecked Sendable {
   deinit { unsafe bytes.deallocate() }
 }
 
+/// Rows that need no computing: numbers of the source in the type that they are written in.
+private struct StoredRows {
+  private let tensor: Tensor
+  private let range: Range<Int>
+
+  /// nil where the rows have to be computed.
+  init?(_ rows: Range<Int>, of parameter: TargetOutput.StoredParameter) {
+    let type = parameter.info.type
+    guard [.f32, .f16, .bf16].contains(type), let view = parameter.value.storedView, !view.isTransposed,
+      view.tensor.info.type == type, view.tensor.isContiguous, view.leadingDimension == parameter.value.columnCount
+    else { return nil }
+    let first = view.elementOffset + rows.lowerBound * view.leadingDimension
+    let byteCount = type.bitsPerBlock / 8
+    tensor = view.tensor
+    range = first * byteCount..<(first + rows.count * view.leadingDimension) * byteCount
+  }
+
+  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws(Refusal) -> Result) throws(Refusal) -> Result {
+    try tensor.withBytes { (bytes) throws(Refusal) in
+      try unsafe bytes.extracting(range).withUnsafeBytes { (bytes) throws(Refusal) in try unsafe body(bytes) }
+    }
+  }
+
+  /// Whether no number is NaN or infinite.
+  var areFinite: Bool {
+    tensor.withBytes { bytes in
+      unsafe bytes.extracting(range).withUnsafeBytes { bytes in
+        switch tensor.info.type {
+        case .f16: unsafe Self.largestExponent(in: bytes, mask: 0x7C00) < 0x7C00
+        case .bf16: unsafe Self.largestExponent(in: bytes, mask: 0x7F80) < 0x7F80
+        default: unsafe Self.zero(in: bytes) == 0
+        }
+      }
+    }
+  }
+
+  /// The sum of zero times each Float: NaN where one is not finite.
+  private static func zero(in bytes: UnsafeRawBufferPointer) -> Float {
+    typealias Lanes = SIMD8<Float>
+    var sums = Lanes()
+    let whole = bytes.count / MemoryLayout<Lanes>.size * MemoryLayout<Lanes>.size
+    for offset in stride(from: 0, to: whole, by: MemoryLayout<Lanes>.size) {
+      unsafe sums += bytes.loadUnaligned(fromByteOffset: offset, as: Lanes.self) * 0
+    }
+    var sum = sums.sum()
+    for offset in stride(from: whole, to: bytes.count, by: 4) {
+      unsafe sum += bytes.loadUnaligned(fromByteOffset: offset, as: Float.self) * 0
+    }
+    return sum
+  }
+
+  /// Signed numbers, of which the processor has a maximum.
+  private static func largestExponent(in bytes: UnsafeRawBufferPointer, mask: Int16) -> Int16 {
+    var largest: Int16 = 0
+    for offset in stride(from: 0, to: bytes.count, by: 2) {
+      let exponent = unsafe bytes.loadUnaligned(fromByteOffset: offset, as: Int16.self) & mask
+      largest = exponent > largest ? exponent : largest
+    }
+    return largest
+  }
+}
+
 /// Where the blocks go, in their order. Used by one thread at a time.
 private final class Sink: @unchecked Sendable {
   private let writer: any TensorWriter
   private let names: [String]
+  private let takesFingerprints: Bool
   private var context = FingerprintContext()
   private(set) var byteCount = 0
-  private(set) var fingerprints: [String: Fingerprint]
+  private(set) var fingerprints: [String: Fingerprint] = [:]
 
-  init(writer: any TensorWriter, names: [String]) {
+  init(writer: any TensorWriter, names: [String], takesFingerprints: Bool) {
     self.writer = writer
     self.names = names
+    self.takesFingerprints = takesFingerprints
+    guard takesFingerprints else { return }
     // Those of tensors without elements, of which no block comes.
     fingerprints = Dictionary(uniqueKeysWithValues: names.map { ($0, FingerprintContext().finish()) })
   }
@@ -161,11 +243,13 @@ private final class Sink: @unchecked Sendable {
   func take(_ blocks: [(block: TensorStream.Block, bytes: Slot<EncodedRows>)]) throws(Refusal) {
     for (block, slot) in blocks {
       guard let rows = slot.value else { preconditionFailure("a block was not computed") }
-      unsafe context.update(UnsafeRawBufferPointer(rows.bytes))
-      try unsafe writer.append(UnsafeRawBufferPointer(rows.bytes))
-      byteCount += unsafe rows.bytes.count
+      try unsafe rows.withBytes { (bytes) throws(Refusal) in
+        if takesFingerprints { unsafe context.update(bytes) }
+        try unsafe writer.append(bytes)
+        byteCount += bytes.count
+      }
       slot.value = nil
-      if block.isLast {
+      if block.isLast, takesFingerprints {
         fingerprints[names[block.tensor]] = context.finish()
         context = FingerprintContext()
       }

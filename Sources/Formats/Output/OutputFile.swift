@@ -17,6 +17,8 @@ package final class OutputFile {
 
   /// Large enough that the cost of a system call does not show, small enough to stay in cache.
   private static let bufferByteCount = 1 << 20
+  /// From here on copying costs more than a call of the system.
+  private static let directByteCount = 1 << 16
 
   private static let writebackByteCount = 8 << 20
 
@@ -33,7 +35,7 @@ package final class OutputFile {
   /// - Throws: `.output` with the system's reason: a full disk, a limit, an error of the device.
   package func write(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
     byteCount += bytes.count
-    if bytes.count < Self.bufferByteCount {
+    if bytes.count < Self.directByteCount {
       if buffer.count + bytes.count > Self.bufferByteCount { try flush() }
       unsafe buffer.append(contentsOf: bytes)
     } else {

@@ -79,7 +79,7 @@ package struct ParameterReader: Sendable {
       let reader = ParameterReader(inner)
       let isColumn = axis == 0 && parameter.shape.count == 2
       if isColumn {
-        // The same sums, in the same order, along rows as they are stored.
+        // The same means, along rows as they are stored.
         let means =
           inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).rowMeans() : reader.columnMeans()
         return .minusColumnMeans(reader, means)
@@ -295,9 +295,7 @@ package struct ParameterReader: Sendable {
   }
 
   private static func centre(_ line: UnsafeMutableBufferPointer<Double>) {
-    var sum = 0.0
-    for index in 0..<line.count { unsafe sum += line[index] }
-    let mean = sum / Double(line.count)
+    let mean = UnsafeBufferPointer(line).sum / Double(line.count)
     for index in 0..<line.count { unsafe line[index] -= mean }
   }
 
@@ -346,9 +344,8 @@ package struct ParameterReader: Sendable {
     means.reserveCapacity(rowCount)
     unsafe forEachBlock { rows, values in
       for row in 0..<rows.count {
-        var sum = 0.0
-        for column in 0..<columnCount { unsafe sum += values[row * columnCount + column] }
-        means.append(sum / Double(columnCount))
+        let line = unsafe UnsafeBufferPointer(rebasing: values[row * columnCount..<(row + 1) * columnCount])
+        means.append(unsafe line.sum / Double(columnCount))
       }
     }
     return means
@@ -361,10 +358,11 @@ package struct ParameterReader: Sendable {
       let reader = ParameterReader(matrix.transposed())
       let width = reader.columnCount
       unsafe reader.forEachBlock { rows, values in
-        for (position, row) in rows.enumerated() {
-          var sum = 0.0
-          for column in 0..<width { unsafe sum += vector[column] * values[position * width + column] }
-          result[row] = sum
+        unsafe vector.withUnsafeBufferPointer { vector in
+          for (position, row) in rows.enumerated() {
+            let line = unsafe UnsafeBufferPointer(rebasing: values[position * width..<(position + 1) * width])
+            result[row] = unsafe line.product(with: vector)
+          }
         }
       }
     } else {
