@@ -43,10 +43,13 @@ struct Forward: ParsableCommand {
   }
 }
 
-/// The products of a pass, on matrices of the same shapes: weights as they lie in the file, attention in its blocks.
+/// The products of a pass, with the weights where they lie in the file, and attention in its blocks.
 private struct Products: Sendable {
   private struct Product {
-    let rows, columns, inner, strideB: Int
+    let rows, columns, inner: Int
+    /// nil for a product of two activations.
+    let weight: StoredView?
+    let strideB: Int
     let isTransposed: Bool
     let count: Int
   }
@@ -57,41 +60,37 @@ private struct Products: Sendable {
   init(of network: Network, tokenCount: Int) {
     let sizes = network.dimensions
     var all: [Product] = []
-    func weight(_ map: LinearMap, count: Int = 1) {
-      let isTransposed = map.weight.storedView?.isTransposed ?? false
+    func add(_ parameter: Parameter) {
+      guard let view = parameter.storedView else { preconditionFailure("\(parameter) is computed") }
       all.append(
         Product(
-          rows: tokenCount, columns: map.weight.columnCount, inner: map.weight.rowCount,
-          strideB: map.weight.storedView?.leadingDimension ?? map.weight.columnCount, isTransposed: isTransposed,
-          count: count))
+          rows: tokenCount, columns: parameter.columnCount, inner: parameter.rowCount, weight: view,
+          strideB: view.leadingDimension, isTransposed: view.isTransposed, count: 1))
     }
     for block in network.blocks {
       for map in [block.attention.query, block.attention.key, block.attention.value, block.attention.output] {
-        weight(map)
+        add(map.weight)
       }
-      weight(block.mlp.input)
-      weight(block.mlp.output)
+      add(block.mlp.input.weight)
+      add(block.mlp.output.weight)
       for start in stride(from: 0, to: tokenCount, by: 64) {
         let rows = min(64, tokenCount - start)
-        all.append(
-          Product(
-            rows: rows, columns: start + rows, inner: sizes.dHead, strideB: sizes.dModel, isTransposed: true,
-            count: sizes.headCount))
-        all.append(
-          Product(
-            rows: rows, columns: sizes.dHead, inner: start + rows, strideB: sizes.dModel, isTransposed: false,
-            count: sizes.headCount))
+        for (columns, inner, isTransposed) in [(start + rows, sizes.dHead, true), (sizes.dHead, start + rows, false)] {
+          all.append(
+            Product(
+              rows: rows, columns: columns, inner: inner, weight: nil, strideB: sizes.dModel,
+              isTransposed: isTransposed, count: sizes.headCount))
+        }
       }
     }
     for start in stride(from: 0, to: sizes.vocabularySize, by: 2_048) {
-      let width = min(2_048, sizes.vocabularySize - start)
-      weight(
-        LinearMap(weight: network.unembedding.weight.sliced(axis: 1, start..<start + width), bias: nil))
+      let range = start..<min(start + 2_048, sizes.vocabularySize)
+      add(network.unembedding.weight.sliced(axis: 1, range))
     }
     self.all = all
     largest = (
       all.map { $0.rows * $0.inner }.max() ?? 0,
-      all.map { ($0.isTransposed ? $0.columns : $0.inner) * $0.strideB }.max() ?? 0,
+      all.filter { $0.weight == nil }.map { ($0.isTransposed ? $0.columns : $0.inner) * $0.strideB }.max() ?? 0,
       all.map { $0.rows * $0.columns }.max() ?? 0
     )
   }
@@ -105,15 +104,28 @@ private struct Products: Sendable {
         c.withUnsafeMutableBufferPointer { c in
           guard let a = a.baseAddress, let b = b.baseAddress, let c = c.baseAddress else { return }
           for product in all {
-            for _ in 0..<product.count {
-              Float.multiply(
-                rows: product.rows, columns: product.columns, inner: product.inner, a, strideA: product.inner, b,
-                strideB: product.strideB, isTransposed: product.isTransposed, factor: 1, beta: 0, into: c,
-                strideC: product.columns)
+            guard let view = product.weight else {
+              for _ in 0..<product.count { multiply(product, a, b, c) }
+              continue
+            }
+            view.tensor.withBytes { bytes in
+              bytes.withUnsafeBytes { bytes in
+                guard let start = bytes.baseAddress else { return }
+                multiply(product, a, start.assumingMemoryBound(to: Float.self) + view.elementOffset, c)
+              }
             }
           }
         }
       }
     }
+  }
+
+  private func multiply(
+    _ product: Product, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>
+  ) {
+    Float.multiply(
+      rows: product.rows, columns: product.columns, inner: product.inner, a, strideA: product.inner, b,
+      strideB: product.strideB, isTransposed: product.isTransposed, factor: 1, beta: 0, into: c,
+      strideC: product.columns)
   }
 }

@@ -37,7 +37,9 @@ package struct TensorStream: Sendable {
       guard let parameter = byName[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
       return parameter
     }
-    let batches = Self.batches(of: parameters.map(\.value), count: 24 * workers.count)
+    let batches = Self.batches(
+      of: parameters.map(\.value),
+      elementCount: Self.blocksPerWorker * workers.count * ParameterReader.blockElementCount)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
     let sink = Sink(writer: writer, names: parameters.map(\.info.name), takesFingerprints: takesFingerprints)
     var computed: [(block: Block, bytes: Slot<EncodedRows>)] = []
@@ -74,14 +76,22 @@ package struct TensorStream: Sendable {
     workers.forEach(tensors.count) { readers[tensors[$0]].value = ParameterReader(parameters[tensors[$0]].value) }
   }
 
-  /// All blocks of all tensors, `count` at a time.
-  private static func batches(of parameters: [Parameter], count: Int) -> [[Block]] {
+  /// Enough that threads seldom wait for each other, few enough that memory does not show it.
+  private static let blocksPerWorker = 24
+
+  /// All blocks of all tensors, about `elementCount` numbers at a time.
+  private static func batches(of parameters: [Parameter], elementCount: Int) -> [[Block]] {
     var batches: [[Block]] = []
+    var room = 0
     for (tensor, parameter) in parameters.enumerated() where parameter.elementCount > 0 {
       let step = ParameterReader.rowsPerBlock(of: parameter)
       for start in stride(from: 0, to: parameter.rowCount, by: step) {
         let end = min(start + step, parameter.rowCount)
-        if batches.last?.count ?? count == count { batches.append([]) }
+        if room <= 0 {
+          batches.append([])
+          room = elementCount
+        }
+        room -= (end - start) * parameter.columnCount
         batches[batches.count - 1].append(
           Block(tensor: tensor, rows: start..<end, isLast: end == parameter.rowCount))
       }

@@ -118,7 +118,11 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
     let longest = probes.map(\.tokens.count).max() ?? 0
     let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: min(Self.attentionRows, longest) * longest)
-    defer { scores.deallocate() }
+    let totals = UnsafeMutablePointer<Scalar>.allocate(capacity: Self.attentionRows)
+    defer {
+      scores.deallocate()
+      totals.deallocate()
+    }
     var start = 0
     for probe in probes {
       for head in 0..<headCount {
@@ -141,13 +145,19 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
             into: scores, strideC: length)
           for row in rows {
             let line = UnsafeMutableBufferPointer(start: scores + (row - rows.lowerBound) * length, count: length)
-            Kernels.softmax(UnsafeMutableBufferPointer(rebasing: line[...row]))
+            totals[row - rows.lowerBound] = Kernels.powers(UnsafeMutableBufferPointer(rebasing: line[...row]))
             for future in row + 1..<max(row + 1, length) { line[future] = 0 }
           }
           Scalar.multiply(
             rows: rows.count, columns: dHead, inner: length, scores, strideA: length, value.start + keyCorner,
             strideB: keyWidth, isTransposed: false, factor: 1, beta: 0,
             into: result.start + corner + rows.lowerBound * width, strideC: width)
+          // The shares of the softmax are taken here, where there are fewer numbers.
+          for row in rows {
+            let factor = 1 / totals[row - rows.lowerBound]
+            let mixed = result.start + corner + row * width
+            for feature in 0..<dHead { mixed[feature] *= factor }
+          }
         }
       }
       start += probe.tokens.count

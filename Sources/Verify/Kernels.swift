@@ -73,16 +73,42 @@ package enum Kernels {
     return total
   }
 
-  /// eˣ / Σeˣ in place, the largest exponent moved to 0.
+  /// eˣ / Σeˣ in place.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   package static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
-    var largest = -Scalar.infinity
-    for index in 0..<x.count { largest = x[index] > largest ? x[index] : largest }
+    let factor = 1 / powers(x)
+    for index in 0..<x.count { x[index] *= factor }
+  }
+
+  /// Replaces each x by eˣ, the largest exponent moved to 0.
+  /// - Returns: their sum.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func powers<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+    let largest = largest(x)
     for index in 0..<x.count { x[index] -= largest }
     Scalar.exponentials(x)
-    let factor = 1 / sum(x)
-    for index in 0..<x.count { x[index] *= factor }
+    return sum(x)
+  }
+
+  /// −∞ of nothing; NaN counts for nothing. In four parts, none of which waits for another.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func largest<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+    let none = -Scalar.infinity
+    var (a, b, c, d) = (none, none, none, none)
+    let whole = x.count / 4 * 4
+    for index in stride(from: 0, to: whole, by: 4) {
+      a = x[index] > a ? x[index] : a
+      b = x[index + 1] > b ? x[index + 1] : b
+      c = x[index + 2] > c ? x[index + 2] : c
+      d = x[index + 3] > d ? x[index + 3] : d
+    }
+    for index in whole..<x.count { a = x[index] > a ? x[index] : a }
+    a = b > a ? b : a
+    c = d > c ? d : c
+    return c > a ? c : a
   }
 
   @specialized(where Scalar == Float)

@@ -119,9 +119,7 @@ package struct Verification: Sendable, Codable {
   }
 
   /// Programs are computed node by node: one probe, cut to this many tokens, shows as much as more.
-  private static let programProbeLength = 8
-  /// Where the source as its own runtime computes it is held against what it means.
-  private static let literalProbeLength = 8
+  private static let shortProbeLength = 8
 
   /// - Parameters:
   ///   - source: the network that the input means.
@@ -131,7 +129,7 @@ package struct Verification: Sendable, Codable {
     source: Network, literal: Network?, written: [Written], probes: ProbeSet, workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    let run = Run(source: source, written: written, workers: workers)
+    let run = Run(source: source, literal: literal, written: written, workers: workers)
     var precise = probes.precise
     var outcome = try run.precisely(on: precise, progress: progress)
     if !probes.long.isEmpty {
@@ -149,9 +147,7 @@ package struct Verification: Sendable, Codable {
     largestLogit = outcome.largestLogit
     let isLong = targets.contains { $0.long != nil }
     let judged = isLong ? probes.all : precise
-    self.literal = try literal.map { (stored) throws(Refusal) in
-      try run.compare(stored, on: precise.probe(ofAtMost: Self.literalProbeLength))
-    }
+    self.literal = outcome.literal
     tokenCount = judged.reduce(0) { $0 + $1.tokens.count } - overflows.count
     self.probes = judged.map { "\($0.name) (\($0.tokens.count))" }
     guard tokenCount > 0 else {
@@ -163,17 +159,27 @@ package struct Verification: Sendable, Codable {
     }
   }
 
+  /// What came of the precise probes.
+  private struct Claims {
+    var targets: [TargetClaims]
+    let literal: Comparison.Outcome?
+    let overflows: [String]
+    let largestLogit: Double
+  }
+
   /// Everything that takes part.
   private struct Run {
     let source: Network
+    let literal: Network?
     let written: [Written]
     let workers: Workers
     let reference: Comparison.Contender
     let perFile: [[Yardstick]]
     let yardsticks: [Yardstick]
 
-    init(source: Network, written: [Written], workers: Workers) {
+    init(source: Network, literal: Network?, written: [Written], workers: Workers) {
       self.source = source
+      self.literal = literal
       self.written = written
       self.workers = workers
       reference = Comparison.Contender(name: "the source", network: source, precision: .double)
@@ -184,7 +190,7 @@ package struct Verification: Sendable, Codable {
     /// All three claims.
     func precisely(
       on probes: [Probe], progress: @Sendable (_ done: Int, _ total: Int) -> Void
-    ) throws(Refusal) -> (targets: [TargetClaims], overflows: [String], largestLogit: Double) {
+    ) throws(Refusal) -> Claims {
       let noises = yardsticks.map { $0.contender(source) }
       let networks = written.compactMap(\.contender)
       let programs = written.compactMap { file -> Comparison.Contender? in
@@ -196,24 +202,26 @@ package struct Verification: Sendable, Codable {
       }
       let whole = try Comparison(
         of: folded + networks + noises, with: reference, on: probes, workers: workers, progress: progress)
+      // Programs are slow, and the source as stored is compared for the record: one short probe for both.
+      let stored = literal.map {
+        Comparison.Contender(name: "the source as stored", network: $0, precision: .double)
+      }
+      let others = programs + (stored.map { [$0] } ?? [])
       let short =
-        programs.isEmpty
-        ? nil
+        others.isEmpty
+        ? []
         : try Comparison(
-          of: programs + noises, with: reference, on: probes.probe(ofAtMost: Verification.programProbeLength),
-          workers: workers)
+          of: others, with: reference, on: probes.probe(ofAtMost: Verification.shortProbeLength), workers: workers
+        ).outcomes
 
       var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
-      var programOutcomes = (short?.outcomes ?? [])[..<programs.count]
+      var programOutcomes = short[..<programs.count]
       let targets = written.enumerated().map { index, file in
         let algebra = whole.outcomes[index]
         let isProgram = if case .program = file.model { true } else { false }
         let outcome = isProgram ? programOutcomes.removeFirst() : networkOutcomes.removeFirst()
         func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
-          let position = yardsticks.firstIndex(of: yardstick) ?? 0
-          return isProgram
-            ? short?.outcomes[programs.count + position] ?? outcome
-            : whole.outcomes[written.count + networks.count + position]
+          whole.outcomes[written.count + networks.count + (yardsticks.firstIndex(of: yardstick) ?? 0)]
         }
         let rounded = noise(perFile[index][0])
         let limits = Limits(
@@ -227,7 +235,9 @@ package struct Verification: Sendable, Codable {
           written: outcome, noise: rounded, limits: limits, holdsSourceMatrices: perFile[index].count > 1,
           arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
       }
-      return (targets, whole.overflows, whole.largestLogit)
+      return Claims(
+        targets: targets, literal: stored == nil ? nil : short.last, overflows: whole.overflows,
+        largestLogit: whole.largestLogit)
     }
 
     /// The third claim for each file that is read as a network, on more tokens.
@@ -247,12 +257,6 @@ package struct Verification: Sendable, Codable {
       }
     }
 
-    func compare(_ network: Network, on probes: [Probe]) throws(Refusal) -> Comparison.Outcome {
-      try Comparison(
-        of: [.init(name: "the source as stored", network: network, precision: .double)], with: reference, on: probes,
-        workers: workers
-      ).outcomes[0]
-    }
   }
 }
 
