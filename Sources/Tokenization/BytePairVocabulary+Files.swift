@@ -3,8 +3,11 @@ import Formats
 extension BytePairVocabulary {
   /// Reads `tokenizer.json`, or `vocab.json` and `merges.txt` with what lies beside them; nil where there is neither.
   ///
+  /// - Parameter checkpoint: the file that they lie beside, where the user named that and not them: then none may be a link
+  ///   that leads elsewhere.
   /// - Throws: `.malformed` for damaged files; `.unsupported` for a tokenizer of another kind than GPT-2's.
-  package init?(directory: String) throws(Refusal) {
+  package init?(directory: String, besideFileAt checkpoint: String? = nil) throws(Refusal) {
+    if let checkpoint { try Self.requireAtHome(in: directory, homes: HomeDirectories(ofFileAt: checkpoint)) }
     let whole = directory + "/tokenizer.json"
     if FileIdentity(ofItemAt: whole) != nil {
       self.init(path: whole)
@@ -20,6 +23,18 @@ extension BytePairVocabulary {
       return nil
     }
     try readSpecialTokens(beside: directory)
+  }
+
+  private static func requireAtHome(in directory: String, homes: HomeDirectories) throws(Refusal) {
+    for name in [
+      "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+      "added_tokens.json",
+    ] {
+      guard homes.contain(fileAt: "\(directory)/\(name)") == false else { continue }
+      throw Refusal(
+        .malformed, file: "\(directory)/\(name)", "is a link that leaves the directory of the checkpoint",
+        advice: "copy the file itself there, or remove the link")
+    }
   }
 
   /// Reads one `tokenizer.json`, and what lies beside it of special tokens.

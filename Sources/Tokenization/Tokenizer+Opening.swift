@@ -35,7 +35,7 @@ extension Tokenizer {
         return
       }
     }
-    guard let tokenizer = try Self(directory: location.directory) else { return nil }
+    guard let tokenizer = try Self(directory: location.directory, besideFileAt: location.path) else { return nil }
     self = tokenizer
   }
 
@@ -45,8 +45,8 @@ extension Tokenizer {
     try self.init(vocabulary)
   }
 
-  private init?(directory: String) throws(Refusal) {
-    guard var vocabulary = try BytePairVocabulary(directory: directory) else { return nil }
+  private init?(directory: String, besideFileAt checkpoint: String? = nil) throws(Refusal) {
+    guard var vocabulary = try BytePairVocabulary(directory: directory, besideFileAt: checkpoint) else { return nil }
     vocabulary.completeSpecialTokens(from: try JSONFile(ifPresentAt: directory + "/config.json")?.value)
     try self.init(vocabulary)
   }

@@ -37,6 +37,20 @@ struct TokenizerOpeningTests {
     }
   }
 
+  @Test("not through a link beside a checkpoint that leads elsewhere, unless the user names it")
+  func links() throws {
+    let place = try TemporaryDirectory()
+    try place.write(Fixtures.bytes("tiny-2x32/lnfree/model.safetensors"), to: "model.safetensors")
+    try FileManager.default.createSymbolicLink(
+      atPath: place / "tokenizer.json", withDestinationPath: Self.small + "/tokenizer.json")
+    let refusal = #expect(throws: Refusal.self) { _ = try Tokenizer(besideCheckpointAt: place.path) }
+    #expect(
+      refusal?.description
+        == "\(place / "tokenizer.json"): is a link that leaves the directory of the checkpoint; "
+        + "copy the file itself there, or remove the link")
+    try expectSmall(Tokenizer(opening: place / "tokenizer.json"))
+  }
+
   @Test("with ids between that have no token, which decoding refuses")
   func holes() throws {
     let place = try TemporaryDirectory()

@@ -15,15 +15,17 @@ extension Model {
       guard vocabulary != nil else { throw Self.noTokenizer(in: directory) }
     case .ofCheckpoint:
       if let header = try ggufHeader(), let own = BytePairVocabulary(gguf: header, path: checkpoint.path) { return own }
-      vocabulary = try Self.vocabulary(in: directory)
+      vocabulary = try Self.vocabulary(in: directory, besideFileAt: checkpoint.path)
     }
     vocabulary?.completeSpecialTokens(from: configuration.json)
     return vocabulary
   }
 
-  private static func vocabulary(in directory: String) throws(Refusal) -> BytePairVocabulary? {
+  private static func vocabulary(
+    in directory: String, besideFileAt checkpoint: String? = nil
+  ) throws(Refusal) -> BytePairVocabulary? {
     do throws(Refusal) {
-      return try BytePairVocabulary(directory: directory)
+      return try BytePairVocabulary(directory: directory, besideFileAt: checkpoint)
     } catch {
       var refusal = error
       if refusal.category == .unsupported { refusal.advice = "pass --tokenizer none to write token ids only" }
