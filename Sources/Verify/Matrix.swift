@@ -29,7 +29,9 @@ package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   package func doubles() -> [Double] {
-    withExtendedLifetime(self) {
+    // An array without elements is one object for all threads, and the initializer below writes a count into it.
+    guard !values.isEmpty else { return [] }
+    return withExtendedLifetime(self) {
       [Double](unsafeUninitializedCapacity: values.count) { buffer, count in
         for index in 0..<values.count { buffer[index] = Double(values[index]) }
         count = values.count

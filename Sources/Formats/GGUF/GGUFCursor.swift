@@ -30,6 +30,8 @@ struct GGUFCursor {
   /// Reads `count` numbers of any bit pattern.
   /// - Precondition: the caller has compared the bytes they take with those that are left.
   mutating func readArray<Number: BitwiseCopyable>(_ count: Int, of _: Number.Type, from bytes: RawSpan) -> [Number] {
+    // An array without elements is one object for all threads, and the initializer below writes a count into it.
+    guard count > 0 else { return [] }
     let byteCount = count * MemoryLayout<Number>.stride
     precondition(byteCount <= remaining(in: bytes))
     defer { offset += byteCount }

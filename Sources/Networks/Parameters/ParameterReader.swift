@@ -110,7 +110,9 @@ package struct ParameterReader: Sendable {
 
   /// The values of a rectangle, row-major.
   package func values(rows: Range<Int>, columns: Range<Int>) -> [Double] {
-    unsafe [Double](unsafeUninitializedCapacity: rows.count * columns.count) { buffer, count in
+    // An array without elements is one object for all threads, and the initializer below writes a count into it.
+    guard !rows.isEmpty, !columns.isEmpty else { return [] }
+    return unsafe [Double](unsafeUninitializedCapacity: rows.count * columns.count) { buffer, count in
       unsafe read(rows: rows, columns: columns, into: buffer)
       count = rows.count * columns.count
     }
