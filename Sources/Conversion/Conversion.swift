@@ -104,6 +104,7 @@ public struct Conversion: Sendable {
     let checks = model.checkpoint.integrityChecks
     try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
     let hashing = Hashing(of: model.checkpoint.files, workers: workers)
+    defer { hashing.wait() }
     var writers: [any TensorWriter] = []
     var fingerprints: [[String: Fingerprint]] = []
     for item in prepared {

@@ -22,10 +22,13 @@ final class Hashing: Sendable {
   /// As long as the digests of all files, with a space between two.
   var placeholder: String { files.map { _ in String(repeating: "0", count: 64) }.joined(separator: " ") }
 
+  /// Waits for the thread: a process that ends while it works takes the library away under its hands.
+  func wait() { group.wait() }
+
   /// Waits for the end.
   /// - Throws: `.malformed` where a compressed file was replaced meanwhile.
   func result() throws(Refusal) -> [ConversionReport.SourceFile] {
-    group.wait()
+    wait()
     return try (outcome.withLock { $0 } ?? hash()).get()
   }
 
