@@ -22,14 +22,18 @@ public struct VerificationRun: Sendable {
   public struct Report: Sendable, Encodable {
     public let reference: String
     public let candidate: String
+    /// The candidate against the reference, both in double precision: what is left where no weight was rounded.
     package let double: Comparison.Outcome
+    /// The candidate in single precision against the reference in double precision.
     package let single: Comparison.Outcome
+    /// What rounding alone does to the reference on the same tokens.
     package let noise: Comparison.Outcome
+    /// On ``single``.
+    package let limits: Limits
     /// Both in single precision, on the probes that are run in no other.
-    package let long: Comparison.Outcome?
-    public let limit: Double
+    package let long: Verification.LongOutcome?
     public let largestLogit: Double
-    /// Whether the limit is on log-probabilities.
+    /// Whether the logits of each position may all be off by one constant.
     public let isUpToShift: Bool
     public let tokenCount: Int
     public let probes: [String]
@@ -42,54 +46,25 @@ public struct VerificationRun: Sendable {
     let source = try Model(opening: reference, options: readingOptions)
     let other = try Model(opening: candidate, options: readingOptions)
     let network = other.literalNetwork ?? other.network
-    let storage = Storage(of: network).ofFoldedWeights
-    let rounding = storage.isSinglePrecision ? nil : storage
-    let unmeasured = storage.typesWithoutRounding.map(\.displayName).sorted()
     let probes = try probeOptions.probes(for: source, at: reference)
-    let tokenCount = probes.all.reduce(0) { $0 + $1.tokens.count }
-    let double = Comparison.Contender(name: reference, network: source.network, precision: .double)
-    let written = Comparison.Contender(name: candidate, network: network, precision: .single)
-    var noise = Comparison.Contender(
-      name: reference, network: source.network, precision: .single, rounding: rounding)
-    noise.isReference = true
-    @Sendable func show(_ done: Int, _ total: Int) {
+    let verification = try Verification(
+      source: source.network, named: reference, literal: nil,
+      written: [
+        .init(target: candidate, folded: network, model: .network(network), type: .f32, isUpToShift: isUpToShift)
+      ], probes: probes, workers: workers
+    ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
-    }
-    func precisely(on probes: [Probe]) throws(Refusal) -> Comparison {
-      try Comparison(
-        of: [.init(name: candidate, network: network, precision: .double), written, noise], with: double, on: probes,
-        workers: workers, progress: show)
-    }
-    func limit(of comparison: Comparison) -> Double {
-      Verification.noiseFactor * comparison.outcomes[2].logits.largest(upToShift: isUpToShift)
-    }
-    var comparison = try precisely(on: probes.precise)
-    var long: Comparison.Outcome?
-    if !probes.long.isEmpty {
-      long = try Comparison(
-        of: [written], with: .init(name: reference, network: source.network, precision: .single), on: probes.long,
-        workers: workers, progress: show
-      ).outcomes[0]
-      // Both sides round here, so that the reference's own noise is allowed once more.
-      let allowed = limit(of: comparison) * (1 + 1 / Verification.noiseFactor)
-      if let found = long, !found.logits.isWithin(allowed, upToShift: isUpToShift) {
-        comparison = try precisely(on: probes.all)
-        long = nil
-      }
     }
     try source.checkpoint.requireIntact()
     try other.checkpoint.requireIntact()
-    let outcomes = comparison.outcomes
-    let limit = limit(of: comparison)
+    let claims = verification.targets[0]
+    let unmeasured = Storage(of: network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
-      reference: reference, candidate: candidate, double: outcomes[0], single: outcomes[1], noise: outcomes[2],
-      long: long,
-      limit: limit, largestLogit: comparison.largestLogit, isUpToShift: isUpToShift,
-      tokenCount: tokenCount - comparison.overflows.count,
-      probes: probes.all.map { "\($0.name) (\($0.tokens.count))" },
-      overflows: comparison.overflows,
+      reference: reference, candidate: candidate, double: claims.algebra, single: claims.written, noise: claims.noise,
+      limits: claims.limits, long: claims.long, largestLogit: verification.largestLogit, isUpToShift: isUpToShift,
+      tokenCount: verification.tokenCount, probes: verification.probes, overflows: verification.overflows,
       warnings: source.warnings + other.warnings
-        + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limit leaves it out" },
-      holds: outcomes[1].logits.isWithin(limit, upToShift: isUpToShift))
+        + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
+      holds: claims.arithmeticHolds)
   }
 }

@@ -22,7 +22,7 @@ extension Page {
           : "Not the same network.",
         sentences: [
           "The largest \(measure) difference is \(Quantity.scientific(found)), "
-            + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.limit)).",
+            + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.limits.logits)).",
           "Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected "
             + "\(Quantity.short(worst.expected)), found \(Quantity.short(worst.found)).",
         ]),
@@ -32,7 +32,7 @@ extension Page {
           remark: "of the largest logit"),
         .init(
           name: "largest difference in float32", value: Quantity.scientific(report.single.logits.relative),
-          remark: "of the largest logit; limit \(Quantity.scientific(report.limit / report.largestLogit))"),
+          remark: "of the largest logit; limit \(Quantity.scientific(report.limits.logits / report.largestLogit))"),
         .init(
           name: "KL divergence, mean", value: Quantity.scientific(report.single.logits.meanDivergence), remark: "nats"),
         .init(
@@ -52,7 +52,7 @@ extension Page {
           content: [
             DistributionFigure.figure(
               id: "distribution-figure", title: "Differences of logits", contenders: contenders,
-              thresholds: report.isUpToShift ? [] : [.init(value: report.limit, label: "limit, float32")]),
+              thresholds: report.isUpToShift ? [] : [.init(value: report.limits.logits, label: "limit, float32")]),
             MeasureTable.table(
               "Measures", contenders.map { ($0.name, $0.outcome) }, largestLogit: report.largestLogit),
           ]),
@@ -70,14 +70,14 @@ extension Page {
     facts.add(
       "Limit",
       .text(
-        "\(Quantity.scientific(report.limit)): \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the "
+        "\(Quantity.scientific(report.limits.logits)): \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the "
           + "reference on the same tokens"))
     if let long = report.long {
       facts.add(
         "In single precision only",
         .text(
-          "\(Quantity.count(long.logits.tokenCount)) of the tokens: "
-            + "\(Quantity.scientific(long.logits.largest(upToShift: report.isUpToShift) / report.largestLogit)) of the largest "
+          "\(Quantity.count(long.written.logits.tokenCount)) of the tokens: "
+            + "\(Quantity.scientific(long.written.logits.largest(upToShift: report.isUpToShift) / report.largestLogit)) of the largest "
             + "logit"))
     }
     return facts

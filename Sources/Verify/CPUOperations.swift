@@ -94,12 +94,12 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
         for column in 0..<values.count { line[column] = Scalar(values[column]) }
       }
     }
-    withWeight(map.weight) { weight in
+    forEachPart(of: map.weight) { part in
       Scalar.multiply(
-        rows: x.rowCount, columns: result.columnCount, inner: x.columnCount, x.start,
-        strideA: x.columnCount,
-        weight.start, strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: isBiased ? 1 : 0,
-        into: result.start, strideC: result.columnCount)
+        rows: x.rowCount, columns: part.outputs.count, inner: part.inputs.count, x.start + part.inputs.lowerBound,
+        strideA: x.columnCount, part.start, strideB: part.stride, isTransposed: part.isTransposed, factor: 1,
+        beta: isBiased || part.inputs.lowerBound > 0 ? 1 : 0, into: result.start + part.outputs.lowerBound,
+        strideC: result.columnCount)
     }
     return result
   }
@@ -208,46 +208,63 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     return PendingLogits(residual: x, map: map, operations: operations)
   }
 
-  /// A weight as BLAS reads it.
-  struct Weight {
+  /// Some rows or columns of a weight [in, out] as BLAS reads them.
+  private struct WeightPart {
+    let inputs: Range<Int>
+    let outputs: Range<Int>
     let start: UnsafePointer<Scalar>
     let stride: Int
     /// Stored [out, in].
     let isTransposed: Bool
   }
 
-  /// Lends the numbers of a matrix: in place where the file holds them in this precision, else computed.
-  func withWeight<Result>(_ parameter: Parameter, _ body: (Weight) -> Result) -> Result {
+  /// Lends the numbers of a matrix: in place and whole where the file holds them in this precision, else computed, a
+  /// block of stored rows at a time, which is multiplied while it is in the cache.
+  private func forEachPart(of parameter: Parameter, _ body: (WeightPart) -> Void) {
     if rounding == nil, let view = parameter.storedView, view.tensor.isContiguous,
       view.tensor.info.type == Scalar.storedType
     {
-      let lent: Result? = view.tensor.withBytes { bytes in
+      let isLent = view.tensor.withBytes { bytes in
         bytes.withUnsafeBytes { raw in
           guard let base = raw.baseAddress, Int(bitPattern: base) % MemoryLayout<Scalar>.alignment == 0 else {
-            return nil
+            return false
           }
-          let start = base.assumingMemoryBound(to: Scalar.self) + view.elementOffset
-          return body(Weight(start: start, stride: view.leadingDimension, isTransposed: view.isTransposed))
+          body(
+            WeightPart(
+              inputs: 0..<parameter.rowCount, outputs: 0..<parameter.columnCount,
+              start: base.assumingMemoryBound(to: Scalar.self) + view.elementOffset, stride: view.leadingDimension,
+              isTransposed: view.isTransposed))
+          return true
         }
       }
-      if let lent { return lent }
+      if isLent { return }
     }
     // In the orientation in which it is stored, so that rows are read as they lie.
     let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
     let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
-    let start = scratch.room(for: parameter.elementCount)
-    let buffer = UnsafeMutableBufferPointer(start: start, count: parameter.elementCount)
-    reader.read(into: buffer)
-    if let rounding {
-      // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
-      let type = rounding.matrix(inputWidth: parameter.rowCount)
-      if isTransposed {
-        buffer.round(to: type, unit: rounding.unit, columnCount: reader.columnCount)
-      } else {
-        buffer.roundAcross(to: type, unit: rounding.unit, columnCount: reader.columnCount)
+    // Blocks of inputs are sums, each over all tokens' results: the more tokens, the fewer of them. What is rounded is
+    // rounded whole, since its own blocks may run either way.
+    let rowCount =
+      rounding != nil ? reader.rowCount : max(reader.rowsPerBlock, isTransposed ? 0 : tokenCount / 4)
+    for first in stride(from: 0, to: reader.rowCount, by: rowCount) {
+      let rows = first..<min(first + rowCount, reader.rowCount)
+      let numbers = UnsafeMutableBufferPointer(
+        start: scratch.room(for: rowCount * reader.columnCount), count: rows.count * reader.columnCount)
+      reader.read(rows: rows, into: numbers)
+      if let rounding {
+        // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
+        let type = rounding.matrix(inputWidth: parameter.rowCount)
+        if isTransposed {
+          numbers.round(to: type, unit: rounding.unit, columnCount: reader.columnCount)
+        } else {
+          numbers.roundAcross(to: type, unit: rounding.unit, columnCount: reader.columnCount)
+        }
       }
+      body(
+        WeightPart(
+          inputs: isTransposed ? 0..<reader.columnCount : rows, outputs: isTransposed ? rows : 0..<reader.columnCount,
+          start: numbers.baseAddress!, stride: reader.columnCount, isTransposed: isTransposed))
     }
-    return body(Weight(start: start, stride: reader.columnCount, isTransposed: isTransposed))
   }
 }
 
@@ -278,18 +295,22 @@ extension ArithmeticScalar {
 }
 
 extension ParameterReader {
-  /// Reads everything, in blocks that stay in cache between the steps of the recipe, rounding to `Scalar` where that is
+  /// Reads rows, in blocks that stay in cache between the steps of the recipe, rounding to `Scalar` where that is
   /// narrower.
-  fileprivate func read<Scalar: ArithmeticScalar>(into destination: UnsafeMutableBufferPointer<Scalar>) {
+  fileprivate func read<Scalar: ArithmeticScalar>(
+    rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>
+  ) {
     if let doubles = destination as? UnsafeMutableBufferPointer<Double> {
-      for start in stride(from: 0, to: rowCount, by: rowsPerBlock) {
-        let rows = start..<min(start + rowsPerBlock, rowCount)
-        let block = rows.lowerBound * columnCount..<rows.upperBound * columnCount
-        read(rows: rows, columns: 0..<columnCount, into: UnsafeMutableBufferPointer(rebasing: doubles[block]))
+      for first in stride(from: rows.lowerBound, to: rows.upperBound, by: rowsPerBlock) {
+        let block = first..<min(first + rowsPerBlock, rows.upperBound)
+        let start = (first - rows.lowerBound) * columnCount
+        read(
+          rows: block, columns: 0..<columnCount,
+          into: UnsafeMutableBufferPointer(rebasing: doubles[start..<start + block.count * columnCount]))
       }
     } else if let floats = destination as? UnsafeMutableBufferPointer<Float> {
-      forEachBlock { rows, values in
-        let start = rows.lowerBound * columnCount
+      forEachBlock(of: rows) { block, values in
+        let start = (block.lowerBound - rows.lowerBound) * columnCount
         for index in 0..<values.count { floats[start + index] = Float(values[index]) }
       }
     }

@@ -62,11 +62,18 @@ package struct Comparison: Sendable {
     package var residuals: [ResidualDifference]
   }
 
+  /// A token on which the reference itself gives NaN or infinity.
+  package struct Overflow: Sendable, CustomStringConvertible {
+    package let probe: String
+    package let position: Int
+
+    package var description: String { "\(probe), position \(position)" }
+  }
+
   /// By contender, in the order given, without the reference.
   package let outcomes: [Outcome]
-  /// Tokens on which the reference itself gives NaN or infinity, in a precision that it was run in: they are named and not
-  /// judged.
-  package let overflows: [String]
+  /// In a precision that it was run in. These tokens are named and not judged.
+  package let overflows: [Overflow]
   /// The largest |logit| of the reference.
   package let largestLogit: Double
 

@@ -23,23 +23,57 @@ package struct DistributionAccumulator {
   package mutating func add(
     _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Double>
   ) {
-    var blockLargest = -Double.infinity
-    var blockTop = -1
-    for index in logits.indices {
-      let logit = logits[index]
-      if logit > blockLargest { (blockLargest, blockTop) = (logit, index) }
-      // A sum would miss +∞ − ∞; this does not.
-      if !logit.isFinite { isFinite = false }
-      largestMagnitude = max(largestMagnitude, abs(logit))
+    let extremes = Extremes(of: logits)
+    guard isFinite, extremes.areFinite else { return isFinite = false }
+    largestMagnitude = max(largestMagnitude, extremes.largest, -extremes.smallest)
+    if extremes.largest > largest {
+      scaledSum *= .exp(largest - extremes.largest)
+      largest = extremes.largest
+      topToken = first + (logits.firstIndex(of: largest) ?? 0)
     }
-    guard isFinite else { return }
-    if blockLargest > largest {
-      scaledSum *= .exp(largest - blockLargest)
-      (largest, topToken) = (blockLargest, first + blockTop)
-    }
-    for index in logits.indices { weights[index] = .exp(logits[index] - largest) }
-    for index in logits.indices { scaledSum += weights[index] }
+    let powers = UnsafeMutableBufferPointer(rebasing: weights[..<logits.count])
+    for index in logits.indices { powers[index] = logits[index] - largest }
+    Double.exponentials(powers)
+    scaledSum += Kernels.sum(powers)
     if let target, target >= first, target < first + logits.count { targetLogit = logits[target - first] }
+  }
+}
+
+/// The smallest and the largest of some numbers, and whether all are finite.
+private struct Extremes {
+  private(set) var smallest = Double.infinity
+  private(set) var largest = -Double.infinity
+  let areFinite: Bool
+
+  init(of numbers: UnsafeBufferPointer<Double>) {
+    var (low, high) = (Lanes(repeating: .infinity), Lanes(repeating: -.infinity))
+    // x − x is 0, or NaN where x is NaN or infinite: no later number takes that back.
+    var poison = Lanes()
+    let whole = numbers.count / Lanes.scalarCount * Lanes.scalarCount
+    if let start = numbers.baseAddress {
+      for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
+        let lanes = Lanes(at: start + index)
+        low.replace(with: lanes, where: lanes .< low)
+        high.replace(with: lanes, where: lanes .> high)
+        poison += lanes - lanes
+      }
+    }
+    (smallest, largest) = (low.min(), high.max())
+    var rest = poison.sum()
+    for number in numbers[whole...] {
+      (smallest, largest) = (min(smallest, number), max(largest, number))
+      rest += number - number
+    }
+    areFinite = rest == 0
+  }
+}
+
+private typealias Lanes = SIMD8<Double>
+
+extension Lanes {
+  @inline(__always)
+  fileprivate init(at start: UnsafePointer<Double>) {
+    self = UnsafeRawPointer(start).loadUnaligned(as: Lanes.self)
   }
 }
 
@@ -74,24 +108,42 @@ package struct DifferenceAccumulator {
       weightTotal *= factor
       weightedLargest = largestSoFar
     }
+    guard let expected = reference.baseAddress, let found = candidate.baseAddress, let shares = weights.baseAddress
+    else { return }
+    // In parts, none of which waits for another.
+    var (low, high) = (Lanes(repeating: .infinity), Lanes(repeating: -.infinity))
+    var (total, squares, weighted, weight) = (Lanes(), Lanes(), Lanes(), Lanes())
+    let whole = reference.count / Lanes.scalarCount * Lanes.scalarCount
+    for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
+      let difference = Lanes(at: expected + index) - Lanes(at: found + index)
+      let share = Lanes(at: shares + index)
+      low.replace(with: difference, where: difference .< low)
+      high.replace(with: difference, where: difference .> high)
+      total += difference
+      squares += difference * difference
+      weighted += share * difference
+      weight += share
+    }
+    (smallestSigned, largestSigned) = (min(smallestSigned, low.min()), max(largestSigned, high.max()))
+    (sum, sumOfSquares) = (sum + total.sum(), sumOfSquares + squares.sum())
+    (weightedSum, weightTotal) = (weightedSum + weighted.sum(), weightTotal + weight.sum())
+    for index in whole..<reference.count {
+      let difference = expected[index] - found[index]
+      (smallestSigned, largestSigned) = (min(smallestSigned, difference), max(largestSigned, difference))
+      (sum, sumOfSquares) = (sum + difference, sumOfSquares + difference * difference)
+      (weightedSum, weightTotal) = (weightedSum + weights[index] * difference, weightTotal + weights[index])
+    }
     // Held alone, so that the loop need not ask whether it is shared.
     var counts: [UInt32] = []
     swap(&counts, &magnitudeCounts)
-    for index in reference.indices {
-      let difference = reference[index] - candidate[index]
-      counts[MagnitudeHistogram.bin(of: difference)] &+= 1
-      if abs(difference) > largest {
-        largest = abs(difference)
-        (worstToken, worstExpected, worstFound) = (first + index, reference[index], candidate[index])
-      }
-      smallestSigned = min(smallestSigned, difference)
-      largestSigned = max(largestSigned, difference)
-      sum += difference
-      sumOfSquares += difference * difference
-      weightedSum += weights[index] * difference
-      weightTotal += weights[index]
-    }
+    for index in reference.indices { counts[MagnitudeHistogram.bin(of: expected[index] - found[index])] &+= 1 }
     swap(&counts, &magnitudeCounts)
+    let largestHere = max(largestSigned, -smallestSigned)
+    if largestHere > largest {
+      largest = largestHere
+      let index = reference.indices.first { abs(expected[$0] - found[$0]) == largestHere } ?? 0
+      (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
+    }
     count += reference.count
   }
 

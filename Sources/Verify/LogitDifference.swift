@@ -21,10 +21,13 @@ package struct LogitDifference: Sendable, Codable, Equatable {
   package var worst: Place
   /// |Δ logit| over all judged tokens and the vocabulary.
   package var magnitudes: MagnitudeHistogram
-  /// How many tokens were judged.
+  /// How many tokens both networks are finite on.
   package var tokenCount: Int
   /// Tokens where this network gives NaN or infinity and the reference does not.
   package var nonFiniteTokenCount: Int
+
+  /// How many tokens were judged: those that the reference is finite on.
+  package var judgedTokenCount: Int { tokenCount + nonFiniteTokenCount }
 
   /// Where the largest difference is.
   package struct Place: Sendable, Codable, Equatable {

@@ -114,9 +114,9 @@ extension Network {
     unembedding.weight.elementCount
       + blocks.reduce(0) { sum, block in
         let attention = block.attention
-        let maps = [
-          attention.query, attention.key, attention.value, attention.output, block.mlp.input, block.mlp.output,
-        ]
+        let maps =
+          [attention.query, attention.key, attention.value, attention.output, block.mlp.input, block.mlp.output]
+          + (block.mlp.gate.map { [$0] } ?? [])
         return sum + maps.reduce(0) { $0 + $1.weight.elementCount }
       }
   }

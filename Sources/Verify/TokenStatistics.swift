@@ -3,7 +3,7 @@ import Formats
 /// Statistics of every token of every run.
 struct TokenStatistics {
   let probes: [Probe]
-  /// For each token: its probe, its position there, and the token that comes next.
+  /// For each token: its probe, its position, and the token that comes next.
   let places: [(probe: Probe, position: Int, next: Int?)]
   private var tokens: [Token]
 
@@ -22,8 +22,8 @@ struct TokenStatistics {
     self.probes = probes
     self.references = references
     places = probes.flatMap { probe in
-      probe.tokens.indices.map { position in
-        (probe, position, position + 1 < probe.tokens.count ? probe.tokens[position + 1] : nil)
+      probe.tokens.indices.map { index in
+        (probe, probe.positions[index], index + 1 < probe.tokens.count ? probe.tokens[index + 1] : nil)
       }
     }
     tokens = Array(
@@ -61,10 +61,8 @@ struct TokenStatistics {
       && references.allSatisfy { tokens[token].distributions[$0 + 1].isFinite }
   }
 
-  var overflows: [String] {
-    places.indices.filter { !isJudged($0) }.map {
-      "\(places[$0].probe.name), position \(places[$0].position)"
-    }
+  var overflows: [Comparison.Overflow] {
+    places.indices.filter { !isJudged($0) }.map { .init(probe: places[$0].probe.name, position: places[$0].position) }
   }
 
   var largestLogit: Double { judged.reduce(0) { max($0, tokens[$1].distributions[0].largestMagnitude) } }

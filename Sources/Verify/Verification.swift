@@ -4,10 +4,11 @@ import Networks
 /// The three claims of a conversion, each with its numbers.
 ///
 /// 1. *Algebra.* The source and the folded network, both in double precision, differ by rounding only.
-/// 2. *File.* What was written holds, bit for bit, what was meant (``FileClaim``).
+/// 2. *File.* What was written holds, bit for bit, what was meant; whoever wrote it has checked that.
 /// 3. *Arithmetic.* The written file, run in the precision that it is for, is as close to the source in double
-///    precision as the source itself is in that precision, on the same tokens, its matrices rounded to the types of the file:
-///    the limits (on logits, Kullback-Leibler divergence and likeliest tokens) are measured, not picked.
+///    precision as the source itself is in that precision, its matrices rounded to the types of the file: the limits (on
+///    logits, Kullback-Leibler divergence and likeliest tokens) are measured on the precise probes, not picked. A program
+///    is run on a few tokens of one of them.
 package struct Verification: Sendable, Codable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
@@ -105,31 +106,33 @@ package struct Verification: Sendable, Codable {
     let storage: Storage
     let approximation: Activation?
 
-    func contender(_ source: Network) -> Comparison.Contender {
+    func contender(_ source: Network, name: String) -> Comparison.Contender {
       var network = source
       if let approximation {
         for block in network.blocks.indices { network.blocks[block].mlp.activation = approximation }
       }
       var contender = Comparison.Contender(
-        name: "the source", network: network, precision: .single,
+        name: name, network: network, precision: .single,
         rounding: storage.isSinglePrecision ? nil : storage)
       contender.isReference = true
       return contender
     }
   }
 
-  /// Programs are computed node by node: one probe, cut to this many tokens, shows as much as more.
+  /// Tokens that a program is run on. It computes node by node, and a few show as much as more.
   private static let shortProbeLength = 8
 
   /// - Parameters:
   ///   - source: the network that the input means.
+  ///   - name: what messages call it.
   ///   - literal: the network that the input's own runtime computes, where that differs.
-  /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token.
+  /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token, or on every probe that a
+  ///   program could be run on.
   package init(
-    source: Network, literal: Network?, written: [Written], probes: ProbeSet, workers: Workers = .all,
-    progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
+    source: Network, named name: String = "the source", literal: Network?, written: [Written], probes: ProbeSet,
+    workers: Workers = .all, progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    let run = Run(source: source, literal: literal, written: written, workers: workers)
+    let run = Run(source: source, name: name, literal: literal, written: written, workers: workers)
     var precise = probes.precise
     var outcome = try run.precisely(on: precise, progress: progress)
     if !probes.long.isEmpty {
@@ -143,19 +146,19 @@ package struct Verification: Sendable, Codable {
       }
     }
     targets = outcome.targets
-    overflows = outcome.overflows
+    overflows = outcome.overflows.map(\.description)
     largestLogit = outcome.largestLogit
     let isLong = targets.contains { $0.long != nil }
     let judged = isLong ? probes.all : precise
     self.literal = outcome.literal
     tokenCount = judged.reduce(0) { $0 + $1.tokens.count } - overflows.count
     self.probes = judged.map { "\($0.name) (\($0.tokens.count))" }
-    guard tokenCount > 0 else {
+    guard tokenCount > 0, targets.allSatisfy({ $0.written.logits.judgedTokenCount > 0 }) else {
       throw Refusal(
         .nonFinite,
-        "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to "
-          + "hold a conversion against",
-        advice: "check the source")
+        "the logits of \(name) are themselves NaN or infinite on every probe, in double or single precision, so there is "
+          + "nothing to hold another network against",
+        advice: "check the weights")
     }
   }
 
@@ -163,13 +166,14 @@ package struct Verification: Sendable, Codable {
   private struct Claims {
     var targets: [TargetClaims]
     let literal: Comparison.Outcome?
-    let overflows: [String]
+    let overflows: [Comparison.Overflow]
     let largestLogit: Double
   }
 
   /// Everything that takes part.
   private struct Run {
     let source: Network
+    let name: String
     let literal: Network?
     let written: [Written]
     let workers: Workers
@@ -177,12 +181,13 @@ package struct Verification: Sendable, Codable {
     let perFile: [[Yardstick]]
     let yardsticks: [Yardstick]
 
-    init(source: Network, literal: Network?, written: [Written], workers: Workers) {
+    init(source: Network, name: String, literal: Network?, written: [Written], workers: Workers) {
       self.source = source
+      self.name = name
       self.literal = literal
       self.written = written
       self.workers = workers
-      reference = Comparison.Contender(name: "the source", network: source, precision: .double)
+      reference = Comparison.Contender(name: name, network: source, precision: .double)
       perFile = written.map { $0.yardsticks(of: source) }
       yardsticks = perFile.joined().reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
@@ -191,35 +196,30 @@ package struct Verification: Sendable, Codable {
     func precisely(
       on probes: [Probe], progress: @Sendable (_ done: Int, _ total: Int) -> Void
     ) throws(Refusal) -> Claims {
-      let noises = yardsticks.map { $0.contender(source) }
+      let noises = yardsticks.map { $0.contender(source, name: name) }
       let networks = written.compactMap(\.contender)
-      let programs = written.compactMap { file -> Comparison.Contender? in
-        guard case .program(let program) = file.model else { return nil }
-        return .init(name: file.target, program: program)
-      }
-      let folded = written.map {
-        Comparison.Contender(name: "the folded network", network: $0.folded, precision: .double)
-      }
+      let folded = written.map { Comparison.Contender(name: $0.target, network: $0.folded, precision: .double) }
+      let stored = literal.map { Comparison.Contender(name: "\(name) as stored", network: $0, precision: .double) }
       let whole = try Comparison(
-        of: folded + networks + noises, with: reference, on: probes, workers: workers, progress: progress)
-      // Programs are slow, and the source as stored is compared for the record: one short probe for both.
-      let stored = literal.map {
-        Comparison.Contender(name: "the source as stored", network: $0, precision: .double)
-      }
-      let others = programs + (stored.map { [$0] } ?? [])
+        of: folded + networks + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, workers: workers,
+        progress: progress)
+      // Programs are computed node by node: a few tokens, of a probe that the source can compute.
+      let programs = written.compactMap(\.program)
+      let overflowing = Set(whole.overflows.map(\.probe))
       let short =
-        others.isEmpty
+        programs.isEmpty
         ? []
         : try Comparison(
-          of: others, with: reference, on: probes.probe(ofAtMost: Verification.shortProbeLength), workers: workers
+          of: programs, with: reference,
+          on: probes.filter { !overflowing.contains($0.name) }.longest(cutTo: Verification.shortProbeLength),
+          workers: workers
         ).outcomes
 
       var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
-      var programOutcomes = short[..<programs.count]
+      var programOutcomes = short[...]
       let targets = written.enumerated().map { index, file in
         let algebra = whole.outcomes[index]
-        let isProgram = if case .program = file.model { true } else { false }
-        let outcome = isProgram ? programOutcomes.removeFirst() : networkOutcomes.removeFirst()
+        let outcome = file.program == nil ? networkOutcomes.removeFirst() : programOutcomes.removeFirst()
         func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
           whole.outcomes[written.count + networks.count + (yardsticks.firstIndex(of: yardstick) ?? 0)]
         }
@@ -236,7 +236,7 @@ package struct Verification: Sendable, Codable {
           arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
       }
       return Claims(
-        targets: targets, literal: stored == nil ? nil : short.last, overflows: whole.overflows,
+        targets: targets, literal: stored == nil ? nil : whole.outcomes.last, overflows: whole.overflows,
         largestLogit: whole.largestLogit)
     }
 
@@ -247,7 +247,7 @@ package struct Verification: Sendable, Codable {
       let networks = written.compactMap(\.contender)
       guard !networks.isEmpty else { return written.map { _ in nil } }
       let comparison = try Comparison(
-        of: networks, with: Comparison.Contender(name: "the source", network: source, precision: .single), on: probes,
+        of: networks, with: Comparison.Contender(name: name, network: source, precision: .single), on: probes,
         workers: workers, progress: progress)
       var outcomes = comparison.outcomes[...]
       return zip(written, claims).map { file, claims in
@@ -266,11 +266,17 @@ extension Verification.Written {
     guard case .network(let network) = model else { return nil }
     return .init(name: target, network: network, precision: .single)
   }
+
+  /// The file as a program; nil for a network.
+  fileprivate var program: Comparison.Contender? {
+    guard case .program(let program) = model else { return nil }
+    return .init(name: target, program: program)
+  }
 }
 
 extension [Probe] {
   /// The longest of the probes, cut to `count` tokens, from the whole of it.
-  fileprivate func probe(ofAtMost count: Int) -> [Probe] {
+  fileprivate func longest(cutTo count: Int) -> [Probe] {
     guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return [] }
     let kept = Swift.min(count, longest.tokens.count)
     let indices = (0..<kept).map { $0 * (longest.tokens.count - 1) / Swift.max(1, kept - 1) }

@@ -70,27 +70,28 @@ extension VerificationRun.Report {
     table.add(
       "largest |Δ logit| / largest |logit|", Quantity.scientific(double.logits.relative),
       Quantity.scientific(single.logits.relative),
-      isUpToShift ? "" : Quantity.scientific(limit / largestLogit))
+      isUpToShift ? "" : Quantity.scientific(limits.logits / largestLogit))
     table.add(
       "root mean square |Δ logit|", Quantity.scientific(double.logits.rootMeanSquare),
       Quantity.scientific(single.logits.rootMeanSquare), "")
     table.add(
       "largest |Δ log-probability|", Quantity.scientific(double.logits.largestLogProbability),
-      Quantity.scientific(single.logits.largestLogProbability), isUpToShift ? Quantity.scientific(limit) : "")
+      Quantity.scientific(single.logits.largestLogProbability), isUpToShift ? Quantity.scientific(limits.logits) : "")
     table.add(
       "KL divergence, mean (nats)", Quantity.scientific(double.logits.meanDivergence),
-      Quantity.scientific(single.logits.meanDivergence), "")
+      Quantity.scientific(single.logits.meanDivergence), Quantity.scientific(limits.divergence))
     table.add(
       "same likeliest token", Quantity.percent(double.logits.topTokenAgreement),
-      Quantity.percent(single.logits.topTokenAgreement), "")
+      Quantity.percent(single.logits.topTokenAgreement), Quantity.percent(limits.agreement))
     var lines = [
       "\(candidate.printable) against \(reference.printable)",
       "  on \(tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
     ]
     if let long {
       lines.append(
-        "  On \(long.logits.tokenCount) of these tokens both were run in single precision only: "
-          + "\(Quantity.scientific(long.logits.largest(upToShift: isUpToShift) / largestLogit)).")
+        "  On \(long.written.logits.tokenCount) of these tokens both were run in single precision only: "
+          + "\(Quantity.scientific(long.written.logits.largest(upToShift: isUpToShift) / largestLogit)), "
+          + "limit \(Quantity.scientific(long.limits.logits / largestLogit)).")
     }
     let worst = single.logits.worst
     lines.append(

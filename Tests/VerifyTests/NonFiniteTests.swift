@@ -48,7 +48,7 @@ import Verify
   @Test("Tokens on which the reference overflows are named and not judged", arguments: wrong)
   func reference(_ factor: Double) throws {
     let comparison = try Self.compare(try Self.network(), with: try Self.network([1: factor]))
-    #expect(comparison.overflows == ["p, position 1", "p, position 3"])
+    #expect(comparison.overflows.map(\.description) == ["p, position 1", "p, position 3"])
     let found = comparison.outcomes[0].logits
     #expect(found.tokenCount == 2)
     #expect(found.nonFiniteTokenCount == 0)
@@ -56,6 +56,41 @@ import Verify
     #expect(comparison.largestLogit == 5)
     // The next token of position 0 still counts.
     #expect(found.loss != nil)
+  }
+
+  @Test("An overflow is named by the position of its token, not by its place in the probe")
+  func position() throws {
+    let probe = Probe(name: "p", tokens: [0, 1, 2], positions: [0, 500, 999])
+    let comparison = try Comparison(
+      of: [], with: .init(name: "reference", network: try Self.network([1: .nan]), precision: .double), on: [probe])
+    #expect(comparison.overflows.map(\.description) == ["p, position 500"])
+  }
+
+  /// A program that gives the same logits as the network, whatever it is run on.
+  private struct Program: LogitProgram {
+    let vocabularySize = 3
+
+    func logits(
+      of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct, workers: Workers
+    ) throws(Refusal) -> [Double] {
+      tokens.flatMap { NonFiniteTests.logits[$0] }
+    }
+  }
+
+  @Test("A program is run on a probe that the source can compute, however short; with none there is nothing to say")
+  func program() throws {
+    func verification(_ factors: [Int: Double]) throws -> Verification {
+      let source = try Self.network(factors)
+      return try Verification(
+        source: source, literal: nil,
+        written: [.init(target: "t", folded: source, model: .program(Program()), type: .f32)],
+        probes: ProbeSet(precise: [Probe(name: "long", tokens: [0, 1, 2, 1]), Probe(name: "short", tokens: [0, 2])]))
+    }
+    #expect(try verification([:]).targets[0].written.logits.tokenCount == 4)
+    let found = try verification([1: .infinity])
+    #expect(found.targets[0].written.logits.tokenCount == 2)
+    #expect(found.holds)
+    #expect(throws: Refusal.self) { try verification([0: .nan]) }
   }
 
   @Test("No limit holds that is not a number, and none on no tokens")
@@ -83,8 +118,8 @@ import Verify
     #expect(refusal?.category == .nonFinite)
     #expect(
       refusal?.description
-        == "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to hold a conversion against; "
-        + "check the source")
+        == "the logits of the source are themselves NaN or infinite on every probe, in double or single precision, so there "
+        + "is nothing to hold another network against; check the weights")
   }
 
   @Test("Neither claim holds where the written network gives no numbers, or the folded one", arguments: [true, false])

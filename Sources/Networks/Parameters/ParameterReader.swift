@@ -7,7 +7,7 @@ import Formats
 package struct ParameterReader: Sendable {
   package let rowCount: Int
   package let columnCount: Int
-  /// How many rows make a block, as ``forEachBlock(_:)`` reads them.
+  /// How many rows make a block, as ``forEachBlock(of:_:)`` reads them.
   package let rowsPerBlock: Int
   private let node: Node
 
@@ -119,14 +119,17 @@ package struct ParameterReader: Sendable {
   }
 
   /// Calls `body` with each block of whole rows, in order.
+  /// - Parameter wanted: the rows; nil for all.
   package func forEachBlock<Failure: Error>(
+    of wanted: Range<Int>? = nil,
     _ body: (_ rows: Range<Int>, _ values: UnsafeMutableBufferPointer<Double>) throws(Failure) -> Void
   ) throws(Failure) {
     let step = rowsPerBlock
+    let wanted = wanted ?? 0..<rowCount
     let storage = UnsafeMutableBufferPointer<Double>.allocate(capacity: step * columnCount)
     defer { unsafe storage.deallocate() }
-    for start in stride(from: 0, to: rowCount, by: step) {
-      let rows = start..<min(start + step, rowCount)
+    for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: step) {
+      let rows = start..<min(start + step, wanted.upperBound)
       let block = unsafe UnsafeMutableBufferPointer(rebasing: storage[..<(rows.count * columnCount)])
       unsafe read(rows: rows, columns: 0..<columnCount, into: block)
       try unsafe body(rows, block)
