@@ -73,9 +73,7 @@ import Verify
     // As in the published files: every site of every block, what is behind one before the next.
     let json = try JSONDecoder().decode(
       [String: [String: Double]].self, from: Data(contentsOf: URL(filePath: place / "deviations.json")))
-    let published = try JSONDecoder().decode(
-      [String: [String: Double]].self,
-      from: Data(contentsOf: URL(filePath: Fixtures.path("published-scales/gpt2_std_dicts.json"))))
+    let published: [String: [String: Double]] = try Fixtures.decode("published-scales/gpt2_std_dicts.json")
     #expect(Set(json.keys) == Set(published.keys))
     for table in ["std_dict", "std_bos_dict"] {
       let keys = published[table]?.keys.filter { ["0", "1", "2", "3"].contains($0.split(separator: ".")[1]) }

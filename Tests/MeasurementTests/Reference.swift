@@ -1,4 +1,3 @@
-import Foundation
 import TestSupport
 
 /// What PyTorch measured on the passage (`fixtures/generate/measurements.py`).
@@ -49,10 +48,7 @@ struct Reference: Decodable {
 
   static let passage = Fixtures.path("shakespeare-4x128/measured/passage.txt")
 
-  static func read() throws -> Reference {
-    let content = try Data(contentsOf: URL(filePath: Fixtures.path("shakespeare-4x128/measured/measured.json")))
-    return try JSONDecoder().decode(Reference.self, from: content)
-  }
+  static func read() throws -> Reference { try Fixtures.decode("shakespeare-4x128/measured/measured.json") }
 
   static func model(_ name: String) -> String { Fixtures.path("shakespeare-4x128/\(name)") }
 }
@@ -60,6 +56,8 @@ struct Reference: Decodable {
 /// The largest difference over the largest expected value; NaN where anything is NaN.
 func relative(_ found: [Double], _ expected: [Double]) -> Double {
   guard found.count == expected.count else { return .nan }
-  let difference = zip(found, expected).reduce(0.0) { $1.0.isNaN ? .nan : max($0, abs($1.0 - $1.1)) }
-  return difference / expected.reduce(0) { max($0, abs($1)) }
+  let differences = zip(found, expected).map { abs($0 - $1) }
+  // `max` would lose a NaN that numbers surround.
+  guard let largest = differences.max(), !differences.contains(where: \.isNaN) else { return .nan }
+  return largest / expected.reduce(0) { max($0, abs($1)) }
 }

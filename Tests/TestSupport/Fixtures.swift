@@ -107,6 +107,11 @@ extension Fixtures {
     return Array(output[..<size])
   }
 
+  /// The content of a fixture file in JSON.
+  package static func decode<Value: Decodable>(_ name: String) throws -> Value {
+    try JSONDecoder().decode(Value.self, from: Data(contentsOf: URL(filePath: path(name))))
+  }
+
   /// The bytes of a fixture file.
   package static func bytes(_ name: String) throws -> [UInt8] {
     [UInt8](try Data(contentsOf: URL(filePath: path(name))))
