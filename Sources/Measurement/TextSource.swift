@@ -46,7 +46,7 @@ public enum TextSource: Sendable {
       var tokens: [Int] = []
       for file in files where tokens.count < limit {
         if !tokens.isEmpty, let endOfText = tokenizer.endOfText { tokens.append(endOfText) }
-        try tokenizer.encodeFile(at: file, until: limit, into: &tokens)
+        try tokenizer.encodeFile(at: file, upTo: limit - tokens.count) { tokens += $0 }
       }
       for id in tokens where id >= vocabularySize {
         throw Refusal(
@@ -77,7 +77,7 @@ extension TextSource {
     let file = try MappedFile(path: path)
     do throws(Refusal) {
       return try file.parse { (bytes) throws(Refusal) in
-        let wanted = format == .uint16 ? min(bytes.byteCount, 2 * limit) : bytes.byteCount
+        let wanted = format == .uint16 && limit <= bytes.byteCount / 2 ? 2 * limit : bytes.byteCount
         let copy = bytes.extracting(0..<wanted).withUnsafeBytes { [UInt8]($0) }
         return Array(try format.tokens(in: copy.span, file: path).prefix(limit))
       }
@@ -85,23 +85,6 @@ extension TextSource {
       var refusal = error
       refusal.advice = "give text with --text, and 16-bit ids in a file that is called .bin"
       throw refusal
-    }
-  }
-}
-
-extension Tokenizer {
-  /// Appends the tokens of a file until there are at least `limit`.
-  fileprivate func encodeFile(at path: String, until limit: Int, into tokens: inout [Int]) throws(Refusal) {
-    var isFull = false
-    do throws(Refusal) {
-      try encodeFile(at: path) { (batch) throws(Refusal) in
-        tokens += batch
-        isFull = tokens.count >= limit
-        // The only way out of a file of which the rest is not wanted.
-        if isFull { throw Refusal(.interrupted, file: path, "has more tokens than are wanted") }
-      }
-    } catch {
-      guard isFull else { throw error }
     }
   }
 }

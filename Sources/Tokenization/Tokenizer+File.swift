@@ -6,29 +6,33 @@ extension Tokenizer {
   /// The text is cut where the pattern splits it whatever stands around (``PreTokenizer/isBoundary(_:in:)``), and where
   /// no added token is near: the tokens are those of the whole.
   ///
-  /// - Parameter windowByteCount: how much is looked at in one piece.
+  /// - Parameters:
+  ///   - limit: ends with the batch that completes so many tokens.
+  ///   - windowByteCount: how much is looked at in one piece.
   /// - Throws: `.malformed` with the offset of the first byte that is not UTF-8, or where the file changes; `.unsupported`
   ///   for more than ``longestUncutByteCount`` bytes without a place to cut: one word, or white space alone; what
   ///   `body` throws. Batches before that have been delivered.
   package func encodeFile(
-    at path: String, windowByteCount: Int = 1 << 20, _ body: ([Int]) throws(Refusal) -> Void
+    at path: String, upTo limit: Int = .max, windowByteCount: Int = 1 << 20, _ body: ([Int]) throws(Refusal) -> Void
   ) throws(Refusal) {
     let file = try MappedFile(path: path)
     var encoder = Encoder(self, expecting: file.byteCount)
     var start = 0
     var room = windowByteCount
-    while start < file.byteCount {
-      let limit = min(file.byteCount, start + room)
+    var tokenCount = 0
+    while start < file.byteCount, tokenCount < limit {
+      let windowEnd = min(file.byteCount, start + room)
       let end = try file.parse { (bytes) throws(Refusal) in
         try unsafe bytes.withUnsafeBytes { (buffer) throws(Refusal) in
-          let window = unsafe UnsafeRawBufferPointer(rebasing: buffer[start..<limit])
+          let window = unsafe UnsafeRawBufferPointer(rebasing: buffer[start..<windowEnd])
           let text = unsafe Span<UInt8>(_unsafeElements: window.assumingMemoryBound(to: UInt8.self))
-          return try encode(text, from: start, isLast: limit == file.byteCount, file: path, with: &encoder)
+          return try encode(text, from: start, isLast: windowEnd == file.byteCount, file: path, with: &encoder)
         }
       }
       if end > start {
         file.forget(before: end)
         (start, room) = (end, windowByteCount)
+        tokenCount += encoder.tokens.count
         try body(encoder.tokens)
         encoder.tokens.removeAll(keepingCapacity: true)
       } else {
