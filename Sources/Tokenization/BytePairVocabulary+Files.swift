@@ -25,11 +25,17 @@ extension BytePairVocabulary {
     try readSpecialTokens(beside: directory)
   }
 
+  /// Every file that is read, where it is there.
+  package static let fileNames = [
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json",
+  ]
+
+  /// What is counted with ids must not overflow.
+  private static let idLimit = 1 << 32
+
   private static func requireAtHome(in directory: String, homes: HomeDirectories) throws(Refusal) {
-    for name in [
-      "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-      "added_tokens.json",
-    ] {
+    for name in fileNames {
       guard homes.contain(fileAt: "\(directory)/\(name)") == false else { continue }
       throw Refusal(
         .malformed, file: "\(directory)/\(name)", "is a link that leaves the directory of the checkpoint",
@@ -143,6 +149,7 @@ extension BytePairVocabulary {
       guard let id = member.value.count else {
         throw file.refusal(member.key, expected: "an id", member.value)
       }
+      guard id < Self.idLimit else { throw file.refusal(member.key, expected: "an id below 2^32", member.value) }
       if let other = tokens.updateValue(Token(text: member.key, kind: .normal), forKey: id) {
         throw Refusal(.malformed, file: path, subject: member.key, "has the id \(id), as '\(other.text)' has")
       }
@@ -193,7 +200,7 @@ extension BytePairVocabulary {
   /// - Parameter description: the fields of Hugging Face's `AddedToken`.
   private mutating func add(_ text: String, id: Int, _ description: JSONValue, file: JSONFile) throws(Refusal) {
     let isSpecial = description["special"]?.bool ?? false
-    guard id < 1 << 32 else { throw file.refusal(text, expected: "an id below 2^32", .number(id)) }
+    guard id < Self.idLimit else { throw file.refusal(text, expected: "an id below 2^32", .number(id)) }
     var token = Token(text: text, kind: .userDefined)
     // As llama.cpp's converter has it: what looks like a control token is one.
     if isSpecial || token.looksLikeControl { token.kind = .control }

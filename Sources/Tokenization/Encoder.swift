@@ -24,7 +24,9 @@ struct Encoder: ~Copyable {
       if match.matching.isSingleWord, !text.isSingleWord(match.range, within: range) { continue }
       var found = match.range
       if match.matching.takesSpaceBefore {
-        found = max(start, text.startOfSpace(before: found.lowerBound, from: range.lowerBound))..<found.upperBound
+        // Not beyond what the token before took; that may be all of this one, where white space is a token, too.
+        let lower = max(start, text.startOfSpace(before: found.lowerBound, from: range.lowerBound))
+        found = min(lower, found.lowerBound)..<found.upperBound
       }
       if match.matching.takesSpaceAfter {
         found = found.lowerBound..<text.endOfSpace(after: found.upperBound, upTo: range.upperBound)

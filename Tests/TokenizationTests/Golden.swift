@@ -1,4 +1,3 @@
-import Foundation
 import TestSupport
 
 /// What Hugging Face's `tokenizers` make of hard texts (`Tests/Interop/tokenizer_golden.py`).
@@ -45,11 +44,5 @@ struct Golden: Decodable {
   let generated: Generated
   let added: [Added]
 
-  static let shared: Golden = {
-    do {
-      return try JSONDecoder().decode(Golden.self, from: Data(Fixtures.bytes("tokenizer/golden.json")))
-    } catch {
-      fatalError("fixtures/tokenizer/golden.json: \(error)")
-    }
-  }()
+  static func read() throws -> Golden { try Fixtures.decode("tokenizer/golden.json") }
 }

@@ -6,18 +6,17 @@ import Tokenization
 
 @Suite("Opening a tokenizer")
 struct TokenizerOpeningTests {
-  private static let small = Fixtures.path("shakespeare-4x128/tokenizer")
   private static let text = "To be, or not to be:\n\n  that's  the question<|endoftext|> — naïve 東京 🙂 "
 
   private func expectSmall(_ tokenizer: Tokenizer, sourceLocation: SourceLocation = #_sourceLocation) throws {
-    let expected = try Tokenizer(opening: Self.small + "/tokenizer.json").encode(Self.text)
+    let expected = try Tokenizer(opening: SmallTokenizer.path + "/tokenizer.json").encode(Self.text)
     #expect(tokenizer.encode(Self.text) == expected, sourceLocation: sourceLocation)
     #expect(tokenizer.endOfText == 0 && tokenizer.vocabularySize == 1_024, sourceLocation: sourceLocation)
   }
 
   @Test("from vocab.json and merges.txt, or tokenizer.json, or the directory of either")
   func files() throws {
-    try expectSmall(Tokenizer(opening: Self.small))
+    try expectSmall(Tokenizer(opening: SmallTokenizer.path))
     let place = try TemporaryDirectory()
     for name in ["vocab.json", "merges.txt"] {
       try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/\(name)"), to: name)
@@ -42,7 +41,7 @@ struct TokenizerOpeningTests {
     let place = try TemporaryDirectory()
     try place.write(Fixtures.bytes("tiny-2x32/lnfree/model.safetensors"), to: "model.safetensors")
     try FileManager.default.createSymbolicLink(
-      atPath: place / "tokenizer.json", withDestinationPath: Self.small + "/tokenizer.json")
+      atPath: place / "tokenizer.json", withDestinationPath: SmallTokenizer.path + "/tokenizer.json")
     let refusal = #expect(throws: Refusal.self) { _ = try Tokenizer(besideCheckpointAt: place.path) }
     #expect(
       refusal?.description
@@ -71,8 +70,7 @@ struct TokenizerOpeningTests {
   private func gguf(
     model: String = "gpt2", splitting: String? = "gpt-2", changeTokens: (inout [String]) -> Void = { _ in }
   ) throws -> GGUFBytes {
-    let vocabulary = try JSONDecoder().decode(
-      [String: Int].self, from: Data(Fixtures.bytes("shakespeare-4x128/tokenizer/vocab.json")))
+    let vocabulary: [String: Int] = try Fixtures.decode("shakespeare-4x128/tokenizer/vocab.json")
     var tokens = vocabulary.sorted { $0.value < $1.value }.map(\.key)
     changeTokens(&tokens)
     let merges = String(decoding: try Fixtures.bytes("shakespeare-4x128/tokenizer/merges.txt"), as: UTF8.self)
@@ -158,17 +156,17 @@ struct TokenizerOpeningTests {
         name: "a huge id", key: "model", value: #"{"type": "BPE", "vocab": {"a": 99999999}, "merges": []}"#,
         message: "tokenizer.json, 'a': has the id 99999999; expected ids below 4194304"),
       Defect(
+        name: "the largest id there is", key: "model",
+        value: #"{"type": "BPE", "vocab": {"a": 9223372036854775807}, "merges": []}"#,
+        message: "tokenizer.json, 'a': expected an id below 2^32, found 9223372036854775807"),
+      Defect(
         name: "no object", key: "model", value: "[]",
         message: "tokenizer.json, 'model.vocab': expected an object, found nothing"),
     ])
   func refuses(_ defect: Defect) throws {
-    let file = try MappedFile(path: Self.small + "/tokenizer.json")
-    let original = try file.withBytes { try JSONValue(parsing: $0, file: file.path) }
-    let members = (original.members ?? []).map {
-      "\"\($0.key)\": " + ($0.key == defect.key ? defect.value : $0.value.text)
-    }
     let place = try TemporaryDirectory()
-    let path = try place.write(Array("{\(members.joined(separator: ", "))}".utf8), to: "tokenizer.json")
+    let path = try place.write(
+      SmallTokenizer.json(replacing: defect.key, by: defect.value), to: "tokenizer.json")
     let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: path) }
     #expect(refusal?.description.replacing(place.path + "/", with: "") == defect.message)
   }

@@ -40,14 +40,14 @@ extension Model {
     switch tokenizer {
     case .absent: return try copies(of: [generation], in: directory)
     case .directory(let other):
-      let files = try copies(of: Self.tokenizerFileNames, in: other)
+      let files = try copies(of: Self.carriedFileNames, in: other)
       guard !files.isEmpty else { throw Self.noTokenizer(in: other) }
       return try files + copies(of: [generation], in: directory)
     case .ofCheckpoint:
       if let header = try ggufHeader(), let own = BytePairVocabulary(gguf: header, path: checkpoint.path) {
         return own.files
       }
-      return try copies(of: Self.tokenizerFileNames + [generation], in: directory)
+      return try copies(of: Self.carriedFileNames + [generation], in: directory)
     }
   }
 
@@ -68,10 +68,8 @@ extension Model {
       advice: "name the directory of the tokenizer with --tokenizer, or pass --tokenizer none")
   }
 
-  private static let tokenizerFileNames = [
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model",
-  ]
+  /// Also that of a tokenizer of another kind, which is carried unread.
+  private static let carriedFileNames = BytePairVocabulary.fileNames + ["tokenizer.model"]
 
   /// The largest tokenizers in use take a tenth of it.
   private static let maximumCarriedByteCount = 256 << 20
