@@ -108,21 +108,21 @@ extension Fuzzer {
 
   /// Text becomes the same tokens whole and in pieces, or is refused at the same byte, and comes back.
   private static func tokenize(_ place: InputPlace) throws {
-    let text = try place.content()
-    var (inPieces, refusal): ([Int], Refusal?) = ([], nil)
-    do throws(Refusal) {
-      try smallTokenizer.encodeFile(at: place.path, windowByteCount: 48) { inPieces += $0 }
-    } catch {
-      refusal = error
+    func tokens(windowByteCount: Int) -> (tokens: [Int], refusal: Refusal?) {
+      var tokens: [Int] = []
+      do throws(Refusal) {
+        try smallTokenizer.encodeFile(at: place.path, windowByteCount: windowByteCount) { tokens += $0 }
+      } catch {
+        return (tokens, error)
+      }
+      return (tokens, nil)
     }
-    do throws(Refusal) {
-      let tokens = try smallTokenizer.encode(text)
-      precondition(tokens == inPieces && refusal == nil)
-      let decoded = try smallTokenizer.decode(tokens)
-      precondition(decoded == text)
-    } catch {
-      precondition(error.byteOffset == refusal?.byteOffset)
-    }
+    let (whole, pieces) = (tokens(windowByteCount: 1 << 20), tokens(windowByteCount: 48))
+    precondition(whole.refusal?.description == pieces.refusal?.description)
+    if let refusal = whole.refusal { throw refusal }
+    precondition(whole.tokens == pieces.tokens)
+    let (decoded, text) = (try smallTokenizer.decode(whole.tokens), try place.content())
+    precondition(decoded == text)
   }
 
   /// An archive as torch.save writes it, with this pickle and some storages.

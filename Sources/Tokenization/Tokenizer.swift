@@ -23,9 +23,6 @@ package struct Tokenizer: Sendable {
   package var vocabularySize: Int { ends.count }
   /// The token that separates texts.
   package let endOfText: Int?
-  /// The token that texts start with, where the tokenizer's files ask for one; ``encode(_:)-(String)`` leaves it to the
-  /// caller.
-  package let beginOfText: Int?
 
   /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.
   private static let maximumVocabularySize = 1 << 22
@@ -36,7 +33,6 @@ package struct Tokenizer: Sendable {
     preTokenizer = PreTokenizer()
     path = vocabulary.path
     endOfText = vocabulary.specialTokens[.endOfText]
-    beginOfText = vocabulary.addsBeginOfText ? vocabulary.specialTokens[.beginOfText] : nil
     merges = MergeTable(capacity: vocabulary.merges.count)
     let size = (vocabulary.tokens.keys.max() ?? -1) + 1
     guard size <= Self.maximumVocabularySize else {
@@ -106,21 +102,6 @@ package struct Tokenizer: Sendable {
     return encoder.tokens
   }
 
-  /// The tokens of a text in UTF-8.
-  ///
-  /// - Throws: `.malformed` with the offset of the first byte that is not.
-  package func encode(_ text: Span<UInt8>) throws(Refusal) -> [Int] {
-    try text.requireUTF8(file: nil, baseOffset: 0)
-    var encoder = Encoder(self, expecting: text.count)
-    encoder.encode(text)
-    return encoder.tokens
-  }
-
-  /// The tokens of a text in UTF-8.
-  ///
-  /// - Throws: `.malformed` with the offset of the first byte that is not.
-  package func encode(_ text: [UInt8]) throws(Refusal) -> [Int] { try encode(text.span) }
-
   // MARK: Decoding
 
   /// The bytes that the tokens stand for: of ids in any order, perhaps no UTF-8.
@@ -149,7 +130,7 @@ package struct Tokenizer: Sendable {
 
 extension Span<UInt8> {
   /// - Throws: `.malformed` with the offset of the first byte that is not UTF-8.
-  func requireUTF8(file: String?, baseOffset: Int) throws(Refusal) {
+  func requireUTF8(file: String, baseOffset: Int) throws(Refusal) {
     do throws(Unicode.UTF8.ValidationError) {
       _ = try UTF8Span(validating: self)
     } catch {
