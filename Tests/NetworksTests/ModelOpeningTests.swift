@@ -87,6 +87,20 @@ import Testing
     let model = try Model(opening: altered.path, options: options)
     #expect(model.dropped.map(\.name) == ["score.weight"])
     #expect(model.dropped.map(\.rule) == ["ignored, as told"])
+    #expect(model.warnings == [])
+  }
+
+  @Test("--ignore warns of what no tensor fits, also where others do")
+  func ignoringNothing() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors["score.weight"] = .init([1], shape: [1])
+      $0.tensors["transformer.h.0.attn.bias"] = .init([1], shape: [1])
+    }
+    var options = ReadingOptions()
+    // What is left out anyway may be named, too.
+    options.ignoredTensors = ["score.*", "scores.*", "*.attn.bias"]
+    let model = try Model(opening: altered.path, options: options)
+    #expect(model.warnings == ["--ignore scores.*: no tensor of \(model.checkpoint.path) is called so"])
   }
 
   // MARK: The unembedding

@@ -107,6 +107,9 @@ extension Model {
           + "checkpoint says so")
     }
     try tensors.requireAllUsed()
+    notes += tensors.unmatched(options.ignoredTensors).map {
+      "--ignore \($0): no tensor of \(checkpoint.path) is called so"
+    }
     self.checkpoint = checkpoint
     self.configuration = configuration
     self.layout = layout

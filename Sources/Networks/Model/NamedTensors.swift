@@ -42,6 +42,11 @@ struct NamedTensors {
     return nil
   }
 
+  /// Of the patterns, those that no tensor of the checkpoint fits.
+  func unmatched(_ patterns: [String]) -> [String] {
+    patterns.filter { pattern in !checkpoint.tensors.contains { $0.name.matches(pattern: pattern) } }
+  }
+
   var names: some Collection<String> { remaining.keys }
 
   /// The tensor of this bare name, which then counts as used.
