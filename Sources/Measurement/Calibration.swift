@@ -44,7 +44,7 @@ public struct Calibration: Sendable {
     return CalibrationReport(
       model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
       estimator: estimator, sequenceCount: text.chunks.count, tokenCount: text.tokenCount, sites: sites,
-      warnings: model.warnings, seconds: (ContinuousClock.now - start).inSeconds)
+      warnings: model.warnings, seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   private static func records<Scalar: ArithmeticScalar>(

@@ -39,7 +39,7 @@ public struct Diagnosis: Sendable {
         tokensBefore: text.chunks.flatMap { Array(0..<$0.tokens.count) }, sinkThreshold: Self.sinkThreshold,
         collapseThreshold: Self.collapseThreshold),
       residual: residual.summary(longest: text.chunks.map(\.tokens.count).max() ?? 0),
-      warnings: text.model.warnings, seconds: (ContinuousClock.now - start).inSeconds)
+      warnings: text.model.warnings, seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   private static func record<Scalar: ArithmeticScalar>(

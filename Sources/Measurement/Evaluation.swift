@@ -14,7 +14,7 @@ public struct Evaluation: Sendable {
 
   public init(_ input: MeasurementInput) { self.input = input }
 
-  /// - Throws: what opening the checkpoints and reading the text throw; `.usage` for two vocabularies.
+  /// - Throws: what opening the checkpoints and reading the text throw; `.unsupported` for two vocabularies.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
     let start = ContinuousClock.now
     let second = try other.map { (path) throws(Refusal) in try openOther(path) }
@@ -41,7 +41,7 @@ public struct Evaluation: Sendable {
       model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
       chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount, loss: statistics[0],
       comparison: other.map { Self.comparison(with: $0, statistics, groups) },
-      warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start).inSeconds)
+      warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   /// What the user says of open questions and of deviations is about the model itself.
@@ -126,20 +126,19 @@ private struct GroupScores {
     var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
     let vocabularySize = networks[0].dimensions.vocabularySize
     withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
-      withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { otherWeights in
-        Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
-          for (index, place) in rows.enumerated() {
-            for network in networks.indices {
-              distributions[network][index].add(
-                logits[network].row(place.row, width: range.count), first: range.lowerBound, target: place.target,
-                weights: network == 0 ? weights : otherWeights)
-            }
-            guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
-            pairs[index].add(
-              reference: logits[0].row(place.row, width: range.count),
-              candidate: logits[1].row(place.row, width: range.count), first: range.lowerBound,
-              weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
+      Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
+        for (index, place) in rows.enumerated() {
+          // The first comes last, so that the weights are its own.
+          for network in networks.indices.reversed() {
+            distributions[network][index].add(
+              logits[network].row(place.row, width: range.count), first: range.lowerBound, target: place.target,
+              weights: weights)
           }
+          guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
+          pairs[index].add(
+            reference: logits[0].row(place.row, width: range.count),
+            candidate: logits[1].row(place.row, width: range.count), first: range.lowerBound,
+            weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
         }
       }
     }
@@ -158,7 +157,8 @@ private struct GroupScores {
       difference.agreementCount += first.topToken == second.topToken ? 1 : 0
     }
     difference.judgedCount = judged.count
-    // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known.
+    // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known: the logits
+    // are computed again, since those of all tokens would not fit into memory.
     Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
       for index in judged {
         difference.jensenShannonSum += Self.jensenShannon(
@@ -205,8 +205,4 @@ extension UnsafeBufferPointer<Double> {
   fileprivate func row(_ index: Int, width: Int) -> UnsafeBufferPointer<Double> {
     UnsafeBufferPointer(rebasing: self[index * width..<(index + 1) * width])
   }
-}
-
-extension Duration {
-  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

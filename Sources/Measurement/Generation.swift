@@ -129,9 +129,9 @@ public struct Generation: Sendable {
     return Report(
       model: model, promptTokens: promptIds, tokens: tokens,
       text: try tokenizer.map { (known) throws(Refusal) in try known.text(of: tokens) }, end: end,
-      promptSeconds: (firstToken - start).inSeconds,
+      promptSeconds: (firstToken - start) / .seconds(1),
       secondsPerToken: tokens.count > 1
-        ? (ContinuousClock.now - firstToken).inSeconds / Double(tokens.count - 1) : nil,
+        ? (ContinuousClock.now - firstToken) / .seconds(tokens.count - 1) : nil,
       warnings: opened.warnings)
   }
 }

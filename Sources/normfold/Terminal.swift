@@ -91,7 +91,7 @@ final class ProgressLine: Sendable {
       guard now - start > .seconds(1), now - state.lastDraw > .milliseconds(100) else { return }
       state.lastDraw = now
       state.isDrawn = true
-      let elapsed = (now - state.stageStart).inSeconds
+      let elapsed = (now - state.stageStart) / .seconds(1)
       let fraction = progress.total > 0 ? Double(progress.done) / Double(progress.total) : 0
       let filled = Int(fraction * 24)
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: 24 - filled)
@@ -111,8 +111,4 @@ final class ProgressLine: Sendable {
       state.isDrawn = false
     }
   }
-}
-
-extension Duration {
-  var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }
