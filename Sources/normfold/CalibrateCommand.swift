@@ -1,6 +1,7 @@
 import ArgumentParser
 import Conversion
 import Formats
+import Logging
 import Measurement
 import Report
 
@@ -49,35 +50,25 @@ struct CalibrateCommand: ParsableCommand {
     let pagePlace = try page.destination(replacing: force)
     let inputs = ([model, measurement.tokens, input.deviations] + measurement.text).compactMap(\.self)
     try place?.refuse(overlapping: Set(inputs.compactMap(FileIdentity.init(ofItemAt:))))
+    if let place { try pagePlace?.refuse(in: place) }
     var calibration = Calibration(measurement.input(model: model, options: input, threads: threads))
     calibration.estimator = estimator
-    let line = ProgressLine(isQuiet: output.quiet)
-    defer { line.finish() }
-    let report = try calibration.run(progress: line.measuring)
-    line.finish()
-    var advice = ""
+    let report = try output.withProgress { try calibration.run(progress: $0.measuring) }
     if let place {
-      let staged = try StagedOutput(for: place)
-      let file = try OutputFile(creating: staged.path + "/deviations.json")
-      try file.write(Array(report.deviationFile.utf8))
-      try file.finish()
-      for warning in try staged.publish(file: "deviations.json") { StandardError.write("warning: \(warning)\n") }
-      advice = "the output itself is in place"
+      for warning in try StagedOutput.write(Array(report.deviationFile.utf8), to: place) {
+        output.logger.warning("\(warning.printable)")
+      }
     }
-    let ending = place.map { ["", "  Wrote \($0.path.printable), for --deviations."] } ?? []
-    if output.json {
-      try StandardOutput.print(json: report, advice: advice)
-    } else {
-      try StandardOutput.print((report.lines + ending).joined(separator: "\n").wrapped(), advice: advice)
-    }
-    try page.write(Page(report), to: pagePlace, isQuiet: output.json, logger: output.logger)
+    let ending = place.map { "\n\n  Wrote \($0.path.printable), for --deviations." } ?? ""
+    try output.print(report, as: report.text + ending, advice: place == nil ? "" : "the output itself is in place")
+    try page.write(Page(report), to: pagePlace, with: output)
   }
 }
 
 extension CalibrationReport.Estimator: ExpressibleByArgument {}
 
 extension CalibrationReport {
-  var lines: [String] {
+  var text: String {
     var table = Table([
       "norm": .left, "σ": .right, "spread": .right, "from": .right, "to": .right, "pooled": .right,
       "first σ": .right, "first pooled": .right,
@@ -90,7 +81,7 @@ extension CalibrationReport {
     }
     table.footnote = "σ: mean over all positions but the first; its spread and extremes are of single tokens"
     let count = "\(Quantity.count(tokenCount)) tokens in \(Quantity.count(sequenceCount)) chunks"
-    return [model.printable] + chunking.text(count: count, texts: texts, precision: precision) + ["", table.text]
-      + warnings.map { "  Warning: \($0.printable)" }
+    let lines = [model.printable] + chunking.text(count: count, texts: texts, precision: precision) + ["", table.text]
+    return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
   }
 }

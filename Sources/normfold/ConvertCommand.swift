@@ -40,12 +40,7 @@ struct ConvertCommand: ParsableCommand {
     help: ArgumentHelp("What the output is for; with several, each gets a directory of its name.", valueName: "target"))
   var targets: [String]
 
-  @OptionGroup var storage: StorageOptions
-
-  @Option(
-    help: ArgumentHelp(
-      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
-  var tokenizer: String?
+  @OptionGroup var written: ConversionOptions
 
   @Flag(
     help:
@@ -58,10 +53,6 @@ struct ConvertCommand: ParsableCommand {
   @Flag(inversion: .prefixedNo, help: "Open the output again and hold it against the source before it appears.")
   var verify = true
 
-  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
-  var allowPartial = false
-
-  @OptionGroup var rules: RuleOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
@@ -70,30 +61,22 @@ struct ConvertCommand: ParsableCommand {
 
   func run() throws {
     var conversion = Conversion(source: source, destination: destination, targets: targets)
-    conversion.type = try storage.elementType
+    conversion.type = try written.elementType
     conversion.allowsApproximateActivation = allowApproximateActivation
     conversion.replacesDestination = force
-    conversion.allowsPartial = allowPartial
+    conversion.allowsPartial = written.allowPartial
     conversion.verifies = verify
     conversion.workers = threads.workers
-    conversion.rules = rules.rules
-    conversion.normForm = rules.toNorm
-    conversion.readingOptions = input.readingOptions
-    if let tokenizer { conversion.readingOptions.tokenizer = tokenizer == "none" ? .absent : .directory(tokenizer) }
+    conversion.rules = written.rules
+    conversion.normForm = written.toNorm
+    conversion.readingOptions = input.readingOptions(tokenizer: written.tokenizer)
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)
     try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
-    let line = ProgressLine(isQuiet: output.quiet)
-    defer { line.finish() }
-    let report = try conversion.run(logger: output.logger, progress: line.handler)
-    line.finish()
-    let advice = report.published ? "the output itself is in place" : ""
-    if output.json {
-      try StandardOutput.print(json: report, advice: advice)
-    } else {
-      try StandardOutput.print(report.text.wrapped(), advice: advice)
-    }
-    try page.write(Page(report), to: destination, isQuiet: output.json, logger: output.logger)
+    let report = try output.withProgress { try conversion.run(logger: output.logger, progress: $0.handler) }
+    try output.print(
+      report, as: report.text, advice: report.published ? "the output itself is in place" : "")
+    try page.write(Page(report), to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

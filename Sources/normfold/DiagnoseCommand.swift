@@ -36,16 +36,9 @@ struct DiagnoseCommand: ParsableCommand {
   func run() throws {
     let diagnosis = Diagnosis(measurement.input(model: model, options: input, threads: threads))
     let place = try page.destination(replacing: force)
-    let line = ProgressLine(isQuiet: output.quiet)
-    defer { line.finish() }
-    let report = try diagnosis.run(progress: line.measuring)
-    line.finish()
-    if output.json {
-      try StandardOutput.print(json: report)
-    } else {
-      try StandardOutput.print(report.text.wrapped())
-    }
-    try page.write(Page(report), to: place, isQuiet: output.json, logger: output.logger)
+    let report = try output.withProgress { try diagnosis.run(progress: $0.measuring) }
+    try output.print(report, as: report.text)
+    try page.write(Page(report), to: place, with: output)
   }
 }
 

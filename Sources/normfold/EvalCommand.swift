@@ -52,16 +52,9 @@ struct EvalCommand: ParsableCommand {
     evaluation.other = compare
     evaluation.computesNormsAsStored = asStored
     let place = try page.destination(replacing: force)
-    let line = ProgressLine(isQuiet: output.quiet)
-    defer { line.finish() }
-    let report = try evaluation.run(progress: line.measuring)
-    line.finish()
-    if output.json {
-      try StandardOutput.print(json: report)
-    } else {
-      try StandardOutput.print(report.text.wrapped())
-    }
-    try page.write(Page(report), to: place, isQuiet: output.json, logger: output.logger)
+    let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
+    try output.print(report, as: report.text)
+    try page.write(Page(report), to: place, with: output)
     if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }
 }

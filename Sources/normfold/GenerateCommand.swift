@@ -53,8 +53,10 @@ struct GenerateCommand: ParsableCommand {
   @Flag(help: "Go on behind the end-of-text token.")
   var ignoreEot = false
 
-  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the model.", valueName: "directory"))
-  var tokenizer: String?
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the model; none to go without.", valueName: "directory|none"))
+  var tokenizer: ReadingOptions.Tokenizer?
 
   @Option(help: ArgumentHelp("What to compute in.", valueName: "single|double"))
   var precision = Comparison.Contender.Precision.single
@@ -92,8 +94,7 @@ struct GenerateCommand: ParsableCommand {
     }
     generation.stopsAtEndOfText = !ignoreEot
     generation.precision = precision
-    generation.readingOptions = input.readingOptions
-    if let tokenizer { generation.readingOptions.tokenizer = .directory(tokenizer) }
+    generation.readingOptions = input.readingOptions(tokenizer: tokenizer)
     if output.json { return try StandardOutput.print(json: try generation.run()) }
     if let prompt { try StandardOutput.write(StandardOutput.harmless(Array(prompt.utf8))) }
     let report = try generation.run { (token, bytes) throws(Refusal) in

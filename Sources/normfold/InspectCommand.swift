@@ -20,13 +20,9 @@ struct InspectCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    switch try InspectionResult(of: source, options: input.readingOptions) {
-    case .network(let inspection):
-      if output.json { return try StandardOutput.print(json: inspection) }
-      try StandardOutput.print(inspection.text.wrapped())
-    case .listing(let listing):
-      if output.json { return try StandardOutput.print(json: listing) }
-      try StandardOutput.print(listing.text.wrapped())
+    switch try InspectionResult(of: source, options: input.readingOptions()) {
+    case .network(let inspection): try output.print(inspection, as: inspection.text)
+    case .listing(let listing): try output.print(listing, as: listing.text)
     }
   }
 }

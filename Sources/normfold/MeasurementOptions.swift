@@ -19,7 +19,7 @@ struct MeasurementOptions: ParsableArguments {
   var tokens: String?
 
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the model.", valueName: "directory"))
-  var tokenizer: String?
+  var tokenizer: ReadingOptions.Tokenizer?
 
   @Option(help: ArgumentHelp("Tokens in a chunk; the model's context by default.", valueName: "tokens"))
   var context: Int?
@@ -51,8 +51,7 @@ struct MeasurementOptions: ParsableArguments {
     input.tokenLimit = limit
     input.precision = precision
     input.workers = threads.workers
-    input.readingOptions = options.readingOptions
-    if let tokenizer { input.readingOptions.tokenizer = .directory(tokenizer) }
+    input.readingOptions = options.readingOptions(tokenizer: tokenizer)
     return input
   }
 }

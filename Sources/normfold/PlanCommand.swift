@@ -20,32 +20,32 @@ struct PlanCommand: ParsableCommand {
   @Option(name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"))
   var target = "transformers"
 
-  @OptionGroup var storage: StorageOptions
-
-  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
-  var allowPartial = false
-
-  @OptionGroup var rules: RuleOptions
+  @OptionGroup var written: ConversionOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
     let plan = try ConversionPlan(
-      source: source, target: target, options: input.readingOptions, type: storage.elementType,
-      allowsPartial: allowPartial, rules: rules.rules, normForm: rules.toNorm)
-    if output.json { return try StandardOutput.print(json: plan) }
-    var steps = Table(["norm": .left, "folds into": .left])
-    for step in plan.steps { steps.add(step.norm, step.readers.joined(separator: ", ")) }
-    var lines = ["\(plan.source.printable) for \(plan.target)", steps.text]
-    if !plan.kept.isEmpty { lines.append("\n  stays a norm: \(plan.kept.joined(separator: ", "))") }
-    if !plan.rules.isEmpty || plan.normForm != nil { lines.append("") }
-    lines += plan.rules.map { "  \($0.rawValue): \($0.summary)" }
-    if let form = plan.normForm { lines.append("  to-norm \(form.rawValue): \(form.summary)") }
-    lines.append("\n  \(plan.tensors.count) tensors, \(Quantity.bytes(plan.byteCount))")
-    for tensor in plan.tensors {
+      source: source, target: target, options: input.readingOptions(tokenizer: written.tokenizer),
+      type: written.elementType, allowsPartial: written.allowPartial, rules: written.rules, normForm: written.toNorm)
+    try output.print(plan, as: plan.text)
+  }
+}
+
+extension ConversionPlan {
+  var text: String {
+    var table = Table(["norm": .left, "folds into": .left])
+    for step in steps { table.add(step.norm, step.readers.joined(separator: ", ")) }
+    var lines = ["\(source.printable) for \(target)", table.text]
+    if !kept.isEmpty { lines.append("\n  stays a norm: \(kept.joined(separator: ", "))") }
+    if !rules.isEmpty || normForm != nil { lines.append("") }
+    lines += rules.map { "  \($0.rawValue): \($0.summary)" }
+    if let normForm { lines.append("  to-norm \(normForm.rawValue): \(normForm.summary)") }
+    lines.append("\n  \(tensors.count) tensors, \(Quantity.bytes(byteCount))")
+    for tensor in tensors {
       let formula = tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)"
       lines.append("  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(formula)")
     }
-    try StandardOutput.print(lines.joined(separator: "\n").wrapped())
+    return lines.joined(separator: "\n")
   }
 }

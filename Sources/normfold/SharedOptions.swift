@@ -24,6 +24,24 @@ struct OutputOptions: ParsableArguments {
     logger.logLevel = quiet ? .error : verbose ? .info : .notice
     return logger
   }
+
+  /// Does what takes long, behind a line that says how far it is.
+  func withProgress<Result>(_ body: (ProgressLine) throws -> Result) rethrows -> Result {
+    let line = ProgressLine(isQuiet: quiet)
+    defer { line.finish() }
+    return try body(line)
+  }
+
+  /// Prints a result: one JSON document where that was asked for, text otherwise.
+  ///
+  /// - Parameter advice: what a reader should know who does not get to see it.
+  func print(_ result: some Encodable, as text: @autoclosure () -> String, advice: String = "") throws {
+    if json {
+      try StandardOutput.print(json: result, advice: advice)
+    } else {
+      try StandardOutput.print(text().wrapped(), advice: advice)
+    }
+  }
 }
 
 /// What the user says of an input where its files leave a question open.
@@ -62,8 +80,10 @@ struct InputOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
   var ignore: [String] = []
 
-  var readingOptions: ReadingOptions {
+  /// - Parameter tokenizer: where it lies, if the user says so.
+  func readingOptions(tokenizer: ReadingOptions.Tokenizer? = nil) -> ReadingOptions {
     var options = ReadingOptions()
+    options.tokenizer = tokenizer ?? .ofCheckpoint
     options.head = head
     options.deviations = deviations
     options.deviationAxis = deviationAxis
@@ -79,8 +99,26 @@ extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
 extension NormScaling: ExpressibleByArgument {}
 
-/// What is done to the weights besides folding norms.
-struct RuleOptions: ParsableArguments {
+extension ReadingOptions.Tokenizer: ExpressibleByArgument {
+  package init(argument: String) { self = argument == "none" ? .absent : .directory(argument) }
+}
+
+/// What is to be written: of a conversion and of its plan.
+struct ConversionOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The type that matrices are stored in: f32, f16, bf16; for llama.cpp also q8_0, q5_1, q5_0, q4_1, q4_0.",
+      valueName: "type"))
+  var type = "f32"
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
+  var tokenizer: ReadingOptions.Tokenizer?
+
+  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
+  var allowPartial = false
+
   @Flag var rules: [FoldingRule] = []
 
   @Option(
@@ -88,6 +126,10 @@ struct RuleOptions: ParsableArguments {
       "What norms that are still computed become: bare (unit), RMSNorms (rms), or RMSNorms of a stream with one feature less "
         + "(crms).", valueName: "unit|rms|crms"))
   var toNorm: NormForm?
+
+  var elementType: ElementType {
+    get throws { try ElementType(argument: type) }
+  }
 }
 
 extension NormForm: ExpressibleByArgument {}
@@ -102,19 +144,6 @@ extension FoldingRule: EnumerableFlag {
     case .centerUnembedding:
       "Subtract their mean from the logits of each position: probabilities stay."
     }
-  }
-}
-
-/// What matrices are stored in.
-struct StorageOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp(
-      "The type that matrices are stored in: f32, f16, bf16; for llama.cpp also q8_0, q5_1, q5_0, q4_1, q4_0.",
-      valueName: "type"))
-  var type = "f32"
-
-  var elementType: ElementType {
-    get throws { try ElementType(argument: type) }
   }
 }
 
@@ -193,13 +222,13 @@ struct ReportOptions: ParsableArguments {
     try report.map { try Destination(page: $0, replacing: replacing) }
   }
 
-  /// Writes the page, after what was found has been printed, and says where it is unless `isQuiet`.
-  func write(_ report: @autoclosure () -> Page, to destination: Destination?, isQuiet: Bool, logger: Logger) throws {
+  /// Writes the page, after what was found has been printed, and says where it is, unless that was one JSON document.
+  func write(_ report: @autoclosure () -> Page, to destination: Destination?, with output: OutputOptions) throws {
     guard let destination else { return }
     for warning in try StagedOutput.write(Array(report().html.utf8), to: destination) {
-      logger.warning("\(warning.printable)")
+      output.logger.warning("\(warning.printable)")
     }
-    if !isQuiet { try StandardOutput.print("\n  Report: \(destination.path.printable)") }
+    if !output.json { try StandardOutput.print("\n  Report: \(destination.path.printable)") }
   }
 }
 

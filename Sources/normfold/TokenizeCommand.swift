@@ -134,6 +134,6 @@ private struct Sink {
 
   func finish() throws(Refusal) {
     try file?.finish()
-    for warning in try staged?.publish(file: Self.name) ?? [] { StandardError.write("warning: \(warning)\n") }
+    for warning in try staged?.publish(file: Self.name) ?? [] { StandardError.write("warning: \(warning.printable)\n") }
   }
 }

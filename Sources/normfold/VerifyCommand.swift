@@ -31,7 +31,7 @@ struct VerifyCommand: ParsableCommand {
   var upToShift = false
 
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the reference.", valueName: "directory"))
-  var tokenizer: String?
+  var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(help: "Replace an existing report.")
   var force = false
@@ -45,21 +45,13 @@ struct VerifyCommand: ParsableCommand {
   func run() throws {
     var run = VerificationRun(reference: reference, candidate: candidate)
     run.isUpToShift = upToShift
-    run.readingOptions = input.readingOptions
-    if let tokenizer { run.readingOptions.tokenizer = .directory(tokenizer) }
+    run.readingOptions = input.readingOptions(tokenizer: tokenizer)
     run.probeOptions = verification.probeOptions
     run.workers = threads.workers
     let destination = try page.destination(replacing: force)
-    let line = ProgressLine(isQuiet: output.quiet)
-    defer { line.finish() }
-    let report = try run.run(progress: line.handler)
-    line.finish()
-    if output.json {
-      try StandardOutput.print(json: report)
-    } else {
-      try StandardOutput.print(report.text.wrapped())
-    }
-    try page.write(Page(report), to: destination, isQuiet: output.json, logger: output.logger)
+    let report = try output.withProgress { try run.run(progress: $0.handler) }
+    try output.print(report, as: report.text)
+    try page.write(Page(report), to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }

@@ -47,6 +47,11 @@ import Testing
     let converted = try measure("eval", place / "out", "--json").json()
     let losses = [source, converted].map { ($0["loss"] as? [String: Any])?["mean"] as? Double ?? .nan }
     #expect(abs(losses[0] - losses[1]) < 5e-6)
+    // One file is not both the deviations and the report.
+    let both = try measure("calibrate", "vanilla", "-o", place / "both", "--report", place / "both")
+    #expect(both.status == 8)
+    #expect(both.error.contains("is the destination of the output"))
+    #expect(!FileManager.default.fileExists(atPath: place / "both"))
     // A file that is read is not written over, whatever it is called.
     #expect(
       try run("calibrate", "vanilla", "--tokens", file, "-o", file, "--force").status == 8)

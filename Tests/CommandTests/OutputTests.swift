@@ -13,10 +13,7 @@ import Testing
       ["eval", "--help"], ["calibrate", "--help"], ["diagnose", "--help"], ["generate", "--help"],
     ])
   func width(arguments: [String]) throws {
-    let (output, error) = (Pipe(), Pipe())
-    let process = try Command.start(arguments, in: Fixtures.path("tiny-2x32"), output: output, error: error)
-    let text = String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-    process.waitUntilExit()
+    let text = try Command.run(arguments, in: Fixtures.path("tiny-2x32")).output
     let lines = text.split(separator: "\n")
     #expect(lines.count > 5)
     #expect(lines.filter { $0.count > Self.width } == [])
@@ -83,6 +80,18 @@ import Testing
     #expect(general.output.contains("EXIT STATUS"))
     #expect(general.output.contains("7 the logits are not the same"))
     #expect(general.output.contains("EXAMPLES"))
+  }
+
+  @Test("A plan takes what its conversion takes of the tokenizer")
+  func planTokenizer() throws {
+    let place = try TemporaryDirectory()
+    try place.write(
+      Array(#"{"pre_tokenizer": {"type": "Whitespace"}, "model": {"vocab": {}, "merges": []}}"#.utf8),
+      to: "tokenizer.json")
+    let refused = try Command.run("plan", "lnfree", "--for", "llama.cpp", "--tokenizer", place.path)
+    #expect(refused.status == 4)
+    #expect(refused.error.contains("pass --tokenizer none"))
+    #expect(try Command.run("plan", "lnfree", "--for", "llama.cpp", "--tokenizer", "none").status == 0)
   }
 
   @Test("Help on converting names every target")

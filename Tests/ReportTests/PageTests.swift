@@ -77,7 +77,7 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     },
     PageCase(testDescription: "deviations on a text", outcome: .neutral) {
       let report = try Calibration(measured("vanilla")).run()
-      return (Page(report), report.lines.joined(separator: "\n"))
+      return (Page(report), report.text)
     },
     PageCase(testDescription: "attention and residual stream", outcome: .neutral) {
       let report = try Diagnosis(measured("vanilla")).run()
