@@ -66,13 +66,10 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
   func refusal(arguments: [String], status: Int32, message: String) throws {
     let place = try TemporaryDirectory()
     let given = ["convert"] + arguments.map { $0.replacing("OUT", with: place / "out") }
-    let (output, error) = (Pipe(), Pipe())
-    let process = try Command.start(given, in: Fixtures.path("tiny-2x32"), output: output, error: error)
-    let text = try error.fileHandleForReading.readToEnd() ?? Data()
-    process.waitUntilExit()
-    #expect(process.terminationStatus == status)
-    #expect(String(decoding: text, as: UTF8.self).replacing(place / "out", with: "OUT") == "error: \(message)\n")
-    #expect(try (output.fileHandleForReading.readToEnd() ?? Data()).isEmpty)
+    let result = try Command.run(given, in: Fixtures.path("tiny-2x32"))
+    #expect(result.status == status)
+    #expect(result.error.replacing(place / "out", with: "OUT") == "error: \(message)\n")
+    #expect(result.output.isEmpty)
     #expect(try content(ofDirectory: place.path).isEmpty)
   }
 
@@ -136,13 +133,10 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     ])
   func usage(arguments: [String]) throws {
     let place = try TemporaryDirectory()
-    let (output, error) = (Pipe(), Pipe())
-    let process = try Command.start(arguments, in: place.path, output: output, error: error)
-    let text = String(decoding: try error.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-    process.waitUntilExit()
-    #expect(process.terminationStatus == 2)
-    #expect(text.hasPrefix("Error: "))
-    #expect(text.contains("Usage: normfold"))
-    #expect(try (output.fileHandleForReading.readToEnd() ?? Data()).isEmpty)
+    let result = try Command.run(arguments, in: place.path)
+    #expect(result.status == 2)
+    #expect(result.error.hasPrefix("Error: "))
+    #expect(result.error.contains("Usage: normfold"))
+    #expect(result.output.isEmpty)
   }
 }

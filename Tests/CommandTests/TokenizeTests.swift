@@ -79,13 +79,9 @@ struct TokenizeTests {
     try place.write([1, 2, 3], to: "odd.bin")
     try place.write(Array("old".utf8), to: "old")
     let before = try content(ofDirectory: place.path)
-    let (output, error) = (Pipe(), Pipe())
-    let process = try Command.start(
-      ["tokenize", Self.tokenizer] + row.arguments, in: place.path, output: output, error: error)
-    let message = String(decoding: try error.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-    process.waitUntilExit()
-    #expect(message == "error: \(row.message)\n")
-    #expect(process.terminationStatus == row.status)
+    let result = try Command.run(["tokenize", Self.tokenizer] + row.arguments, in: place.path)
+    #expect(result.error == "error: \(row.message)\n")
+    #expect(result.status == row.status)
     #expect(try content(ofDirectory: place.path) == before)
   }
 
