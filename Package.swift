@@ -44,7 +44,7 @@ let package = Package(
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(
       name: "Verify",
-      dependencies: ["Networks", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
+      dependencies: ["Networks", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
     .target(

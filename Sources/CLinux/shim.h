@@ -1,4 +1,4 @@
-// What Linux has but Swift's Glibc module does not show, because glibc's headers keep it behind _GNU_SOURCE.
+// What Linux has but Swift's Glibc module does not show, most of it because glibc's headers keep it behind _GNU_SOURCE.
 
 int renameat2(int, const char *_Nonnull, int, const char *_Nonnull, unsigned int);
 
@@ -9,3 +9,9 @@ int sync_file_range(int, long long, long long, unsigned int);
 
 // The value of SYNC_FILE_RANGE_WRITE: start writing, do not wait.
 #define START_WRITEBACK 2
+
+// How glibc's allocator keeps memory (malloc.h, which Swift's Glibc module leaves out).
+int mallopt(int, int);
+
+#define M_TRIM_THRESHOLD (-1)
+#define M_MMAP_THRESHOLD (-3)

@@ -145,7 +145,7 @@ public struct Conversion: Sendable {
           on: prepared[$0], files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0], isAlone: chosen.count == 1)
       },
       verification: verification, warnings: warnings, published: holds,
-      seconds: (ContinuousClock.now - start).seconds)
+      seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   private func chosenTargets() throws(Refusal) -> [any Target] {
@@ -285,8 +285,4 @@ extension FoldingPlan {
         ? nil : "the scales of \(scaledBranches.count) branches are in their output maps now: W' = s · W",
     ].compactMap { $0 }
   }
-}
-
-extension Duration {
-  var seconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

@@ -36,11 +36,13 @@ public struct ConversionPlan: Sendable, Encodable {
   public let normForm: NormForm?
   public let tensors: [Tensor]
   public let byteCount: Int
+  public let warnings: [String]
 
   /// - Throws: what reading, folding and the target refuse.
   package init(
     source: String, target name: String, options: ReadingOptions = .init(), type: ElementType = .f32,
-    allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil
+    allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil,
+    allowsApproximateActivation: Bool = false
   ) throws(Refusal) {
     let target = try Targets.require(name)
     try target.require(type)
@@ -51,7 +53,9 @@ public struct ConversionPlan: Sendable, Encodable {
       options: .init(
         keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules,
         normForm: normForm))
-    let output = try target.output(of: plan.folded, from: model, options: .init(type: type))
+    let output = try target.output(
+      of: plan.folded, from: model, options: .init(type: type, allowsApproximateActivation: allowsApproximateActivation)
+    )
     self.source = source
     self.target = name
     steps = plan.steps.map(Step.init)
@@ -62,5 +66,6 @@ public struct ConversionPlan: Sendable, Encodable {
       Tensor(name: $0.info.name, type: $0.info.type.displayName, shape: $0.info.shape, formula: $0.value.description)
     }
     byteCount = output.byteCount
+    warnings = model.warnings
   }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import COpenBLAS
 import Formats
 import Numerics
@@ -38,6 +39,15 @@ extension Double: ArithmeticScalar {
   }
 }
 
+/// What has to be arranged in this process before the first product.
+///
 /// OpenBLAS is called from several threads of ours, each with its own work: its own threads would wait for each other
-/// by spinning, and lose all their speed to any neighbour on the machine.
-package let singleThreadedBLAS: Void = openblas_set_num_threads(1)
+/// by spinning, and lose all their speed to any neighbour on the machine. And glibc is to keep the room of activations,
+/// which are made and dropped with every operation: asking the system for it anew, page by page, costs more than many an
+/// operation does.
+package let arithmeticIsReady: Void = {
+  openblas_set_num_threads(1)
+  // The largest threshold that glibc takes: 32 MiB.
+  _ = mallopt(M_MMAP_THRESHOLD, 32 << 20)
+  _ = mallopt(M_TRIM_THRESHOLD, .max)
+}()

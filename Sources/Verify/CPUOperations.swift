@@ -14,7 +14,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   private let scratch = Scratch<Scalar>()
 
   package init(probes: [Probe], rounding: Storage? = nil) {
-    _ = singleThreadedBLAS
+    _ = arithmeticIsReady
     self.probes = probes
     self.rounding = rounding
     tokenCount = probes.reduce(0) { $0 + $1.tokens.count }

@@ -55,7 +55,7 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
   private var all: [Double] = []
 
   init(_ program: any LogitProgram, probes: [Probe], workers: Workers) {
-    _ = singleThreadedBLAS
+    _ = arithmeticIsReady
     self.program = program
     self.probes = probes
     self.workers = workers

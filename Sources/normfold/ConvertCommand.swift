@@ -42,11 +42,6 @@ struct ConvertCommand: ParsableCommand {
 
   @OptionGroup var written: ConversionOptions
 
-  @Flag(
-    help:
-      "Write for a runtime whose activation is only close (tanh GELU for the exact one), and measure the difference.")
-  var allowApproximateActivation = false
-
   @Flag(help: "Replace an existing destination, once every claim holds.")
   var force = false
 
@@ -62,7 +57,7 @@ struct ConvertCommand: ParsableCommand {
   func run() throws {
     var conversion = Conversion(source: source, destination: destination, targets: targets)
     conversion.type = try written.elementType
-    conversion.allowsApproximateActivation = allowApproximateActivation
+    conversion.allowsApproximateActivation = written.allowApproximateActivation
     conversion.replacesDestination = force
     conversion.allowsPartial = written.allowPartial
     conversion.verifies = verify

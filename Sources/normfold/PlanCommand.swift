@@ -27,7 +27,8 @@ struct PlanCommand: ParsableCommand {
   func run() throws {
     let plan = try ConversionPlan(
       source: source, target: target, options: input.readingOptions(tokenizer: written.tokenizer),
-      type: written.elementType, allowsPartial: written.allowPartial, rules: written.rules, normForm: written.toNorm)
+      type: written.elementType, allowsPartial: written.allowPartial, rules: written.rules, normForm: written.toNorm,
+      allowsApproximateActivation: written.allowApproximateActivation)
     try output.print(plan, as: plan.text)
   }
 }
@@ -46,6 +47,8 @@ extension ConversionPlan {
       let formula = tensor.formula == tensor.name ? "" : " = \(tensor.formula.printable)"
       lines.append("  \(tensor.name.printable) \(tensor.shape) \(tensor.type)\(formula)")
     }
+    if !warnings.isEmpty { lines.append("") }
+    lines += warnings.map { "  Warning: \($0.printable)" }
     return lines.joined(separator: "\n")
   }
 }

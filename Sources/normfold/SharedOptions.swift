@@ -116,6 +116,11 @@ struct ConversionOptions: ParsableArguments {
       "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
   var tokenizer: ReadingOptions.Tokenizer?
 
+  @Flag(
+    help:
+      "Write for a runtime whose activation is only close (tanh GELU for the exact one), and measure the difference.")
+  var allowApproximateActivation = false
+
   @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
   var allowPartial = false
 
