@@ -40,4 +40,35 @@ import Testing
     #expect(try output.fileHandleForReading.readToEnd()?.isEmpty != false)
     #expect(try content(ofDirectory: place.path).keys.sorted() == ["bystander"])
   }
+
+  /// The process is stuck in telling of the signal, since nobody reads what it says, while its other thread, which was
+  /// reading the checkpoint, comes to the point where it would stage the output.
+  @Test("Nothing is begun after a signal")
+  func begunAfterSignal() throws {
+    let place = try TemporaryDirectory()
+    let (output, error) = (Pipe(), Pipe())
+    let full = error.fileHandleForWriting.fileDescriptor
+    let flags = fcntl(full, F_GETFL)
+    _ = fcntl(full, F_SETFL, flags | O_NONBLOCK)
+    while write(full, " ", 1) == 1 {}
+    _ = fcntl(full, F_SETFL, flags)
+    let process = try Command.start(
+      ["convert", Fixtures.path("shakespeare-4x128/lnfree"), "out", "--for", "transformers"], in: place.path,
+      output: output, error: error)
+    let deadline = Date(timeIntervalSinceNow: 20)
+    while try !catches(SIGTERM, process), Date() < deadline { usleep(200) }
+    kill(process.processIdentifier, SIGTERM)
+    usleep(500_000)
+    let said = try error.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 9)
+    #expect(String(decoding: said, as: UTF8.self).hasSuffix("\nerror: interrupted; nothing was written\n"))
+    #expect(try content(ofDirectory: place.path).isEmpty)
+  }
+
+  private func catches(_ signal: Int32, _ process: Process) throws -> Bool {
+    let status = try String(contentsOfFile: "/proc/\(process.processIdentifier)/status", encoding: .utf8)
+    let caught = try #require(status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }).split(separator: "\t")[1]
+    return try #require(UInt64(caught, radix: 16)) >> UInt64(signal - 1) & 1 == 1
+  }
 }

@@ -327,6 +327,11 @@ func publishes(replacing: Bool) throws {
     let verdict = Verdict(in: path) { ("", try staged.publish()) }
     #expect(verdict == .refused("out: stopped before the output was complete"))
     #expect(throws: Refusal.self) { try put("late", in: staged.path, "late") }
+    // The thread that was about to begin is not stopped by the signal.
+    let begun = Verdict(in: path) {
+      (try StagedOutput(directory: path + "/late", replacing: false).path, [])
+    }
+    #expect(begun == .refused("late: stopped before the output was complete"))
   }
   #expect(try names(path) == ["done"])
 }

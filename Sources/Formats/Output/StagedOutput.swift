@@ -25,12 +25,13 @@ package final class StagedOutput: Sendable {
   }
 
   /// Creates the hidden directory for a destination that was checked before.
-  /// - Throws: `.output` where the parent directory cannot be written.
+  /// - Throws: `.output` where the parent directory cannot be written; `.interrupted` after ``removeAll()``.
   package init(for destination: Destination) throws(Refusal) {
     self.destination = destination
     // Under the lock, so that a signal finds either no directory or one that it knows of.
     let created: Result<String, Refusal> = liveDirectories.withLock { live in
       do throws(Refusal) {
+        guard !live.isEnding else { throw Self.interruption(of: destination) }
         return .success(try Self.createDirectory(for: destination, in: &live))
       } catch {
         return .failure(error)
@@ -43,7 +44,7 @@ package final class StagedOutput: Sendable {
 
   /// Creates and locks a hidden directory under a name that no one has.
   private static func createDirectory(
-    for destination: Destination, in live: inout [String: Int32]
+    for destination: Destination, in live: inout LiveDirectories
   ) throws(Refusal) -> String {
     // Another process that cleans up may take a fresh directory for a stale one until it is locked; the directory is
     // ours when the lock is held and the path still leads to what is locked.
@@ -72,7 +73,7 @@ package final class StagedOutput: Sendable {
         close(descriptor)
         continue
       }
-      live[path] = descriptor
+      live.descriptors[path] = descriptor
       return path
     }
     throw destination.parentRefusal(EEXIST)
@@ -99,15 +100,15 @@ package final class StagedOutput: Sendable {
   package func publish() throws(Refusal) -> [String] {
     try syncTree()
     let result: Result<Void, Refusal> = liveDirectories.withLock { live in
-      guard let descriptor = live[path] else {
-        return .failure(Refusal(.interrupted, file: destination.path, "stopped before the output was complete"))
+      guard let descriptor = live.descriptors[path] else {
+        return .failure(Self.interruption(of: destination))
       }
       do throws(Refusal) {
         let hasReplaced = try destination.take(path)
         // The lock goes with the directory, which is the user's now. The old one, at `path` since, stays in the list
         // until it is gone.
         close(descriptor)
-        live[path] = hasReplaced ? -1 : nil
+        live.descriptors[path] = hasReplaced ? -1 : nil
         return .success(())
       } catch {
         return .failure(error)
@@ -132,8 +133,8 @@ package final class StagedOutput: Sendable {
   package func publish(file name: String) throws(Refusal) -> [String] {
     try syncTree()
     let result: Result<Void, Refusal> = liveDirectories.withLock { live in
-      guard live[path] != nil else {
-        return .failure(Refusal(.interrupted, file: destination.path, "stopped before the output was complete"))
+      guard live.descriptors[path] != nil else {
+        return .failure(Self.interruption(of: destination))
       }
       do throws(Refusal) { return .success(try destination.takeFile(path + "/" + name)) } catch {
         return .failure(error)
@@ -162,7 +163,7 @@ package final class StagedOutput: Sendable {
   /// Removes the hidden directory with all that is in it; does nothing after ``publish()``.
   package func discard() {
     liveDirectories.withLock { live in
-      if let descriptor = live.removeValue(forKey: path) { remove(path, descriptor) }
+      if let descriptor = live.descriptors.removeValue(forKey: path) { remove(path, descriptor) }
     }
   }
 
@@ -188,9 +189,16 @@ package final class StagedOutput: Sendable {
 
 // MARK: - What is left when a run ends early
 
-/// The hidden directories of this process, each with the descriptor that holds its lock, or -1. Whoever renames or
-/// removes one does it under this lock, so that a signal finds it either whole or gone.
-private let liveDirectories = Mutex<[String: Int32]>([:])
+private struct LiveDirectories {
+  /// The hidden directories of this process, each with the descriptor that holds its lock, or -1.
+  var descriptors: [String: Int32] = [:]
+  /// Whether ``StagedOutput/removeAll()`` was called: from then on nobody would remove another.
+  var isEnding = false
+}
+
+/// Whoever creates, renames or removes a hidden directory does it under this lock, so that a signal finds it either
+/// whole or gone.
+private let liveDirectories = Mutex(LiveDirectories())
 
 /// Removes first and unlocks then: an unlocked directory is anyone's to remove.
 private func remove(_ path: String, _ descriptor: Int32) {
@@ -203,13 +211,18 @@ private func remove(_ path: String, _ descriptor: Int32) {
 }
 
 extension StagedOutput {
-  /// Removes the hidden directories of all outputs of this process; publishing them then fails. For the end of a run
-  /// by a signal: call it from a dispatch source, not from the signal handler itself.
+  /// Removes the hidden directories of all outputs of this process; publishing them then fails, and so does creating
+  /// another: other threads go on until the process has ended. For the end of a run by a signal: call it from a
+  /// dispatch source, not from the signal handler itself.
   package static func removeAll() {
     liveDirectories.withLock { live in
-      for (path, descriptor) in live { remove(path, descriptor) }
-      live = [:]
+      for (path, descriptor) in live.descriptors { remove(path, descriptor) }
+      live = LiveDirectories(isEnding: true)
     }
+  }
+
+  private static func interruption(of destination: Destination) -> Refusal {
+    Refusal(.interrupted, file: destination.path, "stopped before the output was complete")
   }
 
   /// Removes what killed processes left beside `destination`: hidden directories of that destination which nobody
@@ -225,7 +238,11 @@ extension StagedOutput {
       guard destination.isStagingPath(path) else { continue }
       let descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       guard descriptor >= 0 else { continue }
-      guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+      var status = stat()
+      // What its owner has published or removed by now is unlocked, too, and not at this path any more.
+      guard flock(descriptor, LOCK_EX | LOCK_NB) == 0, unsafe fstat(descriptor, &status) == 0,
+        FileIdentity(ofItemAt: path) == FileIdentity(status)
+      else {
         close(descriptor)
         continue
       }
