@@ -10,6 +10,11 @@ int sync_file_range(int, long long, long long, unsigned int);
 // The value of SYNC_FILE_RANGE_WRITE: start writing, do not wait.
 #define START_WRITEBACK 2
 
+int mkostemp(char *_Nonnull, int);
+
+// What O_TMPFILE adds to O_DIRECTORY: a file without a name in that directory.
+#define WITHOUT_NAME 0x400000
+
 // How glibc's allocator keeps memory (malloc.h, which Swift's Glibc module leaves out).
 int mallopt(int, int);
 

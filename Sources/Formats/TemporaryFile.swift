@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Glibc
 
@@ -13,18 +14,26 @@ package final class TemporaryFile {
   package init(in directory: String?) throws(Refusal) {
     let directory = directory ?? FileManager.default.temporaryDirectory.path(percentEncoded: false)
     self.directory = directory
-    let separator = directory.hasSuffix("/") ? "" : "/"
-    var template = Array("\(directory)\(separator).normfold-XXXXXX".utf8CString)
-    let descriptor = unsafe mkstemp(&template)
+    let descriptor = Self.open(in: directory)
     guard descriptor >= 0 else {
       throw Refusal(
         .output, file: directory, "a temporary file cannot be created here: \(String(errno: errno))",
         advice: "name a directory that can be written in TMPDIR")
     }
     self.descriptor = descriptor
-    // From here on only the descriptor leads to it.
-    unsafe unlink(template)
-    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+  }
+
+  /// - Returns: a descriptor, or -1 with the reason in `errno`.
+  private static func open(in directory: String) -> Int32 {
+    // With `O_EXCL` it cannot be given a name later either.
+    let unnamed = unsafe Glibc.open(directory, O_RDWR | O_DIRECTORY | WITHOUT_NAME | O_EXCL | O_CLOEXEC, 0o600)
+    // The file system, or a kernel that takes it for a directory, has no files without names.
+    guard unnamed < 0, errno == EOPNOTSUPP || errno == EISDIR else { return unnamed }
+    var template = Array("\(directory)/.normfold-XXXXXX".utf8CString)
+    let descriptor = unsafe mkostemp(&template, O_CLOEXEC)
+    // A process that is killed between the two leaves an empty file.
+    if descriptor >= 0 { unsafe unlink(template) }
+    return descriptor
   }
 
   deinit { close(descriptor) }
