@@ -5,15 +5,10 @@ package protocol Content: Sendable {
 
 package struct Paragraph: Content {
   let text: String
-  /// A remark rather than the matter itself.
-  var isNote = false
 
-  init(_ text: String, isNote: Bool = false) {
-    self.text = text
-    self.isNote = isNote
-  }
+  init(_ text: String) { self.text = text }
 
-  package var node: Node { .element("p", isNote ? ["class": "note"] : [:], [.text(text)]) }
+  package var node: Node { .element("p", [:], [.text(text)]) }
 }
 
 package struct Subheading: Content {

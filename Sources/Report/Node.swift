@@ -33,7 +33,7 @@ package struct Node: Sendable {
   }
 
   /// Elements that HTML ends where they begin.
-  private static let emptyElements: Set = ["meta", "br"]
+  private static let emptyElements: Set = ["meta"]
 
   private func render(to output: inout String) {
     switch content {

@@ -88,7 +88,7 @@ extension EvaluationReport {
                 name: model.name, mark: index,
                 points: model.loss.byPosition.map { .init(x: Double($0.position), y: $0.mean) })
             }, xTitle: "position", yTitle: "loss, in nats", horizontal: .numbers,
-            vertical: .linear(includingZero: true))),
+            vertical: .linear)),
         lossTable,
       ])
   }

@@ -37,14 +37,13 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
       }
       var charts: [(String, any Chart)] = []
       for (kind, vertical) in [
-        ("automatic", LineChart.Vertical.automatic), ("log", .logarithmic), ("linear", .linear(includingZero: false)),
+        ("automatic", LineChart.Vertical.automatic), ("log", .logarithmic), ("linear", .linear),
       ] {
         charts.append(
           (
             "lines, \(kind)",
             LineChart(
-              series: lines, xTitle: "block", yTitle: "y", horizontal: .categories(names), vertical: vertical,
-              thresholds: values.prefix(4).map { Threshold(value: $0, label: "limit") })
+              series: lines, xTitle: "block", yTitle: "y", horizontal: .categories(names), vertical: vertical)
           ))
       }
       charts.append(("lines over numbers", LineChart(series: lines, xTitle: "x", yTitle: "y", horizontal: .numbers)))
@@ -70,7 +69,7 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
           "heat map",
           HeatMap(
             values: [values, values.reversed()], rowNames: ["0", "1"], columnNames: values.indices.map { "\($0)" },
-            rowTitle: "layer", columnTitle: "head", valueTitle: "entropy")
+            rowTitle: "layer", columnTitle: "head", valueTitle: "entropy", range: 0...4)
         ))
       return charts.map { ChartCase(testDescription: "\(name): \($0)", chart: $1) }
     }
@@ -107,8 +106,7 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
     "A number lies on the line of the mark that names it",
     arguments: [
       (LineChart.Vertical.logarithmic, [1e-6, 1e-3, 1]), (.logarithmic, [0.5, 2, 20]),
-      (.linear(includingZero: true), [0, 0.2, 0.6]),
-      (.linear(includingZero: false), [-4, 0, 4]),
+      (.linear, [0, 0.2, 0.6]), (.linear, [-4, 0, 4]),
     ] as [(LineChart.Vertical, [Double])])
   func places(vertical: LineChart.Vertical, values: [Double]) throws {
     let chart = LineChart(

@@ -13,29 +13,22 @@ package struct HeatMap: Chart {
   let rowTitle: String
   let columnTitle: String
   let valueTitle: String
-  /// What the shades run over; from the smallest to the largest number where nothing is given.
-  var range: ClosedRange<Double>?
+  /// What the shades run over; what is beyond has the shade of the end.
+  let range: ClosedRange<Double>
 
   package let legend: [LegendEntry] = []
 
-  private var finite: [Double] { values.joined().filter(\.isFinite) }
-
   package var summary: String {
+    let finite = values.joined().filter(\.isFinite)
     guard let smallest = finite.min(), let largest = finite.max() else { return "\(valueTitle): no finite numbers." }
     return
       "\(valueTitle) by \(rowTitle) and \(columnTitle): \(Quantity.short(smallest)) to \(Quantity.short(largest))."
   }
 
-  private var shades: ClosedRange<Double> {
-    if let range { return range }
-    let smallest = finite.min() ?? 0
-    return smallest...max(finite.max() ?? 1, smallest)
-  }
-
   private func shade(_ value: Double) -> String {
     guard value.isFinite else { return "blank" }
-    let span = shades.upperBound - shades.lowerBound
-    let fraction = span > 0 ? min(max((value - shades.lowerBound) / span, 0), 1) : 0
+    let span = range.upperBound - range.lowerBound
+    let fraction = span > 0 ? min(max((value - range.lowerBound) / span, 0), 1) : 0
     return "h\(min(Int(fraction * Double(Self.shadeCount)), Self.shadeCount - 1))"
   }
 
@@ -84,8 +77,8 @@ package struct HeatMap: Chart {
     for index in 0..<Self.shadeCount {
       drawing.rectangle(left + Double(index) * step, keyTop, step, 10, class: "cell h\(index)")
     }
-    drawing.text(Quantity.short(shades.lowerBound), left, keyTop + 24, class: "tick")
-    drawing.text(Quantity.short(shades.upperBound), left + keyWidth, keyTop + 24, .end, class: "tick")
+    drawing.text(Quantity.short(range.lowerBound), left, keyTop + 24, class: "tick")
+    drawing.text(Quantity.short(range.upperBound), left + keyWidth, keyTop + 24, .end, class: "tick")
     drawing.text(valueTitle, left + keyWidth / 2, keyTop + 24, .middle, class: "axis-title")
     return drawing
   }

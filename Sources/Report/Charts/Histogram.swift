@@ -12,7 +12,7 @@ package struct Histogram: Chart {
   package struct Series: Sendable {
     let name: String
     let bins: [Bin]
-    /// How many lie below every bin, on a logarithmic axis zeros among them.
+    /// How many lie below every bin, on a logarithmic axis: zeros, and what is as good as one.
     let belowCount: Int
     let mark: Mark
 
@@ -30,10 +30,11 @@ package struct Histogram: Chart {
   let horizontal: Scale.Kind
   /// Whether counts are shown by powers of ten, so that a handful beside millions can be seen.
   let hasLogarithmicCounts: Bool
-  /// What the lane left of the scale holds: `0`.
-  var belowLabel = "0"
   var thresholds: [Threshold] = []
   var height = 300.0
+
+  /// What the lane left of the scale holds.
+  private static let belowLabel = "0"
 
   package var legend: [LegendEntry] {
     series.count < 2 ? [] : series.map { LegendEntry(name: $0.name, mark: $0.mark, symbol: .area) }
@@ -89,14 +90,14 @@ package struct Histogram: Chart {
       let place = frame.x(x.fraction(tick.value))
       drawing.line(place, frame.bottom, place, frame.bottom + 4, class: "axis")
       let half = tick.label.estimatedWidth / 2
-      if hasBelow, place - half < left + 12 + belowLabel.estimatedWidth / 2 + 8 { continue }
+      if hasBelow, place - half < left + 12 + Self.belowLabel.estimatedWidth / 2 + 8 { continue }
       drawing.text(tick.label, min(max(place, half), width - half), frame.bottom + 17, .middle, class: "tick")
     }
     drawing.text(xTitle, (frame.left + frame.right) / 2, height - 4, .middle, class: "axis-title")
 
     if hasBelow {
       drawing.line(left, frame.bottom, left + 24, frame.bottom, class: "axis")
-      drawing.text(belowLabel, left + 12, frame.bottom + 17, .middle, class: "tick")
+      drawing.text(Self.belowLabel, left + 12, frame.bottom + 17, .middle, class: "tick")
     }
     func top(_ count: Int) -> Double { count > 0 ? frame.y(y.fraction(Double(count))) : frame.bottom }
     for line in series {
@@ -104,7 +105,7 @@ package struct Histogram: Chart {
         let level = top(line.belowCount)
         drawing.rectangle(
           left + 2, level, 20, frame.bottom - level, class: "area \(line.mark.name)",
-          title: "\(line.name): \(Quantity.count(line.belowCount)) at \(belowLabel)")
+          title: "\(line.name): \(Quantity.count(line.belowCount)) at \(Self.belowLabel)")
         drawing.line(left + 2, level, left + 22, level, class: "line \(line.mark.name)")
       }
       guard let first = line.bins.firstIndex(where: { $0.count > 0 }),

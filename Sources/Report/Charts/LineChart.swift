@@ -39,7 +39,8 @@ package struct LineChart: Chart {
   }
 
   enum Vertical: Sendable {
-    case linear(includingZero: Bool)
+    /// From zero, or below it.
+    case linear
     case logarithmic
     /// Logarithmic where the numbers are positive and span more than a decade.
     case automatic
@@ -50,7 +51,6 @@ package struct LineChart: Chart {
   let yTitle: String
   let horizontal: Horizontal
   var vertical = Vertical.automatic
-  var thresholds: [Threshold] = []
   var height = 300.0
 
   package var legend: [LegendEntry] {
@@ -68,12 +68,11 @@ package struct LineChart: Chart {
 
   private var scale: Scale {
     let points = series.flatMap(\.points)
-    let values =
-      points.flatMap { [$0.y] + ($0.spread.map { [$0.lowerBound, $0.upperBound] } ?? []) } + thresholds.map(\.value)
+    let values = points.flatMap { [$0.y] + ($0.spread.map { [$0.lowerBound, $0.upperBound] } ?? []) }
     let finite = values.filter(\.isFinite)
     switch vertical {
     case .logarithmic: return Scale(logarithmicAround: finite)
-    case .linear(let includingZero): return Scale(linearAround: finite, includingZero: includingZero)
+    case .linear: return Scale(linearAround: finite, includingZero: true)
     case .automatic:
       let spansDecades = (finite.min() ?? 0) > 0 && (finite.max() ?? 0) > 10 * (finite.min() ?? 0)
       return spansDecades ? Scale(logarithmicAround: finite) : Scale(linearAround: finite, includingZero: true)
@@ -121,12 +120,6 @@ package struct LineChart: Chart {
         tick.label, min(max(place, half), width - half), base + 17, .middle, class: "tick")
     }
     drawing.text(xTitle, (frame.left + frame.right) / 2, height - 4, .middle, class: "axis-title")
-
-    for threshold in thresholds where threshold.value.isFinite {
-      let level = frame.y(y.fraction(threshold.value))
-      drawing.line(frame.left, level, frame.right, level, class: "limit")
-      drawing.text(threshold.label, frame.right, level - 5, .end, class: "limit-label")
-    }
 
     let spacing = (frame.right - frame.left) / Double(max(1, series.map(\.points.count).max() ?? 1))
     // Spreads would hide each other where they stand on one place.
