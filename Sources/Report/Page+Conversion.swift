@@ -22,7 +22,8 @@ extension Page {
       kind: "Conversion", subject: report.source, verdict: report.verdict(verification),
       keyFigures: [report.foldedNorms] + report.keyFigures(pairs, verification), warnings: report.warnings,
       sections: [
-        report.claimsSection(pairs), report.conversionSection, report.normsSection, report.depthSection(pairs),
+        report.claimsSection(pairs, verification), report.conversionSection, report.normsSection,
+        report.depthSection(pairs),
         report.distributionSection(pairs),
         ProbeList.section(
           verification.probes, tokenCount: verification.tokenCount, overflows: verification.overflows,
@@ -101,7 +102,7 @@ extension ConversionReport {
 
   // MARK: The claims
 
-  fileprivate func claimsSection(_ pairs: [OutputClaims]) -> Page.Section {
+  fileprivate func claimsSection(_ pairs: [OutputClaims], _ verification: Verification) -> Page.Section {
     var table = DataTable(
       "The claims, with what was found and what is allowed",
       header: (isAlone ? [] : ["output"]) + ["claim", "found", "limit", ""],
@@ -116,7 +117,7 @@ extension ConversionReport {
     }
     table.footnotes = [
       "Differences are the largest of any \(pairs.contains { $0.claims.isUpToShift } ? "logit or log-probability" : "logit"), "
-        + "as a share of the largest logit.", Self.footnote(pairs),
+        + "as a share of the largest logit.", limitsFootnote(verification),
     ]
     var content: [any Content] = [table]
     let charts = pairs.map { pair in
@@ -135,10 +136,11 @@ extension ConversionReport {
         + "source's own rounding.", content: content)
   }
 
-  private static func footnote(_ pairs: [OutputClaims]) -> String {
+  /// Where the limits come from that are marked by a star.
+  package func limitsFootnote(_ verification: Verification) -> String {
     let factor = "\(Quantity.short(Verification.noiseFactor)) × what"
-    let types = Set(pairs.map(\.output.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
-    return pairs.contains { $0.claims.holdsSourceMatrices }
+    let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
+    return verification.targets.contains { $0.holdsSourceMatrices }
       ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
       : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
   }
@@ -390,10 +392,10 @@ extension ConversionPlan.Step {
 }
 
 extension ConversionReport.Output {
-  /// What is left of the norms.
-  fileprivate var rest: String {
+  /// What is left of the norms: `none left`, `5 kept as RMSNorm`.
+  package var rest: String {
     if isNormFree { return "none left" }
-    if hasComputedNorms { return "\(keptNormCount) kept" }
+    if hasComputedNorms { return "\(keptNormCount) kept" + (normForm.map { " as \($0.displayName)" } ?? "") }
     return foldedNormCount == 0 ? "\(keptNormCount) keep their fixed scales" : "the rest near the identity"
   }
 

@@ -83,19 +83,9 @@ extension ConversionReport {
     lines += warnings.map { "  Warning: \($0.printable)" }
     if holds {
       for output in outputs {
-        let norms =
-          if output.isNormFree {
-            "none left"
-          } else if output.hasComputedNorms {
-            "\(output.keptNormCount) \(output.normForm.map { "kept as \($0.displayName)" } ?? "kept")"
-          } else if output.foldedNormCount == 0 {
-            "\(output.keptNormCount) keep their fixed scales"
-          } else {
-            "the rest near the identity"
-          }
         lines.append(
           "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
-            + "\(output.foldedNormCount) norms folded, \(norms).")
+            + "\(output.foldedNormCount) norms folded, \(output.rest).")
         lines += output.notes.map { "  Note: \($0)" }
       }
     } else {
@@ -175,12 +165,7 @@ extension ConversionReport {
         "", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
         Quantity.percent(claims.limits.agreement) + "*", "")
     }
-    let factor = "\(Quantity.short(Verification.noiseFactor)) × what"
-    let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
-    table.footnote =
-      verification.targets.contains { $0.holdsSourceMatrices }
-      ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
-      : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
+    table.footnote = limitsFootnote(verification)
     return table
   }
 }
