@@ -343,6 +343,15 @@ extension MatrixRow {
         6,
         "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it diverged or was not finished"
       )),
+    MatrixRow(
+      44, "σ is NaN, and one number", of: "fakeln-safetensors",
+      .refused(
+        6,
+        "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it diverged or was not finished"
+      ),
+      alter: { content in
+        for buffer in buffers { content.tensors["transformer.h.1.ln_2." + buffer] = .init([.nan], shape: []) }
+      }),
     deviation(
       44, "σ is infinite", .infinity,
       .refused(

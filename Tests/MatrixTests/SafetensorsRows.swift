@@ -167,6 +167,24 @@ extension MatrixRow {
         $0.tensors["transformer.ln_f.bias"] = .init(type: .f8e4m3, shape: [32], bytes: [UInt8](repeating: 0, count: 32))
       }),
     MatrixRow(
+      10, "a matrix of integers, as quantisers write them",
+      .refused(
+        4,
+        "in/model.safetensors, 'transformer.h.1.mlp.c_fc.weight': elements of type I8 are no weights; if the checkpoint is quantised, save it in F32, BF16 or F16"
+      ),
+      alter: {
+        $0.tensors["transformer.h.1.mlp.c_fc.weight"] = .init(
+          type: .i8, shape: [32, 128], bytes: [UInt8](repeating: 1, count: 32 * 128))
+      }),
+    MatrixRow(
+      10, "masks of truth values and integers, which take no part", .accepted(),
+      alter: {
+        $0.tensors["transformer.h.0.attn.bias"] = .init(
+          type: .bool, shape: [1, 1, 64, 64], bytes: [UInt8](repeating: 1, count: 64 * 64))
+        $0.tensors["transformer.h.1.attn.bias"] = .init(
+          type: .u8, shape: [1, 1, 64, 64], bytes: [UInt8](repeating: 1, count: 64 * 64))
+      }),
+    MatrixRow(
       10, "a buffer of a fixed norm in a type that is not decoded", of: "fakeln-safetensors",
       .refused(
         4,

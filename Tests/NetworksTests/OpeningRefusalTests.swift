@@ -198,6 +198,23 @@ extension OpeningDefect {
 
 @Suite struct OpeningRefusalTests {
   @Test(
+    "Integers are no weights",
+    arguments: [ElementType.bool, .i8, .i16, .i32, .i64, .u8, .u16, .u32, .u64])
+  func integers(_ type: ElementType) throws {
+    let name = "transformer.h.0.mlp.c_fc.bias"
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors[name] = .init(
+        type: type, shape: [128], bytes: [UInt8](repeating: 0, count: 128 * type.bitsPerBlock / 8))
+    }
+    let refusal = #expect(throws: Refusal.self) { _ = try Model(opening: altered.path) }
+    #expect(refusal?.category == .unsupported)
+    #expect(
+      refusal.map(altered.short)
+        == "model.safetensors, '\(name)': elements of type \(type.displayName) are no weights; "
+        + "if the checkpoint is quantised, save it in F32, BF16 or F16")
+  }
+
+  @Test(
     "A wrong checkpoint is refused in one exact sentence",
     arguments: OpeningDefect.configs + OpeningDefect.tensors + OpeningDefect.heads)
   func refuses(_ defect: OpeningDefect) throws {

@@ -46,12 +46,7 @@ struct FakeLayerNorm {
     func take(_ names: [String]) throws(Refusal) -> Tensor {
       for suffix in names {
         guard let tensor = tensors.take("\(name).\(suffix)") else { continue }
-        guard tensor.info.type.isDecodable else {
-          throw Refusal(
-            .unsupported, file: file, subject: tensor.name,
-            "elements of type \(tensor.info.type.displayName) cannot be read as numbers",
-            advice: "save the checkpoint in F32, BF16 or F16")
-        }
+        try tensor.requireNumbers(in: file)
         return tensor
       }
       throw Refusal(
@@ -100,15 +95,14 @@ struct FakeLayerNorm {
     _ tensor: Tensor, dimensions: Dimensions, options: ReadingOptions
   ) throws(Refusal) -> Norm.Deviation {
     let (width, context) = (dimensions.dModel, dimensions.contextLength)
-    guard tensor.info.type.isDecodable, tensor.shape.count <= 1, [1, width, context].contains(tensor.info.elementCount)
-    else {
+    guard tensor.shape.count <= 1, [1, width, context].contains(tensor.info.elementCount) else {
       throw Refusal(
         .malformed, file: tensor.file.path, subject: tensor.name,
         "expected \(width) features or \(context) positions, found shape \(tensor.shape)")
     }
     let values = tensor.decoded(as: Double.self)
-    // The same everywhere: features and positions do not matter.
-    if values.allSatisfy({ $0 == values[0] }) { return .fixed(.constant(values[0], shape: [width])) }
+    // The same everywhere: features and positions do not matter. A single number is, be it NaN.
+    if values.dropFirst().allSatisfy({ $0 == values[0] }) { return .fixed(.constant(values[0], shape: [width])) }
     let axis: ReadingOptions.DeviationAxis
     if width != context {
       axis = values.count == width ? .feature : .position

@@ -76,7 +76,7 @@ struct NetworkBuilder {
   /// Takes every tensor of the layout that is there.
   ///
   /// - Throws: `.malformed` with the first tensor of a wrong shape; `.unsupported` for an element type that holds no
-  ///   numbers, or an unembedding that contradicts the tie.
+  ///   weights, or an unembedding that contradicts the tie.
   mutating func read(_ tensors: inout NamedTensors, layout: Layout, options: ReadingOptions) throws(Refusal) {
     let file = tensors.checkpoint.path
     for slot in layout.slots(blockCount: blockCount) {
@@ -91,12 +91,7 @@ struct NetworkBuilder {
             ? "this is the transpose: \(layout.name) stores \(slot.orientation.axes)"
             : "")
       }
-      for tensor in taken.tensors where !tensor.info.type.isDecodable {
-        throw Refusal(
-          .unsupported, file: file, subject: tensor.name,
-          "elements of type \(tensor.info.type.displayName) cannot be read as numbers",
-          advice: "save the checkpoint in F32, BF16 or F16")
-      }
+      for tensor in taken.tensors { try tensor.requireWeights(in: file) }
       if [.intoHeads, .outOfHeads].contains(slot.orientation), !taken.isContiguous {
         throw Refusal(
           .unsupported, file: file, subject: name, "its heads are stored as a strided view",

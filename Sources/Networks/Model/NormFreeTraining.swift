@@ -21,7 +21,8 @@ package struct NormFreeTraining: Hashable, Sendable {
 
   /// Takes the learned slopes of all blocks; nil where none was learned.
   ///
-  /// - Throws: `.malformed` for a tensor that is missing or has another shape; `.nonFinite` for a slope that is no number.
+  /// - Throws: `.malformed` for a tensor that is missing or has another shape; `.unsupported` for
+  ///   one of integers; `.nonFinite` for a slope that is no number.
   func takeSlopes(from tensors: inout NamedTensors, blockCount: Int) throws(Refusal) -> [Double]? {
     guard let slopes else { return nil }
     var result: [Double] = []
@@ -34,7 +35,8 @@ package struct NormFreeTraining: Hashable, Sendable {
           advice: "the config says that the slopes were learned")
       }
       let expected = slopes == .global ? [1] : [blockCount]
-      guard tensor.info.type.isDecodable, tensor.shape == expected else {
+      try tensor.requireWeights(in: file)
+      guard tensor.shape == expected else {
         throw Refusal(
           .malformed, file: file, subject: tensor.name, "expected shape \(expected), found \(tensor.shape)",
           advice: "learnable_lrelu_mode is \(slopes.rawValue)")

@@ -27,7 +27,8 @@ extension Network {
 struct BranchScales {
   private let values: [Int: (attention: Double, mlp: Double)]
 
-  /// - Throws: `.malformed` for one that is missing or no single number, `.nonFinite` for one that is none at all.
+  /// - Throws: `.malformed` for one that is missing or no single number, `.unsupported` for an integer, `.nonFinite` for one
+  ///   that is no number at all.
   init(taking tensors: inout NamedTensors, blockCount: Int) throws(Refusal) {
     var values: [Int: (attention: Double, mlp: Double)] = [:]
     let file = tensors.checkpoint.path
@@ -38,7 +39,8 @@ struct BranchScales {
           .malformed, file: file, subject: name, "this tensor is missing, and other branches have theirs",
           advice: "the checkpoint is incomplete")
       }
-      guard tensor.info.elementCount == 1, tensor.info.type.isDecodable else {
+      try tensor.requireWeights(in: file)
+      guard tensor.info.elementCount == 1 else {
         throw Refusal(.malformed, file: file, subject: tensor.name, "expected one number, found shape \(tensor.shape)")
       }
       let value = tensor.decoded(as: Double.self)[0]
@@ -50,8 +52,6 @@ struct BranchScales {
     }
     self.values = values
   }
-
-  var isEmpty: Bool { values.isEmpty }
 
   func applied(to network: Network) -> Network {
     var result = network

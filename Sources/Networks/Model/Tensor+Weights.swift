@@ -1,0 +1,25 @@
+import Formats
+
+extension Tensor {
+  /// - Throws: `.unsupported` for elements that cannot be decoded.
+  func requireNumbers(in file: String) throws(Refusal) {
+    guard !info.type.isDecodable else { return }
+    throw Refusal(
+      .unsupported, file: file, subject: name,
+      "elements of type \(info.type.displayName) cannot be read as numbers",
+      advice: "save the checkpoint in F32, BF16 or F16")
+  }
+
+  /// - Throws: `.unsupported` for elements that cannot be decoded, and for integers: weights that were rounded to them need
+  ///   scales, which every quantiser keeps elsewhere.
+  func requireWeights(in file: String) throws(Refusal) {
+    try requireNumbers(in: file)
+    switch info.type {
+    case .bool, .i8, .i16, .i32, .i64, .u8, .u16, .u32, .u64:
+      throw Refusal(
+        .unsupported, file: file, subject: name, "elements of type \(info.type.displayName) are no weights",
+        advice: "if the checkpoint is quantised, save it in F32, BF16 or F16")
+    default: return
+    }
+  }
+}
