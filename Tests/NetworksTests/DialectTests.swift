@@ -227,6 +227,29 @@ import Testing
     )
   }
 
+  @Test("Deviations are refused where what was folded keeps its norms bare")
+  func folded() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/vanilla") {
+      $0.config["model_type"] = .string("gpt2_folded")
+      $0.config["kept_norms"] = .object(["ln_f": .string("all")])
+    }
+    var options = ReadingOptions()
+    options.deviations = Fixtures.path("tiny-2x32/nanogpt/std_dicts.json")
+    let refusal = #expect(throws: Refusal.self) { _ = try Model(opening: altered.path, options: options) }
+    #expect(refusal?.category == .usage && refusal?.subject == "--deviations")
+  }
+
+  @Test("A file of deviations needs no site that has no norm")
+  func fewNorms() throws {
+    let directory = try TemporaryDirectory()
+    let text = "{\"std_dict\": {\"blocks.1.hook_resid_post\": 2}}"
+    var options = ReadingOptions()
+    options.deviations = try directory.write(Array(text.utf8), to: "d.json")
+    let model = try Model(opening: Fixtures.path("norm-free/relu"), options: options)
+    #expect(model.network.norms.map(\.site) == [.final])
+    #expect(model.network.finalNorm?.deviation == .fixed(.constant(2, shape: [model.network.dimensions.dModel])))
+  }
+
   @Test("A file of deviations that lacks a site, or holds no number above 0, is refused by key")
   func badFile() throws {
     let directory = try TemporaryDirectory()

@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 import Networks
 import TestSupport
 import Testing
@@ -42,6 +43,17 @@ struct LLaMATests {
           dModel: 24, headCount: 6, keyValueHeadCount: 2, dHead: 6, dMLP: 40, contextLength: 48, vocabularySize: 64))
     #expect(random.network.isTied && random.network.blocks[1].mlp.gate?.bias != nil)
     #expect(random.network.blocks[0].attention.rotary == Rotary(base: 500))
+  }
+
+  @Test("A GGUF file whose end of text is −1 has none")
+  func noEndOfText() throws {
+    var bytes = [UInt8](try #require(FileManager.default.contents(atPath: Self.stories)))
+    let key = try #require(bytes.firstRange(of: Array("tokenizer.ggml.eos_token_id".utf8)))
+    // Type 5: INT32.
+    bytes.replaceSubrange(key.upperBound..<key.upperBound + 8, with: [5, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF])
+    let place = try TemporaryDirectory()
+    let model = try Model(opening: try place.write(bytes, to: "model.gguf"))
+    #expect(model.configuration.endOfText == -1 && model.endOfText == nil)
   }
 
   @Test("Configs as LayerNorm Scaling writes them, and as older and newer versions of transformers do")

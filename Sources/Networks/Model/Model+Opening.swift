@@ -81,6 +81,8 @@ extension Model {
       meant = builder.network { _, _ in .fixed(fixed) }
       dialect = .largeEpsilon(configuration.epsilon)
     } else if isFolded {
+      try Self.refuseSideFile(
+        options, because: "the norms that the checkpoint keeps are bare, and meant to be computed")
       meant = try builder.foldedNetwork()
       dialect = .folded(keptNormCount: Set(meant.norms.map(\.norm.name)).count)
     } else if let path = options.deviations {
@@ -146,10 +148,10 @@ extension NetworkBuilder {
     return norms
   }
 
-  /// The deviation of every site by a file: by the schedule at `step`, or plainly for all where there is none.
+  /// The deviation of every site that has a norm by a file: by the schedule at `step`, or plainly for all where there is none.
   func deviations(from file: DeviationFile, step: Int?) throws(Refusal) -> [NormSite: Norm.Deviation] {
     var deviations: [NormSite: Norm.Deviation] = [:]
-    for site in normPlaces.flatMap(\.sites) {
+    for site in normPlaces.filter({ bareNormName(at: $0) != nil }).flatMap(\.sites) {
       if let step {
         deviations[site] = try RemovalSchedule(step: step).deviation(
           at: site, from: file, dimensions: dimensions, blockCount: blockCount, epsilon: configuration.epsilon)

@@ -30,6 +30,7 @@ package struct Model: Sendable {
 
   /// The token that separates texts, where the vocabulary holds it.
   package var endOfText: Int? {
-    configuration.endOfText.flatMap { $0 < network.dimensions.vocabularySize ? $0 : nil }
+    // A GGUF file may say −1.
+    configuration.endOfText.flatMap { (0..<network.dimensions.vocabularySize).contains($0) ? $0 : nil }
   }
 }
