@@ -48,8 +48,8 @@ extension ONNXGraph {
     }
   }
 
-  /// Holds a graph that was read back against the one that was meant: everything but the numbers of weights, which
-  /// stand in the data file.
+  /// Holds a graph that was read back against the one that was meant: everything that is computed but the numbers of
+  /// weights, which stand in the data file.
   ///
   /// - Throws: `.mismatch` with the first node, initializer, input or output that is another.
   package func requireSame(as intended: ONNXGraph, file: String? = nil) throws(Refusal) {

@@ -25,6 +25,7 @@ extension ONNXGraph {
     unsafe model.pointee.has_ir_version = 1
     unsafe model.pointee.ir_version = Int64(Self.formatVersion)
     unsafe model.pointee.producer_name = arena.string("normfold")
+    if let version = metadata["normfold.version"] { unsafe model.pointee.producer_version = arena.string(version) }
     let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
     unsafe operators.pointee.domain = arena.string("")
     unsafe operators.pointee.has_version = 1
@@ -32,6 +33,10 @@ extension ONNXGraph {
     unsafe model.pointee.n_opset_import = 1
     unsafe model.pointee.opset_import = arena.pointers([operators])
     unsafe model.pointee.graph = arena.graph(self, dataName: dataName)
+    // Sorted, so that equal graphs are equal files.
+    let properties = unsafe metadata.sorted { $0.key < $1.key }.map { unsafe arena.entry($0.key, $0.value) }
+    unsafe model.pointee.n_metadata_props = properties.count
+    unsafe model.pointee.metadata_props = arena.pointers(properties)
 
     let byteCount = unsafe onnx__model_proto__get_packed_size(model)
     return unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
@@ -97,7 +102,7 @@ extension ONNXGraph {
     unsafe message.pointee.input = array(node.inputs.map { unsafe Optional(string($0)) })
     unsafe message.pointee.n_output = node.outputs.count
     unsafe message.pointee.output = array(node.outputs.map { unsafe Optional(string($0)) })
-    // Sorted, so that equal graphs are equal files.
+    // Sorted for the same reason.
     let sorted = node.attributes.sorted { $0.key < $1.key }
     let attributes = unsafe sorted.map { unsafe attribute($0.key, $0.value) }
     unsafe message.pointee.n_attribute = attributes.count
@@ -152,7 +157,7 @@ extension ONNXGraph {
     return unsafe message
   }
 
-  private func entry(_ key: String, _ value: String) -> UnsafeMutablePointer<Onnx__StringStringEntryProto> {
+  func entry(_ key: String, _ value: String) -> UnsafeMutablePointer<Onnx__StringStringEntryProto> {
     let message = unsafe make(onnx__string_string_entry_proto__init)
     unsafe message.pointee.key = string(key)
     unsafe message.pointee.value = string(value)

@@ -129,6 +129,7 @@ extension ONNXGraph {
     }
 
     var graph = ONNXGraph()
+    graph.metadata = try unsafe entries(model.metadata_props, model.n_metadata_props, "metadata")
     graph.nodes = try unsafe list(message.node, message.n_node).map { (message) throws(Refusal) in
       try unsafe node(message)
     }
@@ -230,15 +231,7 @@ extension ONNXGraph {
   private func external(
     _ message: Onnx__TensorProto, _ info: TensorInfo, _ byteCount: Int, _ data: MappedFile
   ) throws(Refusal) -> Tensor {
-    var entries: [String: String] = [:]
-    let found = unsafe list(message.external_data, message.n_external_data)
-    for index in unsafe found.indices {
-      let entry = unsafe found[index]
-      try unsafe requireKnownFields(entry.base, "external data", info.name)
-      guard unsafe entries.updateValue(text(entry.value), forKey: text(entry.key)) == nil else {
-        throw refusal(info.name, unsafe "external data has two keys '\(text(entry.key))'")
-      }
-    }
+    let entries = try unsafe entries(message.external_data, message.n_external_data, "external data", info.name)
     guard entries.keys.sorted() == ["length", "location", "offset"] else {
       throw refusal(
         info.name,
@@ -307,6 +300,23 @@ extension ONNXGraph {
   private func requireKnownFields(_ message: ProtobufCMessage, _ kind: String, _ subject: String = "") throws(Refusal) {
     guard unsafe message.n_unknown_fields > 0, let field = unsafe message.unknown_fields?.pointee else { return }
     throw refusal(subject.isEmpty ? nil : subject, unsafe "field \(field.tag) of the \(kind) is not one of ours")
+  }
+
+  private func entries(
+    _ messages: UnsafeMutablePointer<UnsafeMutablePointer<Onnx__StringStringEntryProto>?>?, _ count: Int,
+    _ kind: String,
+    _ subject: String = ""
+  ) throws(Refusal) -> [String: String] {
+    var entries: [String: String] = [:]
+    let found = unsafe list(messages, count)
+    for index in unsafe found.indices {
+      let entry = unsafe found[index]
+      try unsafe requireKnownFields(entry.base, kind, subject)
+      guard unsafe entries.updateValue(text(entry.value), forKey: text(entry.key)) == nil else {
+        throw refusal(subject.isEmpty ? nil : subject, unsafe "\(kind) has two keys '\(text(entry.key))'")
+      }
+    }
+    return entries
   }
 
   private func list<Message>(

@@ -82,6 +82,8 @@ package struct ONNXGraph: Equatable, Sendable {
   package var initializers: [Initializer] = []
   package var inputs: [Value] = []
   package var outputs: [Value] = []
+  /// What made the model, by key: nothing that runs reads it.
+  package var metadata: [String: String] = [:]
 
   package init() {}
 

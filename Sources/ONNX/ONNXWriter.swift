@@ -9,8 +9,8 @@ import Networks
 ///     └──────────────┴───────┴──────────────┴───────┴─────
 ///     0              └ to a multiple of 4096        the last one ends the file
 ///
-/// Protobuf ends at 2 GiB, so a model may not hold its own weights; and what a file says of its data is settled before
-/// the first weight is computed, so nothing is held in memory.
+/// Protobuf ends at 2 GiB, so a model may not hold its own weights. Where each stands in the data file is settled before the
+/// first is computed, so none is held in memory; the model file is written last.
 package final class ONNXWriter: TensorWriter {
   package static let modelName = "model.onnx"
   package static let dataName = "model.onnx_data"
@@ -19,7 +19,7 @@ package final class ONNXWriter: TensorWriter {
   private let model: OutputFile
   private let data: OutputFile
   private let ranges: [Range<Int>]
-  private let modelBytes: [UInt8]
+  private var graph: ONNXGraph
   /// The tensor that the next byte belongs to.
   private var current = 0
 
@@ -28,7 +28,7 @@ package final class ONNXWriter: TensorWriter {
   package init(_ graph: ONNXGraph, in directory: String) throws(Refusal) {
     order = graph.externalInitializers.map(\.info)
     ranges = graph.externalRanges
-    modelBytes = graph.packed(dataName: Self.dataName)
+    self.graph = graph
     model = try OutputFile(creating: directory + "/" + Self.modelName)
     data = try OutputFile(creating: directory + "/" + Self.dataName)
   }
@@ -46,12 +46,14 @@ package final class ONNXWriter: TensorWriter {
     }
   }
 
-  package func amend(_ text: String, by other: String) {}
+  package func amend(_ text: String, by other: String) {
+    graph.metadata = graph.metadata.mapValues { $0 == text ? other : $0 }
+  }
 
   package func finish() throws(Refusal) {
     precondition(current == ranges.count, "'\(order[min(current, order.count - 1)].name)' is not complete")
     try data.finish()
-    try model.write(modelBytes)
+    try model.write(graph.packed(dataName: Self.dataName))
     try model.finish()
   }
 }

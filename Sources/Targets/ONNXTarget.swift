@@ -29,8 +29,10 @@ package struct ONNXTarget: Target {
     return TargetOutput(
       fileName: ONNXWriter.dataName,
       parameters: graph.externalInitializers.map { TargetOutput.StoredParameter(info: $0.info, value: $0.value) },
-      writer: { (path, _) throws(Refusal) in
-        try ONNXWriter(graph, in: String(path.dropLast(ONNXWriter.dataName.count + 1)))
+      writer: { (path, metadata) throws(Refusal) in
+        var graph = graph
+        graph.metadata = metadata
+        return try ONNXWriter(graph, in: String(path.dropLast(ONNXWriter.dataName.count + 1)))
       },
       readTensors: { (directory) throws(Refusal) in
         let written = try ONNXGraph(reading: directory)

@@ -38,8 +38,11 @@ struct Damage: CustomTestStringConvertible, Sendable {
       expected: Refusal(.malformed, "expected operator set '' 18 alone, found '' 18, 'ai.onnx.ml' 1"),
       model: { $0 += [0x42, 14, 0x0A, 10] + Array("ai.onnx.ml".utf8) + [0x10, 1] }),
     Damage(
-      name: "a field that is not ours", expected: Refusal(.malformed, "field 14 of the model is not one of ours"),
-      model: { $0 += [0x72, 0] }),
+      name: "a field that is not ours", expected: Refusal(.malformed, "field 20 of the model is not one of ours"),
+      model: { $0 += [0xA2, 1, 0] }),
+    Damage(
+      name: "a key of the metadata twice", expected: Refusal(.malformed, "metadata has two keys 'k'"),
+      graph: { $0.metadata["k"] = "v" }, model: { $0 += [0x72, 3, 0x0A, 1] + Array("k".utf8) }),
     Damage(
       name: "nothing but a version", expected: Refusal(.malformed, "expected operator set '' 18 alone, found none"),
       model: { $0 = [8, 9] }),

@@ -37,6 +37,21 @@ import Verify
     #expect(graph.externalInitializers.allSatisfy { $0.info.type == type })
   }
 
+  @Test("The model says what made it of what")
+  func provenance() throws {
+    let place = try TemporaryDirectory()
+    let report = try Self.convert(to: place)
+    let source = try MappedFile(path: Fixtures.path("tiny-2x32/lnfree") + "/model.safetensors")
+    let metadata = try ONNXGraph(reading: place / "out").metadata
+    #expect(metadata["normfold.source.sha256"] == Digest(of: source).description)
+    #expect(metadata["normfold.source"] == "model.safetensors")
+    #expect(metadata["normfold.version"] == Tool.version)
+    #expect(metadata["normfold.folded"]?.split(separator: " ").count == report.outputs[0].foldedNormCount)
+    let bytes = try #require(FileManager.default.contents(atPath: place / "out/model.onnx"))
+    // Field 3, the version of the producer, which onnx's own tools show.
+    #expect(bytes.firstRange(of: [0x1A, UInt8(Tool.version.utf8.count)] + Array(Tool.version.utf8)) != nil)
+  }
+
   enum Break: CaseIterable, Sendable {
     case biasDropped, weightTransposed, blockSkipped, scaleForgotten
 

@@ -57,10 +57,12 @@ struct  Onnx__ModelProto
   Onnx__GraphProto *graph;
   size_t n_opset_import;
   Onnx__OperatorSetIdProto **opset_import;
+  size_t n_metadata_props;
+  Onnx__StringStringEntryProto **metadata_props;
 };
 #define ONNX__MODEL_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__model_proto__descriptor) \
-    , 0, 0, NULL, NULL, NULL, NULL, 0,NULL }
+    , 0, 0, NULL, NULL, NULL, NULL, 0,NULL, 0,NULL }
 
 
 struct  Onnx__OperatorSetIdProto
