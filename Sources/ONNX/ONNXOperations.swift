@@ -15,19 +15,19 @@ package struct ONNXOperations: ForwardOperations {
   package typealias Logits = String
 
   /// The finished part of the graph.
-  package private(set) var graph = ONNXGraph()
+  package internal(set) var graph = ONNXGraph()
 
-  private let network: Network
-  private let type: ElementType
-  private let endOfText: Int?
+  let network: Network
+  let type: ElementType
+  let endOfText: Int?
   /// What the maps of the network are called: in GPT-2's words, where it has them.
   private var mapNames: [LinearMap: String] = [:]
-  private var externalNames: [Parameter: String] = [:]
-  private var usedNames: Set<String> = []
+  var externalNames: [Parameter: String] = [:]
+  var usedNames: Set<String> = []
   /// [B, 1, S, K]: which keys a query may see. Computed once, for all blocks.
-  private var visibleKeys: String?
+  var visibleKeys: String?
   /// [B, 1, S, d/2] each: by how much new tokens are turned. Computed once for all blocks that turn alike.
-  private var turns: [Rotary: (cosines: String, sines: String)] = [:]
+  var turns: [Rotary: (cosines: String, sines: String)] = [:]
 
   /// - Parameters:
   ///   - type: of weights, activations and the cache: `.f32` or `.f16`.
@@ -54,10 +54,10 @@ package struct ONNXOperations: ForwardOperations {
     usedNames = ["input_ids", "attention_mask", "position_ids", Self.logits]
   }
 
-  private static let batch = ONNXGraph.Dimension.named("batch_size")
-  private static let newTokens = ONNXGraph.Dimension.named("sequence_length")
-  private static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
-  private static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
+  static let batch = ONNXGraph.Dimension.named("batch_size")
+  static let newTokens = ONNXGraph.Dimension.named("sequence_length")
+  static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
+  static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
   private static let logits = "logits"
 
   // MARK: Operations
@@ -69,50 +69,6 @@ package struct ONNXOperations: ForwardOperations {
     return add("Add", rows, offsets, as: "embedding")
   }
 
-  package mutating func normalise(_ x: Activations, by norm: Norm) throws(Refusal) -> Activations {
-    let gain = norm.gain
-    if case .computed(let epsilon) = norm.deviation {
-      return switch norm.kind {
-      case .layer: layerNorm(x, norm, epsilon)
-      case .rms: rootMeanSquareNorm(x, norm, epsilon)
-      case .crms: compressedNorm(x, norm, epsilon)
-      }
-    }
-    let centred: String
-    switch norm.kind {
-    case .rms, .crms: centred = x
-    case .layer: centred = add("Sub", x, mean(of: x, as: norm.name + ".mean"), as: norm.name + ".centred")
-    }
-    let scaled: String
-    switch norm.deviation {
-    case .computed: preconditionFailure("written above")
-    case .fixed(let deviation):
-      // A vector, so that the product is all that is left of the division.
-      scaled = add(
-        "Mul", centred, external(gain.divided(by: deviation), norm.name + ".weight"), as: norm.name + ".scaled")
-    case .perPosition(let deviations):
-      let chosen = add(
-        "Gather", external(deviations, norm.name + ".deviation"), "position_ids", as: norm.name + ".deviation.chosen")
-      let column = add("Unsqueeze", chosen, constant([2], "axis.2"), as: norm.name + ".deviation.column")  // [B, S, 1]
-      let divided = add("Div", centred, column, as: norm.name + ".divided")
-      scaled = add("Mul", divided, external(gain, norm.name + ".weight"), as: norm.name + ".scaled")
-    case .perToken(let usual, let endOfTextDeviation):
-      guard let endOfText else {
-        throw Refusal(
-          .unsupported, subject: norm.name,
-          "has another deviation for the end-of-text token, and no such token is known",
-          advice: "say which it is in config.json: eos_token_id")
-      }
-      let isEnd = add("Equal", "input_ids", constant(endOfText, "end_of_text"), as: norm.name + ".is_end")
-      let column = add("Unsqueeze", isEnd, constant([2], "axis.2"), as: norm.name + ".is_end.column")  // [B, S, 1]
-      let factors = add(
-        "Where", column, external(gain.divided(by: endOfTextDeviation), norm.name + ".weight.end_of_text"),
-        external(gain.divided(by: usual), norm.name + ".weight"), as: norm.name + ".weight.chosen")  // [B, S, D]
-      scaled = add("Mul", centred, factors, as: norm.name + ".scaled")
-    }
-    return shifted(scaled, by: norm)
-  }
-
   /// Queries, keys and values stay three products: one fused product, split afterwards, was no faster in onnxruntime,
   /// with one token or with 128.
   package mutating func apply(_ map: LinearMap, to x: Activations) -> Activations {
@@ -121,47 +77,6 @@ package struct ONNXOperations: ForwardOperations {
     guard let bias = map.bias else { return add("MatMul", x, weight, as: name + ".linear") }
     let product = add("MatMul", x, weight, as: name + ".product")  // [B, S, in] → [B, S, out]
     return add("Add", product, external(bias, name + ".bias"), as: name + ".linear")
-  }
-
-  package mutating func attend(
-    query: Activations, key: Activations, value: Activations, block: Int, headCount: Int, keyValueHeadCount: Int,
-    rotary: Rotary?, scale: Double
-  ) -> Activations {
-    let prefix = "h.\(block).attn"
-    let dHead = network.dimensions.dHead
-    let width = headCount * dHead
-
-    /// [B, S, D] → [B, H, S, d]
-    func split(_ x: String, into count: Int, _ operations: inout ONNXOperations, as name: String) -> String {
-      let parts = operations.add("Reshape", x, operations.constant([0, 0, count, dHead], "heads"), as: name + ".parts")
-      return operations.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
-    }
-    var newKeys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
-    if let rotary { newKeys = self.turned(newKeys, by: rotary, as: prefix + ".key.turned") }
-    let keys = cached(newKeys, "key", block: block)  // [B, G, K, d]
-    let values = cached(split(value, into: keyValueHeadCount, &self, as: prefix + ".value"), "value", block: block)
-    var queries = split(query, into: headCount, &self, as: prefix + ".query")
-    if let rotary { queries = self.turned(queries, by: rotary, as: prefix + ".query.turned") }
-    if scale != 1 {
-      // On the queries, which are never more than the scores.
-      queries = add("Mul", queries, constant(scale, "\(prefix).scale"), as: prefix + ".query.scaled")
-    }
-    let turned = add("Transpose", keys, as: prefix + ".keys.turned", attributes: ["perm": .integers([0, 1, 3, 2])])
-    // Queries that ask the same keys stand below each other meanwhile: [B, G, H/G·S, d].
-    func grouped(_ x: String, by count: Int, _ operations: inout ONNXOperations, as name: String) -> String {
-      guard keyValueHeadCount != headCount else { return x }
-      return operations.add("Reshape", x, operations.constant([0, count, -1, 0], "groups"), as: name)
-    }
-    queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
-    let products = add("MatMul", queries, turned, as: prefix + ".scores")  // [B, H, S, K]
-    let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
-    let masked = add("Where", visible(), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
-    let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
-    let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
-    let mixtures = add("MatMul", weights, values, as: prefix + ".mixed")  // [B, H, S, d]
-    let mixed = grouped(mixtures, by: headCount, &self, as: prefix + ".mixed.heads")
-    let joined = add("Transpose", mixed, as: prefix + ".mixed.parts", attributes: ["perm": .integers([0, 2, 1, 3])])
-    return add("Reshape", joined, constant([0, 0, width], "joined"), as: prefix + ".joined")
   }
 
   package mutating func activate(_ x: Activations, by activation: Activation) -> Activations {
@@ -221,6 +136,22 @@ package struct ONNXOperations: ForwardOperations {
     }
     return output
   }
+
+  /// The token embedding as the unembedding, not stored twice and, unlike a Transpose that onnxruntime would compute
+  /// once and keep, not held in memory twice: Gemm reads its second matrix across. It takes matrices only.
+  private mutating func unembedTied(_ x: String, to embedding: String, bias: Parameter?, output: String) {
+    let width = network.dimensions.dModel
+    let rows = add("Reshape", x, constant([-1, width], "lm_head.rows"), as: "lm_head.input")  // [B·S, D]
+    var inputs = [rows, embedding]
+    if let bias { inputs.append(external(bias, "lm_head.bias")) }
+    let product = unused("lm_head.product")
+    append("Gemm", inputs, [product], ["transB": .integer(1)])
+    let tokens = add("Shape", "input_ids", as: "lm_head.tokens")
+    let shape = add(
+      "Concat", tokens, constant([network.dimensions.vocabularySize], "vocabulary"), as: "lm_head.shape",
+      attributes: ["axis": .integer(0)])
+    append("Reshape", [product, shape], [output])
+  }
 }
 
 extension ONNXGraph {
@@ -242,244 +173,6 @@ extension ONNXGraph {
         throw Refusal(
           .nonFinite, subject: initializer.name, "\(value) is larger than F16 can hold", advice: "choose F32")
       }
-    }
-  }
-}
-
-// MARK: Parts of operations
-
-extension ONNXOperations {
-  /// The token embedding as the unembedding, not stored twice and, unlike a Transpose that onnxruntime would compute
-  /// once and keep, not held in memory twice: Gemm reads its second matrix across. It takes matrices only.
-  private mutating func unembedTied(_ x: String, to embedding: String, bias: Parameter?, output: String) {
-    let width = network.dimensions.dModel
-    let rows = add("Reshape", x, constant([-1, width], "lm_head.rows"), as: "lm_head.input")  // [B·S, D]
-    var inputs = [rows, embedding]
-    if let bias { inputs.append(external(bias, "lm_head.bias")) }
-    let product = unused("lm_head.product")
-    append("Gemm", inputs, [product], ["transB": .integer(1)])
-    let tokens = add("Shape", "input_ids", as: "lm_head.tokens")
-    let shape = add(
-      "Concat", tokens, constant([network.dimensions.vocabularySize], "vocabulary"), as: "lm_head.shape",
-      attributes: ["axis": .integer(0)])
-    append("Reshape", [product, shape], [output])
-  }
-
-  /// Every head turned by the positions of its tokens: [B, H, S, d].
-  private mutating func turned(_ x: String, by rotary: Rotary, as name: String) -> String {
-    let half = network.dimensions.dHead / 2
-    let (cosines, sines) = turns(of: rotary)
-    let axis = constant([3], "axis.3")
-    let middle = constant([half], "half_head")
-    let first = add("Slice", x, constant([0], "start"), middle, axis, as: name + ".first")  // [B, H, S, d/2]
-    let second = add("Slice", x, middle, constant([2 * half], "end"), axis, as: name + ".second")
-    let real = add(
-      "Sub", add("Mul", first, cosines, as: name + ".1"), add("Mul", second, sines, as: name + ".2"), as: name + ".3")
-    let imaginary = add(
-      "Add", add("Mul", second, cosines, as: name + ".4"), add("Mul", first, sines, as: name + ".5"), as: name + ".6")
-    return add("Concat", real, imaginary, as: name, attributes: ["axis": .integer(3)])
-  }
-
-  /// Angles are single precision whatever the type: position 2,049 is no F16 number.
-  private mutating func turns(of rotary: Rotary) -> (cosines: String, sines: String) {
-    if let known = turns[rotary] { return known }
-    let frequencies = rotary.frequencies(dHead: network.dimensions.dHead)
-    let perPair = shared(
-      .init(name: "rotary.frequencies", type: .f32, shape: [frequencies.count], content: .numbers(frequencies)))
-    let single: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxFloatCode)]
-    let positions = add("Cast", "position_ids", as: "rotary.positions", attributes: single)  // [B, S]
-    let column = add("Unsqueeze", positions, constant([1, 3], "axes.1.3"), as: "rotary.column")  // [B, 1, S, 1]
-    let angles = add("Mul", column, perPair, as: "rotary.angles")
-    func table(_ operation: String, _ operations: inout ONNXOperations) -> String {
-      let name = "rotary.\(operation.lowercased())"
-      let values = operations.add(operation, angles, as: name)
-      guard operations.type == .f16 else { return values }
-      let narrow: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxHalfCode)]
-      return operations.add("Cast", values, as: name + ".f16", attributes: narrow)
-    }
-    let result = (cosines: table("Cos", &self), sines: table("Sin", &self))
-    turns[rotary] = result
-    return result
-  }
-
-  /// Past and new keys or values: [B, G, S, d] → [B, G, K, d].
-  private mutating func cached(_ x: String, _ kind: String, block: Int) -> String {
-    let past = "past_key_values.\(block).\(kind)"
-    let present = "present.\(block).\(kind)"
-    let (heads, width) = (
-      ONNXGraph.Dimension.fixed(network.dimensions.keyValueHeadCount),
-      ONNXGraph.Dimension.fixed(network.dimensions.dHead)
-    )
-    graph.inputs.append(.init(name: past, type: type, shape: [Self.batch, heads, Self.pastTokens, width]))
-    graph.outputs.append(.init(name: present, type: type, shape: [Self.batch, heads, Self.allTokens, width]))
-    append("Concat", [past, x], [present], ["axis": .integer(2)])
-    return present
-  }
-
-  /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
-  /// key, so padding on the left moves both alike.
-  private mutating func visible() -> String {
-    if let visibleKeys { return visibleKeys }
-    let (zero, one) = (constant(0, "index.0"), constant(1, "index.1"))
-    let keyCount = add("Gather", add("Shape", "attention_mask", as: "mask.shape"), one, as: "mask.key_count")
-    let queryCount = add("Gather", add("Shape", "input_ids", as: "mask.token_shape"), one, as: "mask.query_count")
-    let pastCount = add("Sub", keyCount, queryCount, as: "mask.past_count")
-    let keys = add("Range", zero, keyCount, one, as: "mask.keys")  // [K]
-    let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
-    let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
-    let causal = add("LessOrEqual", keys, column, as: "mask.causal")  // [S, K]
-    let toBoolean: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxBooleanCode)]
-    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: toBoolean)
-    let spread = add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")  // [B, 1, 1, K]
-    let result = add("And", causal, spread, as: "mask.visible")  // [B, 1, S, K]
-    visibleKeys = result
-    return result
-  }
-
-  private mutating func layerNorm(_ x: String, _ norm: Norm, _ epsilon: Double) -> String {
-    var inputs = [x, external(norm.gain, norm.name + ".weight")]
-    if let bias = norm.bias { inputs.append(external(bias, norm.name + ".bias")) }
-    let output = unused(norm.name)
-    append("LayerNormalization", inputs, [output], ["axis": .integer(-1), "epsilon": .number(Float(epsilon))])
-    return output
-  }
-
-  /// x / √(mean of squares + ε) ⊙ γ: the operator set has no RMSNormalization yet, and onnxruntime computes these nodes in
-  /// one pass, a gain of ones included.
-  private mutating func rootMeanSquareNorm(_ x: String, _ norm: Norm, _ epsilon: Double) -> String {
-    let wide = widened(x, norm)
-    let squares = add("Pow", wide, single(2, "two"), as: norm.name + ".squares")
-    let padded = add(
-      "Add", mean(of: squares, as: norm.name + ".mean_square"), single(epsilon, norm.name + ".epsilon"),
-      as: norm.name + ".variance")
-    let divided = add("Div", wide, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
-    let scaled = add(
-      "Mul", narrowed(divided, norm), external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled")
-    return shifted(scaled, by: norm)
-  }
-
-  /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ for z [d − 1].
-  private mutating func compressedNorm(_ z: String, _ norm: Norm, _ epsilon: Double) -> String {
-    let wide = widened(z, norm)
-    let sum = reduced("ReduceSum", wide, as: norm.name + ".sum")
-    let squares = add(
-      "Add", reduced("ReduceSumSquare", wide, as: norm.name + ".sum_square"),
-      add("Mul", sum, sum, as: norm.name + ".last_square"), as: norm.name + ".squares")
-    let share = single(1 / Double(network.dimensions.dModel + 1), "width.reciprocal")
-    let padded = add(
-      "Add", add("Mul", squares, share, as: norm.name + ".mean_square"), single(epsilon, norm.name + ".epsilon"),
-      as: norm.name + ".variance")
-    let divided = add("Div", wide, add("Sqrt", padded, as: norm.name + ".deviation"), as: norm.name + ".divided")
-    let narrow = narrowed(divided, norm)
-    guard norm.gain.constantValue != 1 else { return shifted(narrow, by: norm) }
-    return shifted(
-      add("Mul", narrow, external(norm.gain, norm.name + ".weight"), as: norm.name + ".scaled"), by: norm)
-  }
-
-  /// Squares of what F16 can hold are more than it can hold: norms are computed in F32.
-  private mutating func widened(_ x: String, _ norm: Norm) -> String {
-    type == .f32 ? x : cast(x, to: .f32, as: norm.name + ".wide")
-  }
-
-  private mutating func narrowed(_ x: String, _ norm: Norm) -> String {
-    type == .f32 ? x : cast(x, to: type, as: norm.name + ".narrow")
-  }
-
-  private mutating func cast(_ x: String, to type: ElementType, as name: String) -> String {
-    add("Cast", x, as: name, attributes: ["to": .integer(Int(type.onnxCode ?? 0))])
-  }
-
-  private mutating func shifted(_ x: String, by norm: Norm) -> String {
-    guard let bias = norm.bias else { return x }
-    return add("Add", x, external(bias, norm.name + ".bias"), as: norm.name)
-  }
-
-  /// Over the features: [B, S, D] → [B, S, 1].
-  private mutating func mean(of x: String, as name: String) -> String { reduced("ReduceMean", x, as: name) }
-
-  private mutating func reduced(_ operation: String, _ x: String, as name: String) -> String {
-    add(operation, x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
-  }
-}
-
-// MARK: Nodes and constants
-
-extension ONNXOperations {
-  /// Appends a node with one output.
-  private mutating func add(
-    _ operation: String, _ inputs: String..., as name: String, attributes: [String: ONNXGraph.Attribute] = [:]
-  ) -> String {
-    let output = unused(name)
-    append(operation, inputs, [output], attributes)
-    return output
-  }
-
-  private mutating func append(
-    _ operation: String, _ inputs: [String], _ outputs: [String], _ attributes: [String: ONNXGraph.Attribute] = [:]
-  ) {
-    graph.nodes.append(
-      .init(
-        name: "\(operation).\(graph.nodes.count)", operation: operation, inputs: inputs, outputs: outputs,
-        attributes: attributes))
-  }
-
-  /// `name`, or the first of `name.1`, `name.2` … that is free.
-  private mutating func unused(_ name: String) -> String {
-    var candidate = name
-    var count = 0
-    while !usedNames.insert(candidate).inserted {
-      count += 1
-      candidate = "\(name).\(count)"
-    }
-    return candidate
-  }
-
-  /// A weight, stored once however often it is read.
-  private mutating func external(_ value: Parameter, _ name: String) -> String {
-    if let known = externalNames[value] { return known }
-    let name = unused(name)
-    externalNames[value] = name
-    graph.initializers.append(.init(name: name, type: type, shape: value.shape, content: .external(value)))
-    return name
-  }
-
-  private mutating func constant(_ value: Double, _ name: String) -> String {
-    shared(.init(name: name, type: type, shape: [], content: .numbers([value])))
-  }
-
-  /// In F32 whatever the type of the graph.
-  private mutating func single(_ value: Double, _ name: String) -> String {
-    shared(.init(name: name, type: .f32, shape: [], content: .numbers([value])))
-  }
-
-  private mutating func constant(_ value: Int, _ name: String) -> String {
-    shared(.init(name: name, type: .i64, shape: [], content: .integers([value])))
-  }
-
-  private mutating func constant(_ values: [Int], _ name: String) -> String {
-    shared(.init(name: name, type: .i64, shape: [values.count], content: .integers(values)))
-  }
-
-  /// Constants are few: one of equal content serves all.
-  private mutating func shared(_ wanted: ONNXGraph.Initializer) -> String {
-    if let known = graph.initializers.first(where: {
-      $0.content == wanted.content && $0.shape == wanted.shape && $0.type == wanted.type
-    }) {
-      return known.name
-    }
-    var initializer = wanted
-    initializer.name = unused(wanted.name)
-    graph.initializers.append(initializer)
-    return initializer.name
-  }
-}
-
-extension ElementType {
-  /// What stands for minus infinity in a mask: finite, so that a row with nothing to see does not become NaN.
-  package var lowestFinite: Double {
-    switch self {
-    case .f16: -Double(Float16.greatestFiniteMagnitude)
-    default: -Double(Float.greatestFiniteMagnitude)
     }
   }
 }
