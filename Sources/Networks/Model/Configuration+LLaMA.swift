@@ -27,7 +27,7 @@ extension Configuration {
     contextLength = positions ?? trained ?? Self.usualContextLength
     vocabularySize = try fields.count("vocab_size")
     activation = try fields.activation("hidden_act", usual: .silu)
-    epsilon = try fields.epsilon("rms_norm_eps", usual: 1e-6)
+    epsilon = try fields.positiveNumber("rms_norm_eps", usual: 1e-6)
     isTied = try fields.bool("tie_word_embeddings") ?? false
     rotary = try fields.rotary()
     let attention = try fields.bool("attention_bias") ?? false
@@ -60,7 +60,7 @@ extension Configuration {
     contextLength = try metadata.requiredCount("context_length")
     vocabularySize = try metadata.count("vocab_size")
     activation = .silu
-    epsilon = try metadata.epsilon("attention.layer_norm_rms_epsilon")
+    epsilon = try metadata.positiveNumber("attention.layer_norm_rms_epsilon")
     isTied = checkpoint["output.weight"] == nil
     biases = .asStored
     endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
@@ -69,7 +69,7 @@ extension Configuration {
       "n_inner": "llama.feed_forward_length", "vocab_size": "llama.vocab_size",
     ]
     rotary = Rotary(
-      base: checkpoint.metadata["llama.rope.freq_base"] == nil ? 10_000 : try metadata.epsilon("rope.freq_base"))
+      base: checkpoint.metadata["llama.rope.freq_base"] == nil ? 10_000 : try metadata.positiveNumber("rope.freq_base"))
     if let count = try metadata.count("expert_count"), count > 0 {
       throw Refusal(
         .unsupported, file: path, subject: "llama.expert_count", "\(count) experts: only dense MLPs are supported")
@@ -107,8 +107,7 @@ extension Fields {
   ///
   /// - Throws: `.unsupported` for any type but the plain one.
   fileprivate func rotary() throws(Refusal) -> Rotary {
-    var base = 10_000.0
-    if json["rope_theta"] != nil { base = try epsilon("rope_theta", usual: base) }
+    var base = try positiveNumber("rope_theta", usual: 10_000)
     for key in ["rope_scaling", "rope_parameters"] {
       guard let value = json[key], !value.isNull else { continue }
       guard value.members != nil else {
@@ -118,7 +117,7 @@ extension Fields {
       let (newer, older) = (try inner.string("rope_type"), try inner.string("type"))
       let type = newer ?? older ?? "default"
       guard type == "default" else { throw .scaledRotary(type, file: path, subject: "\(key).rope_type") }
-      if value["rope_theta"] != nil { base = try inner.epsilon("rope_theta", usual: base) }
+      base = try inner.positiveNumber("rope_theta", usual: base)
       try inner.requireWholeHeads()
     }
     try requireWholeHeads()
