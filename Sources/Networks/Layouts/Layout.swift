@@ -104,11 +104,10 @@ package struct Layout: Sendable {
       guard slot.roles.contains(where: { network[$0] != nil }) else { return nil }
       // Of fused biases some may be there because a norm left them behind: the others are zero.
       let parts = slot.roles.map { network[$0] ?? .constant(0, shape: network.dimensions.shape(of: $0)) }
-      let fused = Parameter.concatenating(parts, axis: parts[0].shape.count - 1)
+      let axis = parts[0].shape.count - 1
+      var fused = Parameter.concatenating(parts, axis: axis)
       if slot.orientation == .outInPairs {
-        let together = fused.reordered(
-          axis: fused.shape.count - 1, .pairsTogether(dHead: network.dimensions.dHead))
-        return (slot, together.shape.count == 2 ? together.transposed() : together)
+        fused = fused.reordered(axis: axis, .pairsTogether(dHead: network.dimensions.dHead))
       }
       guard fused.shape.count == 2 else { return (slot, fused) }
       switch slot.orientation {
