@@ -19,13 +19,16 @@ extension Network {
     return ["\(norm.name) keeps its gain and bias: there is no place for the bias that the unembedding would get"]
   }
 
+  /// 10¹², as the published checkpoints have it: its root is exact in F32.
+  static let nearIdentityEpsilon = 1e12
+
   /// The network with a norm at every site, for runtimes that insist, and the ε of all of them. Where every norm is
   /// computed, they are what they are; else fixed ones become gain · √ε under a large ε, none a gain of √ε.
   ///
   /// - Throws: `.unsupported` where the unembedding has a bias, which such runtimes have no place for, or some norms are
   ///   computed, which cannot share their ε with the others.
   func withStockNorms(
-    nearIdentityEpsilon epsilon: Double, layout: Layout, target: String
+    nearIdentityEpsilon epsilon: Double = nearIdentityEpsilon, layout: Layout, target: String
   ) throws(Refusal) -> (network: Network, epsilon: Double) {
     let kind = Architecture(of: self).normKind
     if let other = norms.first(where: { $0.norm.kind != kind }) {

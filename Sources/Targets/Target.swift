@@ -87,6 +87,18 @@ package struct TargetOutput: Sendable {
       }, sideFiles: sideFiles, notes: notes)
   }
 
+  /// A safetensors file that says what libraries around PyTorch ask for.
+  package init(
+    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+  ) {
+    let infos = parameters.map(\.info)
+    self.init(
+      fileName: "model.safetensors", parameters: parameters,
+      writer: { (path, metadata) throws(Refusal) in
+        try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
+      }, sideFiles: sideFiles, notes: notes)
+  }
+
   package init(
     fileName: String, parameters: [StoredParameter],
     writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
@@ -107,6 +119,12 @@ package struct TargetOutput: Sendable {
 }
 
 extension Target {
+  /// Where a checkpoint was written: every norm with its epsilon, however large, as the runtime computes it.
+  package func written(in directory: String) throws(Refusal) -> WrittenModel {
+    let model = try Model(opening: directory)
+    return .network(model.literalNetwork ?? model.network)
+  }
+
   /// - Throws: `.unsupported` for a kind of norm that the runtime does not compute.
   package func require(_ kind: Norm.Kind) throws(Refusal) {
     guard !normKinds.contains(kind) else { return }

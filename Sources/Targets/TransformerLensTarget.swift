@@ -31,20 +31,12 @@ package struct TransformerLensTarget: Target {
         info: TensorInfo(name: slot.name, type: type, shape: shape),
         value: held[slot.name] ?? .constant(0, shape: network.dimensions.shape(of: slot.roles[0])))
     }
-    let infos = parameters.map(\.info)
     return TargetOutput(
-      fileName: "model.safetensors", parameters: parameters,
-      writer: { (path, metadata) throws(Refusal) in
-        try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
-      },
+      safetensors: parameters,
       // HookedTransformer is told how to generate when it is called.
       sideFiles: try model.tokenizerFiles().filter { $0.name != "generation_config.json" } + [
         ("config.json", Array(configuration.text.utf8))
       ], notes: [])
-  }
-
-  package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    .network(try Model(opening: directory).network)
   }
 }
 

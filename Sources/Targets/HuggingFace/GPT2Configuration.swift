@@ -11,13 +11,10 @@ extension Model {
     of network: Network, head: [(String, JSONValue)], epsilon: Double?, isTied: Bool, type: ElementType
   ) -> JSONValue {
     let sizes = network.dimensions
-    let typeName: JSONValue = .string(type == .bf16 ? "bfloat16" : type == .f16 ? "float16" : "float32")
     var members = head
     members += [
       ("activation_function", .string(network.blocks[0].mlp.activation.configName)),
       ("attn_pdrop", .number(0.0)), ("embd_pdrop", .number(0.0)), ("resid_pdrop", .number(0.0)),
-      // Both spellings: transformers renamed the key.
-      ("dtype", typeName), ("torch_dtype", typeName),
     ]
     // A residual stream that leaves one feature out is narrower than its heads.
     let headsWidth = sizes.headCount * sizes.dHead
@@ -40,7 +37,6 @@ extension Model {
       let own = configuration.json?[key]?.count.flatMap { $0 < sizes.vocabularySize ? $0 : nil }
       members.append((key, (own ?? endOfText).map { .number($0) } ?? .null))
     }
-    return .object(
-      members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })
+    return .huggingFaceConfiguration(members, type: type)
   }
 }

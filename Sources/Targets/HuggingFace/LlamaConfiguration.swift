@@ -11,12 +11,11 @@ extension Model {
   ) throws(Refusal) -> JSONValue {
     let sizes = network.dimensions
     let (rotary, activation) = try network.uniformRotary(target: target)
-    let typeName: JSONValue = .string(type == .bf16 ? "bfloat16" : type == .f16 ? "float16" : "float32")
     let base = JSONValue.number(rotary.base)
     var members: [(String, JSONValue)] = [
       ("architectures", .array([.string("LlamaForCausalLM")])),
       ("attention_bias", .bool(network.blocks[0].attention.query.bias != nil)), ("attention_dropout", .number(0.0)),
-      ("dtype", typeName), ("head_dim", .number(sizes.dHead)), ("hidden_act", .string(activation.configName)),
+      ("head_dim", .number(sizes.dHead)), ("hidden_act", .string(activation.configName)),
       ("hidden_size", .number(sizes.dModel)), ("intermediate_size", .number(sizes.dMLP)),
       ("max_position_embeddings", .number(sizes.contextLength)),
       ("mlp_bias", .bool(network.blocks[0].mlp.input.bias != nil)),
@@ -25,7 +24,7 @@ extension Model {
       ("rms_norm_eps", .number(epsilon)),
       // Both spellings: transformers moved the base into an object.
       ("rope_parameters", .object(["rope_theta": base, "rope_type": .string("default")])), ("rope_theta", base),
-      ("tie_word_embeddings", .bool(network.isTied)), ("torch_dtype", typeName), ("use_cache", .bool(true)),
+      ("tie_word_embeddings", .bool(network.isTied)), ("use_cache", .bool(true)),
       ("vocab_size", .number(sizes.vocabularySize)),
     ]
     if let range = configuration.json?["initializer_range"] { members.append(("initializer_range", range)) }
@@ -39,8 +38,7 @@ extension Model {
         ?? own?.array?.allSatisfy { ($0.count ?? sizes.vocabularySize) < sizes.vocabularySize } ?? false
       members.append((key, (isValid ? own : nil) ?? fallback.map { .number($0) } ?? .null))
     }
-    return .object(
-      members.sorted { $0.0 < $1.0 }.map { JSONValue.Member(key: $0.0, value: $0.1, byteOffset: 0) })
+    return .huggingFaceConfiguration(members, type: type)
   }
 
   /// The token that a text begins with, where a GGUF file says so.

@@ -9,16 +9,17 @@ import Networks
 package struct StockGPT2Target: Target {
   package init() {}
 
-  /// 10¹², as the published checkpoints have it, whose root is exact in F32. 10⁶ is no BF16 number; the nearest is
-  /// 999,424, so ε is its square where norms are stored so.
-  package static func epsilon(storedAs type: ElementType) -> Double { type == .bf16 ? 999_424 * 999_424 : 1e12 }
+  /// 10⁶ is no BF16 number; the nearest is 999,424, so ε is its square where norms are stored so.
+  private static func epsilon(storedAs type: ElementType) -> Double {
+    type == .bf16 ? 999_424 * 999_424 : Network.nearIdentityEpsilon
+  }
 
   package var name: String { "gpt2" }
   package var summary: String { "stock GPT2LMHeadModel, mlx-lm, vLLM; near-identity norms" }
   package var types: [ElementType] { [.f32, .bf16] }
   package var normKinds: Set<Norm.Kind> { [.layer] }
   package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
-    network.unembedding.bias == nil ? [.final] : []
+    network.lastNormBehindTie
   }
 
   package func leavesNorms(_ network: Network) -> Bool { true }
@@ -38,11 +39,7 @@ package struct StockGPT2Target: Target {
       TargetOutput.StoredParameter(name: $0.name, value: $0.value, type: options.type)
     }
     return TargetOutput(
-      fileName: "model.safetensors", parameters: parameters,
-      writer: { (path, metadata) throws(Refusal) in
-        try SafetensorsWriter(
-          creating: path, tensors: parameters.map(\.info), metadata: metadata.merging(["format": "pt"]) { $1 })
-      },
+      safetensors: parameters,
       sideFiles: try model.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
       notes: network.noteOnLastNorm
         + (stock.isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"]))
@@ -58,10 +55,5 @@ package struct StockGPT2Target: Target {
         "the target \(name) has leaky ReLU with a slope of 0.01 only, found \(slope.twoDigits)",
         advice: "use --for transformers")
     }
-  }
-
-  package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    let model = try Model(opening: directory)
-    return .network(model.literalNetwork ?? model.network)
   }
 }

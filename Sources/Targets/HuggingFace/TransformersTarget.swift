@@ -55,12 +55,8 @@ package struct TransformersTarget: Target {
       let zeros = Parameter.constant(0, shape: [network.dimensions.vocabularySize])
       parameters.append(.init(name: "lm_head.bias", value: zeros, type: options.type))
     }
-    let infos = parameters.map(\.info)
     return TargetOutput(
-      fileName: "model.safetensors", parameters: parameters,
-      writer: { (path, metadata) throws(Refusal) in
-        try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
-      },
+      safetensors: parameters,
       sideFiles: try model.tokenizerFiles() + [
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],
@@ -94,11 +90,6 @@ package struct TransformersTarget: Target {
       kept.append((bareName, path))
     }
     return kept
-  }
-
-  package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    let model = try Model(opening: directory)
-    return .network(model.literalNetwork ?? model.network)
   }
 
   /// Stock GPT-2 with its norms replaced by identities or bare norms and an unembedding of its own: attention, cache and

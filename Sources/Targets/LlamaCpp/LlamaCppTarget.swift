@@ -13,8 +13,6 @@ import Networks
 package struct LlamaCppTarget: Target {
   package init() {}
 
-  package static let epsilon = 1e12
-
   package var name: String { "llama.cpp" }
   package var summary: String { "llama.cpp and what is built on it; one GGUF file, near-identity norms" }
   package var types: [ElementType] { [.f32, .f16, .bf16, .q8_0, .q5_1, .q5_0, .q4_1, .q4_0] }
@@ -37,7 +35,7 @@ package struct LlamaCppTarget: Target {
     let architecture = Architecture(of: network)
     let scaled = network.withStandardAttentionScale()
     let (stock, epsilon) = try (architecture == .gpt2 ? scaled.withEveryBias() : scaled).withStockNorms(
-      nearIdentityEpsilon: Self.epsilon, layout: architecture.gguf, target: name)
+      layout: architecture.gguf, target: name)
     let isTied = stock.isTied
     // Block by block, as a runtime reads them.
     let slots = architecture.gguf.slotParameters(of: stock).filter {
@@ -75,11 +73,6 @@ package struct LlamaCppTarget: Target {
           + "in each hidden unit; what that does to the logits is in the limits")
     }
     return output
-  }
-
-  package func written(in directory: String) throws(Refusal) -> WrittenModel {
-    let model = try Model(opening: directory)
-    return .network(model.literalNetwork ?? model.network)
   }
 
   // MARK: Types
@@ -140,37 +133,5 @@ package struct LlamaCppTarget: Target {
       advice: other == .geluErf
         ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
         : "use --for transformers")
-  }
-}
-
-extension Network {
-  /// The network whose attention scores are multiplied by 1/√dHead in every block: any other factor moves into the
-  /// queries.
-  func withStandardAttentionScale() -> Network {
-    var result = self
-    let standard = 1 / Double(dimensions.dHead).squareRoot()
-    for block in blocks.indices where blocks[block].attention.scale != standard {
-      let factor = blocks[block].attention.scale / standard
-      let query = blocks[block].attention.query
-      result.blocks[block].attention.query = LinearMap(
-        weight: query.weight.multiplied(by: factor), bias: query.bias?.multiplied(by: factor))
-      result.blocks[block].attention.scale = standard
-    }
-    return result
-  }
-
-  /// The network with a bias on every map inside its blocks, zero where there was none.
-  func withEveryBias() -> Network {
-    var result = self
-    for block in blocks.indices {
-      let maps: [Role.Map] = [
-        .query(block: block), .key(block: block), .value(block: block), .attentionOutput(block: block),
-        .mlpInput(block: block), .mlpOutput(block: block),
-      ]
-      for map in maps where result[map].bias == nil {
-        result[map].bias = .constant(0, shape: [result[map].weight.columnCount])
-      }
-    }
-    return result
   }
 }
