@@ -28,7 +28,7 @@ package struct StockGPT2Target: Target {
     try network.require(.gpt2, target: name)
     try requireActivation(of: network)
     try model.requireNorms(target: name)
-    let (stock, epsilon) = try network.withStockNorms(
+    let (stock, epsilon) = try network.withEveryBias().withStockNorms(
       nearIdentityEpsilon: Self.epsilon(storedAs: options.type), layout: .gpt2, target: name)
     let configuration = model.gpt2Configuration(
       of: stock,

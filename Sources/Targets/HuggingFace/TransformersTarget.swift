@@ -44,7 +44,8 @@ package struct TransformersTarget: Target {
     let configuration = model.gpt2Configuration(
       of: network, head: head, epsilon: kept.isEmpty ? nil : model.configuration.epsilon, isTied: false,
       type: options.type)
-    var parameters = Layout.gpt2.slotParameters(of: network).compactMap {
+    // The class has every bias; where the network has none it is zero.
+    var parameters = Layout.gpt2.slotParameters(of: network.withEveryBias()).compactMap {
       slot, value -> TargetOutput.StoredParameter? in
       // What is kept of a norm has neither gain nor bias.
       if case .normGain = slot.roles[0] { return nil }
