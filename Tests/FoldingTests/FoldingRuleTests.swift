@@ -18,12 +18,6 @@ import Verify
     return try network.forward(with: &operations)
   }
 
-  /// The largest difference over the largest logit.
-  private static func distance(_ a: [[Double]], _ b: [[Double]]) -> Double {
-    let largest = a.joined().reduce(0) { max($0, abs($1)) }
-    return zip(a.joined(), b.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
-  }
-
   private static func mean(_ row: [Double]) -> Double { row.reduce(0, +) / Double(row.count) }
 
   /// Every choice among the rules.
@@ -43,7 +37,7 @@ import Verify
       plan.shiftsLogits ? row.map { $0 - Self.mean(row) } : row
     }
     // Double rounding is six orders below.
-    #expect(Self.distance(expected, try Self.logits(plan.folded)) <= 1e-9)
+    #expect(distance(expected, try Self.logits(plan.folded)) <= 1e-9)
   }
 
   @Test("The rules come in their own order, however they are named")
@@ -109,7 +103,7 @@ import Verify
     #expect(!plan.folded.isTied)
     #expect(plan.folded.unembedding == source.unembedding)
     #expect(plan.folded.finalNorm == source.finalNorm)
-    #expect(Self.distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
+    #expect(distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
   }
 
   @Test("Computed layer norms ignore the mean too")
@@ -117,7 +111,7 @@ import Verify
     let source = try Self.network("tiny-2x32/vanilla")
     let centred = try source.centringWriters()
     #expect(centred.norms.count == source.norms.count)
-    #expect(Self.distance(try Self.logits(source), try Self.logits(centred)) <= 1e-9)
+    #expect(distance(try Self.logits(source), try Self.logits(centred)) <= 1e-9)
   }
 
   @Test("Each parameter has one formula over the stored tensors")
@@ -183,7 +177,7 @@ import Verify
       let shift = Self.mean(b) - Self.mean(a)
       return b.map { $0 - shift }
     }
-    #expect(Self.distance(a, shifted) > 1e-5)
+    #expect(distance(a, shifted) > 1e-5)
   }
 
   // MARK: Refusals
@@ -229,7 +223,7 @@ import Verify
     #expect(throws: Refusal.self) { try FoldingPlan(folding: bare, options: .init(rules: [.centerWritingWeights])) }
     let plan = try FoldingPlan(folding: bare, options: .init(rules: [.foldValueBiases, .centerUnembedding]))
     let expected = try Self.logits(bare).map { row in row.map { $0 - Self.mean(row) } }
-    #expect(Self.distance(expected, try Self.logits(plan.folded)) <= 1e-9)
+    #expect(distance(expected, try Self.logits(plan.folded)) <= 1e-9)
   }
 
   @Test("Whether a recipe says that its mean is zero")

@@ -24,12 +24,6 @@ import Verify
     return try network.forward(with: &operations)
   }
 
-  /// The largest difference over the largest logit.
-  private static func distance(_ a: [[Double]], _ b: [[Double]]) -> Double {
-    let largest = a.joined().reduce(0) { max($0, abs($1)) }
-    return zip(a.joined(), b.joined()).reduce(0) { max($0, abs($1.0 - $1.1)) } / largest
-  }
-
   /// The residual stream at every depth.
   private static func streams(_ network: Network) throws -> [[[Double]]] {
     var operations = ReferenceOperations(tokens: tokens)
@@ -74,14 +68,14 @@ import Verify
     for rules in [[], [.foldValueBiases], [.foldValueBiases, .centerWritingWeights]] as [[FoldingRule]] {
       let plan = try Self.plan(form, of: source, rules: rules)
       #expect(plan.normForm == form)
-      #expect(Self.distance(expected, try Self.logits(plan.folded)) <= 1e-9)
+      #expect(distance(expected, try Self.logits(plan.folded)) <= 1e-9)
     }
     let shifted = try Self.logits(try Self.plan(form, of: source, rules: [.centerUnembedding]).folded)
     let centred = expected.map { row in
       let mean = row.reduce(0, +) / Double(row.count)
       return row.map { $0 - mean }
     }
-    #expect(Self.distance(centred, shifted) <= 1e-9)
+    #expect(distance(centred, shifted) <= 1e-9)
   }
 
   @Test("Every computed norm is bare, of the form's kind, with the epsilon that it had", arguments: NormForm.allCases)
@@ -230,7 +224,7 @@ import Verify
     }
     let bare = try Self.plan(.unit, of: network).folded
     #expect(bare.norms.allSatisfy { $0.norm.kind == .rms && $0.norm.gain.constantValue == 1 })
-    #expect(Self.distance(try Self.logits(network), try Self.logits(bare)) <= 1e-9)
+    #expect(distance(try Self.logits(network), try Self.logits(bare)) <= 1e-9)
   }
 
   @Test("Where maps see the mean of the stream it is needed", arguments: [NormForm.rms, .crms])
@@ -257,6 +251,6 @@ import Verify
     let plan = try FoldingPlan(folding: source, options: .init(keptSites: [.final], normForm: .rms))
     #expect(plan.folded.finalNorm?.gain == source.finalNorm?.gain)
     #expect(plan.folded.finalNorm?.kind == .rms)
-    #expect(Self.distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
+    #expect(distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
   }
 }
