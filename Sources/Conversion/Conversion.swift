@@ -72,12 +72,12 @@ public struct Conversion: Sendable {
     let model = try Model(opening: source, options: options)
     try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
     return try model.checkpoint.whileIntact { () throws(Refusal) in
-      try convert(model, chosen: chosen, start: start, logger: logger, progress: progress)
+      try convert(model, to: place, chosen: chosen, start: start, logger: logger, progress: progress)
     }
   }
 
   private func convert(
-    _ model: Model, chosen: [any Target], start: ContinuousClock.Instant, logger: Logger,
+    _ model: Model, to place: Destination, chosen: [any Target], start: ContinuousClock.Instant, logger: Logger,
     progress: ConversionProgress.Handler
   ) throws(Refusal) -> ConversionReport {
     for warning in model.warnings { logger.warning("\(warning.printable)") }
@@ -85,7 +85,7 @@ public struct Conversion: Sendable {
 
     // A text that cannot be read is no reason to write first.
     let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
-    let staged = try StagedOutput(directory: destination, replacing: replacesDestination)
+    let staged = try StagedOutput(for: place)
     var prepared: [Prepared] = []
     for target in chosen {
       let plan = try fold(

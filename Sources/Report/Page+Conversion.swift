@@ -15,9 +15,7 @@ extension Page {
         sections: [report.conversionSection, report.normsSection], colophon: report.colophon)
       return
     }
-    let pairs = zip(report.outputs, verification.targets).map {
-      OutputClaims(output: $0, claims: $1, verification: verification)
-    }
+    let pairs = report.claims
     self.init(
       kind: "Conversion", subject: report.source, verdict: report.verdict(verification),
       keyFigures: [report.foldedNorms] + report.keyFigures(pairs, verification), warnings: report.warnings,
@@ -32,16 +30,9 @@ extension Page {
   }
 }
 
-/// One output with what is claimed of it.
-private struct OutputClaims {
-  let output: ConversionReport.Output
-  let claims: Verification.TargetClaims
-  let verification: Verification
-
-  var measure: String { claims.isUpToShift ? "log-probabilities" : "logits" }
-
+extension OutputClaims {
   /// The other networks that are held against the source, each with its name and its place among the marks.
-  var contenders: Contenders {
+  fileprivate var contenders: Contenders {
     [
       ("folded weights, float64", 0, claims.algebra), ("\(output.type) file, float32", 1, claims.written),
       ("source's own rounding", 2, claims.noise),
@@ -111,7 +102,10 @@ extension ConversionReport {
       for (index, claim) in pair.rows.enumerated() {
         let output: [Cell] = isAlone ? [] : [index == 0 ? .text(pair.output.target) : ""]
         table.add(
-          output + [.text(claim.name), .text(claim.found), .text(claim.limit), claim.holds.map(Cell.verdict) ?? ""],
+          output + [
+            .text((claim.isDetail ? "– " : "") + claim.name), .text(claim.found), .text(claim.limit),
+            claim.holds.map(Cell.verdict) ?? "",
+          ],
           startsGroup: index == 0 && !isAlone)
       }
     }
@@ -314,53 +308,6 @@ extension ConversionReport {
 }
 
 extension OutputClaims {
-  /// The largest difference that counts, over the largest logit.
-  fileprivate func share(_ difference: LogitDifference) -> Double {
-    difference.largest(upToShift: claims.isUpToShift) / verification.largestLogit
-  }
-
-  typealias Row = (name: String, found: String, limit: String, holds: Bool?)
-
-  fileprivate var rows: [Row] {
-    let single = claims.written.logits
-    return [
-      (
-        "Folded weights compute the source's \(measure) (float64)",
-        Quantity.scientific(share(claims.algebra.logits)),
-        Quantity.scientific(Verification.algebraLimit), claims.algebraHolds
-      ),
-      (
-        "Tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount ?? 0)",
-        "\(output.tensorCount)", true
-      ),
-      (
-        "\(output.type) file computes the source's \(measure) (float32)",
-        Quantity.scientific(share(single)),
-        Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*", claims.arithmeticHolds
-      ),
-    ] + longRow + [
-      (
-        "– Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence),
-        Quantity.scientific(claims.limits.divergence) + "*", nil
-      ),
-      (
-        "– positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
-        Quantity.percent(claims.limits.agreement) + "*", nil
-      ),
-    ]
-  }
-
-  private var longRow: [Row] {
-    guard let long = claims.long else { return [] }
-    return [
-      (
-        "– on \(Quantity.count(long.written.logits.tokenCount)) more tokens, the source in float32, too",
-        Quantity.scientific(share(long.written.logits)),
-        Quantity.scientific(long.limits.logits / verification.largestLogit) + "*", true
-      )
-    ]
-  }
-
   fileprivate var limitRows: [LimitChart.Row] {
     let single = claims.written.logits
     func row(_ name: String, _ found: Double, _ limit: Double, _ text: (Double) -> String) -> LimitChart.Row {

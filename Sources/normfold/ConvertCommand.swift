@@ -135,35 +135,12 @@ extension ConversionReport {
   /// The three claims of each output, with their numbers.
   private func claimsTable(_ verification: Verification) -> Table {
     var table = Table(["output": .left, "claim": .left, "found": .right, "limit": .right, "": .left])
-    for (output, claims) in zip(outputs, verification.targets) {
-      let single = claims.written.logits
-      let measure = claims.isUpToShift ? "log-probabilities" : "logits"
-      func share(_ difference: LogitDifference) -> String {
-        Quantity.scientific(difference.largest(upToShift: claims.isUpToShift) / verification.largestLogit)
-      }
-      table.add(
-        output.target, "folded weights compute the source's \(measure) (float64)",
-        share(claims.algebra.logits), Quantity.scientific(Verification.algebraLimit),
-        claims.algebraHolds ? "holds" : "FAILS")
-      table.add(
-        "", "tensors in the file that are bit for bit what was meant", "\(output.verifiedTensorCount ?? 0)",
-        "\(output.tensorCount)", "holds")
-      table.add(
-        "", "\(output.type) file computes the source's \(measure) (float32)", share(single),
-        Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*",
-        claims.arithmeticHolds ? "holds" : "FAILS")
-      if let long = claims.long {
+    for claims in claims {
+      for (index, row) in claims.rows.enumerated() {
         table.add(
-          "", "  on \(long.written.logits.tokenCount) more tokens, the source in float32, too",
-          Quantity.scientific(long.written.logits.largest(upToShift: claims.isUpToShift) / verification.largestLogit),
-          Quantity.scientific(long.limits.logits / verification.largestLogit) + "*", "holds")
+          index == 0 ? claims.output.target : "", (row.isDetail ? "  " : "") + row.name, row.found, row.limit,
+          row.holds.map { $0 ? "holds" : "FAILS" } ?? "")
       }
-      table.add(
-        "", "  Kullback-Leibler divergence, mean in nats", Quantity.scientific(single.meanDivergence),
-        Quantity.scientific(claims.limits.divergence) + "*", "")
-      table.add(
-        "", "  positions with the same likeliest token", Quantity.percent(single.topTokenAgreement),
-        Quantity.percent(claims.limits.agreement) + "*", "")
     }
     table.footnote = limitsFootnote(verification)
     return table

@@ -34,7 +34,8 @@ enum Interruption {
     while isUnderway.load(ordering: .sequentiallyConsistent) { sleep(1) }
   }
 
-  /// SIGINT, SIGTERM and SIGHUP remove what was staged and end the run; the destination is as it was.
+  /// SIGINT, SIGTERM and SIGHUP remove what was staged and end the run; the destination is as it was, unless the output
+  /// was in place already.
   static func removeStagedOutputOnSignals() { _ = unsafe sources }
 
   private static let signals = [SIGINT, SIGTERM, SIGHUP].filter { number in
@@ -50,8 +51,9 @@ enum Interruption {
     let source = DispatchSource.makeSignalSource(signal: number, queue: .global(qos: .userInitiated))
     source.setEventHandler {
       isUnderway.store(true, ordering: .sequentiallyConsistent)
-      StagedOutput.removeAll()
-      StandardError.write("\nerror: interrupted; nothing was written\n")
+      let hasPublished = StagedOutput.removeAll()
+      StandardError.write(
+        "\nerror: interrupted; \(hasPublished ? "the output was in place already" : "nothing was written")\n")
       // Not `exit`: it would destroy what other threads are computing with.
       _exit(ExitStatus.interrupted.rawValue)
     }

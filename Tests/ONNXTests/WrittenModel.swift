@@ -63,18 +63,6 @@ struct RecordedLogits {
   }
 }
 
-/// The largest difference over the largest of `b`; NaN where anything is.
-func relativeDifference(_ a: [Double], _ b: [Double]) -> Double {
-  guard a.count == b.count else { return .nan }
-  var largest = 0.0
-  for (x, y) in zip(a, b) {
-    let difference = abs(x - y)
-    guard difference.isFinite else { return .nan }
-    largest = max(largest, difference)
-  }
-  return largest / b.reduce(0) { max($0, abs($1)) }
-}
-
 /// The products of the verifier, so that the tests are quick.
 let blasProduct: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
   Double.multiply(

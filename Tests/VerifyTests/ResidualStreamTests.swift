@@ -20,12 +20,8 @@ import Verify
     for depth in 0...network.blocks.count {
       if let expected = file["lnfree.residual.\(depth).f64"]?.decoded(as: Double.self) {
         depths += 1
-        let found = reference.select(stream)
-        try #require(found.count == expected.count)
-        let largest = expected.reduce(0) { max($0, abs($1)) }
-        let difference = zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) }
         // Double rounding through at most four blocks; a wrong operation is off by order one.
-        #expect(difference <= 1e-9 * largest, "depth \(depth)")
+        #expect(relativeDifference(reference.select(stream), expected) <= 1e-9, "depth \(depth)")
       }
       if depth < network.blocks.count { stream = try network.run(block: depth, on: stream, with: &operations) }
     }

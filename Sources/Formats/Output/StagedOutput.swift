@@ -109,6 +109,7 @@ package final class StagedOutput: Sendable {
         // until it is gone.
         close(descriptor)
         live.descriptors[path] = hasReplaced ? -1 : nil
+        live.hasPublished = true
         return .success(())
       } catch {
         return .failure(error)
@@ -136,7 +137,11 @@ package final class StagedOutput: Sendable {
       guard live.descriptors[path] != nil else {
         return .failure(Self.interruption(of: destination))
       }
-      do throws(Refusal) { return .success(try destination.takeFile(path + "/" + name)) } catch {
+      do throws(Refusal) {
+        try destination.takeFile(path + "/" + name)
+        live.hasPublished = true
+        return .success(())
+      } catch {
         return .failure(error)
       }
     }
@@ -194,6 +199,8 @@ private struct LiveDirectories {
   var descriptors: [String: Int32] = [:]
   /// Whether ``StagedOutput/removeAll()`` was called: from then on nobody would remove another.
   var isEnding = false
+  /// Whether anything of this process is in place.
+  var hasPublished = false
 }
 
 /// Whoever creates, renames or removes a hidden directory does it under this lock, so that a signal finds it either
@@ -214,10 +221,14 @@ extension StagedOutput {
   /// Removes the hidden directories of all outputs of this process; publishing them then fails, and so does creating
   /// another: other threads go on until the process has ended. For the end of a run by a signal: call it from a
   /// dispatch source, not from the signal handler itself.
-  package static func removeAll() {
+  /// - Returns: whether an output of this process was in place before.
+  @discardableResult
+  package static func removeAll() -> Bool {
     liveDirectories.withLock { live in
       for (path, descriptor) in live.descriptors { remove(path, descriptor) }
-      live = LiveDirectories(isEnding: true)
+      live.descriptors = [:]
+      live.isEnding = true
+      return live.hasPublished
     }
   }
 

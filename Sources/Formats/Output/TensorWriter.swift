@@ -9,7 +9,6 @@ package protocol TensorWriter: AnyObject {
   func append(_ bytes: UnsafeRawBufferPointer) throws(Refusal)
 
   /// Replaces a text of the metadata by another of the same length, which was not known when the header was written.
-  /// A writer without metadata has nothing to do.
   /// - Throws: `.output`.
   func amend(_ text: String, by other: String) throws(Refusal)
 
