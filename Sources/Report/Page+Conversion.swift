@@ -132,11 +132,12 @@ extension ConversionReport {
 
   /// Where the limits come from that are marked by a star.
   package func limitsFootnote(_ verification: Verification) -> String {
-    let factor = "\(Quantity.short(Verification.noiseFactor)) × what"
+    let (noise, squared) = (Verification.noiseFactor, Verification.noiseFactor * Verification.noiseFactor)
+    let factor = "\(Quantity.short(noise)) × what"
     let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
     return verification.targets.contains { $0.holdsSourceMatrices }
-      ? "* follows from what rounding to blocks does to the source, and \(factor) single precision does"
-      : "* follows from \(factor) rounding \(types.joined())to float32 alone does to the source"
+      ? "* from what rounding to blocks does to the source, and \(factor) single precision does"
+      : "* from \(factor) rounding \(types.joined())to float32 alone does to the source (divergence: \(Quantity.short(squared)) ×)"
   }
 
   /// One figure takes a line, several share lines by twos.
@@ -343,7 +344,9 @@ extension ConversionReport.Output {
   package var rest: String {
     if isNormFree { return "none left" }
     if hasComputedNorms { return "\(keptNormCount) kept" + (normForm.map { " as \($0.displayName)" } ?? "") }
-    return foldedNormCount == 0 ? "\(keptNormCount) keep their fixed scales" : "the rest near the identity"
+    if foldedNormCount == 0 { return "\(keptNormCount) keep their fixed scales" }
+    return "near-identities in their place"
+      + (keptNormCount == 0 ? "" : ", and \(keptNormCount) with its fixed scale kept")
   }
 
   /// What is left of one of them.

@@ -16,8 +16,10 @@ struct CalibrateCommand: ParsableCommand {
       the deviations are written in the form of the published tables.
 
       ESTIMATORS
-        per-token-mean  the mean of σ over tokens, as the LN-removal code averages while it trains (default)
-        pooled          the spread of all centred features of all tokens together, without ε, as in the published tables
+        per-token-mean  the mean of σ over tokens, as the LN-removal code averages
+                        while it trains (default)
+        pooled          the spread of all centred features of all tokens together,
+                        without ε, as in the published tables
 
       EXAMPLES
         normfold calibrate gpt2/ --text book.txt

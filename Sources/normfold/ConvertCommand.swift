@@ -16,7 +16,7 @@ struct ConvertCommand: ParsableCommand {
       claim holds. An existing destination is kept unless --force is given, and survives whole if anything fails.
 
       TARGETS
-      \(ConversionPlan.targetSummaries)
+      \(ConversionPlan.targetSummaries.wrapped(to: 80))
 
       EXAMPLES
         normfold convert gpt2-lnfree/ out/ --for transformers
@@ -37,7 +37,9 @@ struct ConvertCommand: ParsableCommand {
 
   @Option(
     name: .customLong("for"), parsing: .upToNextOption,
-    help: ArgumentHelp("What the output is for; with several, each gets a directory of its name.", valueName: "target"))
+    help: ArgumentHelp(
+      "What the output is for, a name from TARGETS; with several, each gets a directory of its name.",
+      valueName: "target"))
   var targets: [String]
 
   @OptionGroup var written: ConversionOptions
@@ -108,7 +110,8 @@ extension ConversionReport {
   private func probesText(_ verification: Verification) -> [String] {
     var lines: [String] = []
     if let literal = verification.literal { lines += literalText(literal.logits) }
-    lines.append("  Probes: \(verification.probes.joined(separator: ", ")) tokens.")
+    lines.append(
+      "  Probes of \(Quantity.count(verification.tokenCount)) tokens: \(verification.probes.joined(separator: ", ")).")
     if !verification.overflows.isEmpty {
       lines.append(
         "  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: "
@@ -121,7 +124,7 @@ extension ConversionReport {
   private func literalText(_ difference: LogitDifference) -> [String] {
     guard changesFunction else {
       return [
-        "  As its own runtime computes it, it is \(Quantity.scientific(difference.relative)) from the fixed norms that it means."
+        "  With its epsilon as stored, its logits are within \(Quantity.scientific(difference.relative)) of those of exactly fixed norms."
       ]
     }
     return [

@@ -16,7 +16,7 @@ struct DiagnoseCommand: ParsableCommand {
 
       EXAMPLES
         normfold diagnose gpt2-lnfree/ --text book.txt --limit 20000
-        normfold diagnose gpt2/ --tokens val.bin --context 512 --json | jq '.attention.sinkRate'
+        normfold diagnose gpt2/ --tokens val.bin --json | jq '.attention.sinkRate'
         normfold diagnose gpt2/ --text book.txt --limit 20000 --report report.html
       """)
 
@@ -93,7 +93,7 @@ extension DiagnosisReport {
         cells: [depth == 0 ? "embedding" : "block \(depth - 1)"] + shown.map { Quantity.short(norms[$0]) }
           + [Quantity.short(residual.largestNorm[depth].max() ?? .nan)])
     }
-    table.footnote = "Euclidean norms, means over the positions in the head of each column"
+    table.footnote = "Euclidean norms, means over the positions that head each column; --json has all positions"
     return table
   }
 }

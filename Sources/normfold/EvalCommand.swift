@@ -17,9 +17,9 @@ struct EvalCommand: ParsableCommand {
       EXAMPLES
         normfold eval gpt2-lnfree/ --text book.txt
         normfold eval gpt2/ --tokens val.bin --limit 100000 --compare gpt2-lnfree/
-        normfold eval gpt2/ --text book.txt --deviations deviations.json --compare gpt2/
+        normfold eval gpt2/ --text book.txt --deviations std.json --compare gpt2/
         normfold eval gpt2/ --text book.txt --context 512 --stride 256 --json
-        normfold eval gpt2/ --text book.txt --compare gpt2-lnfree/ --report report.html
+        normfold eval out/ --text book.txt --compare gpt2/ --report report.html
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -66,7 +66,7 @@ extension EvaluationReport {
       + (droppedTokenCount > 0 ? ", \(droppedTokenCount) dropped" : "")
     var lines = [model.printable] + chunking.text(count: count, texts: texts, precision: precision)
     var table = Table(
-      comparison == nil ? ["": .left, "loss": .right] : ["": .left, "loss": .right, "other": .right])
+      comparison == nil ? ["": .left, "loss": .right] : ["": .left, "loss": .right, "of the other": .right])
     func add(_ name: String, _ value: (LossStatistics) -> String) {
       if let comparison { table.add(name, value(loss), value(comparison.loss)) } else { table.add(name, value(loss)) }
     }
@@ -82,7 +82,7 @@ extension EvaluationReport {
     add("largest") { Quantity.fixed($0.largest, digits: 4) }
     lines += ["", table.text]
     if let comparison {
-      var differences = Table(["\(comparison.model.printable) against it": .left, "": .right])
+      var differences = Table(["\(comparison.model.printable), the other, against it": .left, "": .right])
       differences.add("difference of mean losses, in nats", signed(comparison.lossDifference))
       differences.add("KL divergence, mean in nats", Quantity.short(comparison.meanDivergence))
       differences.add("Jensen-Shannon divergence, mean in nats", Quantity.short(comparison.meanJensenShannon))
@@ -99,5 +99,5 @@ extension EvaluationReport {
     return lines.joined(separator: "\n")
   }
 
-  private func signed(_ value: Double) -> String { (value >= 0 ? "+" : "") + Quantity.fixed(value, digits: 4) }
+  private func signed(_ value: Double) -> String { (value > 0 ? "+" : "") + Quantity.short(value) }
 }

@@ -18,7 +18,7 @@ struct GenerateCommand: ParsableCommand {
 
       EXAMPLES
         normfold generate gpt2-lnfree/ --prompt "The capital of France is"
-        normfold generate out/model.gguf --prompt "Once" --tokens 200 --temperature 0.8 --top-p 0.95 --seed 7
+        normfold generate out/model.gguf --prompt "Once" --top-p 0.95 --seed 7
         normfold generate model.safetensors --prompt-tokens 15496,995 --json
       """)
 

@@ -54,6 +54,7 @@ extension Inspection {
           "\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))",
           Quantity.short(site.largestBias), site.isFoldable ? "yes" : "no")
       }
+      table.footnote = "γ gain, β bias, σ deviation: what a norm multiplies by, adds, and divides by"
       lines += ["", table.text, "", "\(foldableSiteCount) of \(sites.count) norms can be folded."]
     }
     if !dropped.isEmpty {

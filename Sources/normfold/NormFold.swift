@@ -19,11 +19,16 @@ struct NormFold: ParsableCommand {
         normfold generate out/ --prompt "Once upon a time"
 
       EXIT STATUS
-        0 done, and every claim holds          5 a norm cannot be folded
-        2 the arguments are wrong              6 NaN, infinity or overflow
-        3 an input is malformed                7 the logits are not the same
-        4 an input or a target's limits are    8 the destination exists or cannot be written
-          not supported                        9 interrupted; 10 an error of this program
+         0  done, and every claim holds
+         2  the arguments are wrong
+         3  an input is malformed
+         4  an input, or what a target would need, is not supported
+         5  a norm cannot be folded
+         6  NaN, infinity or overflow
+         7  the logits are not the same
+         8  the destination exists or cannot be written
+         9  interrupted
+        10  an error of this program
       """,
     version: Tool.nameAndVersion,
     subcommands: [

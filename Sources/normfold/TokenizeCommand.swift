@@ -14,7 +14,7 @@ struct TokenizeCommand: ParsableCommand {
       EXAMPLES
         normfold tokenize gpt2-lnfree/ "Hello world"
         normfold tokenize model.gguf --text corpus.txt -o corpus.ids
-        normfold tokenize tokenizer.json --text corpus.txt -o corpus.bin --format uint16
+        normfold tokenize gpt2/ --text corpus.txt -o corpus.bin --format uint16
         normfold tokenize gpt2-lnfree/ "15496 995" --decode
       """)
 

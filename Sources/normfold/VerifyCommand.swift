@@ -87,8 +87,8 @@ extension VerificationRun.Report {
     }
     let worst = single.logits.worst
     lines.append(
-      "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected \(Quantity.short(worst.expected)), "
-        + "found \(Quantity.short(worst.found)).")
+      "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): "
+        + "\(Quantity.scientific(abs(worst.found - worst.expected))) from \(Quantity.short(worst.expected)).")
     if let residual = single.residuals.last {
       lines.append(
         "  Residual stream behind the last block: \(Quantity.scientific(residual.relative)) of its largest value.")

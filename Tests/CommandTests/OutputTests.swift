@@ -69,16 +69,20 @@ import Testing
     #expect(error["advice"] as? String == "check the path")
   }
 
-  @Test("Help shows examples, and the exit statuses", arguments: ["inspect", "plan", "convert", "verify"])
+  @Test(
+    "Help shows examples, each on a line of its own, and the exit statuses",
+    arguments: ["inspect", "plan", "convert", "verify", "eval", "calibrate", "diagnose", "generate", "tokenize"])
   func help(command: String) throws {
     let result = try Command.run(command, "--help")
     #expect(result.status == 0)
-    #expect(result.output.contains("EXAMPLES"))
-    #expect(result.output.contains("normfold \(command) gpt2-lnfree/"))
+    let examples = result.output.split(separator: "\n").drop { $0 != "EXAMPLES" }.dropFirst()
+      .prefix { !$0.hasPrefix("USAGE") }
+    #expect(examples.contains { $0.hasPrefix("  normfold \(command) gpt2") })
+    #expect(examples.allSatisfy { $0.hasPrefix("  normfold ") })
     let general = try Command.run("--help")
     #expect(general.status == 0)
     #expect(general.output.contains("EXIT STATUS"))
-    #expect(general.output.contains("7 the logits are not the same"))
+    #expect(general.output.contains("7  the logits are not the same"))
     #expect(general.output.contains("EXAMPLES"))
   }
 

@@ -48,7 +48,7 @@ struct TokenizeTests {
     arguments: [
       Refused(
         arguments: ["--text", "in.txt", "-o", "old"], status: 8,
-        message: "old: exists already; choose another destination, or say that it is to be replaced"),
+        message: "old: exists already; choose another destination, or replace it with --force"),
       Refused(
         arguments: ["--text", "in.txt", "-o", "in.txt", "--force"], status: 8,
         message: "in.txt: is a file of the input, and would be replaced; choose another destination"),

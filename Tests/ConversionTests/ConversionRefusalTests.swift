@@ -49,7 +49,7 @@ import Testing
     try place.convert(Self.source)
     let refusal = try place.refusal(Self.source)
     #expect(
-      place.short(refusal) == "out: exists already; choose another destination, or say that it is to be replaced")
+      place.short(refusal) == "out: exists already; choose another destination, or replace it with --force")
     #expect(refusal?.category == .output)
   }
 

@@ -21,7 +21,7 @@ extension MatrixRow {
   static let outputs: [MatrixRow] = [
     MatrixRow(
       57, "it exists", copyOf: "lnfree",
-      .refused(8, "out: exists already; choose another destination, or say that it is to be replaced"),
+      .refused(8, "out: exists already; choose another destination, or replace it with --force"),
       conversion: { $0.replacesDestination = false }, change: { _ in }),
     destination(
       57, "it exists, and is someone's work",

@@ -85,7 +85,7 @@ package struct Destination: Sendable {
     }
     guard replacing else {
       throw Refusal(
-        .output, file: path, "exists already", advice: "choose another destination, or say that it is to be replaced")
+        .output, file: path, "exists already", advice: "choose another destination, or replace it with --force")
     }
     switch form {
     case .directory: try refuseForeignDirectory()
