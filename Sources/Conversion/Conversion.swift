@@ -80,7 +80,6 @@ public struct Conversion: Sendable {
     _ model: Model, to place: Destination, chosen: [any Target], start: ContinuousClock.Instant, logger: Logger,
     progress: ConversionProgress.Handler
   ) throws(Refusal) -> ConversionReport {
-    for warning in model.warnings { logger.warning("\(warning.printable)") }
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
 
     // A text that cannot be read is no reason to write first.

@@ -34,10 +34,12 @@ extension Page {
           name: "largest difference in float32", value: Quantity.scientific(report.single.logits.relative),
           remark: "of the largest logit; limit \(Quantity.scientific(report.limits.logits / report.largestLogit))"),
         .init(
-          name: "KL divergence, mean", value: Quantity.scientific(report.single.logits.meanDivergence), remark: "nats"),
+          name: "KL divergence, mean", value: Quantity.scientific(report.single.logits.meanDivergence),
+          remark: "nats; limit \(Quantity.scientific(report.limits.divergence))"),
         .init(
           name: "same likeliest token", value: Quantity.percent(report.single.logits.topTokenAgreement),
-          remark: "of \(Quantity.count(report.single.logits.tokenCount)) positions"),
+          remark: "of \(Quantity.count(report.single.logits.tokenCount)) positions; limit "
+            + Quantity.percent(report.limits.agreement)),
       ],
       warnings: report.warnings,
       sections: [

@@ -147,7 +147,7 @@ extension Target {
     guard !types.contains(type) else { return }
     throw Refusal(
       .unsupported, subject: name,
-      "cannot be stored as \(type.displayName): its norms would overflow or have no such type",
+      "cannot be stored as \(type.displayName)",
       advice: "it takes \(types.map(\.displayName).joined(separator: ", "))")
   }
 }

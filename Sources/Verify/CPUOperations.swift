@@ -248,8 +248,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
       rounding != nil ? reader.rowCount : max(reader.rowsPerBlock, isTransposed ? 0 : tokenCount / 4)
     for first in stride(from: 0, to: reader.rowCount, by: rowCount) {
       let rows = first..<min(first + rowCount, reader.rowCount)
-      let numbers = UnsafeMutableBufferPointer(
-        start: scratch.room(for: rowCount * reader.columnCount), count: rows.count * reader.columnCount)
+      let start = scratch.room(for: rowCount * reader.columnCount)
+      let numbers = UnsafeMutableBufferPointer(start: start, count: rows.count * reader.columnCount)
       reader.read(rows: rows, into: numbers)
       if let rounding {
         // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
@@ -263,7 +263,7 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
       body(
         WeightPart(
           inputs: isTransposed ? 0..<reader.columnCount : rows, outputs: isTransposed ? rows : 0..<reader.columnCount,
-          start: numbers.baseAddress!, stride: reader.columnCount, isTransposed: isTransposed))
+          start: start, stride: reader.columnCount, isTransposed: isTransposed))
     }
   }
 }

@@ -37,7 +37,7 @@ import Testing
     let refusal = try Workplace().refusal(Self.source, to: [target]) { $0.type = type }
     #expect(
       refusal?.description
-        == "'\(target)': cannot be stored as \(name): its norms would overflow or have no such type; it takes \(known)")
+        == "'\(target)': cannot be stored as \(name); it takes \(known)")
     #expect(refusal?.category == .unsupported)
   }
 

@@ -275,7 +275,7 @@ extension MatrixRow {
       53, "logits that overflow on every token",
       .refused(
         6,
-        "the source's own logits are NaN or infinite on every probe, in double or single precision, so there is nothing to hold a conversion against; check the source"
+        "the logits of the source are themselves NaN or infinite on every probe, in double or single precision, so there is nothing to hold another network against; check the weights"
       ),
       alter: { content in
         content.tensors.change("transformer.wte.weight") { entry in
@@ -306,7 +306,7 @@ extension MatrixRow {
       54, "a type whose blocks no row fills (Q4_K)",
       .refused(
         4,
-        "'llama.cpp': cannot be stored as Q4_K: its norms would overflow or have no such type; it takes F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0"
+        "'llama.cpp': cannot be stored as Q4_K; it takes F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0"
       ),
       conversion: {
         $0.targets = ["llama.cpp"]

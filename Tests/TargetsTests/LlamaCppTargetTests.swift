@@ -186,7 +186,7 @@ struct LlamaCppTargetTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(source, type: .f64) }
     #expect(
       refusal?.description
-        == "'llama.cpp': cannot be stored as F64: its norms would overflow or have no such type; it takes F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0"
+        == "'llama.cpp': cannot be stored as F64; it takes F32, F16, BF16, Q8_0, Q5_1, Q5_0, Q4_1, Q4_0"
     )
   }
 
