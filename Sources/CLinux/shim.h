@@ -5,6 +5,8 @@ int renameat2(int, const char *_Nonnull, int, const char *_Nonnull, unsigned int
 #define RENAME_NOREPLACE 1
 #define RENAME_EXCHANGE 2
 
+void *_Nullable memmem(const void *_Nullable, unsigned long, const void *_Nullable, unsigned long);
+
 int sync_file_range(int, long long, long long, unsigned int);
 
 // The value of SYNC_FILE_RANGE_WRITE: start writing, do not wait.

@@ -380,7 +380,11 @@ import Networks
     let k = isTransposed ? weight.columnCount : weight.rowCount
     let n = isTransposed ? weight.rowCount : weight.columnCount
     let reader = ParameterReader(weight)
-    let width = max(256, ParameterReader.blockElementCount / max(1, k))
+    // Stored rows lie far apart, so that a part of one is to be as long as a few pages; a block of them stays in cache.
+    let widest = isTransposed ? max(1, ParameterReader.blockElementCount / max(1, k)) : 2_048
+    let partCount = (n + widest - 1) / widest
+    let width = (n + partCount - 1) / max(1, partCount)
+    let depth = isTransposed ? max(1, k) : ParameterReader.blockElementCount / max(1, width)
     var result = [Double](repeating: 0, count: m * n)
     unsafe result.withUnsafeMutableBufferPointer { c in
       unsafe a.withUnsafeBufferPointer { a in
@@ -388,16 +392,19 @@ import Networks
         // Each part writes columns of its own.
         nonisolated(unsafe) let (left, target) = unsafe (a, c)
         let product = unsafe product
-        workers.forEach((n + width - 1) / width) { part in
-          let columns = part * width..<min((part + 1) * width, n)
-          let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: k * columns.count)
+        workers.forEach(partCount) { part in
+          let columns = min(part * width, n)..<min((part + 1) * width, n)
+          let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: depth * columns.count)
           defer { unsafe block.deallocate() }
-          unsafe reader.read(
-            rows: isTransposed ? columns : 0..<k, columns: isTransposed ? 0..<k : columns, into: block)
           guard let b = block.baseAddress else { return }
-          unsafe product(
-            m, columns.count, k, left, k, b, isTransposed ? k : columns.count, isTransposed,
-            target + columns.lowerBound, n)
+          for first in stride(from: 0, to: k, by: depth) {
+            let inner = first..<min(first + depth, k)
+            unsafe reader.read(
+              rows: isTransposed ? columns : inner, columns: isTransposed ? inner : columns, into: block)
+            unsafe product(
+              m, columns.count, inner.count, left + first, k, b, isTransposed ? inner.count : columns.count,
+              isTransposed, target + columns.lowerBound, n)
+          }
         }
       }
     }

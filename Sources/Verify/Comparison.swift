@@ -20,6 +20,8 @@ package struct Comparison: Sendable {
     package let name: String
     /// Whether this is the reference again, in the precision of others: where it overflows, they are not judged.
     package var isReference = false
+    /// The place of the one probe that it is run on; nil for all.
+    package var onlyProbe: Int?
     private let kind: Kind
 
     /// - Parameter rounding: rounds matrices and embeddings to these types before use.
@@ -45,8 +47,9 @@ package struct Comparison: Sendable {
       if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
-    package func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
-      switch kind {
+    package func run(on all: [Probe], workers: Workers) -> any NetworkRun {
+      let probes = onlyProbe.map { [all[$0]] } ?? all
+      return switch kind {
       case .network(let network, .single, let rounding):
         ScalarRun<Float>(network, probes: probes, rounding: rounding)
       case .network(let network, .double, let rounding):
@@ -126,9 +129,7 @@ package struct Comparison: Sendable {
     try inStep { (run) throws(Refusal) in try run.finish() }
     progress(depth + 2, total)
 
-    var tokens = TokenStatistics(
-      probes: probes, contenderCount: contenders.count,
-      references: contenders.indices.filter { contenders[$0].isReference })
+    var tokens = TokenStatistics(probes: probes, contenders: contenders)
     for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
       let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
       let logits = Mutex([[Double]](repeating: [], count: runs.count))
@@ -139,9 +140,7 @@ package struct Comparison: Sendable {
       tokens.add(logits.withLock { $0 }, range: range, workers: workers)
       progress(depth + 3 + step, total)
     }
-    outcomes = zip(tokens.differences(contenderCount: contenders.count), residuals).map {
-      Outcome(logits: $0, residuals: $1)
-    }
+    outcomes = zip(tokens.differences, residuals).map { Outcome(logits: $0, residuals: $1) }
     overflows = tokens.overflows
     largestLogit = tokens.largestLogit
   }

@@ -16,11 +16,15 @@ struct TokenStatistics {
   }
 
   /// The contenders that are the reference again.
-  let references: [Int]
+  private let references: [Int]
+  /// By run, the reference first: which of the tokens it sees.
+  private let seen: [Range<Int>]
 
-  init(probes: [Probe], contenderCount: Int, references: [Int]) {
+  init(probes: [Probe], contenders: [Comparison.Contender]) {
     self.probes = probes
-    self.references = references
+    references = contenders.indices.filter { contenders[$0].isReference }
+    let ends = probes.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.tokens.count) }
+    seen = ([nil] + contenders.map(\.onlyProbe)).map { $0.map { ends[$0]..<ends[$0 + 1] } ?? 0..<ends[probes.count] }
     places = probes.flatMap { probe in
       probe.tokens.indices.map { index in
         (probe, probe.positions[index], index + 1 < probe.tokens.count ? probe.tokens[index + 1] : nil)
@@ -28,17 +32,17 @@ struct TokenStatistics {
     }
     tokens = Array(
       repeating: Token(
-        distributions: Array(repeating: .init(), count: contenderCount + 1),
-        pairs: Array(repeating: .init(), count: contenderCount)),
+        distributions: Array(repeating: .init(), count: contenders.count + 1),
+        pairs: Array(repeating: .init(), count: contenders.count)),
       count: places.count)
   }
 
   /// Tokens that one thread takes at a time.
   private static let chunk = 8
 
-  /// - Parameter logits: for each run, [T, range].
+  /// - Parameter logits: for each run, [the tokens that it sees, range].
   mutating func add(_ logits: [[Double]], range: Range<Int>, workers: Workers) {
-    let places = places
+    let (places, seen) = (places, seen)
     tokens.withUnsafeMutableBufferPointer { tokens in
       // Each token is one thread's alone.
       nonisolated(unsafe) let tokens = tokens
@@ -46,7 +50,8 @@ struct TokenStatistics {
         withUnsafeTemporaryAllocation(of: Double.self, capacity: range.count) { weights in
           for token in part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
             tokens[token].add(
-              logits, from: token * range.count, range: range, target: places[token].next, weights: weights)
+              logits, rows: seen.map { $0.contains(token) ? token - $0.lowerBound : nil }, range: range,
+              target: places[token].next, weights: weights)
           }
         }
       }
@@ -67,9 +72,11 @@ struct TokenStatistics {
 
   var largestLogit: Double { judged.reduce(0) { max($0, tokens[$1].distributions[0].largestMagnitude) } }
 
-  func differences(contenderCount: Int) -> [LogitDifference] { (0..<contenderCount).map(difference) }
+  /// By contender.
+  var differences: [LogitDifference] { (0..<seen.count - 1).map(difference) }
 
   private func difference(_ contender: Int) -> LogitDifference {
+    let judged = judged.filter(seen[contender + 1].contains)
     let finite = judged.filter { tokens[$0].distributions[contender + 1].isFinite }
     let count = Double(finite.count)
     func pair(_ token: Int) -> DifferenceAccumulator { tokens[token].pairs[contender] }
@@ -111,27 +118,29 @@ struct TokenStatistics {
 
 extension TokenStatistics.Token {
   /// - Parameters:
-  ///   - logits: for each run; those of this token start at `start`.
+  ///   - logits: for each run; those of this token are the row that `rows` says, nil for a run that does not see it.
   ///   - weights: room for as many numbers as the range has.
   fileprivate mutating func add(
-    _ logits: [[Double]], from start: Int, range: Range<Int>, target: Int?,
-    weights: UnsafeMutableBufferPointer<Double>
+    _ logits: [[Double]], rows: [Int?], range: Range<Int>, target: Int?, weights: UnsafeMutableBufferPointer<Double>
   ) {
-    let slice = start..<start + range.count
-    for run in distributions.indices.reversed() {
+    func withLogits(of run: Int, _ body: (UnsafeBufferPointer<Double>) -> Void) {
+      guard let row = rows[run] else { return }
       logits[run].withUnsafeBufferPointer {
-        // The reference comes last, so that the weights are its own.
-        distributions[run].add(
-          UnsafeBufferPointer(rebasing: $0[slice]), first: range.lowerBound, target: target, weights: weights)
+        body(UnsafeBufferPointer(rebasing: $0[row * range.count..<(row + 1) * range.count]))
+      }
+    }
+    for run in distributions.indices.reversed() {
+      // The reference comes last, so that the weights are its own.
+      withLogits(of: run) {
+        distributions[run].add($0, first: range.lowerBound, target: target, weights: weights)
       }
     }
     guard distributions[0].isFinite else { return }
     for contender in pairs.indices where distributions[contender + 1].isFinite {
-      logits[0].withUnsafeBufferPointer { reference in
-        logits[contender + 1].withUnsafeBufferPointer { candidate in
+      withLogits(of: 0) { reference in
+        withLogits(of: contender + 1) { candidate in
           pairs[contender].add(
-            reference: UnsafeBufferPointer(rebasing: reference[slice]),
-            candidate: UnsafeBufferPointer(rebasing: candidate[slice]), first: range.lowerBound,
+            reference: reference, candidate: candidate, first: range.lowerBound,
             weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0].largest)
         }
       }

@@ -8,7 +8,7 @@ import Networks
 /// 3. *Arithmetic.* The written file, run in the precision that it is for, is as close to the source in double
 ///    precision as the source itself is in that precision, its matrices rounded to the types of the file: the limits (on
 ///    logits, Kullback-Leibler divergence and likeliest tokens) are measured on the precise probes, not picked. A program
-///    is run on a few tokens of one of them.
+///    is run on one of them.
 package struct Verification: Sendable, Codable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
@@ -119,22 +119,23 @@ package struct Verification: Sendable, Codable {
     }
   }
 
-  /// Tokens that a program is run on. It computes node by node, and a few show as much as more.
-  private static let shortProbeLength = 8
+  /// Tokens that a program is run on at most. It computes node by node, and a few show as much as more.
+  private static let programTokenCount = 16
 
   /// - Parameters:
   ///   - source: the network that the input means.
   ///   - name: what messages call it.
   ///   - literal: the network that the input's own runtime computes, where that differs.
-  /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token, or on every probe that a
-  ///   program could be run on.
+  /// - Throws: what the networks throw; `.nonFinite` where the source overflows on every token, or on every token
+  ///   that a program is run on.
   package init(
     source: Network, named name: String = "the source", literal: Network?, written: [Written], probes: ProbeSet,
     workers: Workers = .all, progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
     let run = Run(source: source, name: name, literal: literal, written: written, workers: workers)
     var precise = probes.precise
-    var outcome = try run.precisely(on: precise, progress: progress)
+    let programProbe = written.contains { $0.isProgram } ? precise.shortProbe(ofAtMost: Self.programTokenCount) : 0
+    var outcome = try run.precisely(on: precise, programProbe: programProbe, progress: progress)
     if !probes.long.isEmpty {
       let long = try run.inSinglePrecision(on: probes.long, given: outcome.targets, progress: progress)
       if long.allSatisfy({ $0?.holds ?? true }) {
@@ -142,14 +143,14 @@ package struct Verification: Sendable, Codable {
       } else {
         // Beyond the limit in single precision, where the source rounds too: what is right is said by double precision.
         precise += probes.long
-        outcome = try run.precisely(on: precise, progress: progress)
+        outcome = try run.precisely(on: precise, programProbe: programProbe, progress: progress)
       }
     }
     targets = outcome.targets
     overflows = outcome.overflows.map(\.description)
     largestLogit = outcome.largestLogit
     let isLong = targets.contains { $0.long != nil }
-    let judged = isLong ? probes.all : precise
+    let judged = isLong ? precise + probes.long : precise
     self.literal = outcome.literal
     tokenCount = judged.reduce(0) { $0 + $1.tokens.count } - overflows.count
     self.probes = judged.map { "\($0.name) (\($0.tokens.count))" }
@@ -193,35 +194,22 @@ package struct Verification: Sendable, Codable {
     }
 
     /// All three claims.
+    /// - Parameter programProbe: the place of the probe that programs are run on.
     func precisely(
-      on probes: [Probe], progress: @Sendable (_ done: Int, _ total: Int) -> Void
+      on probes: [Probe], programProbe: Int, progress: @Sendable (_ done: Int, _ total: Int) -> Void
     ) throws(Refusal) -> Claims {
       let noises = yardsticks.map { $0.contender(source, name: name) }
-      let networks = written.compactMap(\.contender)
+      let files = written.map { $0.contender(ofProgram: programProbe) }
       let folded = written.map { Comparison.Contender(name: $0.target, network: $0.folded, precision: .double) }
       let stored = literal.map { Comparison.Contender(name: "\(name) as stored", network: $0, precision: .double) }
       let whole = try Comparison(
-        of: folded + networks + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, workers: workers,
+        of: folded + files + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, workers: workers,
         progress: progress)
-      // Programs are computed node by node: a few tokens, of a probe that the source can compute.
-      let programs = written.compactMap(\.program)
-      let overflowing = Set(whole.overflows.map(\.probe))
-      let short =
-        programs.isEmpty
-        ? []
-        : try Comparison(
-          of: programs, with: reference,
-          on: probes.filter { !overflowing.contains($0.name) }.longest(cutTo: Verification.shortProbeLength),
-          workers: workers
-        ).outcomes
-
-      var networkOutcomes = whole.outcomes[written.count...][..<(written.count + networks.count)]
-      var programOutcomes = short[...]
       let targets = written.enumerated().map { index, file in
         let algebra = whole.outcomes[index]
-        let outcome = file.program == nil ? networkOutcomes.removeFirst() : programOutcomes.removeFirst()
+        let outcome = whole.outcomes[written.count + index]
         func noise(_ yardstick: Yardstick) -> Comparison.Outcome {
-          whole.outcomes[written.count + networks.count + (yardsticks.firstIndex(of: yardstick) ?? 0)]
+          whole.outcomes[2 * written.count + (yardsticks.firstIndex(of: yardstick) ?? 0)]
         }
         let rounded = noise(perFile[index][0])
         let limits = Limits(
@@ -244,16 +232,15 @@ package struct Verification: Sendable, Codable {
     func inSinglePrecision(
       on probes: [Probe], given claims: [TargetClaims], progress: @Sendable (_ done: Int, _ total: Int) -> Void
     ) throws(Refusal) -> [LongOutcome?] {
-      let networks = written.compactMap(\.contender)
+      let networks = written.filter { !$0.isProgram }.map { $0.contender() }
       guard !networks.isEmpty else { return written.map { _ in nil } }
       let comparison = try Comparison(
         of: networks, with: Comparison.Contender(name: name, network: source, precision: .single), on: probes,
         workers: workers, progress: progress)
       var outcomes = comparison.outcomes[...]
       return zip(written, claims).map { file, claims in
-        file.contender.map { _ in
-          LongOutcome(written: outcomes.removeFirst(), limits: claims.limits.widened(by: claims.noise.logits))
-        }
+        file.isProgram
+          ? nil : LongOutcome(written: outcomes.removeFirst(), limits: claims.limits.widened(by: claims.noise.logits))
       }
     }
 
@@ -261,30 +248,33 @@ package struct Verification: Sendable, Codable {
 }
 
 extension Verification.Written {
-  /// The file as a network in single precision; nil for a program.
-  fileprivate var contender: Comparison.Contender? {
-    guard case .network(let network) = model else { return nil }
-    return .init(name: target, network: network, precision: .single)
-  }
+  fileprivate var isProgram: Bool { if case .program = model { true } else { false } }
 
-  /// The file as a program; nil for a network.
-  fileprivate var program: Comparison.Contender? {
-    guard case .program(let program) = model else { return nil }
-    return .init(name: target, program: program)
+  /// What takes part for the file: a network in single precision, or a program on one probe.
+  fileprivate func contender(ofProgram probe: Int? = nil) -> Comparison.Contender {
+    switch model {
+    case .network(let network): return .init(name: target, network: network, precision: .single)
+    case .program(let program):
+      var contender = Comparison.Contender(name: target, program: program)
+      contender.onlyProbe = probe
+      return contender
+    }
   }
 }
 
 extension [Probe] {
-  /// The longest of the probes, cut to `count` tokens, from the whole of it.
-  fileprivate func longest(cutTo count: Int) -> [Probe] {
-    guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return [] }
-    let kept = Swift.min(count, longest.tokens.count)
-    let indices = (0..<kept).map { $0 * (longest.tokens.count - 1) / Swift.max(1, kept - 1) }
-    return [
+  /// The place of a probe of at most `count` tokens that goes as far as any. Where there is none, the longest is added
+  /// once more, cut to so many tokens from the whole of it.
+  fileprivate mutating func shortProbe(ofAtMost count: Int) -> Int {
+    let farthest = compactMap(\.positions.last).max()
+    if let found = firstIndex(where: { $0.tokens.count <= count && $0.positions.last == farthest }) { return found }
+    guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return 0 }
+    let indices = (0..<count).map { $0 * (longest.tokens.count - 1) / Swift.max(1, count - 1) }
+    append(
       Probe(
-        name: longest.name, tokens: indices.map { longest.tokens[$0] }, positions: indices.map { longest.positions[$0] }
-      )
-    ]
+        name: longest.name + ", in steps", tokens: indices.map { longest.tokens[$0] },
+        positions: indices.map { longest.positions[$0] }))
+    return self.count - 1
   }
 }
 

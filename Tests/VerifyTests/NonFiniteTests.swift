@@ -77,20 +77,39 @@ import Verify
     }
   }
 
-  @Test("A program is run on a probe that the source can compute, however short; with none there is nothing to say")
+  @Test("A program is judged on the tokens of its probe that the source can compute; with none there is nothing to say")
   func program() throws {
-    func verification(_ factors: [Int: Double]) throws -> Verification {
+    func verification(_ factors: [Int: Double], on probes: [Probe]) throws -> Verification {
       let source = try Self.network(factors)
       return try Verification(
         source: source, literal: nil,
         written: [.init(target: "t", folded: source, model: .program(Program()), type: .f32)],
-        probes: ProbeSet(precise: [Probe(name: "long", tokens: [0, 1, 2, 1]), Probe(name: "short", tokens: [0, 2])]))
+        probes: ProbeSet(precise: probes))
     }
-    #expect(try verification([:]).targets[0].written.logits.tokenCount == 4)
-    let found = try verification([1: .infinity])
+    // The one that goes farthest.
+    let probes = [Probe(name: "short", tokens: [1, 2]), Probe(name: "far", tokens: [0, 1, 2], positions: [0, 5, 9])]
+    #expect(try verification([:], on: probes).targets[0].written.logits.tokenCount == 3)
+    let found = try verification([1: .infinity], on: probes)
     #expect(found.targets[0].written.logits.tokenCount == 2)
+    #expect(found.overflows == ["short, position 0", "far, position 5"])
     #expect(found.holds)
-    #expect(throws: Refusal.self) { try verification([0: .nan]) }
+    // On the short one there would be something to say, but not of the program.
+    #expect(throws: Refusal.self) {
+      try verification(
+        [0: .nan], on: [Probe(name: "short", tokens: [1]), Probe(name: "far", tokens: [0, 0], positions: [0, 9])])
+    }
+  }
+
+  @Test("A long probe is cut for a program, from its first position to its last")
+  func cutForProgram() throws {
+    let source = try Self.network()
+    let verification = try Verification(
+      source: source, literal: nil,
+      written: [.init(target: "t", folded: source, model: .program(Program()), type: .f32)],
+      probes: ProbeSet(precise: [Probe(name: "long", tokens: (0..<301).map { $0 % 3 })]))
+    #expect(verification.probes == ["long (301)", "long, in steps (16)"])
+    #expect(verification.targets[0].written.logits.tokenCount == 16)
+    #expect(verification.holds)
   }
 
   @Test("No limit holds that is not a number, and none on no tokens")

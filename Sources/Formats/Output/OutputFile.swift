@@ -58,7 +58,15 @@ package final class OutputFile {
   package func amend(_ text: String, by other: String, in head: [UInt8]) throws(Refusal) {
     let (old, new) = (Array(text.utf8), Array(other.utf8))
     precondition(old.count == new.count, "the texts are not of one length")
-    guard let offset = head.firstRange(of: old)?.lowerBound else { preconditionFailure("\(text) is not in the file") }
+    // The library's search: Swift's own takes a tenth of a second for the two megabytes of a tokenizer.
+    let found = unsafe head.withUnsafeBytes { head in
+      unsafe old.withUnsafeBytes { old in
+        unsafe memmem(head.baseAddress, UInt(head.count), old.baseAddress, UInt(old.count)).map { found in
+          unsafe head.baseAddress.map { unsafe UnsafeRawPointer(found) - $0 } ?? 0
+        }
+      }
+    }
+    guard let offset = found else { preconditionFailure("\(text) is not in the file") }
     try flush()
     var done = 0
     while done < new.count {

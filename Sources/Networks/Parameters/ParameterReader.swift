@@ -148,14 +148,7 @@ package struct ParameterReader: Sendable {
     case .stored(let tensor, let storedColumnCount):
       unsafe Self.read(tensor, storedColumnCount, rows, columns, into: target, rowStride: rowStride)
     case .storedTransposed(let tensor, let storedColumnCount):
-      // Each stored row holds one column of ours: read it, then scatter.
-      let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count)
-      defer { unsafe line.deallocate() }
-      for (position, column) in columns.enumerated() {
-        let start = column * storedColumnCount
-        unsafe tensor.decode(start + rows.lowerBound..<start + rows.upperBound, into: line)
-        for row in 0..<rows.count { unsafe target[row * rowStride + position] = line[row] }
-      }
+      unsafe Self.readAcross(tensor, storedColumnCount, rows, columns, into: target, rowStride: rowStride)
     case .constant(let value):
       for row in 0..<rows.count {
         unsafe (target + row * rowStride).update(repeating: value, count: columns.count)
@@ -224,6 +217,37 @@ package struct ParameterReader: Sendable {
       }
     case .reordered(let inner, isRow: false, let order):
       unsafe Self.readReordered(inner, order, rows, columns, into: target, rowStride: rowStride)
+    }
+  }
+
+  /// Each stored row holds one column of ours. Some are read together, so that what is written of each of our rows is a
+  /// line of the cache: a number here and a number there would each fetch a line of their own.
+  private static func readAcross(
+    _ tensor: Tensor, _ storedColumnCount: Int, _ rows: Range<Int>, _ columns: Range<Int>,
+    into target: UnsafeMutablePointer<Double>, rowStride: Int
+  ) {
+    let together = 8
+    let height = rows.count
+    let strip = UnsafeMutableBufferPointer<Double>.allocate(capacity: together * height)
+    defer { unsafe strip.deallocate() }
+    for first in stride(from: 0, to: columns.count, by: together) {
+      let width = min(together, columns.count - first)
+      for index in 0..<width {
+        let start = (columns.lowerBound + first + index) * storedColumnCount
+        let line = unsafe UnsafeMutableBufferPointer(rebasing: strip[index * height..<(index + 1) * height])
+        unsafe tensor.decode(start + rows.lowerBound..<start + rows.upperBound, into: line)
+      }
+      let corner = unsafe target + first
+      if width == together, let strip = strip.baseAddress {
+        for row in 0..<height {
+          let line = unsafe corner + row * rowStride
+          for index in 0..<together { unsafe line[index] = strip[index * height + row] }
+        }
+      } else {
+        for row in 0..<height {
+          for index in 0..<width { unsafe corner[row * rowStride + index] = strip[index * height + row] }
+        }
+      }
     }
   }
 
