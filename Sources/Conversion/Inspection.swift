@@ -134,7 +134,7 @@ extension Inspection.Site {
     medianScale = scales.isEmpty ? 0 : scales[scales.count / 2]
     largestScale = scales.last ?? 0
     largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
-    isFoldable = norm.isFixed
+    isFoldable = norm.isFixed && deviations.allSatisfy { $0 > 0 && $0.isFinite }
     deviation = norm.deviation.summary + (norm.outputScale == 1 ? "" : ", × \(norm.outputScale.short)")
   }
 }
