@@ -265,6 +265,7 @@ public struct Conversion: Sendable {
       files: files, byteCount: item.output.byteCount,
       tensorCount: item.output.parameters.count, type: type.displayName,
       foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
+      gainedNormCount: Set(item.plan.folded.norms.filter { !$0.norm.isBare }.map(\.norm.name)).count,
       steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept,
       hasNearIdentities: item.target.leavesNorms(bare), rules: item.plan.rules, normForm: item.plan.normForm,
       isNormFree: !item.target.leavesNorms(item.plan.folded),
@@ -273,6 +274,11 @@ public struct Conversion: Sendable {
         + (item.plan.normForm.map { ["to-norm \($0.rawValue): \($0.summary)"] } ?? []) + item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
   }
+}
+
+extension Norm {
+  /// Whether nothing but the division is left.
+  fileprivate var isBare: Bool { gain.constantValue == 1 && bias == nil }
 }
 
 extension FoldingPlan {

@@ -26,6 +26,8 @@ public struct ConversionReport: Sendable, Encodable {
     public let type: String
     public let foldedNormCount: Int
     public let keptNormCount: Int
+    /// How many of those have a gain or a bias still.
+    public let gainedNormCount: Int
     /// What became of each norm that was folded.
     public let steps: [ConversionPlan.Step]
     /// The norms that stay, be it without gain and bias.

@@ -343,7 +343,11 @@ extension ConversionReport.Output {
   /// What is left of the norms: `none left`, `5 kept as RMSNorm`.
   package var rest: String {
     if isNormFree { return "none left" }
-    if hasComputedNorms { return "\(keptNormCount) kept" + (normForm.map { " as \($0.displayName)" } ?? "") }
+    if hasComputedNorms {
+      guard let normForm else { return "\(keptNormCount) kept" }
+      return "\(keptNormCount - gainedNormCount) kept as \(normForm.displayName)"
+        + (gainedNormCount == 0 ? "" : ", \(gainedNormCount) as it was")
+    }
     if foldedNormCount == 0 { return "\(keptNormCount) keep their fixed scales" }
     return "near-identities in their place"
       + (keptNormCount == 0 ? "" : ", and \(keptNormCount) with its fixed scale kept")
