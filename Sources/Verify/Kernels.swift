@@ -24,6 +24,8 @@ package enum Kernels {
   }
 
   /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ + β, where z is a row of mean zero without the last of its d features.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   static func normaliseCompressed<Scalar: ArithmeticScalar>(
     _ z: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, gain: [Scalar], bias: [Scalar]?,
     into y: UnsafeMutableBufferPointer<Scalar>

@@ -41,8 +41,8 @@ package struct DistributionAccumulator {
 
 /// The smallest and the largest of some numbers, and whether all are finite.
 private struct Extremes {
-  private(set) var smallest = Double.infinity
-  private(set) var largest = -Double.infinity
+  let smallest: Double
+  let largest: Double
   let areFinite: Bool
 
   init(of numbers: UnsafeBufferPointer<Double>) {
@@ -58,13 +58,12 @@ private struct Extremes {
         poison += lanes - lanes
       }
     }
-    (smallest, largest) = (low.min(), high.max())
-    var rest = poison.sum()
+    var (least, most, rest) = (low.min(), high.max(), poison.sum())
     for number in numbers[whole...] {
-      (smallest, largest) = (min(smallest, number), max(largest, number))
+      (least, most) = (min(least, number), max(most, number))
       rest += number - number
     }
-    areFinite = rest == 0
+    (smallest, largest, areFinite) = (least, most, rest == 0)
   }
 }
 

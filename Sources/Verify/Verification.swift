@@ -8,7 +8,7 @@ import Networks
 /// 3. *Arithmetic.* The written file, run in the precision that it is for, is as close to the source in double
 ///    precision as the source itself is in that precision, its matrices rounded to the types of the file: the limits (on
 ///    logits, Kullback-Leibler divergence and likeliest tokens) are measured on the precise probes, not picked. A program
-///    is run on one of them.
+///    is run on one of them, and so is the source that it is measured by.
 package struct Verification: Sendable, Codable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
@@ -89,7 +89,7 @@ package struct Verification: Sendable, Codable {
     /// single precision.
     fileprivate func yardsticks(of source: Network) -> [Yardstick] {
       guard case .network(let network) = model else {
-        return [Yardstick(storage: Storage(type).ofFoldedWeights, approximation: approximation)]
+        return [Yardstick(storage: Storage(type).ofFoldedWeights, approximation: approximation, isOfProgram: true)]
       }
       let storage = Storage(of: network)
       // Types without blocks may round vectors, too, which a storage does not.
@@ -105,8 +105,10 @@ package struct Verification: Sendable, Codable {
   fileprivate struct Yardstick: Hashable {
     let storage: Storage
     let approximation: Activation?
+    /// Whether it measures a program: on the probe that the program is run on.
+    var isOfProgram = false
 
-    func contender(_ source: Network, name: String) -> Comparison.Contender {
+    func contender(_ source: Network, name: String, programProbe: Int) -> Comparison.Contender {
       var network = source
       if let approximation {
         for block in network.blocks.indices { network.blocks[block].mlp.activation = approximation }
@@ -115,6 +117,7 @@ package struct Verification: Sendable, Codable {
         name: name, network: network, precision: .single,
         rounding: storage.isSinglePrecision ? nil : storage)
       contender.isReference = true
+      if isOfProgram { contender.onlyProbe = programProbe }
       return contender
     }
   }
@@ -198,7 +201,7 @@ package struct Verification: Sendable, Codable {
     func precisely(
       on probes: [Probe], programProbe: Int, progress: @Sendable (_ done: Int, _ total: Int) -> Void
     ) throws(Refusal) -> Claims {
-      let noises = yardsticks.map { $0.contender(source, name: name) }
+      let noises = yardsticks.map { $0.contender(source, name: name, programProbe: programProbe) }
       let files = written.map { $0.contender(ofProgram: programProbe) }
       let folded = written.map { Comparison.Contender(name: $0.target, network: $0.folded, precision: .double) }
       let stored = literal.map { Comparison.Contender(name: "\(name) as stored", network: $0, precision: .double) }
@@ -243,7 +246,6 @@ package struct Verification: Sendable, Codable {
           ? nil : LongOutcome(written: outcomes.removeFirst(), limits: claims.limits.widened(by: claims.noise.logits))
       }
     }
-
   }
 }
 
