@@ -75,21 +75,15 @@ import Verify
 
   @Test("Centred writers: the residual stream has mean zero at every depth")
   func residualStream() throws {
-    func streams(_ network: Network) throws -> [[[Double]]] {
-      var operations = ReferenceOperations(tokens: Self.tokens)
-      var x = try network.embed(with: &operations)
-      var all = [x]
-      for block in network.blocks.indices {
-        x = try network.run(block: block, on: x, with: &operations)
-        all.append(x)
-      }
-      return all
-    }
     let plan = try FoldingPlan(folding: try Self.network(), options: .init(rules: [.centerWritingWeights]))
-    let (before, after) = (try streams(plan.source), try streams(plan.folded))
+    let before = try plan.source.streams(of: Self.tokens)
+    let after = try plan.folded.streams(of: Self.tokens)
+    // Or the loop would see less than all of them.
+    try #require(!before.joined().isEmpty && after.map(\.count) == before.map(\.count))
     for (old, new) in zip(before.joined(), after.joined()) {
       #expect(abs(Self.mean(old)) > 1e-4)
       let centred = old.map { $0 - Self.mean(old) }
+      #expect(new.count == old.count)
       #expect(zip(centred, new).allSatisfy { abs($0 - $1) <= 1e-11 })
     }
   }

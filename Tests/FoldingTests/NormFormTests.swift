@@ -24,18 +24,6 @@ import Verify
     return try network.forward(with: &operations)
   }
 
-  /// The residual stream at every depth.
-  private static func streams(_ network: Network) throws -> [[[Double]]] {
-    var operations = ReferenceOperations(tokens: tokens)
-    var x = try network.embed(with: &operations)
-    var all = [x]
-    for block in network.blocks.indices {
-      x = try network.run(block: block, on: x, with: &operations)
-      all.append(x)
-    }
-    return all
-  }
-
   // MARK: What each form is
 
   @Test("The compressed norm of three features is the RMSNorm of all four")
@@ -98,12 +86,16 @@ import Verify
   @Test("The stream of rms is the centred one, that of crms the same without its last feature")
   func residualStream() throws {
     let source = try Self.network()
-    let before = try Self.streams(source)
-    let rms = try Self.streams(try Self.plan(.rms, of: source).folded)
-    let crms = try Self.streams(try Self.plan(.crms, of: source).folded)
+    let before = try source.streams(of: Self.tokens)
+    let rms = try Self.plan(.rms, of: source).folded.streams(of: Self.tokens)
+    let crms = try Self.plan(.crms, of: source).folded.streams(of: Self.tokens)
+    // Or the loop would see less than all of them.
+    try #require(!before.joined().isEmpty)
+    try #require(rms.map(\.count) == before.map(\.count) && crms.map(\.count) == before.map(\.count))
     for (old, (whole, part)) in zip(before.joined(), zip(rms.joined(), crms.joined())) {
       let mean = old.reduce(0, +) / 32
       #expect(abs(mean) > 1e-5)
+      #expect(whole.count == old.count)
       #expect(zip(old, whole).allSatisfy { abs($0 - mean - $1) <= 1e-11 })
       #expect(part.count == 31)
       #expect(zip(part, whole).allSatisfy { abs($0 - $1) <= 1e-11 })
