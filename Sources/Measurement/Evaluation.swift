@@ -126,18 +126,17 @@ private struct GroupScores {
     var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
     let vocabularySize = networks[0].dimensions.vocabularySize
     withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
-      Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
+      Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
         for (index, place) in rows.enumerated() {
           // The first comes last, so that the weights are its own.
           for network in networks.indices.reversed() {
             distributions[network][index].add(
-              logits[network].row(place.row, width: range.count), first: range.lowerBound, target: place.target,
+              row(network, place.row), first: range.lowerBound, target: place.target,
               weights: weights)
           }
           guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
           pairs[index].add(
-            reference: logits[0].row(place.row, width: range.count),
-            candidate: logits[1].row(place.row, width: range.count), first: range.lowerBound,
+            reference: row(0, place.row), candidate: row(1, place.row), first: range.lowerBound,
             weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
         }
       }
@@ -159,11 +158,11 @@ private struct GroupScores {
     difference.judgedCount = judged.count
     // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known: the logits
     // are computed again, since those of all tokens would not fit into memory.
-    Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { logits, range in
+    Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, _ in
       for index in judged {
         difference.jensenShannonSum += Self.jensenShannon(
-          logits[0].row(rows[index].row, width: range.count), distributions[0][index].logSum,
-          logits[1].row(rows[index].row, width: range.count), distributions[1][index].logSum)
+          row(0, rows[index].row), distributions[0][index].logSum, row(1, rows[index].row),
+          distributions[1][index].logSum)
       }
     }
     advance(stepCount, stepCount)
@@ -171,14 +170,14 @@ private struct GroupScores {
 
   private static func forEachBlock(
     of runs: [any NetworkRun], vocabularySize: Int,
-    _ body: (_ logits: [UnsafeBufferPointer<Double>], _ range: Range<Int>) -> Void
+    _ body: (_ row: (_ network: Int, _ row: Int) -> UnsafeBufferPointer<Double>, _ range: Range<Int>) -> Void
   ) {
+    let rooms = runs.map { _ in UnsafeMutableBufferPointer<Double>.allocate(capacity: vocabularyBlock) }
+    defer { for room in rooms { room.deallocate() } }
     for start in stride(from: 0, to: vocabularySize, by: vocabularyBlock) {
       let range = start..<min(start + vocabularyBlock, vocabularySize)
-      runs[0].logits(of: range).withUnsafeBufferPointer { first in
-        guard runs.count > 1 else { return body([first], range) }
-        runs[1].logits(of: range).withUnsafeBufferPointer { second in body([first, second], range) }
-      }
+      let logits = runs.map { $0.logits(of: range) }
+      body({ network, row in logits[network].row(row, room: rooms[network]) }, range)
     }
   }
 
@@ -198,11 +197,5 @@ private struct GroupScores {
       if q > 0 { sum += q * (second[index] - secondLogSum - logMixture) }
     }
     return sum / 2
-  }
-}
-
-extension UnsafeBufferPointer<Double> {
-  fileprivate func row(_ index: Int, width: Int) -> UnsafeBufferPointer<Double> {
-    UnsafeBufferPointer(rebasing: self[index * width..<(index + 1) * width])
   }
 }

@@ -10,13 +10,20 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   /// Rounds every matrix and embedding as coarsely as a storage does before use: what storing a network so costs it.
   package private(set) var rounding: Storage?
 
-  private let tokenCount: Int
+  /// Tokens that have other norms than the network.
+  private let otherNorms: [NormsOfRows]
+  let tokenCount: Int
   private let scratch = Scratch<Scalar>()
 
   package init(probes: [Probe], rounding: Storage? = nil) {
+    self.init(probes: probes, rounding: rounding, otherNorms: [])
+  }
+
+  init(probes: [Probe], rounding: Storage?, otherNorms: [NormsOfRows]) {
     _ = arithmeticIsReady
     self.probes = probes
     self.rounding = rounding
+    self.otherNorms = otherNorms
     tokenCount = probes.reduce(0) { $0 + $1.tokens.count }
   }
 
@@ -52,34 +59,47 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     return result
   }
 
+  package func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    var end = 0
+    for part in otherNorms {
+      try normalise(x, rows: end..<part.rows.lowerBound, by: norm, into: result)
+      try normalise(x, rows: part.rows, by: part.norms[norm] ?? norm, into: result)
+      end = part.rows.upperBound
+    }
+    try normalise(x, rows: end..<x.rowCount, by: norm, into: result)
+    return result
+  }
+
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  package func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
+  private func normalise(
+    _ x: Matrix<Scalar>, rows: Range<Int>, by norm: Norm, into result: Matrix<Scalar>
+  ) throws(Refusal) {
+    guard !rows.isEmpty else { return }
     let gain = ParameterReader(norm.gain).values().map { Scalar($0) }
     let bias = norm.bias.map { ParameterReader($0).values().map { Scalar($0) } }
-    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let isCentred = norm.kind == .layer
     switch norm.deviation {
     case .computed(let epsilon) where norm.kind == .crms:
-      for row in 0..<x.rowCount {
+      for row in rows {
         Kernels.normaliseCompressed(
           x.row(row), epsilon: Scalar(epsilon), gain: gain, bias: bias, into: result.row(row))
       }
     case .computed(let epsilon):
-      for row in 0..<x.rowCount {
+      for row in rows {
         Kernels.normalise(
           x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
       }
     case .fixed(let deviation):
       let factors = ParameterReader(deviation).values().map { Scalar($0) }
-      for row in 0..<x.rowCount {
+      for row in rows {
         Kernels.divide(x.row(row), by: factors, isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
       }
     case .perPosition, .perToken:
       throw Refusal(
         .notFoldable, subject: norm.name, "a deviation that depends on the position or the token is not evaluated")
     }
-    return result
   }
 
   @specialized(where Scalar == Float)

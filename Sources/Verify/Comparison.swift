@@ -11,7 +11,7 @@ package struct Comparison: Sendable {
       case single, double
     }
 
-    private enum Kind {
+    enum Kind {
       /// Matrices and embeddings are rounded to `rounding` before use.
       case network(Network, Precision, rounding: Storage?)
       case program(any LogitProgram)
@@ -22,7 +22,7 @@ package struct Comparison: Sendable {
     package var isReference = false
     /// The place of the one probe that it is run on; nil for all.
     package var onlyProbe: Int?
-    private let kind: Kind
+    let kind: Kind
 
     /// - Parameter rounding: rounds matrices and embeddings to these types before use.
     package init(name: String, network: Network, precision: Precision, rounding: Storage? = nil) {
@@ -42,20 +42,41 @@ package struct Comparison: Sendable {
       }
     }
 
+    /// Whether it is a network in single precision.
+    var isSingle: Bool { if case .network(_, .single, _) = kind { true } else { false } }
+
     /// Positions that it can be run on; nil where nothing says.
     package var contextLength: Int? {
       if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
-    package func run(on all: [Probe], workers: Workers) -> any NetworkRun {
-      let probes = onlyProbe.map { [all[$0]] } ?? all
-      return switch kind {
+    /// A pass of its own.
+    package func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
+      run(on: probes, otherNorms: [], workers: workers)
+    }
+
+    /// A pass with room for others.
+    func run(on probes: [Probe], otherNorms: [NormsOfRows], workers: Workers) -> any NetworkRun {
+      switch kind {
       case .network(let network, .single, let rounding):
-        ScalarRun<Float>(network, probes: probes, rounding: rounding)
+        ScalarRun<Float>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
       case .network(let network, .double, let rounding):
-        ScalarRun<Double>(network, probes: probes, rounding: rounding)
+        ScalarRun<Double>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
       case .program(let program): ProgramRun(program, probes: probes, workers: workers)
       }
+    }
+  }
+
+  /// Which contenders are to be held against which reference, and on what.
+  package struct Question: Sendable {
+    package var contenders: [Contender]
+    package var reference: Contender
+    package var probes: [Probe]
+
+    package init(of contenders: [Contender], with reference: Contender, on probes: [Probe]) {
+      self.contenders = contenders
+      self.reference = reference
+      self.probes = probes
     }
   }
 
@@ -91,6 +112,97 @@ package struct Comparison: Sendable {
     of contenders: [Contender], with reference: Contender, on probes: [Probe], workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
+    let question = Question(of: contenders, with: reference, on: probes)
+    self = try Self.answers(to: [question], workers: workers, progress: progress)[0]
+  }
+
+  private init(_ tokens: TokenStatistics, residuals: [[ResidualDifference]]) {
+    outcomes = zip(tokens.differences, residuals).map { Outcome(logits: $0, residuals: $1) }
+    overflows = tokens.overflows
+    largestLogit = tokens.largestLogit
+  }
+
+  /// Several comparisons in one go: what they have in common is computed once.
+  package static func answers(
+    to questions: [Question], workers: Workers = .all,
+    progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  ) throws(Refusal) -> [Comparison] {
+    for question in questions { try question.requireSense() }
+    var passes = SharedPasses()
+    var asked = questions.map { Asked($0, in: &passes) }
+    let runs = passes.runs(workers: workers)
+    // The slow ones first, so that no thread waits long for the last.
+    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
+    let depth = runs.map(\.blockCount).max() ?? 0
+    let vocabularySize = questions.map(\.reference.vocabularySize).max() ?? 0
+    let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
+    let total = depth + 2 + vocabularySteps
+
+    func inStep(_ body: @Sendable (any NetworkRun) throws(Refusal) -> Void) throws(Refusal) {
+      try workers.forEach(order.count) { (index) throws(Refusal) in try body(runs[order[index]]) }
+    }
+    try inStep { (run) throws(Refusal) in try run.embed() }
+    for index in asked.indices { asked[index].compareResiduals(of: runs, depth: 0) }
+    progress(1, total)
+    for block in 0..<depth {
+      try inStep { (run) throws(Refusal) in
+        if block < run.blockCount { try run.run(block: block) }
+      }
+      for index in asked.indices { asked[index].compareResiduals(of: runs, depth: block + 1) }
+      progress(block + 2, total)
+    }
+    try inStep { (run) throws(Refusal) in try run.finish() }
+    progress(depth + 2, total)
+
+    for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
+      let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
+      let logits = Mutex([MatrixRows?](repeating: nil, count: runs.count))
+      workers.forEach(order.count) { index in
+        let block = runs[order[index]].logits(of: range)
+        logits.withLock { $0[order[index]] = block }
+      }
+      let blocks = logits.withLock { $0.compactMap(\.self) }
+      for index in asked.indices { asked[index].tokens.add(blocks, range: range, workers: workers) }
+      progress(depth + 3 + step, total)
+    }
+    return asked.map { Comparison($0.tokens, residuals: $0.residuals) }
+  }
+}
+
+/// A question, and what is known of its answer.
+private struct Asked {
+  /// The reference first.
+  let seats: [SharedPasses.Seat]
+  var tokens: TokenStatistics
+  /// By contender.
+  var residuals: [[ResidualDifference]]
+
+  init(_ question: Comparison.Question, in passes: inout SharedPasses) {
+    seats = ([question.reference] + question.contenders).map { passes.seat($0, on: question.probes) }
+    tokens = TokenStatistics(question, seats: seats)
+    residuals = question.contenders.map { _ in [] }
+  }
+
+  /// Only networks of one depth have residual streams that correspond, and only where they see the same tokens.
+  mutating func compareResiduals(of runs: [any NetworkRun], depth: Int) {
+    let (own, rows) = (runs[seats[0].pass], seats[0].rows)
+    guard let reference = own.residual else { return }
+    let magnitude = reference.largestMagnitude(rows: rows)
+    for (index, seat) in seats.dropFirst().enumerated() {
+      let run = runs[seat.pass]
+      guard run.blockCount == own.blockCount, seat.rows.count == rows.count, let candidate = run.residual,
+        candidate.columnCount == reference.columnCount
+      else { continue }
+      let largest = reference.largestDifference(rows: rows, from: candidate, rows: seat.rows)
+      residuals[index].append(
+        ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
+    }
+  }
+}
+
+extension Comparison.Question {
+  /// - Throws: `.unsupported` where two networks cannot be compared.
+  fileprivate func requireSense() throws(Refusal) {
     let vocabularySize = reference.vocabularySize
     for contender in contenders where contender.vocabularySize != vocabularySize {
       throw Refusal(
@@ -104,65 +216,6 @@ package struct Comparison: Sendable {
       throw Refusal(
         .unsupported, "\(contender.name) has a context of \(context) tokens, the probes have \(end) positions",
         advice: "give --probe-length \(context) or less")
-    }
-    let runs = ([reference] + contenders).map { $0.run(on: probes, workers: workers) }
-    // The slow ones first, so that no thread waits long for the last.
-    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
-    let depth = runs.map(\.blockCount).max() ?? 0
-    let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
-    let total = depth + 2 + vocabularySteps
-    var residuals: [[ResidualDifference]] = contenders.map { _ in [] }
-
-    func inStep(_ body: @Sendable (any NetworkRun) throws(Refusal) -> Void) throws(Refusal) {
-      try workers.forEach(order.count) { (index) throws(Refusal) in try body(runs[order[index]]) }
-    }
-    try inStep { (run) throws(Refusal) in try run.embed() }
-    Self.compareResiduals(runs, depth: 0, into: &residuals)
-    progress(1, total)
-    for block in 0..<depth {
-      try inStep { (run) throws(Refusal) in
-        if block < run.blockCount { try run.run(block: block) }
-      }
-      Self.compareResiduals(runs, depth: block + 1, into: &residuals)
-      progress(block + 2, total)
-    }
-    try inStep { (run) throws(Refusal) in try run.finish() }
-    progress(depth + 2, total)
-
-    var tokens = TokenStatistics(probes: probes, contenders: contenders)
-    for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
-      let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
-      let logits = Mutex([[Double]](repeating: [], count: runs.count))
-      workers.forEach(order.count) { index in
-        let values = runs[order[index]].logits(of: range)
-        logits.withLock { $0[order[index]] = values }
-      }
-      tokens.add(logits.withLock { $0 }, range: range, workers: workers)
-      progress(depth + 3 + step, total)
-    }
-    outcomes = zip(tokens.differences, residuals).map { Outcome(logits: $0, residuals: $1) }
-    overflows = tokens.overflows
-    largestLogit = tokens.largestLogit
-  }
-
-  /// Only networks of one depth have residual streams that correspond.
-  private static func compareResiduals(
-    _ runs: [any NetworkRun], depth: Int, into differences: inout [[ResidualDifference]]
-  ) {
-    let reference = runs[0].residual
-    // What the reference overflows on is not judged.
-    let magnitude = reference.reduce(0) { $1.isFinite ? max($0, abs($1)) : $0 }
-    for (index, run) in runs.dropFirst().enumerated() where run.blockCount == runs[0].blockCount {
-      let candidate = run.residual
-      guard candidate.count == reference.count else { continue }
-      var largest = 0.0
-      for (a, b) in zip(reference, candidate) where a.isFinite {
-        // `max` would lose a NaN.
-        largest = b.isFinite ? max(largest, abs(a - b)) : .infinity
-        if largest == .infinity { break }
-      }
-      differences[index].append(
-        ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
     }
   }
 }

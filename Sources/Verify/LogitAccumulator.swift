@@ -20,22 +20,54 @@ package struct DistributionAccumulator {
   /// - Parameters:
   ///   - first: the vocabulary id of the first of `logits`.
   ///   - weights: receives exp(logit − ``largest``) for each of them, where all were finite so far.
-  package mutating func add(
-    _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Double>
+  @specialized(where Weight == Float)
+  @specialized(where Weight == Double)
+  package mutating func add<Weight: ArithmeticScalar>(
+    _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Weight>
   ) {
+    if look(at: logits, first: first, target: target) { add(powersOf: logits, room: weights) }
+  }
+
+  /// All but the powers, which are to follow.
+  /// - Returns: whether all were finite so far.
+  mutating func look(at logits: UnsafeBufferPointer<Double>, first: Int, target: Int?) -> Bool {
     let extremes = Extremes(of: logits)
-    guard isFinite, extremes.areFinite else { return isFinite = false }
+    guard isFinite, extremes.areFinite else {
+      isFinite = false
+      return false
+    }
     largestMagnitude = max(largestMagnitude, extremes.largest, -extremes.smallest)
     if extremes.largest > largest {
       scaledSum *= .exp(largest - extremes.largest)
       largest = extremes.largest
       topToken = first + (logits.firstIndex(of: largest) ?? 0)
     }
-    let powers = UnsafeMutableBufferPointer(rebasing: weights[..<logits.count])
-    for index in logits.indices { powers[index] = logits[index] - largest }
-    Double.exponentials(powers)
-    scaledSum += Kernels.sum(powers)
     if let target, target >= first, target < first + logits.count { targetLogit = logits[target - first] }
+    return true
+  }
+
+  /// The powers of what was just looked at.
+  @specialized(where Weight == Float)
+  @specialized(where Weight == Double)
+  mutating func add<Weight: ArithmeticScalar>(
+    powersOf logits: UnsafeBufferPointer<Double>, room: UnsafeMutableBufferPointer<Weight>
+  ) {
+    let powers = UnsafeMutableBufferPointer(rebasing: room[..<logits.count])
+    for index in logits.indices { powers[index] = Weight(logits[index] - largest) }
+    Weight.exponentials(powers)
+    scaledSum += Self.sum(UnsafeBufferPointer(powers))
+  }
+
+  /// The same, where they are known: `sum` = Σ exp(logit − `offset`).
+  mutating func add(powers sum: Double, offset: Double) { scaledSum += sum * .exp(offset - largest) }
+
+  private static func sum<Weight: ArithmeticScalar>(_ numbers: UnsafeBufferPointer<Weight>) -> Double {
+    var sums = Lanes()
+    let whole = numbers.count / Lanes.scalarCount * Lanes.scalarCount
+    if let start = numbers.baseAddress {
+      for index in stride(from: 0, to: whole, by: Lanes.scalarCount) { sums += Lanes(at: start + index) }
+    }
+    return numbers[whole...].reduce(sums.sum()) { $0 + Double($1) }
   }
 }
 
@@ -71,8 +103,11 @@ private typealias Lanes = SIMD8<Double>
 
 extension Lanes {
   @inline(__always)
-  fileprivate init(at start: UnsafePointer<Double>) {
-    self = UnsafeRawPointer(start).loadUnaligned(as: Lanes.self)
+  fileprivate init<Number: ArithmeticScalar>(at start: UnsafePointer<Number>) {
+    let numbers = UnsafeRawPointer(start)
+    self =
+      Number.self == Float.self
+      ? Lanes(numbers.loadUnaligned(as: SIMD8<Float>.self)) : numbers.loadUnaligned(as: Lanes.self)
   }
 }
 
@@ -97,10 +132,15 @@ package struct DifferenceAccumulator {
   package init() {}
 
   /// - Parameter weights: exp(reference logit − `largestSoFar`) for each.
-  package mutating func add(
+  /// - Returns: Σ exp(candidate logit − `largestSoFar`), from the weights and the differences alone; nil where one of
+  ///   these is too large for that.
+  @specialized(where Weight == Float)
+  @specialized(where Weight == Double)
+  @discardableResult
+  package mutating func add<Weight: ArithmeticScalar>(
     reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>, first: Int,
-    weights: UnsafeBufferPointer<Double>, largestSoFar: Double
-  ) {
+    weights: UnsafeBufferPointer<Weight>, largestSoFar: Double
+  ) -> Double? {
     if largestSoFar > weightedLargest {
       let factor = Double.exp(weightedLargest - largestSoFar)
       weightedSum *= factor
@@ -108,30 +148,35 @@ package struct DifferenceAccumulator {
       weightedLargest = largestSoFar
     }
     guard let expected = reference.baseAddress, let found = candidate.baseAddress, let shares = weights.baseAddress
-    else { return }
+    else { return 0 }
     // In parts, none of which waits for another.
     var (low, high) = (Lanes(repeating: .infinity), Lanes(repeating: -.infinity))
-    var (total, squares, weighted, weight) = (Lanes(), Lanes(), Lanes(), Lanes())
+    var (total, squares, weighted, weight, curved) = (Lanes(), Lanes(), Lanes(), Lanes(), Lanes())
     let whole = reference.count / Lanes.scalarCount * Lanes.scalarCount
     for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
       let difference = Lanes(at: expected + index) - Lanes(at: found + index)
       let share = Lanes(at: shares + index)
       low.replace(with: difference, where: difference .< low)
       high.replace(with: difference, where: difference .> high)
+      let square = difference * difference
       total += difference
-      squares += difference * difference
+      squares += square
       weighted += share * difference
       weight += share
+      curved += share * square * (0.5 - difference * (1.0 / 6))
     }
     (smallestSigned, largestSigned) = (min(smallestSigned, low.min()), max(largestSigned, high.max()))
     (sum, sumOfSquares) = (sum + total.sum(), sumOfSquares + squares.sum())
-    (weightedSum, weightTotal) = (weightedSum + weighted.sum(), weightTotal + weight.sum())
+    var (weightedHere, weightHere, curvedHere) = (weighted.sum(), weight.sum(), curved.sum())
     for index in whole..<reference.count {
-      let difference = expected[index] - found[index]
+      let (difference, share) = (expected[index] - found[index], Double(shares[index]))
+      let square = difference * difference
       (smallestSigned, largestSigned) = (min(smallestSigned, difference), max(largestSigned, difference))
-      (sum, sumOfSquares) = (sum + difference, sumOfSquares + difference * difference)
-      (weightedSum, weightTotal) = (weightedSum + weights[index] * difference, weightTotal + weights[index])
+      (sum, sumOfSquares) = (sum + difference, sumOfSquares + square)
+      (weightedHere, weightHere) = (weightedHere + share * difference, weightHere + share)
+      curvedHere += share * square * (0.5 - difference * (1.0 / 6))
     }
+    (weightedSum, weightTotal) = (weightedSum + weightedHere, weightTotal + weightHere)
     // Held alone, so that the loop need not ask whether it is shared.
     var counts: [UInt32] = []
     swap(&counts, &magnitudeCounts)
@@ -144,7 +189,12 @@ package struct DifferenceAccumulator {
       (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
     }
     count += reference.count
+    // Σ w·exp(−Δ), the exponential by its series up to Δ³.
+    return max(largestSigned, -smallestSigned) <= Self.smallDifference ? weightHere - weightedHere + curvedHere : nil
   }
+
+  /// Up to here Δ⁴/24 is below 10⁻⁷ of Δ²/2, which a divergence is made of.
+  private static let smallDifference = 0x1p-10
 
   var meanSquare: Double { sumOfSquares / Double(count) }
 

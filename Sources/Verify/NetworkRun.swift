@@ -9,10 +9,10 @@ package protocol NetworkRun: AnyObject, Sendable {
   func embed() throws(Refusal)
   func run(block: Int) throws(Refusal)
   func finish() throws(Refusal)
-  /// The residual stream as it stands: [T, D].
-  var residual: [Double] { get }
-  /// After ``finish()``: the logits of a range of the vocabulary, [T, range].
-  func logits(of range: Range<Int>) -> [Double]
+  /// The residual stream as it stands, [T, D]; nil where there is none to look at.
+  var residual: MatrixRows? { get }
+  /// After ``finish()``: the logits of a range of the vocabulary.
+  func logits(of range: Range<Int>) -> MatrixRows
 }
 
 /// A run in one precision.
@@ -22,22 +22,24 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   private var stream = Matrix<Scalar>(rows: 0, columns: 0)
   private var pending: PendingLogits<Scalar>?
 
-  /// - Parameter rounding: rounds matrices and embeddings to their storage types before use.
-  init(_ network: Network, probes: [Probe], rounding: Storage? = nil) {
+  /// - Parameters:
+  ///   - rounding: rounds matrices and embeddings to their storage types before use.
+  ///   - otherNorms: the norms of tokens that have others than the network.
+  init(_ network: Network, probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = []) {
     self.network = network
-    operations = CPUOperations(probes: probes, rounding: rounding)
+    operations = CPUOperations(probes: probes, rounding: rounding, otherNorms: otherNorms)
   }
 
   var blockCount: Int { network.blocks.count }
-  var cost: Int { MemoryLayout<Scalar>.size }
+  var cost: Int { MemoryLayout<Scalar>.size * operations.tokenCount }
   func embed() throws(Refusal) { stream = try network.embed(with: &operations) }
   func run(block: Int) throws(Refusal) { stream = try network.run(block: block, on: stream, with: &operations) }
   func finish() throws(Refusal) { pending = try network.unembed(stream, with: &operations) }
-  var residual: [Double] { stream.doubles() }
+  var residual: MatrixRows? { MatrixRows(stream) }
 
-  func logits(of range: Range<Int>) -> [Double] {
+  func logits(of range: Range<Int>) -> MatrixRows {
     guard let pending else { preconditionFailure("logits before the pass is finished") }
-    return pending.logits(of: range).doubles()
+    return MatrixRows(pending.logits(of: range))
   }
 }
 
@@ -52,7 +54,7 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
       beta: 1, into: c, strideC: strideC)
   }
   /// Of all probes, one after the other: [T, V].
-  private var all: [Double] = []
+  private var all = Matrix<Double>(rows: 0, columns: 0)
 
   init(_ program: any LogitProgram, probes: [Probe], workers: Workers) {
     _ = arithmeticIsReady
@@ -66,15 +68,18 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
   func embed() {}
   func run(block: Int) {}
   func finish() throws(Refusal) {
+    let width = program.vocabularySize
+    all = Matrix(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
+    var end = 0
     for probe in probes {
-      all += try program.logits(of: probe.tokens, at: probe.positions, product: Self.product, workers: workers)
+      let logits = try program.logits(
+        of: probe.tokens, at: probe.positions, product: Self.product, workers: workers)
+      let rows = UnsafeMutableBufferPointer(rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
+      _ = rows.update(from: logits)
+      end += probe.tokens.count
     }
   }
-  var residual: [Double] { [] }
+  var residual: MatrixRows? { nil }
 
-  func logits(of range: Range<Int>) -> [Double] {
-    stride(from: 0, to: all.count, by: program.vocabularySize).flatMap { start in
-      all[start + range.lowerBound..<start + range.upperBound]
-    }
-  }
+  func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
 }

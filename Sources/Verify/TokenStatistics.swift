@@ -17,14 +17,18 @@ struct TokenStatistics {
 
   /// The contenders that are the reference again.
   private let references: [Int]
-  /// By run, the reference first: which of the tokens it sees.
-  private let seen: [Range<Int>]
+  /// By run, the reference first.
+  private let seats: [SharedPasses.Seat]
+  /// Whether the reference was computed in single precision: what its tokens weigh need not be known any better.
+  private let isSingle: Bool
 
-  init(probes: [Probe], contenders: [Comparison.Contender]) {
-    self.probes = probes
+  /// - Parameter seats: where the reference and the contenders are.
+  init(_ question: Comparison.Question, seats: [SharedPasses.Seat]) {
+    probes = question.probes
+    self.seats = seats
+    isSingle = question.reference.isSingle
+    let contenders = question.contenders
     references = contenders.indices.filter { contenders[$0].isReference }
-    let ends = probes.reduce(into: [0]) { $0.append($0[$0.count - 1] + $1.tokens.count) }
-    seen = ([nil] + contenders.map(\.onlyProbe)).map { $0.map { ends[$0]..<ends[$0 + 1] } ?? 0..<ends[probes.count] }
     places = probes.flatMap { probe in
       probe.tokens.indices.map { index in
         (probe, probe.positions[index], index + 1 < probe.tokens.count ? probe.tokens[index + 1] : nil)
@@ -40,19 +44,33 @@ struct TokenStatistics {
   /// Tokens that one thread takes at a time.
   private static let chunk = 8
 
-  /// - Parameter logits: for each run, [the tokens that it sees, range].
-  mutating func add(_ logits: [[Double]], range: Range<Int>, workers: Workers) {
-    let (places, seen) = (places, seen)
+  /// - Parameter logits: of each pass.
+  mutating func add(_ logits: [MatrixRows], range: Range<Int>, workers: Workers) {
+    if isSingle {
+      add(logits, range: range, workers: workers, weighedIn: Float.self)
+    } else {
+      add(logits, range: range, workers: workers, weighedIn: Double.self)
+    }
+  }
+
+  private mutating func add<Weight: ArithmeticScalar>(
+    _ logits: [MatrixRows], range: Range<Int>, workers: Workers, weighedIn _: Weight.Type
+  ) {
+    let (places, seats) = (places, seats)
     tokens.withUnsafeMutableBufferPointer { tokens in
       // Each token is one thread's alone.
       nonisolated(unsafe) let tokens = tokens
       workers.forEach((tokens.count + Self.chunk - 1) / Self.chunk) { part in
-        withUnsafeTemporaryAllocation(of: Double.self, capacity: range.count) { weights in
-          for token in part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
-            tokens[token].add(
-              logits, rows: seen.map { $0.contains(token) ? token - $0.lowerBound : nil }, range: range,
-              target: places[token].next, weights: weights)
+        var room = Room<Weight>(runs: seats.count, width: range.count)
+        defer { room.deallocate() }
+        for token in part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
+          for (run, seat) in seats.enumerated() {
+            room.rows[run] =
+              seat.tokens.contains(token)
+              ? logits[seat.pass].row(seat.rows.lowerBound + token - seat.tokens.lowerBound, room: room.lines[run])
+              : nil
           }
+          tokens[token].add(room, first: range.lowerBound, target: places[token].next)
         }
       }
     }
@@ -73,10 +91,10 @@ struct TokenStatistics {
   var largestLogit: Double { judged.reduce(0) { max($0, tokens[$1].distributions[0].largestMagnitude) } }
 
   /// By contender.
-  var differences: [LogitDifference] { (0..<seen.count - 1).map(difference) }
+  var differences: [LogitDifference] { (0..<seats.count - 1).map(difference) }
 
   private func difference(_ contender: Int) -> LogitDifference {
-    let judged = judged.filter(seen[contender + 1].contains)
+    let judged = judged.filter(seats[contender + 1].tokens.contains)
     let finite = judged.filter { tokens[$0].distributions[contender + 1].isFinite }
     let count = Double(finite.count)
     func pair(_ token: Int) -> DifferenceAccumulator { tokens[token].pairs[contender] }
@@ -116,33 +134,46 @@ struct TokenStatistics {
   }
 }
 
+/// What one thread looks at one token's logits with.
+private struct Room<Weight: ArithmeticScalar> {
+  /// By run: where its logits are converted to, if they have to be.
+  let lines: [UnsafeMutableBufferPointer<Double>]
+  /// By run; nil for one that does not see the token.
+  var rows: [UnsafeBufferPointer<Double>?]
+  /// exp(logit − the largest so far) of the reference, and of a network that is far from it.
+  let weights: UnsafeMutableBufferPointer<Weight>
+  let others: UnsafeMutableBufferPointer<Weight>
+
+  init(runs: Int, width: Int) {
+    lines = (0..<runs).map { _ in .allocate(capacity: width) }
+    rows = Array(repeating: nil, count: runs)
+    weights = .allocate(capacity: width)
+    others = .allocate(capacity: width)
+  }
+
+  func deallocate() {
+    for line in lines { line.deallocate() }
+    weights.deallocate()
+    others.deallocate()
+  }
+}
+
 extension TokenStatistics.Token {
-  /// - Parameters:
-  ///   - logits: for each run; those of this token are the row that `rows` says, nil for a run that does not see it.
-  ///   - weights: room for as many numbers as the range has.
-  fileprivate mutating func add(
-    _ logits: [[Double]], rows: [Int?], range: Range<Int>, target: Int?, weights: UnsafeMutableBufferPointer<Double>
-  ) {
-    func withLogits(of run: Int, _ body: (UnsafeBufferPointer<Double>) -> Void) {
-      guard let row = rows[run] else { return }
-      logits[run].withUnsafeBufferPointer {
-        body(UnsafeBufferPointer(rebasing: $0[row * range.count..<(row + 1) * range.count]))
-      }
-    }
-    for run in distributions.indices.reversed() {
-      // The reference comes last, so that the weights are its own.
-      withLogits(of: run) {
-        distributions[run].add($0, first: range.lowerBound, target: target, weights: weights)
-      }
-    }
-    guard distributions[0].isFinite else { return }
-    for contender in pairs.indices where distributions[contender + 1].isFinite {
-      withLogits(of: 0) { reference in
-        withLogits(of: contender + 1) { candidate in
-          pairs[contender].add(
-            reference: reference, candidate: candidate, first: range.lowerBound,
-            weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0].largest)
-        }
+  fileprivate mutating func add<Weight: ArithmeticScalar>(_ room: Room<Weight>, first: Int, target: Int?) {
+    guard let reference = room.rows[0] else { return }
+    distributions[0].add(reference, first: first, target: target, weights: room.weights)
+    for contender in pairs.indices {
+      guard let row = room.rows[contender + 1],
+        distributions[contender + 1].look(at: row, first: first, target: target), distributions[0].isFinite
+      else { continue }
+      let offset = distributions[0].largest
+      let powers = pairs[contender].add(
+        reference: reference, candidate: row, first: first, weights: UnsafeBufferPointer(room.weights),
+        largestSoFar: offset)
+      if let powers {
+        distributions[contender + 1].add(powers: powers, offset: offset)
+      } else {
+        distributions[contender + 1].add(powersOf: row, room: room.others)
       }
     }
   }

@@ -122,8 +122,9 @@ package struct Verification: Sendable, Codable {
     }
   }
 
-  /// Tokens that a program is run on at most. It computes node by node, and a few show as much as more.
-  private static let programTokenCount = 16
+  /// Tokens that a program is run on at most, which computes node by node, and the source as it is stored: a few show as
+  /// much as more.
+  private static let shortTokenCount = 16
 
   /// - Parameters:
   ///   - source: the network that the input means.
@@ -137,17 +138,12 @@ package struct Verification: Sendable, Codable {
   ) throws(Refusal) {
     let run = Run(source: source, name: name, literal: literal, written: written, workers: workers)
     var precise = probes.precise
-    let programProbe = written.contains { $0.isProgram } ? precise.shortProbe(ofAtMost: Self.programTokenCount) : 0
-    var outcome = try run.precisely(on: precise, programProbe: programProbe, progress: progress)
-    if !probes.long.isEmpty {
-      let long = try run.inSinglePrecision(on: probes.long, given: outcome.targets, progress: progress)
-      if long.allSatisfy({ $0?.holds ?? true }) {
-        for index in long.indices { outcome.targets[index].long = long[index] }
-      } else {
-        // Beyond the limit in single precision, where the source rounds too: what is right is said by double precision.
-        precise += probes.long
-        outcome = try run.precisely(on: precise, programProbe: programProbe, progress: progress)
-      }
+    let programProbe = written.contains { $0.isProgram } ? precise.shortProbe(ofAtMost: Self.shortTokenCount) : 0
+    var outcome = try run.outcome(of: precise, long: probes.long, programProbe: programProbe, progress: progress)
+    if outcome.targets.contains(where: { $0.long?.holds == false }) {
+      // Beyond the limit in single precision, where the source rounds too: what is right is said by double precision.
+      precise += probes.long
+      outcome = try run.outcome(of: precise, programProbe: programProbe, progress: progress)
     }
     targets = outcome.targets
     overflows = outcome.overflows.map(\.description)
@@ -166,8 +162,8 @@ package struct Verification: Sendable, Codable {
     }
   }
 
-  /// What came of the precise probes.
-  private struct Claims {
+  /// What came of the probes.
+  private struct Outcome {
     var targets: [TargetClaims]
     let literal: Comparison.Outcome?
     let overflows: [Comparison.Overflow]
@@ -196,18 +192,34 @@ package struct Verification: Sendable, Codable {
       yardsticks = perFile.joined().reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
 
-    /// All three claims.
-    /// - Parameter programProbe: the place of the probe that programs are run on.
-    func precisely(
-      on probes: [Probe], programProbe: Int, progress: @Sendable (_ done: Int, _ total: Int) -> Void
-    ) throws(Refusal) -> Claims {
+    /// All three claims; the third, for each file that is read as a network, on more tokens, too.
+    /// - Parameters:
+    ///   - long: what is run in single precision only.
+    ///   - programProbe: the place of the probe that programs are run on.
+    func outcome(
+      of precise: [Probe], long: [Probe] = [], programProbe: Int,
+      progress: @Sendable (_ done: Int, _ total: Int) -> Void
+    ) throws(Refusal) -> Outcome {
       let noises = yardsticks.map { $0.contender(source, name: name, programProbe: programProbe) }
       let files = written.map { $0.contender(ofProgram: programProbe) }
       let folded = written.map { Comparison.Contender(name: $0.target, network: $0.folded, precision: .double) }
-      let stored = literal.map { Comparison.Contender(name: "\(name) as stored", network: $0, precision: .double) }
-      let whole = try Comparison(
-        of: folded + files + noises + (stored.map { [$0] } ?? []), with: reference, on: probes, workers: workers,
-        progress: progress)
+      let stored = literal.map {
+        var contender = Comparison.Contender(name: "\(name) as stored", network: $0, precision: .double)
+        contender.onlyProbe = precise.farProbe(ofAtMost: Verification.shortTokenCount)
+        return contender
+      }
+      var questions = [
+        Comparison.Question(of: folded + files + noises + (stored.map { [$0] } ?? []), with: reference, on: precise)
+      ]
+      let networks = written.filter { !$0.isProgram }.map { $0.contender() }
+      if !long.isEmpty, !networks.isEmpty {
+        questions.append(
+          .init(
+            of: networks, with: Comparison.Contender(name: name, network: source, precision: .single), on: long))
+      }
+      let answers = try Comparison.answers(to: questions, workers: workers, progress: progress)
+      let whole = answers[0]
+      var longOutcomes = answers.dropFirst().first?.outcomes[...]
       let targets = written.enumerated().map { index, file in
         let algebra = whole.outcomes[index]
         let outcome = whole.outcomes[written.count + index]
@@ -224,27 +236,14 @@ package struct Verification: Sendable, Codable {
           algebraHolds: algebra.logits.isWithin(
             Verification.algebraLimit * whole.largestLogit, upToShift: file.isUpToShift),
           written: outcome, noise: rounded, limits: limits, holdsSourceMatrices: perFile[index].count > 1,
-          arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift)
+          arithmeticHolds: limits.hold(for: outcome.logits), isUpToShift: file.isUpToShift,
+          long: file.isProgram
+            ? nil
+            : longOutcomes?.popFirst().map { .init(written: $0, limits: limits.widened(by: rounded.logits)) })
       }
-      return Claims(
+      return Outcome(
         targets: targets, literal: stored == nil ? nil : whole.outcomes.last, overflows: whole.overflows,
         largestLogit: whole.largestLogit)
-    }
-
-    /// The third claim for each file that is read as a network, on more tokens.
-    func inSinglePrecision(
-      on probes: [Probe], given claims: [TargetClaims], progress: @Sendable (_ done: Int, _ total: Int) -> Void
-    ) throws(Refusal) -> [LongOutcome?] {
-      let networks = written.filter { !$0.isProgram }.map { $0.contender() }
-      guard !networks.isEmpty else { return written.map { _ in nil } }
-      let comparison = try Comparison(
-        of: networks, with: Comparison.Contender(name: name, network: source, precision: .single), on: probes,
-        workers: workers, progress: progress)
-      var outcomes = comparison.outcomes[...]
-      return zip(written, claims).map { file, claims in
-        file.isProgram
-          ? nil : LongOutcome(written: outcomes.removeFirst(), limits: claims.limits.widened(by: claims.noise.logits))
-      }
     }
   }
 }
@@ -268,8 +267,7 @@ extension [Probe] {
   /// The place of a probe of at most `count` tokens that goes as far as any. Where there is none, the longest is added
   /// once more, cut to so many tokens from the whole of it.
   fileprivate mutating func shortProbe(ofAtMost count: Int) -> Int {
-    let farthest = compactMap(\.positions.last).max()
-    if let found = firstIndex(where: { $0.tokens.count <= count && $0.positions.last == farthest }) { return found }
+    if let found = farProbe(ofAtMost: count) { return found }
     guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return 0 }
     let indices = (0..<count).map { $0 * (longest.tokens.count - 1) / Swift.max(1, count - 1) }
     append(
@@ -277,6 +275,12 @@ extension [Probe] {
         name: longest.name + ", in steps", tokens: indices.map { longest.tokens[$0] },
         positions: indices.map { longest.positions[$0] }))
     return self.count - 1
+  }
+
+  /// The place of a probe of at most `count` tokens that goes as far as any.
+  fileprivate func farProbe(ofAtMost count: Int) -> Int? {
+    let farthest = compactMap(\.positions.last).max()
+    return firstIndex { $0.tokens.count <= count && $0.positions.last == farthest }
   }
 }
 
