@@ -61,6 +61,8 @@ public struct Conversion: Sendable {
   /// - Throws: ``Refusal`` for everything that keeps a verdict from being reached.
   public func run(logger: Logger, progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> ConversionReport {
     let start = ContinuousClock.now
+    // Now, so that nothing spins beside the writing.
+    _ = arithmeticIsReady
     let chosen = try chosenTargets()
     let place = try Destination(directory: destination, replacing: replacesDestination)
     for name in StagedOutput.removeStale(beside: place) {

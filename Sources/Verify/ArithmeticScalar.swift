@@ -1,6 +1,7 @@
 import CLinux
 import COpenBLAS
 import Formats
+import Glibc
 import Numerics
 
 /// A precision that the forward pass can be computed in.
@@ -39,14 +40,18 @@ extension Double: ArithmeticScalar {
   }
 }
 
-/// What has to be arranged in this process before the first product.
+/// What has to be arranged in this process, at the latest before the first product.
 ///
 /// OpenBLAS is called from several threads of ours, each with its own work: its own threads would wait for each other
-/// by spinning, and lose all their speed to any neighbour on the machine. And glibc is to keep the room of activations,
-/// which are made and dropped with every operation: asking the system for it anew, page by page, costs more than many an
-/// operation does.
+/// by spinning, and lose all their speed to any neighbour on the machine. Those that it starts when it is loaded spin for
+/// a tenth of a second before they sleep. And glibc is to keep the room of activations, which are made and dropped with
+/// every operation: asking the system for it anew, page by page, costs more than many an operation does.
 package let arithmeticIsReady: Void = {
   openblas_set_num_threads(1)
+  // What OpenBLAS does before a process forks; its header does not have it, nor every build of it.
+  if let stopThreads = dlsym(nil, "blas_thread_shutdown_") {
+    _ = unsafeBitCast(stopThreads, to: (@convention(c) () -> CInt).self)()
+  }
   // The largest threshold that glibc takes: 32 MiB.
   _ = mallopt(M_MMAP_THRESHOLD, 32 << 20)
   _ = mallopt(M_TRIM_THRESHOLD, .max)
