@@ -108,11 +108,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: map.weight.columnCount)
     let isBiased = map.bias != nil
     if let bias = map.bias {
-      let values = ParameterReader(bias).values()
-      for row in 0..<result.rowCount {
-        let line = result.row(row)
-        for column in 0..<values.count { line[column] = Scalar(values[column]) }
-      }
+      let values = ParameterReader(bias).values().map { Scalar($0) }
+      for row in 0..<result.rowCount { _ = result.row(row).update(from: values) }
     }
     forEachPart(of: map.weight) { part in
       Scalar.multiply(

@@ -72,7 +72,7 @@ package struct DistributionAccumulator {
 }
 
 /// The smallest and the largest of some numbers, and whether all are finite.
-private struct Extremes {
+struct Extremes {
   let smallest: Double
   let largest: Double
   let areFinite: Bool

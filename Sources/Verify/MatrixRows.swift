@@ -37,7 +37,10 @@ package struct MatrixRows: Sendable {
   func largestMagnitude(rows: Range<Int>) -> Double {
     withRoom { room in
       rows.reduce(0) { largest, index in
-        row(index, room: room).reduce(largest) { $1.isFinite ? max($0, abs($1)) : $0 }
+        let row = row(index, room: room)
+        let extremes = Extremes(of: row)
+        if extremes.areFinite { return max(largest, extremes.largest, -extremes.smallest) }
+        return row.reduce(largest) { $1.isFinite ? max($0, abs($1)) : $0 }
       }
     }
   }
@@ -46,16 +49,19 @@ package struct MatrixRows: Sendable {
   func largestDifference(rows: Range<Int>, from other: MatrixRows, rows otherRows: Range<Int>) -> Double {
     withRoom { room in
       withRoom { otherRoom in
-        var largest = 0.0
-        for (index, otherIndex) in zip(rows, otherRows) {
-          let (mine, others) = (row(index, room: room), other.row(otherIndex, room: otherRoom))
-          for column in 0..<mine.count where mine[column].isFinite {
+        zip(rows, otherRows).reduce(0) { largest, indices in
+          let (mine, others) = (row(indices.0, room: room), other.row(indices.1, room: otherRoom))
+          // In place of the others, where these had to be converted.
+          let differences = UnsafeMutableBufferPointer(rebasing: otherRoom[..<mine.count])
+          for column in 0..<mine.count { differences[column] = mine[column] - others[column] }
+          let extremes = Extremes(of: UnsafeBufferPointer(differences))
+          if extremes.areFinite { return max(largest, extremes.largest, -extremes.smallest) }
+          return (0..<mine.count).reduce(largest) { largest, column in
+            guard mine[column].isFinite else { return largest }
             // `max` would lose a NaN.
-            guard others[column].isFinite else { return .infinity }
-            largest = max(largest, abs(mine[column] - others[column]))
+            return differences[column].isFinite ? max(largest, abs(differences[column])) : .infinity
           }
         }
-        return largest
       }
     }
   }

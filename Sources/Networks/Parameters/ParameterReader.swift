@@ -355,16 +355,33 @@ package struct ParameterReader: Sendable {
   // MARK: Passes over the whole
 
   /// The mean of each column over all rows, summed in double precision.
-  private func columnMeans() -> [Double] {
+  private func columnMeans() -> [Double] { columnSums().map { $0 / Double(rowCount) } }
+
+  /// Each column's sum over all rows, row i times element i of a vector, if there is one.
+  private func columnSums(weighing weights: [Double]? = nil) -> [Double] {
     var sums = [Double](repeating: 0, count: columnCount)
     unsafe forEachBlock { rows, values in
       unsafe sums.withUnsafeMutableBufferPointer { sums in
-        for row in 0..<rows.count {
-          for column in 0..<columnCount { unsafe sums[column] += values[row * columnCount + column] }
+        guard let sums = sums.baseAddress, var line = unsafe UnsafePointer(values.baseAddress) else { return }
+        var row = rows.lowerBound
+        // Four at a time, so that the sums are fetched a quarter as often.
+        while row + 4 <= rows.upperBound {
+          let (a, b, c, d) = weights.map { ($0[row], $0[row + 1], $0[row + 2], $0[row + 3]) } ?? (1, 1, 1, 1)
+          let (second, third, fourth) = unsafe (line + columnCount, line + 2 * columnCount, line + 3 * columnCount)
+          for column in 0..<columnCount {
+            unsafe sums[column] += (a * line[column] + b * second[column]) + (c * third[column] + d * fourth[column])
+          }
+          unsafe line += 4 * columnCount
+          row += 4
+        }
+        for row in row..<rows.upperBound {
+          let weight = weights?[row] ?? 1
+          for column in 0..<columnCount { unsafe sums[column] += weight * line[column] }
+          unsafe line += columnCount
         }
       }
     }
-    return sums.map { $0 / Double(rowCount) }
+    return sums
   }
 
   /// The mean of each row over all columns, summed in double precision.
@@ -381,28 +398,16 @@ package struct ParameterReader: Sendable {
   }
 
   private static func projection(of vector: [Double], through matrix: Parameter) -> [Double] {
+    guard case .transposed = matrix.expression else { return ParameterReader(matrix).columnSums(weighing: vector) }
+    // Stored row by row, the matrix is read along its columns: one dot product each.
     var result = [Double](repeating: 0, count: matrix.columnCount)
-    if case .transposed = matrix.expression {
-      // Stored row by row, the matrix is read along its columns: one dot product each.
-      let reader = ParameterReader(matrix.transposed())
-      let width = reader.columnCount
-      unsafe reader.forEachBlock { rows, values in
-        unsafe vector.withUnsafeBufferPointer { vector in
-          for (position, row) in rows.enumerated() {
-            let line = unsafe UnsafeBufferPointer(rebasing: values[position * width..<(position + 1) * width])
-            result[row] = unsafe line.product(with: vector)
-          }
-        }
-      }
-    } else {
-      let reader = ParameterReader(matrix)
-      let width = reader.columnCount
-      unsafe reader.forEachBlock { rows, values in
-        unsafe result.withUnsafeMutableBufferPointer { result in
-          for (position, row) in rows.enumerated() {
-            let factor = vector[row]
-            for column in 0..<width { unsafe result[column] += factor * values[position * width + column] }
-          }
+    let reader = ParameterReader(matrix.transposed())
+    let width = reader.columnCount
+    unsafe reader.forEachBlock { rows, values in
+      unsafe vector.withUnsafeBufferPointer { vector in
+        for (position, row) in rows.enumerated() {
+          let line = unsafe UnsafeBufferPointer(rebasing: values[position * width..<(position + 1) * width])
+          result[row] = unsafe line.product(with: vector)
         }
       }
     }
