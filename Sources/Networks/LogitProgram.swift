@@ -17,10 +17,9 @@ package protocol LogitProgram: Sendable {
   /// - Parameters:
   ///   - positions: the position of each token.
   ///   - product: what multiplies its matrices.
-  ///   - workers: what the multiplications are spread over.
   /// - Throws: `.malformed` for a program that cannot be computed.
   func logits(
-    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct, workers: Workers
+    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double]
 }
 

@@ -8,7 +8,6 @@ import Networks
   let operands: [Operand]
   let file: String?
   let product: MatrixProduct
-  let workers: Workers
 
   func result() throws(Refusal) -> ONNXTensor {
     switch node.operation {
@@ -382,28 +381,24 @@ import Networks
     let reader = ParameterReader(weight)
     // Stored rows lie far apart, so that a part of one is to be as long as a few pages; a block of them stays in cache.
     let widest = isTransposed ? max(1, ParameterReader.blockElementCount / max(1, k)) : 2_048
-    let partCount = (n + widest - 1) / widest
-    let width = (n + partCount - 1) / max(1, partCount)
+    let partCount = max(1, (n + widest - 1) / widest)
+    let width = max(1, (n + partCount - 1) / partCount)
     let depth = isTransposed ? max(1, k) : ParameterReader.blockElementCount / max(1, width)
+    let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: depth * width)
+    defer { unsafe block.deallocate() }
     var result = [Double](repeating: 0, count: m * n)
     unsafe result.withUnsafeMutableBufferPointer { c in
       unsafe a.withUnsafeBufferPointer { a in
-        guard let a = a.baseAddress, let c = c.baseAddress else { return }
-        // Each part writes columns of its own.
-        nonisolated(unsafe) let (left, target) = unsafe (a, c)
-        let product = unsafe product
-        workers.forEach(partCount) { part in
-          let columns = min(part * width, n)..<min((part + 1) * width, n)
-          let block = UnsafeMutableBufferPointer<Double>.allocate(capacity: depth * columns.count)
-          defer { unsafe block.deallocate() }
-          guard let b = block.baseAddress else { return }
+        guard let a = a.baseAddress, let b = block.baseAddress, let c = c.baseAddress else { return }
+        for start in stride(from: 0, to: n, by: width) {
+          let columns = start..<min(start + width, n)
           for first in stride(from: 0, to: k, by: depth) {
             let inner = first..<min(first + depth, k)
             unsafe reader.read(
               rows: isTransposed ? columns : inner, columns: isTransposed ? inner : columns, into: block)
             unsafe product(
-              m, columns.count, inner.count, left + first, k, b, isTransposed ? inner.count : columns.count,
-              isTransposed, target + columns.lowerBound, n)
+              m, columns.count, inner.count, a + first, k, b, isTransposed ? inner.count : columns.count,
+              isTransposed, c + columns.lowerBound, n)
           }
         }
       }

@@ -15,8 +15,6 @@ import Networks
   private let lastReads: [String: Int]
   /// A fast one for large models; plain loops otherwise.
   package var product: MatrixProduct
-  /// What the products with one weight are spread over.
-  package var workers = Workers(count: 1)
 
   /// - Parameter file: for messages.
   /// - Throws: `.malformed` for a graph that breaks the rules of ``ONNXGraph/check(file:)``.
@@ -112,7 +110,7 @@ import Networks
         throw refusal(node.name, "expected one output, found \(node.outputs.count)")
       }
       values[node.outputs[0]] = try unsafe NodeEvaluation(
-        node: node, operands: operands, file: file, product: product, workers: workers
+        node: node, operands: operands, file: file, product: product
       ).result()
     }
     return values.filter { kept.contains($0.key) }

@@ -75,11 +75,10 @@ struct ONNXProgram: LogitProgram {
   }
 
   func logits(
-    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct, workers: Workers
+    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double] {
     var evaluator = evaluator
     unsafe evaluator.product = product
-    evaluator.workers = workers
     return try evaluator.logits(
       tokens: tokens, positions: positions, steps: tokens.count > 1 ? [tokens.count - 1, 1] : [tokens.count],
       padding: Self.paddingCount)

@@ -131,6 +131,8 @@ package struct Comparison: Sendable {
     var passes = SharedPasses()
     var asked = questions.map { Asked($0, in: &passes) }
     let runs = passes.runs(workers: workers)
+    // Nobody is left behind with a file that goes away.
+    defer { for run in runs { run.wait() } }
     // The slow ones first, so that no thread waits long for the last.
     let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
     let depth = runs.map(\.blockCount).max() ?? 0

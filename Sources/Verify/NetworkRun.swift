@@ -1,5 +1,7 @@
+import Dispatch
 import Formats
 import Networks
+import Synchronization
 
 /// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
 package protocol NetworkRun: AnyObject, Sendable {
@@ -13,6 +15,12 @@ package protocol NetworkRun: AnyObject, Sendable {
   var residual: MatrixRows? { get }
   /// After ``finish()``: the logits of a range of the vocabulary.
   func logits(of range: Range<Int>) -> MatrixRows
+  /// Returns once nothing of it is under way.
+  func wait()
+}
+
+extension NetworkRun {
+  package func wait() {}
 }
 
 /// A run in one precision.
@@ -43,11 +51,14 @@ final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable
   }
 }
 
-/// A program that was written. It has no residual stream to look at.
+/// A program that was written. It has no residual stream to look at, and runs beside the networks, on a thread of its own
+/// if there are several workers.
 final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let program: any LogitProgram
   private let probes: [Probe]
   private let workers: Workers
+  private let group = DispatchGroup()
+  private let outcome = Mutex<Result<Matrix<Double>, Refusal>?>(nil)
   private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
     Double.multiply(
       rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
@@ -65,21 +76,41 @@ final class ProgramRun: NetworkRun, @unchecked Sendable {
 
   var blockCount: Int { 0 }
   var cost: Int { .max }
-  func embed() {}
-  func run(block: Int) {}
-  func finish() throws(Refusal) {
-    let width = program.vocabularySize
-    all = Matrix(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
-    var end = 0
-    for probe in probes {
-      let logits = try program.logits(
-        of: probe.tokens, at: probe.positions, product: Self.product, workers: workers)
-      let rows = UnsafeMutableBufferPointer(rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
-      _ = rows.update(from: logits)
-      end += probe.tokens.count
+
+  func embed() {
+    guard workers.count > 1 else { return }
+    DispatchQueue.global().async(group: group) {
+      let result = self.computed()
+      self.outcome.withLock { $0 = result }
     }
   }
+
+  func run(block: Int) {}
+
+  func finish() throws(Refusal) {
+    group.wait()
+    all = try (outcome.withLock { $0 } ?? computed()).get()
+  }
+
+  func wait() { group.wait() }
+
   var residual: MatrixRows? { nil }
 
   func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
+
+  private func computed() -> Result<Matrix<Double>, Refusal> {
+    let width = program.vocabularySize
+    let all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
+    var end = 0
+    do throws(Refusal) {
+      for probe in probes {
+        let logits = try program.logits(
+          of: probe.tokens, at: probe.positions, product: Self.product)
+        let rows = UnsafeMutableBufferPointer(rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
+        _ = rows.update(from: logits)
+        end += probe.tokens.count
+      }
+    } catch { return .failure(error) }
+    return .success(all)
+  }
 }

@@ -71,7 +71,7 @@ import Verify
     let vocabularySize = 3
 
     func logits(
-      of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct, workers: Workers
+      of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
     ) throws(Refusal) -> [Double] {
       tokens.flatMap { NonFiniteTests.logits[$0] }
     }
