@@ -129,33 +129,42 @@ package struct Comparison: Sendable {
   ) throws(Refusal) -> [Comparison] {
     for question in questions { try question.requireSense() }
     var passes = SharedPasses()
-    var asked = questions.map { Asked($0, in: &passes) }
+    let asked = Mutex(questions.map { Asked($0, in: &passes) })
     let runs = passes.runs(workers: workers)
     // Nobody is left behind with a file that goes away.
     defer { for run in runs { run.wait() } }
-    // The slow ones first, so that no thread waits long for the last.
-    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
     let depth = runs.map(\.blockCount).max() ?? 0
     let vocabularySize = questions.map(\.reference.vocabularySize).max() ?? 0
     let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
     let total = depth + 2 + vocabularySteps
 
-    func inStep(_ body: @Sendable (any NetworkRun) throws(Refusal) -> Void) throws(Refusal) {
-      try workers.forEach(order.count) { (index) throws(Refusal) in try body(runs[order[index]]) }
-    }
-    try inStep { (run) throws(Refusal) in try run.embed() }
-    for index in asked.indices { asked[index].compareResiduals(of: runs, depth: 0) }
-    progress(1, total)
-    for block in 0..<depth {
-      try inStep { (run) throws(Refusal) in
-        if block < run.blockCount { try run.run(block: block) }
+    // Of each depth, until all have come to it.
+    let residuals = Mutex([[MatrixRows?]](repeating: runs.map { _ in nil }, count: depth + 1))
+    try Convoy(costs: runs.map(\.cost), stageCount: depth + 2).travel(workers: workers) {
+      (index, stage) throws(Refusal) in
+      let run = runs[index]
+      switch stage {
+      case 0: try run.embed()
+      case depth + 1: return try run.finish()
+      default: if stage <= run.blockCount { try run.run(block: stage - 1) }
       }
-      for index in asked.indices { asked[index].compareResiduals(of: runs, depth: block + 1) }
-      progress(block + 2, total)
+      let residual = run.residual
+      residuals.withLock { $0[stage][index] = residual }
+    } arrive: { stage in
+      if stage <= depth {
+        let rows = residuals.withLock { all in
+          defer { all[stage] = [] }
+          return all[stage]
+        }
+        asked.withLock { asked in
+          for index in asked.indices { asked[index].compareResiduals(rows, of: runs, depth: stage) }
+        }
+      }
+      progress(stage + 1, total)
     }
-    try inStep { (run) throws(Refusal) in try run.finish() }
-    progress(depth + 2, total)
 
+    // The slow ones first, so that no thread waits long for the last.
+    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
     for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
       let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
       let logits = Mutex([MatrixRows?](repeating: nil, count: runs.count))
@@ -164,10 +173,17 @@ package struct Comparison: Sendable {
         logits.withLock { $0[order[index]] = block }
       }
       let blocks = logits.withLock { $0.compactMap(\.self) }
-      for index in asked.indices { asked[index].tokens.add(blocks, range: range, workers: workers) }
+      asked.withLock { asked in
+        for index in asked.indices { asked[index].tokens.add(blocks, range: range, workers: workers) }
+      }
       progress(depth + 3 + step, total)
     }
-    return asked.map { Comparison($0.tokens, residuals: $0.residuals) }
+    return asked.withLock { asked in
+      asked.map { asked in
+        // Two depths may have been compared the wrong way round.
+        Comparison(asked.tokens, residuals: asked.residuals.map { $0.sorted { $0.depth < $1.depth } })
+      }
+    }
   }
 }
 
@@ -186,14 +202,14 @@ private struct Asked {
   }
 
   /// Only networks of one depth have residual streams that correspond, and only where they see the same tokens.
-  mutating func compareResiduals(of runs: [any NetworkRun], depth: Int) {
-    let (own, rows) = (runs[seats[0].pass], seats[0].rows)
-    guard let reference = own.residual else { return }
+  /// - Parameter streams: by pass, where it has one.
+  mutating func compareResiduals(_ streams: [MatrixRows?], of runs: [any NetworkRun], depth: Int) {
+    let (own, rows) = (seats[0].pass, seats[0].rows)
+    guard let reference = streams[own], depth <= runs[own].blockCount else { return }
     let magnitude = reference.largestMagnitude(rows: rows)
     for (index, seat) in seats.dropFirst().enumerated() {
-      let run = runs[seat.pass]
-      guard run.blockCount == own.blockCount, seat.rows.count == rows.count, let candidate = run.residual,
-        candidate.columnCount == reference.columnCount
+      guard runs[seat.pass].blockCount == runs[own].blockCount, seat.rows.count == rows.count,
+        let candidate = streams[seat.pass], candidate.columnCount == reference.columnCount
       else { continue }
       let largest = reference.largestDifference(rows: rows, from: candidate, rows: seat.rows)
       residuals[index].append(
