@@ -109,7 +109,12 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
     let isBiased = map.bias != nil
     if let bias = map.bias {
       let values = ParameterReader(bias).values().map { Scalar($0) }
-      for row in 0..<result.rowCount { _ = result.row(row).update(from: values) }
+      values.withUnsafeBufferPointer { values in
+        guard let start = values.baseAddress else { return }
+        for row in 0..<result.rowCount {
+          (result.start + row * result.columnCount).update(from: start, count: values.count)
+        }
+      }
     }
     forEachPart(of: map.weight) { part in
       Scalar.multiply(

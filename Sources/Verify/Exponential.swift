@@ -23,9 +23,13 @@ extension Float {
 
   @inline(__always)
   private static func exponential(_ x: SIMD8<Float>) -> SIMD8<Float> {
-    // Beyond these the result is 0 or infinite in any case. NaN is neither, and stays.
-    var y = x.replacing(with: 100, where: x .> 100)
-    y = y.replacing(with: -110, where: y .< -110)
+    let isOrdinary = all((x .> -87) .& (x .< 88))
+    var y = x
+    if !isOrdinary {
+      // Beyond these the result is 0 or infinite in any case. NaN is neither, and stays.
+      y.replace(with: 100, where: x .> 100)
+      y.replace(with: -110, where: x .< -110)
+    }
     // Adding 1.5 · 2²³ leaves no room for a fraction: the sum holds the nearest integer in its low bits.
     let shifter = SIMD8<Float>(repeating: 0x1.8p23)
     let shifted = y * 0x1.715476p0 + shifter
@@ -38,8 +42,13 @@ extension Float {
     p = p * r + 1.0 / 6
     p = p * r + 0.5
     p = p * r * r + r + 1
+    let shiftedBits = unsafeBitCast(shifted, to: SIMD8<Int32>.self)
+    if isOrdinary {
+      // k joins the exponent. Those bits of the shifter that are not shifted out are zero.
+      return unsafeBitCast(unsafeBitCast(p, to: SIMD8<Int32>.self) &+ shiftedBits &<< 23, to: SIMD8<Float>.self)
+    }
     // 2ᵏ in two factors, so that results below the smallest normal number, and infinity, come out right.
-    let bits = unsafeBitCast(shifted, to: SIMD8<Int32>.self) &- unsafeBitCast(shifter, to: SIMD8<Int32>.self)
+    let bits = shiftedBits &- unsafeBitCast(shifter, to: SIMD8<Int32>.self)
     let half = bits &>> 1
     return p * powerOfTwo(half) * powerOfTwo(bits &- half)
   }
