@@ -133,7 +133,7 @@ package struct DifferenceAccumulator {
 
   /// - Parameter weights: exp(reference logit − `largestSoFar`) for each.
   /// - Returns: Σ exp(candidate logit − `largestSoFar`), from the weights and the differences alone; nil where one of
-  ///   these is too large for that.
+  ///   these is so large that weights which are no longer seen may count for the candidate.
   @specialized(where Weight == Float)
   @specialized(where Weight == Double)
   @discardableResult
@@ -189,8 +189,12 @@ package struct DifferenceAccumulator {
       (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
     }
     count += reference.count
-    // Σ w·exp(−Δ), the exponential by its series up to Δ³.
-    return max(largestSigned, -smallestSigned) <= Self.smallDifference ? weightHere - weightedHere + curvedHere : nil
+    // Σ w·exp(−Δ), by the series of the exponential up to Δ³ where that is enough. Both sums are of the same weights, so
+    // that how precise these are does not show in a divergence, which is what is left when one sum is taken from the other.
+    let farthest = max(largestSigned, -smallestSigned)
+    if farthest <= Self.smallDifference { return weightHere - weightedHere + curvedHere }
+    guard farthest <= 1 else { return nil }
+    return reference.indices.reduce(0) { $0 + Double(shares[$1]) * .exp(found[$1] - expected[$1]) }
   }
 
   /// Up to here Δ⁴/24 is below 10⁻⁷ of Δ²/2, which a divergence is made of.

@@ -18,7 +18,7 @@ package struct ProbeSet: Hashable, Sendable {
 extension ProbeSet {
   /// Tokens of a probe that goes across the context in steps, and of one with the end-of-text token.
   private static let acrossCount = 16
-  private static let shortCount = 10
+  private static let shortCount = 5
   /// Multiplications that a pass over a probe may take in double precision: about half a second for the two networks.
   private static let preciseCost = 1 << 33
 

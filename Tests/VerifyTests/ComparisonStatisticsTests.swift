@@ -59,7 +59,7 @@ import Verify
   @Test(
     "Differences, log-probabilities, divergence, agreement and loss are their formulas",
     arguments: [
-      (1, 0.5, 0), (2, 0.5, 3), (3, 1e-6, 100), (4, 30, -7), (5, 0, 2),
+      (1, 0.5, 0), (2, 0.5, 3), (3, 1e-6, 100), (4, 30, -7), (5, 0, 2), (6, 1e-6, 0), (7, 9e-4, 0), (8, 1e-3, 0),
     ])
   func statistics(seed: UInt64, noise: Double, shift: Double) throws {
     let given = try Case(seed: seed, noise: noise, shift: shift)
@@ -101,6 +101,34 @@ import Verify
     #expect(found.magnitudes.counts == counts)
     #expect(found.magnitudes.total == 6 * Self.vocabularySize)
     #expect(given.comparison.overflows.isEmpty)
+  }
+
+  @Test(
+    "The divergence of close networks is its formula, whatever precision they are in",
+    arguments: [(9e-4, .double), (9e-4, .single), (2e-3, .double), (2e-3, .single)]
+      as [(Double, Comparison.Contender.Precision)])
+  func close(noise: Double, precision: Comparison.Contender.Precision) throws {
+    var generator = TestGenerator(state: 12)
+    func rounded(_ logits: [Double]) -> [Double] { logits.map { Double(Float($0)) } }
+    let reference = Self.tokens.map { _ in rounded(generator.values(Self.vocabularySize, in: -8...8)) }
+    let candidate = reference.map { logits in
+      rounded(zip(logits, generator.values(Self.vocabularySize, in: -noise...noise)).map { $0 + $1 })
+    }
+    let networks = try (
+      LogitNetwork(reference, of: Self.tokens).network, LogitNetwork(candidate, of: Self.tokens).network
+    )
+    let comparison = try Comparison(
+      of: [.init(name: "candidate", network: networks.1, precision: precision)],
+      with: .init(name: "reference", network: networks.0, precision: precision), on: Self.probes)
+    let divergences = Self.probes.flatMap(\.tokens).map { token in
+      let row = Self.tokens.firstIndex(of: token) ?? 0
+      return zip(logProbabilities(reference[row]), logProbabilities(candidate[row])).reduce(0) {
+        $0 + exp($1.0) * ($1.0 - $1.1)
+      }
+    }
+    let found = comparison.outcomes[0].logits
+    #expect(abs(found.meanDivergence / mean(divergences) - 1) < 2e-6)
+    #expect(abs(found.largestDivergence / (divergences.max() ?? 0) - 1) < 2e-6)
   }
 
   @Test(
