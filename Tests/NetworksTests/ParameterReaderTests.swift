@@ -236,6 +236,28 @@ private struct Naive {
     #expect(ParameterReader(try stored.view()).values() == ParameterReader(Parameter.stored(a).transposed()).values())
   }
 
+  @Test("Every rectangle across the stored rows is the matrix's own", arguments: [ElementType.f32, .f64, .bf16])
+  func across(_ type: ElementType) throws {
+    let directory = try TemporaryDirectory()
+    let (rows, columns) = (21, 13)
+    var tensors = EditableTensors()
+    tensors["M"] = .init((0..<rows * columns).map { Double($0 % 251) / 4 }, shape: [rows, columns], type: type)
+    try tensors.write(to: directory / "x.safetensors")
+    let matrix = try #require(try Checkpoint(safetensors: directory / "x.safetensors")["M"])
+    let values = matrix.decoded(as: Double.self)
+    let reader = ParameterReader(Parameter.stored(matrix).transposed())
+    for top in 0..<columns {
+      for bottom in top + 1...columns {
+        for left in 0..<rows {
+          for right in left + 1...rows {
+            let expected = (top..<bottom).flatMap { row in (left..<right).map { values[$0 * columns + row] } }
+            try #require(reader.values(rows: top..<bottom, columns: left..<right) == expected)
+          }
+        }
+      }
+    }
+  }
+
   @Test("A matrix of more than one block is centred by the means of all its rows")
   func manyBlocks() throws {
     let directory = try TemporaryDirectory()
