@@ -362,7 +362,7 @@ extension MatrixRow {
       44, "σ is subnormal", 1e-40,
       .refused(
         6,
-        "model.safetensors, 'transformer.h.1.mlp.c_fc.weight': element 2 is 6.4970907798170295e+38, too large for F32; choose a wider type with --type"
+        "model.safetensors, 'transformer.h.1.mlp.c_fc.weight': element 2 is 6.497090779817029e+38, too large for F32; choose a wider type with --type"
       )),
     MatrixRow(
       45, "σ by position", copyOf: "fakeln-positional",
