@@ -84,6 +84,8 @@ public struct Conversion: Sendable {
   ) throws(Refusal) -> ConversionReport {
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
 
+    let hashing = Hashing(of: model.checkpoint.files, workers: workers)
+    defer { hashing.stop() }
     // A text that cannot be read is no reason to write first.
     let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
     let staged = try StagedOutput(for: place)
@@ -104,8 +106,6 @@ public struct Conversion: Sendable {
 
     let checks = model.checkpoint.integrityChecks
     try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
-    let hashing = Hashing(of: model.checkpoint.files, workers: workers)
-    defer { hashing.wait() }
     var writers: [any TensorWriter] = []
     var fingerprints: [[String: Fingerprint]] = []
     for item in prepared {

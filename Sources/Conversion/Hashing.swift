@@ -7,6 +7,8 @@ import Synchronization
 final class Hashing: Sendable {
   private let files: [MappedFile]
   private let group = DispatchGroup()
+  private let isWanted = Atomic(true)
+  private static let partByteCount = 4 << 20
   private let outcome = Mutex<Result<[ConversionReport.SourceFile], Refusal>?>(nil)
 
   /// Begins at once, on a thread of its own if there are several workers.
@@ -22,13 +24,16 @@ final class Hashing: Sendable {
   /// As long as the digests of all files, with a space between two.
   var placeholder: String { files.map { _ in String(repeating: "0", count: 64) }.joined(separator: " ") }
 
-  /// Waits for the thread: a process that ends while it works takes the library away under its hands.
-  func wait() { group.wait() }
+  /// Ends the thread, if it is not done: a process that ends while it works takes the library away under its hands.
+  func stop() {
+    isWanted.store(false, ordering: .relaxed)
+    group.wait()
+  }
 
   /// Waits for the end.
   /// - Throws: `.malformed` where a compressed file was replaced meanwhile.
   func result() throws(Refusal) -> [ConversionReport.SourceFile] {
-    wait()
+    group.wait()
     return try (outcome.withLock { $0 } ?? hash()).get()
   }
 
@@ -43,7 +48,15 @@ final class Hashing: Sendable {
             .malformed, file: file.path, "was replaced while it was read",
             advice: "wait until whoever writes it is done, and run it again")
         }
-        result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: Digest(of: stored).description))
+        let context = DigestContext()
+        for start in stride(from: 0, to: stored.byteCount, by: Self.partByteCount) {
+          guard isWanted.load(ordering: .relaxed) else { break }
+          stored.withBytes { bytes in
+            let part = bytes.extracting(start..<min(start + Self.partByteCount, stored.byteCount))
+            unsafe part.withUnsafeBytes { unsafe context.update($0) }
+          }
+        }
+        result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: context.finish().description))
       }
     } catch { return .failure(error) }
     return .success(result)

@@ -127,6 +127,7 @@ package struct Comparison: Sendable {
     to questions: [Question], workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) -> [Comparison] {
+    precondition(Set(questions.map(\.reference.vocabularySize)).count <= 1, "networks of several vocabularies")
     for question in questions { try question.requireSense() }
     var passes = SharedPasses()
     let asked = Mutex(questions.map { Asked($0, in: &passes) })
@@ -201,17 +202,19 @@ private struct Asked {
     residuals = question.contenders.map { _ in [] }
   }
 
-  /// Only networks of one depth have residual streams that correspond, and only where they see the same tokens.
+  /// Only networks of one depth have residual streams that correspond.
   /// - Parameter streams: by pass, where it has one.
   mutating func compareResiduals(_ streams: [MatrixRows?], of runs: [any NetworkRun], depth: Int) {
     let (own, rows) = (seats[0].pass, seats[0].rows)
     guard let reference = streams[own], depth <= runs[own].blockCount else { return }
     let magnitude = reference.largestMagnitude(rows: rows)
     for (index, seat) in seats.dropFirst().enumerated() {
-      guard runs[seat.pass].blockCount == runs[own].blockCount, seat.rows.count == rows.count,
-        let candidate = streams[seat.pass], candidate.columnCount == reference.columnCount
+      guard runs[seat.pass].blockCount == runs[own].blockCount, let candidate = streams[seat.pass],
+        candidate.columnCount == reference.columnCount
       else { continue }
-      let largest = reference.largestDifference(rows: rows, from: candidate, rows: seat.rows)
+      let first = rows.lowerBound + seat.tokens.lowerBound
+      let largest = reference.largestDifference(
+        rows: first..<first + seat.tokens.count, from: candidate, rows: seat.rows)
       residuals[index].append(
         ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
     }

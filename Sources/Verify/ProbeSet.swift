@@ -16,9 +16,10 @@ package struct ProbeSet: Hashable, Sendable {
 }
 
 extension ProbeSet {
-  /// Tokens of a probe that goes across the context in steps, and of one with the end-of-text token.
+  /// Tokens of a probe that goes across the context in steps.
   private static let acrossCount = 16
-  private static let shortCount = 5
+  /// Tokens of a probe with the end-of-text token, and of one in a network where a pass over the whole context takes long.
+  private static let (shortCount, shortestCount) = (10, 5)
   /// Multiplications that a pass over a probe may take in double precision: about half a second for the two networks.
   private static let preciseCost = 1 << 33
 
@@ -73,7 +74,7 @@ extension ProbeSet {
           positions: (0..<steps).map { $0 * (context - 1) / max(1, steps - 1) }))
     }
     if let endOfText {
-      let short = min(shortCount, wanted)
+      let short = min(isCheap(context) ? shortCount : shortestCount, wanted)
       set.precise.append(Probe(name: "end-of-text first", tokens: [endOfText] + draw(short - 1)))
       var middle = draw(short)
       middle[short / 2] = endOfText
