@@ -133,7 +133,8 @@ package struct DifferenceAccumulator {
 
   /// - Parameter weights: exp(reference logit − `largestSoFar`) for each.
   /// - Returns: Σ exp(candidate logit − `largestSoFar`), from the weights and the differences alone; nil where one of
-  ///   these is so large that weights which are no longer seen may count for the candidate.
+  ///   these is too large for that. Both sums being of the same weights, how precise these are does not show in a
+  ///   divergence, which is what is left when one is taken from the other.
   @specialized(where Weight == Float)
   @specialized(where Weight == Double)
   @discardableResult
@@ -182,20 +183,33 @@ package struct DifferenceAccumulator {
     swap(&counts, &magnitudeCounts)
     for index in reference.indices { counts[MagnitudeHistogram.bin(of: expected[index] - found[index])] &+= 1 }
     swap(&counts, &magnitudeCounts)
-    let largestHere = max(largestSigned, -smallestSigned)
-    if largestHere > largest {
-      largest = largestHere
-      let index = reference.indices.first { abs(expected[$0] - found[$0]) == largestHere } ?? 0
+    if farthest > largest {
+      largest = farthest
+      let index = reference.indices.first { abs(expected[$0] - found[$0]) == largest } ?? 0
       (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
     }
     count += reference.count
-    // Σ w·exp(−Δ), by the series of the exponential up to Δ³ where that is enough. Both sums are of the same weights, so
-    // that how precise these are does not show in a divergence, which is what is left when one sum is taken from the other.
-    let farthest = max(largestSigned, -smallestSigned)
-    if farthest <= Self.smallDifference { return weightHere - weightedHere + curvedHere }
-    guard farthest <= 1 else { return nil }
-    return reference.indices.reduce(0) { $0 + Double(shares[$1]) * .exp(found[$1] - expected[$1]) }
+    // Σ w·exp(−Δ), the exponential by its series up to Δ³.
+    return farthest <= Self.smallDifference ? weightHere - weightedHere + curvedHere : nil
   }
+
+  /// The same sum where the differences are too large for a series, but not too far from each other: Σ exp(candidate
+  /// logit + `shift` − `largestSoFar`), where a shift of all logits, which no probability sees, is taken out.
+  @specialized(where Weight == Float)
+  @specialized(where Weight == Double)
+  func powers<Weight: ArithmeticScalar>(
+    reference: UnsafeBufferPointer<Double>, candidate: UnsafeBufferPointer<Double>,
+    weights: UnsafeBufferPointer<Weight>
+  ) -> (sum: Double, shift: Double)? {
+    guard largestSigned - smallestSigned <= 2 else { return nil }
+    let shift = (smallestSigned + largestSigned) / 2
+    let sum = reference.indices.reduce(0) { sum, index in
+      sum + Double(weights[index]) * .exp(candidate[index] - reference[index] + shift)
+    }
+    return (sum, shift)
+  }
+
+  private var farthest: Double { max(largestSigned, -smallestSigned) }
 
   /// Up to here Δ⁴/24 is below 10⁻⁷ of Δ²/2, which a divergence is made of.
   private static let smallDifference = 0x1p-10

@@ -167,11 +167,13 @@ extension TokenStatistics.Token {
         distributions[contender + 1].look(at: row, first: first, target: target), distributions[0].isFinite
       else { continue }
       let offset = distributions[0].largest
+      let weights = UnsafeBufferPointer(room.weights)
       let powers = pairs[contender].add(
-        reference: reference, candidate: row, first: first, weights: UnsafeBufferPointer(room.weights),
-        largestSoFar: offset)
+        reference: reference, candidate: row, first: first, weights: weights, largestSoFar: offset)
       if let powers {
         distributions[contender + 1].add(powers: powers, offset: offset)
+      } else if let powers = pairs[contender].powers(reference: reference, candidate: row, weights: weights) {
+        distributions[contender + 1].add(powers: powers.sum, offset: offset - powers.shift)
       } else {
         distributions[contender + 1].add(powersOf: row, room: room.others)
       }

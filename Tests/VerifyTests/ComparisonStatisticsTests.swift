@@ -105,14 +105,16 @@ import Verify
 
   @Test(
     "The divergence of close networks is its formula, whatever precision they are in",
-    arguments: [(9e-4, .double), (9e-4, .single), (2e-3, .double), (2e-3, .single)]
-      as [(Double, Comparison.Contender.Precision)])
-  func close(noise: Double, precision: Comparison.Contender.Precision) throws {
+    arguments: [
+      (9e-4, 0, .double), (9e-4, 0, .single), (2e-3, 0, .double), (2e-3, 0, .single), (2e-3, -60, .single),
+      (0.7, 0, .single), (2e-3, 300, .double),
+    ] as [(Double, Double, Comparison.Contender.Precision)])
+  func close(noise: Double, shift: Double, precision: Comparison.Contender.Precision) throws {
     var generator = TestGenerator(state: 12)
     func rounded(_ logits: [Double]) -> [Double] { logits.map { Double(Float($0)) } }
     let reference = Self.tokens.map { _ in rounded(generator.values(Self.vocabularySize, in: -8...8)) }
     let candidate = reference.map { logits in
-      rounded(zip(logits, generator.values(Self.vocabularySize, in: -noise...noise)).map { $0 + $1 })
+      rounded(zip(logits, generator.values(Self.vocabularySize, in: -noise...noise)).map { $0 + $1 + shift })
     }
     let networks = try (
       LogitNetwork(reference, of: Self.tokens).network, LogitNetwork(candidate, of: Self.tokens).network
