@@ -21,16 +21,19 @@ struct Table {
 
   var text: String {
     let widths = header.indices.map { column in ([header] + rows).map { $0[column].count }.max() ?? 0 }
+    // Closer together where they would not fit otherwise: a line that is wrapped is no row any more.
+    let isWide = widths.reduce(0) { $0 + $1 + 2 } > String.lineWidth
+    let gap = isWide ? " " : "  "
     func line(_ cells: [String]) -> String {
       let padded = cells.indices.map { column in
         let space = String(repeating: " ", count: widths[column] - cells[column].count)
         return alignments[column] == .left ? cells[column] + space : space + cells[column]
       }
-      var text = "  " + padded.joined(separator: "  ")
+      var text = "  " + padded.joined(separator: gap)
       while text.last == " " { text.removeLast() }
       return text
     }
-    let rule = "  " + widths.map { String(repeating: "─", count: $0) }.joined(separator: "  ")
+    let rule = "  " + widths.map { String(repeating: "─", count: $0) }.joined(separator: gap)
     let lines = [line(header), rule] + rows.map(line) + (footnote.map { ["  " + $0] } ?? [])
     return lines.joined(separator: "\n")
   }

@@ -5,9 +5,12 @@ import Glibc
 import Synchronization
 
 extension String {
+  /// Columns of a terminal that text is laid out for.
+  static let lineWidth = 100
+
   /// Lines of at most `width` characters, broken between words; what follows a break stands two columns deeper.
   /// Words longer than a line stay whole.
-  func wrapped(to width: Int = 100) -> String {
+  func wrapped(to width: Int = lineWidth) -> String {
     split(separator: "\n", omittingEmptySubsequences: false).map { line in
       guard line.count > width else { return String(line) }
       let indentation = String(repeating: " ", count: line.prefix(while: { $0 == " " }).count)

@@ -33,6 +33,23 @@ import Testing
     #expect(result.output.contains("to BF16") == (type == "bf16"))
   }
 
+  @Test("The rows of the claims stay columns, however long the target's name", arguments: ["gpt2", "transformer-lens"])
+  func claimColumns(target: String) throws {
+    let place = try TemporaryDirectory()
+    let result = try Command.run(
+      "convert", Fixtures.path("tiny-2x32/lnfree"), "out", "--for", target, "--tokenizer", "none", in: place.path)
+    let lines = result.output.split(separator: "\n").map(Array.init)
+    #expect(lines.filter { $0.count > Self.width } == [])
+    let header = try #require(lines.first { String($0).contains("claim") && String($0).contains("limit") })
+    let rows = lines.filter { $0.suffix(5) == Array("holds") }
+    #expect(rows.count == 3)
+    let claim = try #require(header.indices.first { header[$0...].starts(with: "claim") })
+    for row in rows {
+      #expect(row.count == header.count + " holds".count || row.count == header.count + "  holds".count)
+      #expect(row[claim - 1] == " " && row[claim] != " ")
+    }
+  }
+
   @Test("With --json standard output holds one document and nothing else")
   func json() throws {
     let place = try TemporaryDirectory()
