@@ -8,7 +8,6 @@ final class Hashing: Sendable {
   private let files: [MappedFile]
   private let group = DispatchGroup()
   private let isWanted = Atomic(true)
-  private static let partByteCount = 4 << 20
   private let outcome = Mutex<Result<[ConversionReport.SourceFile], Refusal>?>(nil)
 
   /// Begins at once, on a thread of its own if there are several workers.
@@ -48,15 +47,8 @@ final class Hashing: Sendable {
             .malformed, file: file.path, "was replaced while it was read",
             advice: "wait until whoever writes it is done, and run it again")
         }
-        let context = DigestContext()
-        for start in stride(from: 0, to: stored.byteCount, by: Self.partByteCount) {
-          guard isWanted.load(ordering: .relaxed) else { break }
-          stored.withBytes { bytes in
-            let part = bytes.extracting(start..<min(start + Self.partByteCount, stored.byteCount))
-            unsafe part.withUnsafeBytes { unsafe context.update($0) }
-          }
-        }
-        result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: context.finish().description))
+        guard let digest = Digest(of: stored, while: { isWanted.load(ordering: .relaxed) }) else { break }
+        result.append(.init(path: file.path, byteCount: stored.byteCount, sha256: digest.description))
       }
     } catch { return .failure(error) }
     return .success(result)

@@ -36,17 +36,19 @@ package struct Digest: Hashable, Sendable, CustomStringConvertible {
 }
 
 extension Digest {
-  /// The digest of all bytes of a file.
-  package init(of file: MappedFile) {
-    let context = DigestContext()
-    file.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe context.update($0) } }
-    self = context.finish()
-  }
+  private static let partByteCount = 4 << 20
 
-  /// The digest of a contiguous tensor's stored bytes.
-  package init(of tensor: Tensor) {
+  /// The digest of all bytes of a file.
+  /// - Parameter isWanted: asked now and then; nil is returned once it says no.
+  package init?(of file: MappedFile, while isWanted: () -> Bool = { true }) {
     let context = DigestContext()
-    tensor.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe context.update($0) } }
+    for start in stride(from: 0, to: file.byteCount, by: Self.partByteCount) {
+      guard isWanted() else { return nil }
+      file.withBytes { bytes in
+        let part = bytes.extracting(start..<min(start + Self.partByteCount, file.byteCount))
+        unsafe part.withUnsafeBytes { unsafe context.update($0) }
+      }
+    }
     self = context.finish()
   }
 }

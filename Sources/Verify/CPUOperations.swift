@@ -15,11 +15,8 @@ package struct CPUOperations<Scalar: ArithmeticScalar>: ForwardOperations {
   let tokenCount: Int
   private let scratch = Scratch<Scalar>()
 
-  package init(probes: [Probe], rounding: Storage? = nil) {
-    self.init(probes: probes, rounding: rounding, otherNorms: [])
-  }
-
-  init(probes: [Probe], rounding: Storage?, otherNorms: [NormsOfRows]) {
+  /// - Parameter otherNorms: in the order of their rows.
+  package init(probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = []) {
     _ = arithmeticIsReady
     self.probes = probes
     self.rounding = rounding

@@ -50,13 +50,8 @@ package struct Comparison: Sendable {
       if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
     }
 
-    /// A pass of its own.
-    package func run(on probes: [Probe], workers: Workers) -> any NetworkRun {
-      run(on: probes, otherNorms: [], workers: workers)
-    }
-
-    /// A pass with room for others.
-    func run(on probes: [Probe], otherNorms: [NormsOfRows], workers: Workers) -> any NetworkRun {
+    /// - Parameter otherNorms: the norms of tokens that have others than the network.
+    package func run(on probes: [Probe], otherNorms: [NormsOfRows] = [], workers: Workers) -> any NetworkRun {
       switch kind {
       case .network(let network, .single, let rounding):
         ScalarRun<Float>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
@@ -179,12 +174,7 @@ package struct Comparison: Sendable {
       }
       progress(depth + 3 + step, total)
     }
-    return asked.withLock { asked in
-      asked.map { asked in
-        // Two depths may have been compared the wrong way round.
-        Comparison(asked.tokens, residuals: asked.residuals.map { $0.sorted { $0.depth < $1.depth } })
-      }
-    }
+    return asked.withLock { $0.map { Comparison($0.tokens, residuals: $0.residuals) } }
   }
 }
 

@@ -1,5 +1,6 @@
 import Formats
 import Foundation
+import Synchronization
 
 /// Takes several passes through the same stages: each begins its next one as soon as a thread is free, but none gets more
 /// than one stage ahead of the slowest, so that what is kept of a stage until all have passed it stays little.
@@ -14,6 +15,8 @@ final class Convoy: @unchecked Sendable {
   private var passed: [Int]
   private var isBusy: [Bool]
   private var failure: Refusal?
+  /// One arrival at a time: the stages whose arrival was told.
+  private let told = Mutex(0)
 
   /// - Parameter costs: how long each member takes for a stage, next to the others.
   init(costs: [Int], stageCount: Int) {
@@ -27,7 +30,7 @@ final class Convoy: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - run: takes one member through one stage.
-  ///   - arrive: called when all members have passed a stage, once for each, from any thread.
+  ///   - arrive: called when all members have passed a stage, in order, one at a time, from any thread.
   /// - Throws: what `run` threw first. What is under way is waited for.
   func travel(
     workers: Workers, run: @Sendable (_ member: Int, _ stage: Int) throws(Refusal) -> Void,
@@ -37,7 +40,8 @@ final class Convoy: @unchecked Sendable {
       while let (member, stage) = next() {
         do throws(Refusal) {
           try run(member, stage)
-          if leave(member) { arrive(stage) }
+          leave(member)
+          tell(arrive)
         } catch { fail(error) }
       }
     }
@@ -59,16 +63,27 @@ final class Convoy: @unchecked Sendable {
     return nil
   }
 
-  /// - Returns: whether the stage is now behind all.
-  private func leave(_ member: Int) -> Bool {
+  private func leave(_ member: Int) {
     condition.lock()
     defer { condition.unlock() }
     isBusy[member] = false
     passed[member] += 1
     condition.broadcast()
-    let stage = passed[member]
-    // The slowest was this one alone, or others are still as far behind as it was.
-    return passed.allSatisfy { $0 >= stage }
+  }
+
+  private func tell(_ arrive: (_ stage: Int) -> Void) {
+    told.withLock { told in
+      while told < stagesBehindAll {
+        arrive(told)
+        told += 1
+      }
+    }
+  }
+
+  private var stagesBehindAll: Int {
+    condition.lock()
+    defer { condition.unlock() }
+    return passed.min() ?? 0
   }
 
   private func fail(_ refusal: Refusal) {

@@ -71,46 +71,6 @@ package struct DistributionAccumulator {
   }
 }
 
-/// The smallest and the largest of some numbers, and whether all are finite.
-struct Extremes {
-  let smallest: Double
-  let largest: Double
-  let areFinite: Bool
-
-  init(of numbers: UnsafeBufferPointer<Double>) {
-    var (low, high) = (Lanes(repeating: .infinity), Lanes(repeating: -.infinity))
-    // x − x is 0, or NaN where x is NaN or infinite: no later number takes that back.
-    var poison = Lanes()
-    let whole = numbers.count / Lanes.scalarCount * Lanes.scalarCount
-    if let start = numbers.baseAddress {
-      for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
-        let lanes = Lanes(at: start + index)
-        low.replace(with: lanes, where: lanes .< low)
-        high.replace(with: lanes, where: lanes .> high)
-        poison += lanes - lanes
-      }
-    }
-    var (least, most, rest) = (low.min(), high.max(), poison.sum())
-    for number in numbers[whole...] {
-      (least, most) = (min(least, number), max(most, number))
-      rest += number - number
-    }
-    (smallest, largest, areFinite) = (least, most, rest == 0)
-  }
-}
-
-private typealias Lanes = SIMD8<Double>
-
-extension Lanes {
-  @inline(__always)
-  fileprivate init<Number: ArithmeticScalar>(at start: UnsafePointer<Number>) {
-    let numbers = UnsafeRawPointer(start)
-    self =
-      Number.self == Float.self
-      ? Lanes(numbers.loadUnaligned(as: SIMD8<Float>.self)) : numbers.loadUnaligned(as: Lanes.self)
-  }
-}
-
 /// Differences between one token's logits in two networks, in pieces of the vocabulary.
 package struct DifferenceAccumulator {
   private(set) var largest = 0.0
@@ -183,14 +143,15 @@ package struct DifferenceAccumulator {
     swap(&counts, &magnitudeCounts)
     for index in reference.indices { counts[MagnitudeHistogram.bin(of: expected[index] - found[index])] &+= 1 }
     swap(&counts, &magnitudeCounts)
-    if farthest > largest {
-      largest = farthest
+    let largestHere = max(largestSigned, -smallestSigned)
+    if largestHere > largest {
+      largest = largestHere
       let index = reference.indices.first { abs(expected[$0] - found[$0]) == largest } ?? 0
       (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
     }
     count += reference.count
     // Σ w·exp(−Δ), the exponential by its series up to Δ³.
-    return farthest <= Self.smallDifference ? weightHere - weightedHere + curvedHere : nil
+    return largest <= Self.smallDifference ? weightHere - weightedHere + curvedHere : nil
   }
 
   /// The same sum where the differences are too large for a series, but not too far from each other: Σ exp(candidate
@@ -208,8 +169,6 @@ package struct DifferenceAccumulator {
     }
     return (sum, shift)
   }
-
-  private var farthest: Double { max(largestSigned, -smallestSigned) }
 
   /// Up to here Δ⁴/24 is below 10⁻⁷ of Δ²/2, which a divergence is made of.
   private static let smallDifference = 0x1p-10

@@ -51,8 +51,7 @@ struct SharedPasses {
       }
     }
     passes.append(
-      Pass(
-        contender: contender, parts: [Part(norms: [:], probes: probes, rows: 0..<tokens.count)]))
+      Pass(contender: contender, parts: [Part(norms: [:], probes: probes, rows: 0..<tokens.count)]))
     return Seat(pass: passes.count - 1, rows: 0..<tokens.count, tokens: tokens)
   }
 
@@ -65,7 +64,7 @@ struct SharedPasses {
 }
 
 /// What the norms of a network are for some of the tokens that go through it.
-struct NormsOfRows: Sendable {
+package struct NormsOfRows: Sendable {
   let rows: Range<Int>
   let norms: [Norm: Norm]
 }

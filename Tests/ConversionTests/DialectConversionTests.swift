@@ -50,7 +50,7 @@ import Verify
       try Checkpoint(safetensors: tensors.output + "/model.safetensors")
     )
     #expect(a.tensors.map(\.info) == b.tensors.map(\.info))
-    for (one, other) in zip(a.tensors, b.tensors) { #expect(Digest(of: one) == Digest(of: other)) }
+    for (one, other) in zip(a.tensors, b.tensors) { #expect(Fingerprint(of: one) == Fingerprint(of: other)) }
   }
 
   @Test("A checkpoint compressed by zstd converts like the one it was")
@@ -63,7 +63,7 @@ import Verify
     try packed.convert(source.path)
     let names = try Checkpoint(safetensors: plain.output + "/model.safetensors").tensors
     let others = try Checkpoint(safetensors: packed.output + "/model.safetensors")
-    for tensor in names { #expect(others[tensor.name].map { Digest(of: $0) } == Digest(of: tensor)) }
+    for tensor in names { #expect(others[tensor.name].map { Fingerprint(of: $0) } == Fingerprint(of: tensor)) }
   }
 
   @Test(

@@ -148,7 +148,7 @@ import Verify
       try Checkpoint(safetensors: place.output + "/model.safetensors"),
       try Checkpoint(safetensors: again.output + "/model.safetensors")
     )
-    #expect(a.tensors.map(Digest.init(of:)) == b.tensors.map(Digest.init(of:)))
+    #expect(a.tensors.map(Fingerprint.init(of:)) == b.tensors.map(Fingerprint.init(of:)))
     // And back to Hugging Face.
     let back = try Place()
     #expect(try back.convert(place.output, to: ["transformers"]).published)

@@ -102,13 +102,15 @@ import Testing
         var own = Comparison.Contender(name: "own", network: network, precision: precision)
         own.onlyProbe = contender.onlyProbe
         let alone = try Comparison(of: [own], with: question.reference, on: question.probes).outcomes[0]
-        let rounding = contender.isSingle ? 2e-6 : 1e-13
+        // More rows in a product may have it summed in another order: some sixty units in the last place, over the whole
+        // network, of what is compared.
+        let rounding = 64 * (contender.isSingle ? Double(Float.ulpOfOne) : Double.ulpOfOne)
         #expect(abs(found.logits.largest - alone.logits.largest) <= rounding * answer.largestLogit)
         #expect(found.logits.tokenCount == alone.logits.tokenCount)
         #expect(found.logits.topTokenAgreement == alone.logits.topTokenAgreement)
         #expect(found.residuals.map(\.depth) == alone.residuals.map(\.depth))
         for (one, other) in zip(found.residuals, alone.residuals) {
-          #expect(abs(one.largest - other.largest) <= rounding * max(1, other.largest / max(other.relative, 1e-300)))
+          #expect(abs(one.relative - other.relative) <= rounding)
         }
       }
     }
