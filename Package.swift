@@ -17,8 +17,8 @@ let package = Package(
     .library(
       name: "NormFold",
       targets: [
-        "Report", "Conversion", "Measurement", "Targets", "Verify", "ONNX", "Folding", "Networks", "Tokenization",
-        "Formats",
+        "Report", "Conversion", "Measurement", "Targets", "Verify", "Arithmetic", "ONNX", "Folding", "Networks",
+        "Tokenization", "Formats",
       ]),
   ],
   dependencies: [
@@ -43,29 +43,37 @@ let package = Package(
     .target(name: "Networks", dependencies: ["Formats"], swiftSettings: strictest),
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(
+      name: "Arithmetic",
+      dependencies: [
+        "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
+      ],
+      swiftSettings: strict),
+    .target(
       name: "Verify",
-      dependencies: ["Networks", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics")],
+      dependencies: [
+        "Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
+      ],
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
     .target(
-      name: "Measurement", dependencies: ["Verify", "Networks", "Tokenization", "Formats"], swiftSettings: strict),
+      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"], swiftSettings: strict),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
       name: "Conversion",
       dependencies: [
-        "Formats", "Networks", "Folding", "Verify", "Measurement", "Targets",
+        "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Targets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report", dependencies: ["Conversion", "Measurement", "Folding", "Verify", "Formats"],
+      name: "Report", dependencies: ["Conversion", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
       swiftSettings: strictest),
     .executableTarget(
       name: "normfold",
       dependencies: [
-        "Report", "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Verify",
+        "Report", "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -75,49 +83,53 @@ let package = Package(
     .executableTarget(
       name: "normfold-benchmarks",
       dependencies: [
-        "Formats", "Networks", "Verify", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Formats", "Networks", "Arithmetic", "Verify",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Harness", swiftSettings: strict),
 
     // MARK: Tests
     .target(
-      name: "TestSupport", dependencies: ["CZstd", "Formats", "Verify"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["CZstd", "Formats", "Networks", "Arithmetic"], path: "Tests/TestSupport",
       swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
-      name: "FoldingTests", dependencies: ["Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      name: "FoldingTests", dependencies: ["Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "TokenizationTests", dependencies: ["Tokenization", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "Conversion", "ONNX", "Targets", "Verify", "Folding", "Networks", "Tokenization", "Formats", "TestSupport",
+        "Conversion", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
+        "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "VerifyTests", dependencies: ["Verify", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+      name: "VerifyTests", dependencies: ["Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "MeasurementTests",
-      dependencies: ["Measurement", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      dependencies: ["Measurement", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",
-      dependencies: ["ONNX", "COnnxProto", "Folding", "Verify", "Networks", "Formats", "TestSupport"],
+      dependencies: ["ONNX", "COnnxProto", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ConversionTests",
       dependencies: [
-        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "Conversion", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "normfold", "Report", "Conversion", "Measurement", "Targets", "Verify", "Folding", "Networks", "Formats",
+        "normfold", "Report", "Conversion", "Measurement", "Targets", "Arithmetic", "Verify", "Folding", "Networks",
+        "Formats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],

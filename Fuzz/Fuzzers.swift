@@ -89,9 +89,10 @@ extension Fuzzer {
   private static func useTokenizer(in place: InputPlace) throws {
     let model = try Model(opening: place.directory)
     let target = LlamaCppTarget()
-    let options = FoldingPlan.Options(keptSites: target.keptSites(of: model.network, type: .f32))
+    let options = FoldingPlan.Options(
+      keptNorms: target.keptNorms(of: TargetSource(model), options: TargetOptions()))
     let folded = try FoldingPlan(folding: model.network, options: options).folded
-    _ = try target.output(of: folded, from: model, options: TargetOptions())
+    _ = try target.output(of: folded, from: TargetSource(model), options: TargetOptions())
     let tokenizer = try Tokenizer(opening: place.directory)
     let text = "It's  1605;\n\n o'er naïve 東京 🙂<|endoftext|> the  end"
     // Not always the text: a token may take the white space beside it.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Arithmetic
 import Formats
 import Networks
 import Verify
@@ -15,15 +16,14 @@ struct Forward: ParsableCommand {
     let network = try Model(opening: checkpoint).network
     let workers = Workers(count: threads)
     for count in tokens {
-      let probe = Probe(name: "", tokens: (0..<count).map { $0 * 769 % network.dimensions.vocabularySize })
+      let probe = Probe(name: "", tokens: (0..<count).map { $0 * 769 % network.vocabularySize })
       let products = Products(of: network, tokenCount: count)
       var pass: [Double] = []
       var alone: [Double] = []
       for round in 0...rounds {
         let whole = try seconds {
           try workers.forEach(threads) { (_) throws(Refusal) in
-            var operations = CPUOperations<Float>(probes: [probe])
-            let logits = try network.forward(with: &operations)
+            let logits = try network.logits(on: FastBackend<Float>(probes: [probe]))
             for start in stride(from: 0, to: logits.vocabularySize, by: 2_048) {
               _ = logits.logits(of: start..<min(start + 2_048, logits.vocabularySize))
             }
@@ -58,7 +58,6 @@ private struct Products: Sendable {
   private let largest: (a: Int, b: Int, c: Int)
 
   init(of network: Network, tokenCount: Int) {
-    let sizes = network.dimensions
     var all: [Product] = []
     func add(_ parameter: Parameter) {
       guard let view = parameter.storedView else { preconditionFailure("\(parameter) is computed") }
@@ -67,25 +66,24 @@ private struct Products: Sendable {
           rows: tokenCount, columns: parameter.columnCount, inner: parameter.rowCount, weight: view,
           strideB: view.leadingDimension, isTransposed: view.isTransposed, count: 1))
     }
-    for block in network.blocks {
-      for map in [block.attention.query, block.attention.key, block.attention.value, block.attention.output] {
-        add(map.weight)
-      }
-      add(block.mlp.input.weight)
-      add(block.mlp.output.weight)
+    for (path, map) in network.linearMaps where path != network.output { add(map.weight) }
+    for (path, attention) in network.attentions {
+      let width = network.width(of: path)
+      let headWidth = width / attention.headCount
       for start in stride(from: 0, to: tokenCount, by: 64) {
         let rows = min(64, tokenCount - start)
-        for (columns, inner, isTransposed) in [(start + rows, sizes.dHead, true), (sizes.dHead, start + rows, false)] {
+        for (columns, inner, isTransposed) in [(start + rows, headWidth, true), (headWidth, start + rows, false)] {
           all.append(
             Product(
-              rows: rows, columns: columns, inner: inner, weight: nil, strideB: sizes.dModel,
-              isTransposed: isTransposed, count: sizes.headCount))
+              rows: rows, columns: columns, inner: inner, weight: nil, strideB: width, isTransposed: isTransposed,
+              count: attention.headCount))
         }
       }
     }
-    for start in stride(from: 0, to: sizes.vocabularySize, by: 2_048) {
-      let range = start..<min(start + 2_048, sizes.vocabularySize)
-      add(network.unembedding.weight.sliced(axis: 1, range))
+    guard let unembedding = network.unembedding else { preconditionFailure("the output is no linear map") }
+    for start in stride(from: 0, to: network.vocabularySize, by: 2_048) {
+      let range = start..<min(start + 2_048, network.vocabularySize)
+      add(unembedding.weight.sliced(axis: 1, range))
     }
     self.all = all
     largest = (

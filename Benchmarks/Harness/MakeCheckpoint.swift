@@ -1,4 +1,5 @@
 import ArgumentParser
+import Arithmetic
 import Formats
 import Foundation
 import Networks
@@ -39,21 +40,21 @@ struct MakeCheckpoint: ParsableCommand {
 
   /// The deviation at each norm: that of the stream behind the block before it.
   private func deviations(of network: Network) throws -> [Double] {
-    var operations = CPUOperations<Float>(
-      probes: [Probe(name: "", tokens: (0..<64).map { $0 * 769 % Self.vocabularySize })])
-    var stream = try network.embed(with: &operations)
-    func deviation() -> Double {
-      let values = stream.array.map(Double.init)
+    let probe = Probe(name: "", tokens: (0..<64).map { $0 * 769 % Self.vocabularySize })
+    var execution = Execution(network, on: FastBackend<Float>(probes: [probe]))
+    func deviation(atDepth depth: Int) -> Double {
+      let values = execution.stream(atDepth: depth).array.map(Double.init)
       let mean = values.reduce(0, +) / Double(values.count)
       return (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)).squareRoot()
     }
     var result: [Double] = []
-    for block in network.blocks.indices {
-      let before = deviation()
-      stream = try network.run(block: block, on: stream, with: &operations)
-      result += [before, (before + deviation()) / 2]
+    try execution.run(stage: 0)
+    for block in 0..<network.blockCount {
+      let before = deviation(atDepth: block)
+      try execution.run(stage: block + 1)
+      result += [before, (before + deviation(atDepth: block + 1)) / 2]
     }
-    return result + [deviation()]
+    return result + [deviation(atDepth: network.blockCount)]
   }
 
   /// - Parameter gains: what the gain of each norm is multiplied by.

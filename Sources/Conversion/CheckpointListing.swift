@@ -20,7 +20,7 @@ public struct CheckpointListing: Sendable, Encodable {
   public let container: String
   /// As the checkpoint names it.
   public let architecture: String
-  /// Always: for programs that read it beside an ``Inspection``.
+  /// False always: for programs that read it beside an ``Inspection``.
   public let isSupported = false
   public let parameterCount: Int
   public let byteCount: Int
@@ -33,10 +33,7 @@ public struct CheckpointListing: Sendable, Encodable {
   public let tensors: [Tensor]
   public let warnings: [String]
 
-  /// - Throws: what the reader of the container throws.
-  package init(of path: String, architecture: String, options: ReadingOptions) throws(Refusal) {
-    let location = try CheckpointLocation(path: path)
-    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
+  fileprivate init(of path: String, _ checkpoint: Checkpoint, at location: CheckpointLocation, architecture: String) {
     self.path = path
     self.architecture = architecture
     container = checkpoint.container.rawValue
@@ -57,11 +54,14 @@ public enum InspectionResult: Sendable {
 
   /// - Throws: what reading throws, but for an architecture that is not supported.
   package init(of path: String, options: ReadingOptions = .init()) throws(Refusal) {
-    do {
+    do throws(Refusal) {
       self = .network(try Inspection(of: path, options: options))
     } catch {
-      guard let architecture = error.unsupportedArchitecture else { throw error }
-      self = .listing(try CheckpointListing(of: path, architecture: architecture, options: options))
+      guard error.category == .unsupported else { throw error }
+      let location = try CheckpointLocation(path: path)
+      let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
+      guard let name = Architecture.unsupportedName(of: checkpoint, at: location) else { throw error }
+      self = .listing(CheckpointListing(of: path, checkpoint, at: location, architecture: name))
     }
   }
 }

@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Formats
 import Foundation
@@ -29,6 +30,8 @@ public struct Conversion: Sendable {
   public var rules: [FoldingRule] = []
   /// Whether a runtime without the network's activation may compute a close one instead.
   public var allowsApproximateActivation = false
+  /// The class to write for, where a target has several that hold the network; nil for the first of them.
+  public var className: String?
   package var readingOptions = ReadingOptions()
   package var probeOptions = ProbeOptions()
   package var workers = Workers.all
@@ -37,9 +40,9 @@ public struct Conversion: Sendable {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
   }
   /// What a target is asked for: tests break the answer.
-  package var output: @Sendable (any Target, Network, Model, TargetOptions) throws(Refusal) -> TargetOutput = {
-    (target, network, model, options) throws(Refusal) in
-    try target.output(of: network, from: model, options: options)
+  package var output: @Sendable (any Target, Network, TargetSource, TargetOptions) throws(Refusal) -> TargetOutput = {
+    (target, network, source, options) throws(Refusal) in
+    try target.output(of: network, from: source, options: options)
   }
 
   public init(source: String, destination: String, targets: [String]) {
@@ -61,8 +64,6 @@ public struct Conversion: Sendable {
   /// - Throws: ``Refusal`` for everything that keeps a verdict from being reached.
   public func run(logger: Logger, progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> ConversionReport {
     let start = ContinuousClock.now
-    // Now, so that nothing spins beside the writing.
-    _ = arithmeticIsReady
     let chosen = try chosenTargets()
     let place = try Destination(directory: destination, replacing: replacesDestination)
     for name in StagedOutput.removeStale(beside: place) {
@@ -90,15 +91,9 @@ public struct Conversion: Sendable {
     let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
     let staged = try StagedOutput(for: place)
     var prepared: [Prepared] = []
+    let targetSource = try TargetSource(model)
     for target in chosen {
-      let plan = try fold(
-        model.network,
-        .init(
-          keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules,
-          normForm: normForm))
-      let output = try output(
-        target, plan.folded, model,
-        .init(type: type, allowsApproximateActivation: allowsApproximateActivation))
+      let (plan, output) = try planned(target, of: model, from: targetSource)
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
       prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
     }
@@ -143,13 +138,28 @@ public struct Conversion: Sendable {
       changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
       outputs: prepared.indices.map {
         report(
-          on: prepared[$0], files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0], isAlone: chosen.count == 1)
+          on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0],
+          isAlone: chosen.count == 1)
       },
       verification: verification, warnings: warnings, published: holds,
       seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
-  private func chosenTargets() throws(Refusal) -> [any Target] {
+  /// What one target gets: the fold, and what is written of it. No number is computed.
+  func planned(
+    _ target: any Target, of model: Model, from source: TargetSource
+  ) throws(Refusal) -> (FoldingPlan, TargetOutput) {
+    let options = TargetOptions(
+      type: type, allowsApproximateActivation: allowsApproximateActivation, className: className)
+    let plan = try fold(
+      model.network,
+      .init(
+        keptNorms: target.keptNorms(of: source, options: options), allowsPartial: allowsPartial, rules: rules,
+        normForm: normForm, networkName: model.architecture.name))
+    return (plan, try output(target, plan.folded, source, options))
+  }
+
+  func chosenTargets() throws(Refusal) -> [any Target] {
     guard !targets.isEmpty else {
       throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers")
     }
@@ -166,11 +176,11 @@ public struct Conversion: Sendable {
   private func verify(
     _ prepared: [Prepared], against model: Model, on probes: ProbeSet, progress: ConversionProgress.Handler
   ) throws(Refusal) -> Verification {
-    var written: [Verification.Written] = []
+    var written: [Judgement.Candidate] = []
     for item in prepared {
       written.append(
         .init(
-          target: item.target.name, folded: item.plan.folded, model: try item.target.written(in: item.directory),
+          name: item.target.name, exact: item.plan.folded, model: try item.target.written(in: item.directory),
           type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
     }
     return try Verification(
@@ -258,22 +268,24 @@ public struct Conversion: Sendable {
   }
 
   private func report(
-    on item: Prepared, files: [ConversionReport.Output.File], verifiedTensorCount: Int?, isAlone: Bool
+    on item: Prepared, source: TargetSource, files: [ConversionReport.Output.File], verifiedTensorCount: Int?,
+    isAlone: Bool
   ) -> ConversionReport.Output {
-    var bare = item.plan.folded
-    for site in bare.sites { bare[site] = nil }
+    let bare = item.plan.folded.withoutNorms()
     return ConversionReport.Output(
       target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
       files: files, byteCount: item.output.byteCount,
       tensorCount: item.output.parameters.count, type: type.displayName,
       foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
       gainedNormCount: Set(item.plan.folded.norms.filter { !$0.norm.isBare }.map(\.norm.name)).count,
-      steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept,
-      hasNearIdentities: item.target.leavesNorms(bare), rules: item.plan.rules, normForm: item.plan.normForm,
-      isNormFree: !item.target.leavesNorms(item.plan.folded),
+      steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept.map(ConversionPlan.Kept.init),
+      hasNearIdentities: item.target.leavesNorms(bare, from: source), rules: item.plan.rules,
+      normForm: item.plan.normForm,
+      isNormFree: !item.target.leavesNorms(item.plan.folded, from: source),
       hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
       notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" }
-        + (item.plan.normForm.map { ["to-norm \($0.rawValue): \($0.summary)"] } ?? []) + item.output.notes,
+        + item.plan.notesOnKept + (item.plan.normForm.map { ["to-norm \($0.rawValue): \($0.summary)"] } ?? [])
+        + item.output.notes,
       verifiedTensorCount: verifiedTensorCount)
   }
 }
@@ -284,12 +296,22 @@ extension Norm {
 }
 
 extension FoldingPlan {
+  /// Which norms keep gain and bias because of what reads them.
+  fileprivate var notesOnKept: [String] {
+    kept.compactMap { norm in
+      switch norm.reason {
+      case .reader, .output: "\(norm.norm) keeps its gain and bias: \(norm.reason)"
+      case .isComputed, .target: nil
+      }
+    }
+  }
+
   /// What became of the scales of norms and branches.
   fileprivate var notesOnScales: [String] {
     [
       scaledNorms.isEmpty ? nil : "the scales of \(scaledNorms.count) norms are in their gains now: γ' = γ · s",
-      scaledBranches.isEmpty
-        ? nil : "the scales of \(scaledBranches.count) branches are in their output maps now: W' = s · W",
+      scaledMaps.isEmpty
+        ? nil : "the scales of \(scaledMaps.count) branches are in their output maps now: W' = s · W",
     ].compactMap { $0 }
   }
 }

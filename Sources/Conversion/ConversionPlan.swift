@@ -5,14 +5,50 @@ import Targets
 
 /// What a conversion would write: decided, not computed.
 public struct ConversionPlan: Sendable, Encodable {
+  /// A norm and the maps that absorb it.
   public struct Step: Sendable, Encodable {
     public let norm: String
-    /// The maps that absorb it, in the network's words.
+    /// Where the norm stands in the network.
+    public let path: String
+    /// The maps that absorb it, by their paths.
     public let readers: [String]
+
+    /// The maps without the block that all of them are in: `block 3: attention.query, attention.key`.
+    public let summary: String
 
     init(_ step: FoldingPlan.Step) {
       norm = step.norm
+      path = step.path.description
       readers = step.readers.map(\.description)
+      let blocks = Set(step.readers.map(\.block))
+      if blocks.count == 1, let block = blocks.first, let block {
+        summary =
+          "block \(block): " + readers.map { String($0.dropFirst("blocks.\(block).".count)) }.joined(separator: ", ")
+      } else {
+        summary = readers.joined(separator: ", ")
+      }
+    }
+
+    private enum CodingKeys: String, CodingKey {
+      case norm, path, readers
+    }
+  }
+
+  /// A norm that stays.
+  public struct Kept: Sendable, Encodable {
+    public let norm: String
+    /// Where it stands in the network.
+    public let path: String
+    /// What reads it and is no linear map, where that is why it stays.
+    public let reader: String?
+    /// Why it stays.
+    public let reason: String
+
+    init(_ kept: FoldingPlan.Kept) {
+      norm = kept.norm
+      path = kept.path.description
+      if case .reader(let reader, _) = kept.reason { self.reader = reader.description } else { reader = nil }
+      reason = kept.reason.description
     }
   }
 
@@ -29,7 +65,7 @@ public struct ConversionPlan: Sendable, Encodable {
   public let source: String
   public let target: String
   public let steps: [Step]
-  public let kept: [String]
+  public let kept: [Kept]
   /// What is done besides, in this order.
   public let rules: [FoldingRule]
   /// What becomes of the norms that stay.
@@ -38,30 +74,19 @@ public struct ConversionPlan: Sendable, Encodable {
   public let byteCount: Int
   public let warnings: [String]
 
+  /// What a conversion to one target would write.
+  ///
   /// - Throws: what reading, folding and the target refuse.
-  package init(
-    source: String, target name: String, options: ReadingOptions = .init(), type: ElementType = .f32,
-    allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil,
-    allowsApproximateActivation: Bool = false
-  ) throws(Refusal) {
-    let target = try Targets.require(name)
-    try target.require(type)
-    if let normForm { try target.require(normForm.kind) }
-    let model = try Model(opening: source, options: options)
-    let plan = try FoldingPlan(
-      folding: model.network,
-      options: .init(
-        keptSites: target.keptSites(of: model.network, type: type), allowsPartial: allowsPartial, rules: rules,
-        normForm: normForm))
-    let output = try target.output(
-      of: plan.folded, from: model, options: .init(type: type, allowsApproximateActivation: allowsApproximateActivation)
-    )
-    self.source = source
-    self.target = name
+  package init(of conversion: Conversion) throws(Refusal) {
+    let target = try conversion.chosenTargets()[0]
+    let model = try Model(opening: conversion.source, options: conversion.readingOptions)
+    let (plan, output) = try conversion.planned(target, of: model, from: TargetSource(model))
+    source = conversion.source
+    self.target = target.name
     steps = plan.steps.map(Step.init)
-    kept = plan.kept
-    self.rules = plan.rules
-    self.normForm = plan.normForm
+    kept = plan.kept.map(Kept.init)
+    rules = plan.rules
+    normForm = plan.normForm
     tensors = output.parameters.map {
       Tensor(name: $0.info.name, type: $0.info.type.displayName, shape: $0.info.shape, formula: $0.value.description)
     }

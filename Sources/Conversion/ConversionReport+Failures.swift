@@ -9,7 +9,7 @@ extension ConversionReport {
 extension Verification.TargetClaims {
   fileprivate func failures(of output: ConversionReport.Output) -> [String] {
     guard !(algebraHolds && arithmeticHolds) else { return [] }
-    let outcome = algebraHolds ? written : algebra
+    let outcome = algebraHolds ? judgement.single : judgement.double
     let worst = outcome.logits.worst
     var sentences = [
       "\(output.target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "

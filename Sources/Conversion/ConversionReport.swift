@@ -31,7 +31,7 @@ public struct ConversionReport: Sendable, Encodable {
     /// What became of each norm that was folded.
     public let steps: [ConversionPlan.Step]
     /// The norms that stay, be it without gain and bias.
-    public let kept: [String]
+    public let kept: [ConversionPlan.Kept]
     /// Whether the runtime insists on norms and was given near-identities where some were folded.
     public let hasNearIdentities: Bool
     /// What was done to the weights besides folding norms.

@@ -61,14 +61,15 @@ public struct Inspection: Sendable, Encodable {
     container = model.checkpoint.container.rawValue
     layout = model.layout.name
     dialect = model.dialect.displayName
-    blockCount = network.blocks.count
-    dModel = network.dimensions.dModel
-    headCount = network.dimensions.headCount
-    keyValueHeadCount = network.dimensions.keyValueHeadCount
-    rotaryBase = network.blocks[0].attention.rotary?.base
-    dMLP = network.dimensions.dMLP
-    contextLength = network.dimensions.contextLength
-    vocabularySize = network.dimensions.vocabularySize
+    let sizes = model.hyperparameters
+    blockCount = network.blockCount
+    dModel = network.streamWidth
+    headCount = sizes.headCount
+    keyValueHeadCount = sizes.keyValueHeadCount
+    rotaryBase = sizes.rotaryBase
+    dMLP = sizes[.hidden]
+    contextLength = network.contextLength
+    vocabularySize = network.vocabularySize
     activation = network.activationSummary
     isTied = network.isTied
     let droppedNames = Set(model.dropped.map(\.name))
@@ -96,8 +97,8 @@ public struct Inspection: Sendable, Encodable {
 extension Network {
   /// `gelu_new`, `leaky_relu (slope 0.01)`, `leaky_relu (slopes 0.01 to 0.3)`.
   fileprivate var activationSummary: String {
-    let name = blocks[0].mlp.activation.configName
-    let slopes = blocks.compactMap(\.mlp.activation.negativeSlope)
+    let name = activations.first?.configName ?? "none"
+    let slopes = activations.compactMap(\.negativeSlope)
     guard let smallest = slopes.min(), let largest = slopes.max() else { return name }
     return smallest == largest
       ? "\(name) (slope \(smallest.short))" : "\(name) (slopes \(smallest.short) to \(largest.short))"
@@ -105,28 +106,27 @@ extension Network {
 }
 
 extension Inspection.Site {
-  /// In the order of computation; the paths of an attention that are in one state are one site.
+  /// In the order of computation.
   static func all(of network: Network) -> [Inspection.Site] {
-    var sites: [Inspection.Site] = []
-    for (site, norm) in network.norms {
-      let name = norm.name(at: site, in: network)
-      if sites.last?.name != name {
-        sites.append(.init(norm, name: name, place: site.place(isShared: name == norm.name), block: site.block))
-      }
+    network.norms.map { path, norm in
+      // Nothing but a product with one number may stand behind a norm that is multiplied by it.
+      let users = network.users(of: path)
+      var scale = 1.0
+      if users.count == 1, case .scale(let factor) = users[0].operation { scale = factor }
+      return .init(norm, at: path, scale: scale)
     }
-    return sites
   }
 
-  private init(_ norm: Norm, name: String, place: String, block: Int?) {
+  private init(_ norm: Norm, at path: Path, scale: Double) {
     var scales = ParameterReader(norm.gain).values()
     if case .fixed(let deviation) = norm.deviation {
       scales = zip(scales, ParameterReader(deviation).values()).map { $0 / $1 }
     }
     scales.sort()
     let deviations = norm.deviation.values
-    self.name = name
-    self.place = place
-    self.block = block
+    name = norm.displayName
+    place = path.place(readBy: norm.readers)
+    block = path.block
     kind = norm.kind.displayName
     smallestDeviation = deviations.min()
     largestDeviation = deviations.max()
@@ -135,24 +135,23 @@ extension Inspection.Site {
     largestScale = scales.last ?? 0
     largestBias = norm.bias.map { ParameterReader($0).values().reduce(0) { max($0, abs($1)) } } ?? 0
     isFoldable = norm.isFixed && deviations.allSatisfy { $0 > 0 && $0.isFinite }
-    deviation = norm.deviation.summary + (norm.outputScale == 1 ? "" : ", × \(norm.outputScale.short)")
+    deviation = norm.deviation.summary + (scale == 1 ? "" : ", × \(scale.short)")
   }
 }
 
-extension NormSite {
-  /// - Parameter isShared: whether both paths of an attention read the same norm.
-  fileprivate func place(isShared: Bool) -> String {
-    switch self {
-    case .attentionQueryKey: isShared ? "attention" : "attention q/k"
-    case .attentionValue: isShared ? "attention" : "attention v"
-    case .mlp: "MLP"
-    case .final: "final"
-    }
+extension Path {
+  /// Where a norm stands, in a word or two.
+  ///
+  /// - Parameter readers: what reads it, where other readers of the same stored norm read another one.
+  fileprivate func place(readBy readers: [String]?) -> String {
+    guard block != nil else { return "final" }
+    guard contains(component: "attention") else { return contains(component: "mlp") ? "MLP" : description }
+    return readers.map { "attention \($0.map { String($0.prefix(1)) }.joined(separator: "/"))" } ?? "attention"
   }
 }
 
 extension Norm.Deviation {
-  /// Every one that is fixed.
+  /// All fixed deviations, of whatever they are.
   fileprivate var values: [Double] {
     switch self {
     case .computed: []

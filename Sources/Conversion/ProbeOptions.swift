@@ -22,7 +22,7 @@ package struct ProbeOptions: Sendable {
     var probes = ProbeSet.standard(
       for: model.network, endOfText: model.endOfText, seed: seed, longest: longest, count: count)
     guard let text else { return probes }
-    let context = model.network.dimensions.contextLength
+    let context = model.network.contextLength
     let length = min(longest ?? context, context)
     probes.add(
       text: try text.tokens(limit: length * min(max(1, count), .max / length), for: model, at: path),

@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import Verify
@@ -22,24 +23,40 @@ public struct VerificationRun: Sendable {
   public struct Report: Sendable, Encodable {
     public let reference: String
     public let candidate: String
-    /// The candidate against the reference, both in double precision: what is left where no weight was rounded.
-    package let double: Comparison.Outcome
-    /// The candidate in single precision against the reference in double precision.
-    package let single: Comparison.Outcome
-    /// What rounding alone does to the reference on the same tokens.
-    package let noise: Comparison.Outcome
-    /// On ``single``.
-    package let limits: Limits
-    /// Both in single precision, on the probes that are run in no other.
-    package let long: Verification.LongOutcome?
+    /// The candidate held against the reference.
+    package let judgement: Judgement
     public let largestLogit: Double
-    /// Whether the logits of each position may all be off by one constant.
-    public let isUpToShift: Bool
     public let tokenCount: Int
     public let probes: [String]
     public let overflows: [String]
     public let warnings: [String]
     public let holds: Bool
+
+    /// Whether the logits of each position may all be off by one constant.
+    public var isUpToShift: Bool { judgement.isUpToShift }
+
+    private enum CodingKeys: String, CodingKey {
+      case reference, candidate, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount, probes
+      case overflows, warnings, holds
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(reference, forKey: .reference)
+      try container.encode(candidate, forKey: .candidate)
+      try container.encode(judgement.double, forKey: .double)
+      try container.encode(judgement.single, forKey: .single)
+      try container.encode(judgement.noise, forKey: .noise)
+      try container.encode(judgement.limits, forKey: .limits)
+      try container.encodeIfPresent(judgement.long, forKey: .long)
+      try container.encode(largestLogit, forKey: .largestLogit)
+      try container.encode(isUpToShift, forKey: .isUpToShift)
+      try container.encode(tokenCount, forKey: .tokenCount)
+      try container.encode(probes, forKey: .probes)
+      try container.encode(overflows, forKey: .overflows)
+      try container.encode(warnings, forKey: .warnings)
+      try container.encode(holds, forKey: .holds)
+    }
   }
 
   public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
@@ -47,24 +64,22 @@ public struct VerificationRun: Sendable {
     let other = try Model(opening: candidate, options: readingOptions)
     let network = other.literalNetwork ?? other.network
     let probes = try probeOptions.probes(for: source, at: reference)
-    let verification = try Verification(
-      source: source.network, named: reference, literal: nil,
-      written: [
-        .init(target: candidate, folded: network, model: .network(network), type: .f32, isUpToShift: isUpToShift)
-      ], probes: probes, workers: workers
+    let found = try Judgements(
+      of: [
+        .init(name: candidate, exact: network, model: .network(network), type: .f32, isUpToShift: isUpToShift)
+      ], against: source.network, named: reference, literal: nil, on: probes, workers: workers
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
     try source.checkpoint.requireIntact()
     try other.checkpoint.requireIntact()
-    let claims = verification.targets[0]
+    let judgement = found.judgements[0]
     let unmeasured = Storage(of: network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
-      reference: reference, candidate: candidate, double: claims.algebra, single: claims.written, noise: claims.noise,
-      limits: claims.limits, long: claims.long, largestLogit: verification.largestLogit, isUpToShift: isUpToShift,
-      tokenCount: verification.tokenCount, probes: verification.probes, overflows: verification.overflows,
+      reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,
+      tokenCount: found.tokenCount, probes: found.probes, overflows: found.overflows,
       warnings: source.warnings + other.warnings
         + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
-      holds: claims.arithmeticHolds)
+      holds: judgement.holds)
   }
 }

@@ -5,13 +5,32 @@ import Networks
 package struct FoldingPlan: Sendable {
   /// One norm and the maps that absorb it.
   package struct Step: Sendable {
-    /// As the tensors spell it, with the path where the two paths of an attention part ways.
+    /// As the tensors spell it, with its readers where not all of them read it alike.
     package let norm: String
-    package let sites: [NormSite]
+    package let path: Path
     /// The maps that read the norm. All of them absorb it, or none does.
-    package let readers: [Role.Map]
+    package let readers: [Path]
     /// Whether the whole norm went, or only its gain and bias: its deviation is still computed.
     package let isWhole: Bool
+  }
+
+  /// A norm that stays in the network, and why.
+  package struct Kept: Sendable {
+    package enum Reason: Sendable {
+      /// Its deviation is computed from the activations; its gain and bias are gone where a step says so.
+      case isComputed
+      /// The target has no place for what folding it needs.
+      case target
+      /// An operation that is no linear map reads it, so that it keeps its gain and bias.
+      case reader(Path, kind: String)
+      /// It is what the network computes.
+      case output
+    }
+
+    /// As the tensors spell it, with its readers where not all of them read it alike.
+    package let norm: String
+    package let path: Path
+    package let reason: Reason
   }
 
   /// The network before.
@@ -20,12 +39,12 @@ package struct FoldingPlan: Sendable {
   package let folded: Network
   /// What was folded, in the order of computation.
   package let steps: [Step]
-  /// The names of the norms that stay in the network, be it without gain and bias.
-  package let kept: [String]
+  /// The norms that stay in the network, be it without gain and bias, in the order of computation.
+  package let kept: [Kept]
   /// The names of the norms whose scale became part of their gain and bias.
   package let scaledNorms: [String]
-  /// The output maps that took the scale of their branch.
-  package let scaledBranches: [Role.Map]
+  /// The maps that took the scale of their branch.
+  package let scaledMaps: [Path]
   /// What was done besides, in this order.
   package let rules: [FoldingRule]
   /// What the norms that are still computed were made to be.
@@ -35,43 +54,48 @@ package struct FoldingPlan: Sendable {
   package var shiftsLogits: Bool { rules.contains { $0.shiftsLogits } }
 
   package struct Options: Sendable {
-    /// Fixed norms that stay in the network, because the target cannot hold what their folding needs: a vocabulary
-    /// bias for the last norm.
-    package var keptSites: Set<NormSite> = []
+    /// Norms that stay in the network as they are, because the target cannot hold what their folding needs.
+    package var keptNorms: Set<Path> = []
 
-    /// Whether norms whose deviation is still computed may stay, stripped of gain and bias.
+    /// Norms that must be folded: where one of them cannot be, the plan is refused.
+    package var requiredNorms: Set<Path> = []
+
+    /// Whether norms that cannot be removed may stay: stripped of gain and bias where their readers are linear maps.
     package var allowsPartial = false
 
-    /// What such norms are to be; nil where nobody asked for them to be anything.
+    /// What norms whose deviation is computed are to be; nil where nobody asked for them to be anything.
     package var normForm: NormForm?
 
-    fileprivate var keepsComputedNorms: Bool { allowsPartial || normForm != nil }
+    /// What people call the network: `GPT-2`.
+    package var networkName = "network"
 
     /// What is to be done besides.
     package var rules: [FoldingRule] = []
 
+    fileprivate var keepsNorms: Bool { allowsPartial || normForm != nil }
+
     package init(
-      keptSites: Set<NormSite> = [], allowsPartial: Bool = false, rules: [FoldingRule] = [], normForm: NormForm? = nil
+      keptNorms: Set<Path> = [], requiredNorms: Set<Path> = [], allowsPartial: Bool = false, rules: [FoldingRule] = [],
+      normForm: NormForm? = nil, networkName: String = "network"
     ) {
-      self.keptSites = keptSites
+      self.keptNorms = keptNorms
+      self.requiredNorms = requiredNorms
       self.allowsPartial = allowsPartial
       self.rules = rules
       self.normForm = normForm
+      self.networkName = networkName
     }
   }
 
   /// - Throws: `.notFoldable` with every norm that cannot become part of a linear map, and why; `.nonFinite` for a
   ///   deviation that is not a positive number; `.unsupported` for a rule or form of norms that would not be exact; `.usage`
   ///   for a form of norms where none is computed.
-  package init(folding network: Network, options: Options = .init()) throws(Refusal) {
-    let source = network
-    scaledBranches = source.scaledBranches
-    scaledNorms = source.norms.filter { $0.norm.outputScale != 1 }.map { $0.norm.name(at: $0.site, in: source) }.reduce(
-      into: []
-    ) { if $0.last != $1 { $0.append($1) } }
-    let network = source.absorbingScales()
+  package init(folding source: Network, options: Options = .init()) throws(Refusal) {
+    let (network, scaled) = source.absorbingScales()
+    scaledNorms = scaled.compactMap { source[norm: $0]?.displayName }
+    scaledMaps = scaled.filter { source[linear: $0] != nil }
     // That may be all there is to do.
-    let keepsComputed = !scaledBranches.isEmpty || !scaledNorms.isEmpty
+    let keepsComputed = options.keepsNorms || !scaled.isEmpty
     if let form = options.normForm, !network.norms.contains(where: { $0.norm.isComputed }) {
       throw Refusal(
         .usage, subject: "--to-norm \(form.rawValue)", "there is no computed norm in this network to convert",
@@ -79,64 +103,65 @@ package struct FoldingPlan: Sendable {
     }
     var folded = network
     var steps: [Step] = []
-    var kept: [String] = []
-    var obstacles: [(norm: String, reason: String)] = []
-    for (site, norm) in network.norms {
-      let name = norm.name(at: site, in: network)
+    var kept: [Kept] = []
+    var obstacles: [Obstacle] = []
+    for (path, norm) in network.norms {
+      let name = norm.displayName
+      if case .fixed(let deviation) = norm.deviation { try Self.check(deviation, of: norm) }
+      let readers = network.users(of: path)
+      let obstacle = network.obstacle(to: path)
+      let isRequired = options.requiredNorms.contains(path)
       // Others than the last are kept because a type has blocks, which a form that was asked for outweighs.
-      if options.keptSites.contains(site),
-        norm.isFixed || options.keepsComputedNorms && (options.normForm == nil || site == .final)
+      if options.keptNorms.contains(path), !isRequired,
+        norm.isFixed || options.keepsNorms && (options.normForm == nil || path.block == nil)
       {
-        if case .fixed(let deviation) = norm.deviation { try Self.check(deviation, of: norm) }
-        kept.append(name)
+        kept.append(Kept(norm: name, path: path, reason: .target))
         continue
       }
-      switch norm.deviation {
-      case .fixed(let deviation):
-        try Self.check(deviation, of: norm)
-        for reader in network.readers(of: site) {
-          folded[reader] = folded[reader].absorbing(
+      switch (norm.deviation, obstacle) {
+      case (.fixed, let reason?), (.computed, let reason?):
+        if options.keepsNorms, !isRequired {
+          kept.append(Kept(norm: name, path: path, reason: reason))
+        } else {
+          obstacles.append(.init(norm: name, reason: .reader(reason)))
+        }
+      case (.fixed(let deviation), nil):
+        for reader in readers {
+          folded[linear: reader.path] = folded[linear: reader.path]?.absorbing(
             kind: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
         }
-        folded[site] = nil
-        steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: true))
-      case .computed where options.keepsComputedNorms:
-        for reader in network.readers(of: site) {
-          folded[reader] = folded[reader].absorbing(gain: norm.gain, bias: norm.bias)
+        folded[norm: path] = nil
+        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), isWhole: true))
+      case (.computed, nil) where options.keepsNorms:
+        for reader in readers {
+          folded[linear: reader.path] = folded[linear: reader.path]?.absorbing(gain: norm.gain, bias: norm.bias)
         }
-        folded[site]?.gain = .constant(1, shape: norm.gain.shape)
-        folded[site]?.bias = nil
-        kept.append(name)
-        steps.append(Step(norm: name, sites: [site], readers: network.readers(of: site), isWhole: false))
-      case .computed where keepsComputed: kept.append(name)
-      case .computed(let epsilon):
-        obstacles.append((name, "its deviation is still computed (epsilon \(epsilon.formula))"))
-      case .perPosition(let vector):
+        folded[norm: path]?.gain = .constant(1, shape: norm.gain.shape)
+        folded[norm: path]?.bias = nil
+        kept.append(Kept(norm: name, path: path, reason: .isComputed))
+        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), isWhole: false))
+      case (.computed, nil) where keepsComputed && !isRequired:
+        kept.append(Kept(norm: name, path: path, reason: .isComputed))
+      case (.computed(let epsilon), nil): obstacles.append(.init(norm: name, reason: .computed(epsilon: epsilon)))
+      case (.perPosition(let vector), _):
         let values = ParameterReader(vector).values()
         obstacles.append(
-          (
-            name,
-            "its deviation depends on the position (\(Float(values[0])) at 0, \(Float(values[min(1, values.count - 1)])) at 1)"
-          ))
-      case .perToken(let usual, let endOfText):
+          .init(norm: name, reason: .perPosition(first: values[0], second: values[min(1, values.count - 1)])))
+      case (.perToken(let usual, let endOfText), _):
         let (a, b) = (ParameterReader(usual).values(), ParameterReader(endOfText).values())
         let feature = a.indices.first { a[$0] != b[$0] } ?? 0
-        obstacles.append(
-          (
-            name,
-            "its deviation depends on the token (\(Float(a[feature])), but \(Float(b[feature])) for the end of text)"
-          ))
+        obstacles.append(.init(norm: name, reason: .perToken(usual: a[feature], endOfText: b[feature])))
       }
     }
-    guard obstacles.isEmpty else { throw Self.refusal(obstacles, of: network) }
+    guard obstacles.isEmpty else { throw Obstacle.refusal(obstacles, of: network, named: options.networkName) }
     rules = FoldingRule.allCases.filter(options.rules.contains)
     for rule in rules { folded = try folded.applying(rule) }
     normForm = options.normForm
     if let normForm { folded = try folded.converting(to: normForm) }
     self.source = source
     self.folded = folded
-    self.steps = Self.merged(steps)
-    self.kept = kept.reduce(into: []) { if $0.last != $1 { $0.append($1) } }
+    self.steps = steps
+    self.kept = kept
   }
 
   /// σ must be positive and finite in every feature: dividing by anything else is not a norm.
@@ -147,82 +172,88 @@ package struct FoldingPlan: Sendable {
         advice: "the training run that wrote it diverged or was not finished")
     }
   }
+}
+
+extension Network {
+  /// What keeps a norm from becoming part of its readers; nil where all of them are linear maps.
+  package func obstacle(to norm: Path) -> FoldingPlan.Kept.Reason? {
+    if output == norm { return .output }
+    for reader in users(of: norm) {
+      if case .linear = reader.operation { continue }
+      return .reader(reader.path, kind: reader.operation.kind)
+    }
+    return nil
+  }
+}
+
+extension FoldingPlan.Kept.Reason: CustomStringConvertible {
+  package var description: String {
+    switch self {
+    case .isComputed: "its deviation is computed from the activations"
+    case .target: "the target has no place for what folding it needs"
+    case .reader(let path, let kind): "it is read by \(path), \(kind), which is no linear map"
+    case .output: "it is the output of the network"
+    }
+  }
+}
+
+/// A norm that cannot be removed, and why.
+private struct Obstacle {
+  enum Reason {
+    case computed(epsilon: Double)
+    /// The deviations at the first two positions.
+    case perPosition(first: Double, second: Double)
+    case perToken(usual: Double, endOfText: Double)
+    case reader(FoldingPlan.Kept.Reason)
+  }
+
+  let norm: String
+  let reason: Reason
+
+  private var description: String {
+    switch reason {
+    case .computed(let epsilon): "its deviation is still computed (epsilon \(epsilon.formula))"
+    case .perPosition(let first, let second):
+      "its deviation depends on the position (\(Float(first)) at 0, \(Float(second)) at 1)"
+    case .perToken(let usual, let endOfText):
+      "its deviation depends on the token (\(Float(usual)), but \(Float(endOfText)) for the end of text)"
+    case .reader(let reader): reader.description
+    }
+  }
+
+  private var dependsOnPosition: Bool { if case .perPosition = reason { true } else { false } }
+  private var dependsOnToken: Bool { if case .perToken = reason { true } else { false } }
+  private var isReader: Bool { if case .reader = reason { true } else { false } }
 
   /// Every obstacle in one sentence, and what would remove it.
-  private static func refusal(_ obstacles: [(norm: String, reason: String)], of network: Network) -> Refusal {
-    let isOrdinary = network.norms.count == network.sites.count && network.norms.allSatisfy(\.norm.isComputed)
-    let architecture = Architecture(of: network)
-    if isOrdinary, architecture != .gpt2 {
-      return Refusal(
-        .notFoldable,
-        "this is an ordinary \(architecture.name): the deviations of all its norms are computed, so none is a linear map",
-        advice: "pass --allow-partial to fold the gains alone, --norm-scaling lns for one that was trained with "
-          + "LayerNorm Scaling, or --deviations to fix the deviations")
-    }
+  static func refusal(_ obstacles: [Obstacle], of network: Network, named name: String) -> Refusal {
+    // A network whose removal was not begun: all that is read of the stream goes through a norm, and none is fixed.
+    let isOrdinary =
+      network.norms.allSatisfy(\.norm.isComputed)
+      && network.streamReaders.allSatisfy { if case .norm = $0.operation { true } else { false } }
+      && !obstacles.contains(where: \.isReader)
     if isOrdinary {
+      let isLayerNorm = network.norms.allSatisfy { $0.norm.kind == .layer }
       return Refusal(
         .notFoldable,
-        "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map",
-        advice:
-          "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep "
-          + "the norms in another form with --to-norm")
+        "this is an ordinary \(name): the deviations of all its norms are computed, so none is a linear map",
+        advice: isLayerNorm
+          ? "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep "
+            + "the norms in another form with --to-norm"
+          : "pass --allow-partial to fold the gains alone, --norm-scaling lns for one that was trained with "
+            + "LayerNorm Scaling, or --deviations to fix the deviations")
     }
-    // The paths of an attention that are in one state are one obstacle.
-    let distinct = obstacles.reduce(into: [(norm: String, reason: String)]()) {
-      if $0.last?.norm != $1.norm { $0.append($1) }
-    }
-    let list = distinct.map { "\($0.norm): \($0.reason)" }.joined(separator: "; ")
-    let dependsOnPosition = distinct.contains { $0.reason.contains("position") }
-    let dependsOnToken = distinct.contains { $0.reason.contains("token") }
+    let list = obstacles.map { "\($0.norm): \($0.description)" }.joined(separator: "; ")
     let advice =
-      if dependsOnPosition {
+      if obstacles.contains(where: \.dependsOnPosition) {
         "finish the training phase that gives all positions one deviation (disable_bos)"
-      } else if dependsOnToken {
+      } else if obstacles.contains(where: \.dependsOnToken) {
         "finish the training phase that treats the end of text like any token (disable_eot), or pass --assume-eot-disabled"
       } else {
         "finish the removal, or pass --allow-partial to fold the rest and keep these"
       }
     return Refusal(
-      .notFoldable, "\(distinct.count) norm\(distinct.count == 1 ? " is" : "s are") not a linear map: \(list)",
+      .notFoldable, "\(obstacles.count) norm\(obstacles.count == 1 ? " is" : "s are") not a linear map: \(list)",
       advice: advice)
-  }
-
-  /// The two paths of an attention that were folded alike are one step.
-  private static func merged(_ steps: [Step]) -> [Step] {
-    var result: [Step] = []
-    for step in steps {
-      if let last = result.last, last.norm == step.norm {
-        result[result.count - 1] = Step(
-          norm: last.norm, sites: last.sites + step.sites, readers: last.readers + step.readers, isWhole: last.isWhole)
-      } else {
-        result.append(step)
-      }
-    }
-    return result
-  }
-}
-
-extension Network {
-  /// The linear maps that read the output of a norm at a site.
-  package func readers(of site: NormSite) -> [Role.Map] {
-    switch site {
-    case .attentionQueryKey(let block): [.query(block: block), .key(block: block)]
-    case .attentionValue(let block): [.value(block: block)]
-    case .mlp(let block):
-      blocks[block].mlp.gate == nil ? [.mlpInput(block: block)] : [.mlpInput(block: block), .mlpGate(block: block)]
-    case .final: [.unembedding]
-    }
-  }
-}
-
-extension Norm {
-  /// The name, with the path where the two paths of an attention are in different states.
-  package func name(at site: NormSite, in network: Network) -> String {
-    switch site {
-    case .attentionQueryKey(let block) where network[.attentionValue(block: block)] != self:
-      "\(name) (queries and keys)"
-    case .attentionValue(let block) where network[.attentionQueryKey(block: block)] != self: "\(name) (values)"
-    default: name
-    }
   }
 }

@@ -13,17 +13,24 @@ extension Network {
     }
   }
 
+  /// The norms that read a state of the residual stream.
+  private var streamNorms: [(path: Path, norm: Norm)] {
+    streamReaders.compactMap { node in
+      if case .norm(let norm) = node.operation { (node.path, norm) } else { nil }
+    }
+  }
+
   /// The network whose residual stream has mean zero at every depth (``centringWriters(for:)``), so that what a LayerNorm
   /// subtracts is zero and the variance is the mean of squares: RMSNorm, with the same ε.
   private func withRMSNorms(for form: NormForm) throws(Refusal) -> Network {
     let option = "--to-norm \(form.rawValue)"
-    guard norms.contains(where: { $0.norm.kind == .layer && !$0.norm.isFixed }) else {
+    guard streamNorms.contains(where: { $0.norm.kind == .layer && !$0.norm.isFixed }) else {
       throw Refusal(
         .unsupported, subject: option, "none of the norms that are computed is a LayerNorm",
         advice: "--to-norm unit moves their gains into the weights")
     }
     var result = try centringWriters(for: option)
-    for (site, norm) in norms where !norm.isFixed { result[site]?.kind = .rms }
+    for (path, norm) in streamNorms where !norm.isFixed { result[norm: path]?.kind = .rms }
     return result
   }
 
@@ -35,30 +42,42 @@ extension Network {
   /// - Throws: `.unsupported` for a norm that stays as it is, or where no feature would be left.
   private func compressed() throws(Refusal) -> Network {
     let option = "--to-norm \(NormForm.crms.rawValue)"
-    let width = dimensions.dModel - 1
+    let width = streamWidth - 1
     guard width > 0 else {
       throw Refusal(.unsupported, subject: option, "the residual stream has one feature, and would have none")
     }
-    if let kept = norms.first(where: { $0.norm.isFixed || $0.norm.gain.constantValue != 1 || $0.norm.bias != nil }) {
-      throw Refusal(
-        .unsupported, subject: option, "the norm '\(kept.norm.name)' stays as it is, and needs every feature",
-        advice: "use a target that it can be folded for")
+    var readers: Set<Path> = []
+    for node in streamReaders {
+      switch node.operation {
+      case .linear: readers.insert(node.path)
+      case .norm(let norm)
+      where !norm.isFixed && norm.gain.constantValue == 1 && norm.bias == nil && obstacle(to: node.path) == nil:
+        readers.formUnion(users(of: node.path).map(\.path))
+      case .norm(let norm):
+        throw Refusal(
+          .unsupported, subject: option, "the norm '\(norm.name)' stays as it is, and needs every feature",
+          advice: "use a target that it can be folded for")
+      default:
+        throw Refusal(
+          .unsupported, subject: option,
+          "'\(node.path)' is \(node.operation.kind), reads the residual stream and needs every feature")
+      }
     }
     var result = self
-    result.dimensions.dModel = width
-    result.tokenEmbedding = tokenEmbedding.sliced(axis: 1, 0..<width)
-    result.positionEmbedding = positionEmbedding?.sliced(axis: 1, 0..<width)
-    for writer in writers {
-      let map = self[writer]
-      result[writer] = LinearMap(
-        weight: map.weight.sliced(axis: 1, 0..<width), bias: map.bias?.sliced(axis: 0, 0..<width))
+    for writer in streamWriters {
+      if let table = self[table: writer] { result[table: writer] = table.sliced(axis: 1, 0..<width) }
+      if let map = self[linear: writer] {
+        result[linear: writer] = LinearMap(
+          weight: map.weight.sliced(axis: 1, 0..<width), bias: map.bias?.sliced(axis: 0, 0..<width))
+      }
     }
-    for reader in Set(sites.flatMap { readers(of: $0) }) {
-      result[reader].weight = self[reader].weight.compressed(axis: 0)
+    for reader in readers {
+      guard let map = self[linear: reader] else { continue }
+      result[linear: reader]?.weight = map.weight.compressed(axis: 0)
     }
-    for (site, _) in norms {
-      result[site]?.kind = .crms
-      result[site]?.gain = .constant(1, shape: [width])
+    for (path, _) in streamNorms {
+      result[norm: path]?.kind = .crms
+      result[norm: path]?.gain = .constant(1, shape: [width])
     }
     return result
   }

@@ -17,16 +17,28 @@ extension Network {
   ///     b_O' = b_O + b_V · W_O        over all heads side by side
   ///     b_V' = 0
   ///
-  /// Exact for softmax attention without dropout or sinks, which is all that ``ForwardOperations/attend`` is.
+  /// Exact for softmax attention without dropout or sinks, which is all that ``Operation/attend(_:)`` is. An attention whose
+  /// values or mixtures something else reads, too, is left as it is.
   package func foldingValueBiases() -> Network {
     var result = self
-    for block in blocks.indices {
-      let attention = blocks[block].attention
-      guard let bias = attention.value.bias else { continue }
-      result.blocks[block].attention.output = attention.output.addingToBias(
-        bias.projected(through: attention.output.weight))
+    for (path, attention) in attentions {
+      guard let values = node(at: path)?.operands[2], let bias = self[linear: values]?.bias,
+        users(of: values).count == 1, obstacle(to: path) == nil
+      else { continue }
+      // Heads of the queries that share values get the same bias each.
+      let dHead = bias.elementCount / attention.keyValueHeadCount
+      let shares = (0..<attention.headCount).map { head in
+        let first = head * attention.keyValueHeadCount / attention.headCount * dHead
+        return bias.sliced(axis: 0, first..<first + dHead)
+      }
+      let whole =
+        attention.headCount == attention.keyValueHeadCount ? bias : Parameter.concatenating(shares, axis: 0)
+      for output in users(of: path).map(\.path) {
+        guard let map = self[linear: output] else { continue }
+        result[linear: output] = map.addingToBias(whole.projected(through: map.weight))
+      }
       // A zero, not nothing: layouts that fuse the three biases need all of them.
-      result.blocks[block].attention.value.bias = .constant(0, shape: bias.shape)
+      result[linear: values]?.bias = .constant(0, shape: bias.shape)
     }
     return result
   }
@@ -43,31 +55,41 @@ extension Network {
   ///
   /// - Parameter option: what asked for it, for messages.
   /// - Throws: `.unsupported` naming the readers that do not, or whose recipe does not say so: of a matrix that was
-  ///   folded and stored, the mean is zero up to rounding only.
+  ///   folded and stored, the mean is zero up to rounding only. Also for a writer that cannot be centred.
   package func centringWriters(
     for option: String = "--\(FoldingRule.centerWritingWeights.rawValue)"
   ) throws(Refusal) -> Network {
-    let seeing = sites.flatMap { site in
-      self[site].map { $0.kind == .layer ? [] : readers(of: site) }
-        ?? readers(of: site).filter { !self[$0].weight.isCentred(axis: 0) }
+    let seeing = streamReaders.flatMap { reader -> [Path] in
+      switch reader.operation {
+      case .norm(let norm): norm.kind == .layer ? [] : users(of: reader.path).map(\.path)
+      case .linear(let map): map.weight.isCentred(axis: 0) ? [] : [reader.path]
+      default: [reader.path]
+      }
     }
     if let first = seeing.first {
+      let noun = seeing.allSatisfy { self[linear: $0] != nil } ? "map" : "operation"
       throw Refusal(
         .unsupported, subject: option,
         seeing.count == 1
-          ? "the map '\(first)' may see the mean of the residual stream"
-          : "\(seeing.count) maps may see the mean of the residual stream, first '\(first)'",
+          ? "the \(noun) '\(first)' may see the mean of the residual stream"
+          : "\(seeing.count) \(noun)s may see the mean of the residual stream, first '\(first)'",
         advice: "convert from the checkpoint that still has its norms, or leave the option out")
     }
     var result = self
-    result.tokenEmbedding = tokenEmbedding.centred(axis: 1)
-    result.positionEmbedding = positionEmbedding?.centred(axis: 1)
-    for writer in writers { result[writer] = self[writer].centringOutput() }
+    for writer in streamWriters {
+      if let table = self[table: writer] {
+        result[table: writer] = table.centred(axis: 1)
+      } else if let map = self[linear: writer] {
+        result[linear: writer] = map.centringOutput()
+      } else {
+        throw Refusal(
+          .unsupported, subject: option,
+          "'\(writer)' writes into the residual stream and is neither a linear map nor an embedding",
+          advice: "leave the option out")
+      }
+    }
     return result
   }
-
-  /// The maps that write into the residual stream.
-  var writers: [Role.Map] { blocks.indices.flatMap { [.attentionOutput(block: $0), .mlpOutput(block: $0)] } }
 
   /// The network whose logits have mean zero over the vocabulary:
   ///
@@ -77,7 +99,7 @@ extension Network {
   /// stay exactly what they were.
   package func centringUnembedding() -> Network {
     var result = self
-    result.unembedding = unembedding.centringOutput()
+    if let map = unembedding { result[linear: output] = map.centringOutput() }
     return result
   }
 }

@@ -1,40 +1,32 @@
 import Networks
 
 extension Network {
-  /// The network in which no norm and no branch multiplies its output by a number of its own:
+  /// The network in which no output of a norm or of a map is multiplied by a number of its own:
   ///
   ///     s·(x/σ ⊙ γ + β) = x/σ ⊙ γ' + β'      γ' = s·γ    β' = s·β
   ///     s·(h·W + b) = h·W' + b'              W' = s·W    b' = s·b
   ///
-  /// The norm takes its own scale, computed or not; the output map of a branch takes that of the branch. Exact for every s.
-  package func absorbingScales() -> Network {
+  /// A norm, computed or not, and a map take the scale of what they give, if nothing else reads it. Exact for every s.
+  ///
+  /// - Returns: the network, and the norms and maps that took a scale.
+  package func absorbingScales() -> (network: Network, scaled: [Path]) {
     var result = self
-    for (site, norm) in norms where norm.outputScale != 1 {
-      result[site]?.gain = norm.gain.multiplied(by: norm.outputScale)
-      result[site]?.bias = norm.bias?.multiplied(by: norm.outputScale)
-      result[site]?.outputScale = 1
+    var scaled: [Path] = []
+    for node in nodes {
+      guard case .scale(let factor) = node.operation, let operand = node.operands.first, users(of: operand).count == 1
+      else { continue }
+      if let norm = result[norm: operand] {
+        result[norm: operand]?.gain = norm.gain.multiplied(by: factor)
+        result[norm: operand]?.bias = norm.bias?.multiplied(by: factor)
+      } else if let map = result[linear: operand] {
+        result[linear: operand] = LinearMap(
+          weight: map.weight.multiplied(by: factor), bias: map.bias?.multiplied(by: factor))
+      } else {
+        continue
+      }
+      result.remove(node.path)
+      scaled.append(operand)
     }
-    for block in blocks.indices {
-      let (attention, mlp) = (blocks[block].attention, blocks[block].mlp)
-      result.blocks[block].attention.output = attention.output.multiplied(by: attention.outputScale)
-      result.blocks[block].attention.outputScale = 1
-      result.blocks[block].mlp.output = mlp.output.multiplied(by: mlp.outputScale)
-      result.blocks[block].mlp.outputScale = 1
-    }
-    return result
-  }
-
-  /// The branches whose output is multiplied, by their output maps.
-  var scaledBranches: [Role.Map] {
-    blocks.indices.flatMap { block -> [Role.Map] in
-      (blocks[block].attention.outputScale == 1 ? [] : [.attentionOutput(block: block)])
-        + (blocks[block].mlp.outputScale == 1 ? [] : [.mlpOutput(block: block)])
-    }
-  }
-}
-
-extension LinearMap {
-  fileprivate func multiplied(by factor: Double) -> LinearMap {
-    LinearMap(weight: weight.multiplied(by: factor), bias: bias?.multiplied(by: factor))
+    return (result, scaled)
   }
 }

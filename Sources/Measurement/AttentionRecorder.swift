@@ -1,36 +1,26 @@
+import Arithmetic
 import Formats
 import Foundation
 import Networks
-import Verify
 
-/// Lets the pass go by and notes what each head attends to.
-struct AttentionRecorder<Scalar: ArithmeticScalar>: DecoratingOperations {
-  var base: CPUOperations<Scalar>
-  private(set) var record = AttentionRecord()
-  private let sinkThreshold: Double
-
-  init(probes: [Probe], sinkThreshold: Double) {
-    base = CPUOperations(probes: probes)
-    self.sinkThreshold = sinkThreshold
-  }
-
-  mutating func attend(
-    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, block: Int, headCount: Int,
-    keyValueHeadCount: Int, rotary: Rotary?, scale: Double
-  ) throws(Refusal) -> Matrix<Scalar> {
-    let dHead = query.columnCount / headCount
-    let query = rotary.map { base.rotated(query, dHead: dHead, by: $0) } ?? query
-    let key = rotary.map { base.rotated(key, dHead: dHead, by: $0) } ?? key
-    record.add(
-      query: query.doubles(), key: key.doubles(), dHead: dHead, lengths: base.probes.map(\.tokens.count), block: block,
-      headCount: headCount, keyValueHeadCount: keyValueHeadCount, scale: scale, sinkThreshold: sinkThreshold)
-    return base.attend(
-      query: query, key: key, value: value, block: block, headCount: headCount, keyValueHeadCount: keyValueHeadCount,
-      rotary: nil, scale: scale)
+extension AttentionRecord {
+  /// Adds one attention of a pass.
+  ///
+  /// - Parameters:
+  ///   - operands: queries and keys as they are multiplied, and values.
+  ///   - probes: the sequences of the pass.
+  mutating func add<Scalar: ArithmeticScalar>(
+    _ attention: Attention, at path: Path, operands: [Matrix<Scalar>], probes: [Probe], sinkThreshold: Double
+  ) {
+    guard let block = path.block else { return }
+    add(
+      query: operands[0].doubles(), key: operands[1].doubles(), dHead: operands[0].columnCount / attention.headCount,
+      lengths: probes.map(\.tokens.count), block: block, headCount: attention.headCount,
+      keyValueHeadCount: attention.keyValueHeadCount, scale: attention.scale, sinkThreshold: sinkThreshold)
   }
 }
 
-/// Sums over queries, [block][head].
+/// What each head of each block attends to: sums over queries, [block][head].
 struct AttentionRecord: Sendable {
   private var heads: [[Head]] = []
 
@@ -41,7 +31,7 @@ struct AttentionRecord: Sendable {
     var sinkQueryCount = 0
 
     /// - Parameters:
-    ///   - scores: of one query against every position that it sees.
+    ///   - scores: the products of one query with the keys of every position that it sees.
     mutating func add(_ scores: UnsafeMutableBufferPointer<Double>, sinkThreshold: Double) {
       var largest = -Double.infinity
       for index in 0..<scores.count { largest = max(largest, scores[index]) }
@@ -76,7 +66,7 @@ struct AttentionRecord: Sendable {
   /// - Parameters:
   ///   - query: [tokens of all sequences, headCount · dHead]
   ///   - key: [tokens of all sequences, keyValueHeadCount · dHead]
-  ///   - lengths: of the sequences.
+  ///   - lengths: the lengths of the sequences.
   mutating func add(
     query: [Double], key: [Double], dHead: Int, lengths: [Int], block: Int, headCount: Int, keyValueHeadCount: Int,
     scale: Double, sinkThreshold: Double
@@ -124,7 +114,7 @@ struct AttentionRecord: Sendable {
     }
   }
 
-  /// - Parameter tokensBefore: of each query, how many positions it sees besides its own.
+  /// - Parameter tokensBefore: for each query, how many positions it sees besides its own.
   func summary(
     tokensBefore: [Int], sinkThreshold: Double, collapseThreshold: Double
   ) -> DiagnosisReport.Attention {

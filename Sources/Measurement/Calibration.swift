@@ -1,6 +1,6 @@
+import Arithmetic
 import Formats
 import Networks
-import Verify
 
 /// Measures on a text what the norms of a model divide by: what they could be fixed to.
 public struct Calibration: Sendable {
@@ -15,15 +15,16 @@ public struct Calibration: Sendable {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
     let model = text.model
-    let places = model.network.normPlaces.filter { model.network.norm(at: $0) != nil }
-    guard !places.isEmpty else {
+    let norms = model.network.norms
+    guard !norms.isEmpty else {
       throw Refusal(
         .unsupported, file: input.model, "has no norms whose deviations could be measured",
         advice: "give the checkpoint from before they were folded")
     }
-    // Where removal has put its large number, the epsilon that it was trained with is not known; this is GPT-2's.
-    let isLarge = model.configuration.epsilon >= Dialect.smallestLargeEpsilon
-    let epsilon = isLarge ? 1e-5 : model.configuration.epsilon
+    // Where removal has put its large number, the epsilon that the network was trained with is not known; this is GPT-2's
+    // (layer_norm_epsilon of every published config).
+    let isLarge = model.hyperparameters.epsilon >= Dialect.smallestLargeEpsilon
+    let epsilon = isLarge ? 1e-5 : model.hyperparameters.epsilon
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       switch input.precision {
@@ -37,9 +38,9 @@ public struct Calibration: Sendable {
       for (name, record) in group { records[name, default: DeviationRecord(like: record)].add(record) }
     }
     var sites: [CalibrationReport.Site] = []
-    for place in places {
-      guard let name = model.network.norm(at: place)?.name, let record = records[name] else { continue }
-      sites.append(try site(place, name, record, blockCount: model.network.blocks.count))
+    for (path, norm) in norms where !sites.contains(where: { $0.norm == norm.name }) {
+      guard let record = records[norm.name] else { continue }
+      sites.append(try site(path, norm.name, record, in: model.network))
     }
     return CalibrationReport(
       model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
@@ -50,22 +51,24 @@ public struct Calibration: Sendable {
   private static func records<Scalar: ArithmeticScalar>(
     of chunks: [Chunk], in network: Network, epsilon: Double, as scalar: Scalar.Type, advance: MeasuredText.Advance
   ) throws(Refusal) -> [String: DeviationRecord] {
-    var recorder = DeviationRecorder<Scalar>(probes: chunks.map(\.probe), epsilon: epsilon)
-    var stream = try network.embed(with: &recorder)
-    for block in network.blocks.indices {
-      stream = try network.run(block: block, on: stream, with: &recorder)
-      advance(block + 1, network.blocks.count)
+    let probes = chunks.map(\.probe)
+    var records = DeviationRecords(probes: probes, epsilon: epsilon)
+    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes))
+    for stage in 0..<execution.stageCount {
+      // Of what comes behind the last block the norm is wanted, and not the logits.
+      try execution.run(stage: stage, skipsOutput: true) { (node, operands, _) throws(Refusal) in
+        if case .norm(let norm) = node.operation { records.add(operands[0], of: norm) }
+      }
+      if (1...network.blockCount).contains(stage) { advance(stage, network.blockCount) }
     }
-    // The final norm reads the stream; its logits are no one's concern.
-    if let norm = network.finalNorm { _ = try recorder.normalise(stream, by: norm) }
-    return recorder.records
+    return records.records
   }
 
   private func site(
-    _ place: Role.NormPlace, _ name: String, _ record: DeviationRecord, blockCount: Int
+    _ path: Path, _ name: String, _ record: DeviationRecord, in network: Network
   ) throws(Refusal) -> CalibrationReport.Site {
     let site = CalibrationReport.Site(
-      norm: name, key: DeviationFile.key(of: place.sites[0], blockCount: blockCount), block: place.sites[0].block,
+      norm: name, key: DeviationFile.key(of: path, in: network), block: path.block,
       epsilon: record.epsilon, usual: record.deviation(record.usual, by: estimator),
       first: record.deviation(record.first, by: estimator))
     for deviation in [site.usual, site.first] where !(deviation.value > 0 && deviation.value.isFinite) {
@@ -89,7 +92,7 @@ extension CalibrationReport {
 }
 
 extension DeviationRecord {
-  /// Of nothing yet.
+  /// Makes a record of no values, to which others can be added.
   fileprivate init(like other: DeviationRecord) {
     self.init(of: [], width: other.width, firstRows: [], isCentred: false, epsilon: other.epsilon)
   }

@@ -1,4 +1,4 @@
-import Verify
+import Arithmetic
 
 /// The deviations σ = √(variance + ε) that the norms of a model divide by on a text: what they would be fixed to.
 public struct CalibrationReport: Codable, Sendable {
@@ -6,7 +6,7 @@ public struct CalibrationReport: Codable, Sendable {
   /// The files that the text is from.
   public var texts: [String]
   public var chunking: Chunking
-  package var precision: Comparison.Contender.Precision
+  package var precision: Precision
   public var estimator: Estimator
   public var sequenceCount: Int
   public var tokenCount: Int

@@ -1,18 +1,17 @@
+import Arithmetic
 import Formats
 import Networks
-import Verify
 
-/// Lets the pass go by and notes what each norm would divide by.
-struct DeviationRecorder<Scalar: ArithmeticScalar>: DecoratingOperations {
-  var base: CPUOperations<Scalar>
-  /// By the norm's name: the two paths of an attention read the same.
+/// What each norm of a pass would divide by, by the norm's name: operations that read one norm with different deviations
+/// read the same values.
+struct DeviationRecords: Sendable {
   private(set) var records: [String: DeviationRecord] = [:]
+  /// The first row of each sequence.
   private let firstRows: [Int]
   /// For norms whose deviation is fixed.
   private let epsilon: Double
 
   init(probes: [Probe], epsilon: Double) {
-    base = CPUOperations(probes: probes)
     self.epsilon = epsilon
     var rows: [Int] = []
     var start = 0
@@ -23,13 +22,12 @@ struct DeviationRecorder<Scalar: ArithmeticScalar>: DecoratingOperations {
     firstRows = rows
   }
 
-  mutating func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
-    if records[norm.name] == nil {
-      records[norm.name] = DeviationRecord(
-        of: x.doubles(), width: x.columnCount, firstRows: firstRows, isCentred: norm.kind == .layer,
-        epsilon: norm.epsilon ?? epsilon)
-    }
-    return try base.normalise(x, by: norm)
+  /// Records the values [T, width] that a norm reads.
+  mutating func add<Scalar: ArithmeticScalar>(_ x: Matrix<Scalar>, of norm: Norm) {
+    guard records[norm.name] == nil else { return }
+    records[norm.name] = DeviationRecord(
+      of: x.doubles(), width: x.columnCount, firstRows: firstRows, isCentred: norm.kind == .layer,
+      epsilon: norm.epsilon ?? epsilon)
   }
 }
 

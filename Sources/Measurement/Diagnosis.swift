@@ -1,6 +1,6 @@
+import Arithmetic
 import Formats
 import Networks
-import Verify
 
 /// Measures how attention and the residual stream of a model behave on a text.
 public struct Diagnosis: Sendable {
@@ -45,15 +45,19 @@ public struct Diagnosis: Sendable {
   private static func record<Scalar: ArithmeticScalar>(
     of chunks: [Chunk], in network: Network, as scalar: Scalar.Type, advance: MeasuredText.Advance
   ) throws(Refusal) -> (attention: AttentionRecord, residual: ResidualRecord) {
-    var recorder = AttentionRecorder<Scalar>(probes: chunks.map(\.probe), sinkThreshold: sinkThreshold)
+    let probes = chunks.map(\.probe)
+    var attention = AttentionRecord()
     var residual = ResidualRecord()
-    var stream = try network.embed(with: &recorder)
-    residual.add(stream.doubles(), width: stream.columnCount, depth: 0, chunks: chunks)
-    for block in network.blocks.indices {
-      stream = try network.run(block: block, on: stream, with: &recorder)
-      residual.add(stream.doubles(), width: stream.columnCount, depth: block + 1, chunks: chunks)
-      advance(block + 1, network.blocks.count)
+    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes))
+    for depth in 0...network.blockCount {
+      try execution.run(stage: depth) { (node, operands, _) throws(Refusal) in
+        guard case .attend(let content) = node.operation else { return }
+        attention.add(content, at: node.path, operands: operands, probes: probes, sinkThreshold: sinkThreshold)
+      }
+      let stream = execution.stream(atDepth: depth)
+      residual.add(stream.doubles(), width: stream.columnCount, depth: depth, chunks: chunks)
+      if depth > 0 { advance(depth, network.blockCount) }
     }
-    return (recorder.record, residual)
+    return (attention, residual)
   }
 }

@@ -1,4 +1,4 @@
-import Verify
+import Arithmetic
 
 /// How a model's attention and residual stream behave on a text.
 public struct DiagnosisReport: Codable, Sendable {
@@ -6,7 +6,7 @@ public struct DiagnosisReport: Codable, Sendable {
   /// The files that the text is from.
   public var texts: [String]
   public var chunking: Chunking
-  package var precision: Comparison.Contender.Precision
+  package var precision: Precision
   public var sequenceCount: Int
   public var tokenCount: Int
   public var attention: Attention

@@ -1,7 +1,7 @@
-import Foundation
+import Arithmetic
 import Formats
+import Foundation
 import Networks
-import Verify
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
 public struct Evaluation: Sendable {
@@ -18,14 +18,14 @@ public struct Evaluation: Sendable {
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
     let start = ContinuousClock.now
     let second = try other.map { (path) throws(Refusal) in try openOther(path) }
-    let text = try MeasuredText(input, fitting: second?.network.dimensions.contextLength ?? .max)
+    let text = try MeasuredText(input, fitting: second?.network.contextLength ?? .max)
     let models = [text.model] + (second.map { [$0] } ?? [])
     let networks = models.map { computesNormsAsStored ? $0.literalNetwork ?? $0.network : $0.network }
-    guard Set(networks.map(\.dimensions.vocabularySize)).count == 1 else {
+    guard Set(networks.map(\.vocabularySize)).count == 1 else {
       throw Refusal(
         .unsupported, file: other,
-        "has a vocabulary of \(networks[1].dimensions.vocabularySize), "
-          + "\(input.model) of \(networks[0].dimensions.vocabularySize)",
+        "has a vocabulary of \(networks[1].vocabularySize), "
+          + "\(input.model) of \(networks[0].vocabularySize)",
         advice: "only models with the same vocabulary can be compared")
     }
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
@@ -64,7 +64,7 @@ public struct Evaluation: Sendable {
       model: name, loss: statistics[1], lossDifference: statistics[1].mean - statistics[0].mean,
       meanDivergence: mean(\.divergenceSum),
       largestDivergence: groups.reduce(0) { max($0, $1.difference.largestDivergence) },
-      meanJensenShannon: mean(\.jensenShannonSum), topTokenAgreement: mean { Double($0.agreementCount) },
+      meanJensenShannon: mean(\.jensenShannonSum), top1Agreement: mean { Double($0.agreementCount) },
       unjudgedTokenCount: statistics[0].tokenCount - judged)
   }
 }
@@ -91,17 +91,20 @@ private struct GroupScores {
   private static let vocabularyBlock = 1_024
 
   init(
-    of chunks: [Chunk], under networks: [Network], precision: Comparison.Contender.Precision,
+    of chunks: [Chunk], under networks: [Network], precision: Precision,
     advance: MeasuredText.Advance
   ) throws(Refusal) {
     let probes = chunks.map(\.probe)
     // The last step is the unembedding.
-    let stepCount = networks.reduce(1) { $0 + $1.blocks.count }
+    let stepCount = networks.reduce(1) { $0 + $1.blockCount }
     var step = 0
     var runs: [any NetworkRun] = []
     for network in networks {
-      let run = Comparison.Contender(name: "", network: network, precision: precision).run(
-        on: probes, workers: Workers(count: 1))
+      let run: any NetworkRun =
+        switch precision {
+        case .single: ScalarRun<Float>(network, probes: probes)
+        case .double: ScalarRun<Double>(network, probes: probes)
+        }
       try run.embed()
       for block in 0..<run.blockCount {
         try run.run(block: block)
@@ -124,7 +127,7 @@ private struct GroupScores {
 
     var distributions = networks.map { _ in [DistributionAccumulator](repeating: .init(), count: rows.count) }
     var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
-    let vocabularySize = networks[0].dimensions.vocabularySize
+    let vocabularySize = networks[0].vocabularySize
     withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
       Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
         for (index, place) in rows.enumerated() {

@@ -1,4 +1,4 @@
-import Verify
+import Arithmetic
 
 /// Losses of a text under a model, and how another model's distributions differ from them.
 public struct EvaluationReport: Codable, Sendable {
@@ -6,7 +6,7 @@ public struct EvaluationReport: Codable, Sendable {
   /// The files that the text is from.
   public var texts: [String]
   public var chunking: Chunking
-  package var precision: Comparison.Contender.Precision
+  package var precision: Precision
   public var chunkCount: Int
   /// Tokens at the end of the text that are in no chunk.
   public var droppedTokenCount: Int
@@ -27,7 +27,7 @@ public struct EvaluationReport: Codable, Sendable {
     /// Mean over the scored tokens of the Jensen-Shannon divergence, in nats: at most ln 2.
     public var meanJensenShannon: Double
     /// The share of scored tokens at which both hold the same token for the likeliest.
-    public var topTokenAgreement: Double
+    public var top1Agreement: Double
     /// Tokens at which either is not finite: they are in no divergence.
     public var unjudgedTokenCount: Int
   }

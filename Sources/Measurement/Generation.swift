@@ -1,7 +1,7 @@
+import Arithmetic
 import Formats
 import Networks
 import Tokenization
-import Verify
 
 /// Continues a text, token by token, each against the cached keys and values of those before it.
 public struct Generation: Sendable {
@@ -40,7 +40,7 @@ public struct Generation: Sendable {
   public var tokenCount = 128
   public var sampling = Sampling.greedy
   public var stopsAtEndOfText = true
-  package var precision = Comparison.Contender.Precision.single
+  package var precision = Precision.single
   package var readingOptions = ReadingOptions()
 
   public init(model: String, prompt: Prompt) {
@@ -64,7 +64,7 @@ public struct Generation: Sendable {
   }
 
   private func promptTokens(_ opened: Model) throws(Refusal) -> (ids: [Int], tokenizer: Tokenizer?) {
-    let sizes = opened.network.dimensions
+    let network = opened.network
     var ids: [Int]
     let tokenizer: Tokenizer?
     switch prompt {
@@ -77,14 +77,14 @@ public struct Generation: Sendable {
       ids = tokens
       tokenizer = try Tokenizer(ifPresentFor: opened, at: model)
     }
-    for id in ids where id < 0 || id >= sizes.vocabularySize {
+    for id in ids where id < 0 || id >= network.vocabularySize {
       throw Refusal(
-        .usage, file: model, "token \(id) of the prompt is not in the model's vocabulary of \(sizes.vocabularySize)")
+        .usage, file: model, "token \(id) of the prompt is not in the model's vocabulary of \(network.vocabularySize)")
     }
-    guard !ids.isEmpty, ids.count < sizes.contextLength else {
+    guard !ids.isEmpty, ids.count < network.contextLength else {
       throw Refusal(
         .usage, file: model,
-        "expected a prompt of 1 to \(sizes.contextLength - 1) tokens, since the context has \(sizes.contextLength), "
+        "expected a prompt of 1 to \(network.contextLength - 1) tokens, since the context has \(network.contextLength), "
           + "found \(ids.count)")
     }
     return (ids, tokenizer)
@@ -95,7 +95,7 @@ public struct Generation: Sendable {
     onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void
   ) throws(Refusal) -> Report {
     let start = ContinuousClock.now
-    let contextLength = opened.network.dimensions.contextLength
+    let contextLength = opened.network.contextLength
     var pass = CachedPass<Scalar>(
       try opened.network.materialised(for: scalar, in: readingOptions.temporaryDirectory),
       capacity: promptIds.count + min(tokenCount, contextLength - promptIds.count))
@@ -146,12 +146,11 @@ package struct CachedPass<Scalar: ArithmeticScalar> {
     cache = KeyValueCache(capacity: capacity)
   }
 
-  /// Reads on.
+  /// Reads new tokens behind those that were read before.
   /// - Returns: the logits behind the last of the new tokens.
   package mutating func logits(after tokens: [Int]) throws(Refusal) -> [Double] {
-    var operations = CachedOperations(tokens: tokens, cache: cache)
-    let logits = try network.forward(with: &operations).all().doubles()
+    let pending = try network.logits(on: FastBackend(following: cache, tokens: tokens))
     cache.advance(by: tokens.count)
-    return logits
+    return pending.ofLastToken().doubles()
   }
 }

@@ -1,7 +1,7 @@
+import Arithmetic
 import Formats
 import Networks
 import Synchronization
-import Verify
 
 /// A checkpoint and the text that it is measured on.
 public struct MeasurementInput: Sendable {
@@ -11,7 +11,7 @@ public struct MeasurementInput: Sendable {
   public var chunking = Chunking.Options()
   /// How many tokens of the text to take; nil for all.
   public var tokenLimit: Int?
-  package var precision = Comparison.Contender.Precision.single
+  package var precision = Precision.single
   package var readingOptions = ReadingOptions()
   package var workers = Workers.all
 
@@ -35,8 +35,7 @@ struct MeasuredText {
   init(_ input: MeasurementInput, fitting contextLength: Int = .max) throws(Refusal) {
     model = try Model(opening: input.model, options: input.readingOptions)
     try model.checkpoint.checkIntegrity()
-    let sizes = model.network.dimensions
-    chunking = try Chunking(input.chunking, longest: min(sizes.contextLength, contextLength))
+    chunking = try Chunking(input.chunking, longest: min(model.network.contextLength, contextLength))
     (chunks, droppedCount) = try chunking.chunks(
       of: input.text.tokens(limit: input.tokenLimit, for: model, at: input.model),
       endOfText: model.endOfText)

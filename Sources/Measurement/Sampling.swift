@@ -1,5 +1,5 @@
+import Arithmetic
 import Foundation
-import Verify
 
 /// How a token is chosen by its logits.
 public struct Sampling: Sendable {

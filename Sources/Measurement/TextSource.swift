@@ -21,7 +21,7 @@ public enum TextSource: Sendable {
     }
   }
 
-  /// More take weeks: whoever means them says how many.
+  /// A text with more tokens is refused unless the user says how many to take: it would take weeks.
   private static let largestTokenCount = 1 << 28
 
   /// - Parameters:
@@ -39,7 +39,7 @@ public enum TextSource: Sendable {
   }
 
   private func tokens(limit: Int, for model: Model, at path: String) throws(Refusal) -> [Int] {
-    let vocabularySize = model.network.dimensions.vocabularySize
+    let vocabularySize = model.network.vocabularySize
     switch self {
     case .text(let files):
       let tokenizer = try Tokenizer(for: model, at: path)

@@ -1,17 +1,21 @@
 import Formats
 import Networks
 
-extension Dimensions {
+extension Network {
   /// `genai_config.json` for onnxruntime-genai, as a plain decoder: its type `gpt2` means a graph whose keys and values
   /// are one tensor. It names sizes, tokens and values of the graph; nothing in it changes what the graph computes.
   ///
   /// - Parameter endOfText: the token that ends a text, where it is known.
-  package func genAIConfiguration(blockCount: Int, endOfText: Int?) -> JSONValue {
+  /// - Precondition: there is an attention, and all are alike.
+  package func genAIConfiguration(endOfText: Int?) -> JSONValue {
+    let (path, attention) = attentions[0]
+    let (headCount, headsWidth) = (attention.headCount, width(of: path))
     // It requires the tokens; the first one where there is none that ends a text.
     let end = JSONValue.number(endOfText ?? 0)
     let decoder = JSONValue.object([
       "session_options": .object(["log_id": .string("onnxruntime-genai"), "provider_options": .array([])]),
-      "filename": .string(ONNXWriter.modelName), "head_size": .number(dHead), "hidden_size": .number(headCount * dHead),
+      "filename": .string(ONNXWriter.modelName), "head_size": .number(headsWidth / headCount),
+      "hidden_size": .number(headsWidth),
       "inputs": .object([
         "input_ids": .string("input_ids"), "attention_mask": .string("attention_mask"),
         "position_ids": .string("position_ids"), "past_key_names": .string("past_key_values.%d.key"),
@@ -22,7 +26,7 @@ extension Dimensions {
         "present_value_names": .string("present.%d.value"),
       ]),
       "num_attention_heads": .number(headCount), "num_hidden_layers": .number(blockCount),
-      "num_key_value_heads": .number(keyValueHeadCount),
+      "num_key_value_heads": .number(attention.keyValueHeadCount),
     ])
     let model = JSONValue.object([
       "bos_token_id": end, "context_length": .number(contextLength), "decoder": decoder, "eos_token_id": end,

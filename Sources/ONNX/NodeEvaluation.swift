@@ -220,8 +220,13 @@ import Networks
   }
 
   private func concatenate() throws(Refusal) -> ONNXTensor {
-    let (a, b) = (try tensor(0), try tensor(1))
-    guard operands.count == 2 else { throw refusal("expected two inputs, found \(operands.count)") }
+    guard operands.count >= 2 else { throw refusal("expected two inputs or more, found \(operands.count)") }
+    var result = try tensor(0)
+    for index in 1..<operands.count { result = try joined(result, tensor(index)) }
+    return result
+  }
+
+  private func joined(_ a: ONNXTensor, _ b: ONNXTensor) throws(Refusal) -> ONNXTensor {
     let axis = try axis("axis", rank: a.shape.count, default: nil)
     var rest = b.shape
     guard rest.count == a.shape.count else { throw refusal("shapes \(a.shape) and \(b.shape) do not fit") }

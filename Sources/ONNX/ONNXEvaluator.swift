@@ -6,7 +6,7 @@ import Networks
 /// that the graph was made from. A bias that got lost on the way to the file, a matrix that lies the wrong way or a
 /// mask that hides nothing shows in its logits.
 ///
-/// It knows the operators that ``ONNXOperations`` emits, in the forms that it emits, and refuses all others.
+/// It knows the operators that ``ONNXLowering`` emits, in the forms that it emits, and refuses all others.
 @safe package struct ONNXEvaluator: Sendable {
   package let graph: ONNXGraph
   private let file: String?

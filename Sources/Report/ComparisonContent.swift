@@ -1,20 +1,21 @@
+import Arithmetic
 import Conversion
 import Foundation
 import Verify
 
 /// Networks that were held against one reference, each with its name and its place among the marks.
-typealias Contenders = [(name: String, mark: Int, outcome: Comparison.Outcome)]
+typealias ComparedNetworks = [(name: String, mark: Int, outcome: Comparison.Outcome)]
 
 /// Where along the residual stream networks part from the reference.
 enum ResidualFigure {
-  /// - Returns: nil where no contender has a residual stream.
-  static func figure(id: String, title: String, contenders: Contenders, remark: String = "") -> Figure? {
-    let series = contenders.filter { !$0.outcome.residuals.isEmpty }.map { contender in
+  /// - Returns: nil where no network has a residual stream.
+  static func figure(id: String, title: String, networks: ComparedNetworks, remark: String = "") -> Figure? {
+    let series = networks.filter { !$0.outcome.residuals.isEmpty }.map { network in
       LineChart.Series(
-        name: contender.name, mark: contender.mark,
-        points: contender.outcome.residuals.map { .init(x: Double($0.depth), y: $0.relative) })
+        name: network.name, mark: network.mark,
+        points: network.outcome.residuals.map { .init(x: Double($0.depth), y: $0.relative) })
     }
-    guard let depth = contenders.map(\.outcome.residuals.count).max(), depth > 0 else { return nil }
+    guard let depth = networks.map(\.outcome.residuals.count).max(), depth > 0 else { return nil }
     return Figure(
       id: id, title: title,
       caption: "The largest difference from the source at each depth, over the largest value there.\(remark)",
@@ -27,17 +28,17 @@ enum ResidualFigure {
 
 /// How the differences of logits are distributed.
 enum DistributionFigure {
-  static func figure(id: String, title: String, contenders: Contenders, thresholds: [Threshold]) -> Figure {
+  static func figure(id: String, title: String, networks: ComparedNetworks, thresholds: [Threshold]) -> Figure {
     Figure(
       id: id, title: title, caption: "How many logits are off by how much, in bins of a power of two.",
       chart: Histogram(
-        series: contenders.map { contender in
-          let counts = contender.outcome.logits.magnitudes.counts
+        series: networks.map { network in
+          let counts = network.outcome.logits.magnitudes.counts
           let bins = zip(MagnitudeHistogram.exponents, counts).map { exponent, count in
             Histogram.Bin(edges: pow(2, Double(exponent))..<pow(2, Double(exponent + 1)), count: count)
           }
           return Histogram.Series(
-            name: contender.name, mark: contender.mark, bins: Array(bins.dropFirst()), belowCount: counts[0])
+            name: network.name, mark: network.mark, bins: Array(bins.dropFirst()), belowCount: counts[0])
         }, xTitle: "|Δ logit|", yTitle: "logits", horizontal: .logarithmic, hasLogarithmicCounts: true,
         thresholds: thresholds, height: 320))
   }
@@ -46,12 +47,12 @@ enum DistributionFigure {
 /// Every measure of a comparison.
 enum MeasureTable {
   static func table(
-    _ caption: String, _ contenders: [(name: String, outcome: Comparison.Outcome)], largestLogit: Double
+    _ caption: String, _ networks: [(name: String, outcome: Comparison.Outcome)], largestLogit: Double
   ) -> DataTable {
     var table = DataTable(
-      caption, header: [""] + contenders.map(\.name), alignments: [.left] + contenders.map { _ in .right })
+      caption, header: [""] + networks.map(\.name), alignments: [.left] + networks.map { _ in .right })
     func row(_ name: String, _ text: (LogitDifference) -> String) {
-      table.add([.text(name)] + contenders.map { .text(text($0.outcome.logits)) })
+      table.add([.text(name)] + networks.map { .text(text($0.outcome.logits)) })
     }
     row("largest |Δ logit| / largest |logit|") { Quantity.scientific($0.relative) }
     row("largest |Δ logit|") { Quantity.scientific($0.largest) }
@@ -60,18 +61,18 @@ enum MeasureTable {
     row("root mean square |Δ log-probability|") { Quantity.scientific($0.rootMeanSquareLogProbability) }
     row("KL divergence, mean (nats)") { Quantity.scientific($0.meanDivergence) }
     row("KL divergence, largest (nats)") { Quantity.scientific($0.largestDivergence) }
-    row("same likeliest token") { Quantity.percent($0.topTokenAgreement) }
+    row("same top-1 token") { Quantity.percent($0.top1Agreement) }
     row("loss (nats)") { $0.loss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
     row("loss of the reference (nats)") { $0.referenceLoss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
     table.add(
       [.text("residual stream behind the last block")]
-        + contenders.map { contender in
-          contender.outcome.residuals.last.map { .text(Quantity.scientific($0.relative)) } ?? Cell.nothing
+        + networks.map { network in
+          network.outcome.residuals.last.map { .text(Quantity.scientific($0.relative)) } ?? Cell.nothing
         })
     table.add(
       ["worst place"]
-        + contenders.map { contender in
-          let worst = contender.outcome.logits.worst
+        + networks.map { network in
+          let worst = network.outcome.logits.worst
           return .lines([.text("\(worst.probe),"), .text("position \(worst.position), token \(worst.token)")])
         })
     row("expected there") { Quantity.short($0.worst.expected) }

@@ -1,11 +1,11 @@
+import Arithmetic
 import Conversion
 import Measurement
-import Verify
 
-/// What a measurement was made on.
+/// The text and the model of a measurement.
 enum MeasurementFacts {
   static func section(
-    model: String, texts: [String], chunking: Chunking, precision: Comparison.Contender.Precision, count: String
+    model: String, texts: [String], chunking: Chunking, precision: Precision, count: String
   ) -> Page.Section {
     var facts = FactList()
     facts.add("Model", .code(model))

@@ -7,11 +7,11 @@ package struct OutputClaims {
   let claims: Verification.TargetClaims
   let verification: Verification
 
-  var measure: String { claims.isUpToShift ? "log-probabilities" : "logits" }
+  var measure: String { claims.judgement.isUpToShift ? "log-probabilities" : "logits" }
 
   /// The largest difference that counts, over the largest logit.
   func share(_ difference: LogitDifference) -> Double {
-    difference.largest(upToShift: claims.isUpToShift) / verification.largestLogit
+    difference.largest(upToShift: claims.judgement.isUpToShift) / verification.largestLogit
   }
 
   /// A claim, what was found and what is allowed; a detail says more about the claim before it.
@@ -26,11 +26,11 @@ package struct OutputClaims {
 
   /// The three claims.
   package var rows: [Row] {
-    let single = claims.written.logits
+    let single = claims.judgement.single.logits
     var rows = [
       Row(
         name: "folded weights compute the source's \(measure) (float64)",
-        found: Quantity.scientific(share(claims.algebra.logits)),
+        found: Quantity.scientific(share(claims.judgement.double.logits)),
         limit: Quantity.scientific(Verification.algebraLimit), holds: claims.algebraHolds),
       // A file with others would not have come this far.
       Row(
@@ -39,24 +39,24 @@ package struct OutputClaims {
       Row(
         name: "\(output.type) file computes the source's \(measure) (float32)",
         found: Quantity.scientific(share(single)),
-        limit: Quantity.scientific(claims.limits.logits / verification.largestLogit) + "*",
+        limit: Quantity.scientific(claims.judgement.limits.logits / verification.largestLogit) + "*",
         holds: claims.arithmeticHolds),
     ]
-    if let long = claims.long {
+    if let long = claims.judgement.long {
       rows.append(
         Row(
-          name: "on \(Quantity.count(long.written.logits.tokenCount)) more tokens, the source in float32, too",
-          found: Quantity.scientific(share(long.written.logits)),
+          name: "on \(Quantity.count(long.single.logits.tokenCount)) more tokens, the source in float32, too",
+          found: Quantity.scientific(share(long.single.logits)),
           limit: Quantity.scientific(long.limits.logits / verification.largestLogit) + "*", holds: long.holds,
           isDetail: true))
     }
     rows += [
       Row(
         name: "Kullback-Leibler divergence, mean in nats", found: Quantity.scientific(single.meanDivergence),
-        limit: Quantity.scientific(claims.limits.divergence) + "*", holds: nil, isDetail: true),
+        limit: Quantity.scientific(claims.judgement.limits.divergence) + "*", holds: nil, isDetail: true),
       Row(
-        name: "positions with the same likeliest token", found: Quantity.percent(single.topTokenAgreement),
-        limit: Quantity.percent(claims.limits.agreement) + "*", holds: nil, isDetail: true),
+        name: "positions with the same top-1 token", found: Quantity.percent(single.top1Agreement),
+        limit: Quantity.percent(claims.judgement.limits.agreement) + "*", holds: nil, isDetail: true),
     ]
     return rows
   }

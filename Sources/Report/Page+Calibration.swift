@@ -26,7 +26,7 @@ extension Page {
             report.figure("usual", "All positions but the first", \.usual),
             report.figure("first", "The first position", \.first), report.table,
           ]),
-      ], colophon: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
+      ], footer: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
   }
 }
 

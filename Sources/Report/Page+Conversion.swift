@@ -12,7 +12,7 @@ extension Page {
           outcome: .neutral, title: "Written, not\u{A0}verified.",
           sentences: ["Written for \(report.names). 'normfold verify' holds the output against the source."]),
         keyFigures: [report.foldedNorms], warnings: report.warnings,
-        sections: [report.conversionSection, report.normsSection], colophon: report.colophon)
+        sections: [report.conversionSection, report.normsSection], footer: report.footer)
       return
     }
     let pairs = report.claims
@@ -26,16 +26,17 @@ extension Page {
         ProbeList.section(
           verification.probes, tokenCount: verification.tokenCount, overflows: verification.overflows,
           reference: "source"),
-      ], colophon: report.colophon)
+      ], footer: report.footer)
   }
 }
 
 extension OutputClaims {
   /// The other networks that are held against the source, each with its name and its place among the marks.
-  fileprivate var contenders: Contenders {
+  fileprivate var networks: ComparedNetworks {
     [
-      ("folded weights, float64", 0, claims.algebra), ("\(output.type) file, float32", 1, claims.written),
-      ("source's own rounding", 2, claims.noise),
+      ("folded weights, float64", 0, claims.judgement.double),
+      ("\(output.type) file, float32", 1, claims.judgement.single),
+      ("source's own rounding", 2, claims.judgement.noise),
     ] + (verification.literal.map { [("source as its runtime computes it", 3, $0)] } ?? [])
   }
 }
@@ -43,7 +44,7 @@ extension OutputClaims {
 extension ConversionReport {
   private var isAlone: Bool { outputs.count == 1 }
   fileprivate var names: String { outputs.map(\.target).joined(separator: ", ") }
-  fileprivate var colophon: String { "\(tool), \(Quantity.decimal(seconds)) s" }
+  fileprivate var footer: String { "\(tool), \(Quantity.decimal(seconds)) s" }
 
   // MARK: The head
 
@@ -51,7 +52,7 @@ extension ConversionReport {
     guard holds else {
       return .init(outcome: .bad, title: "Failed. Nothing\u{A0}was\u{A0}written.", sentences: failures)
     }
-    let what = verification.targets.contains { $0.isUpToShift } ? "probabilities" : "logits"
+    let what = verification.targets.contains { $0.judgement.isUpToShift } ? "probabilities" : "logits"
     var sentences = [
       "Every claim holds on \(Quantity.count(verification.tokenCount)) tokens. Written for \(names)."
     ]
@@ -70,9 +71,9 @@ extension ConversionReport {
   }
 
   fileprivate func keyFigures(_ pairs: [OutputClaims], _ verification: Verification) -> [Page.KeyFigure] {
-    let algebra = pairs.map { $0.share($0.claims.algebra.logits) }.reduce(0, Self.largest)
-    let single = pairs.map { $0.share($0.claims.written.logits) }.reduce(0, Self.largest)
-    let agreement = pairs.map(\.claims.written.logits.topTokenAgreement).min() ?? 0
+    let algebra = pairs.map { $0.share($0.claims.judgement.double.logits) }.reduce(0, Self.largest)
+    let single = pairs.map { $0.share($0.claims.judgement.single.logits) }.reduce(0, Self.largest)
+    let agreement = pairs.map(\.claims.judgement.single.logits.top1Agreement).min() ?? 0
     return [
       .init(
         name: "largest difference in float64", value: Quantity.scientific(algebra),
@@ -81,9 +82,10 @@ extension ConversionReport {
         name: "largest difference in float32", value: Quantity.scientific(single),
         remark: "of the largest logit"
           + (isAlone
-            ? "; limit " + Quantity.scientific(pairs[0].claims.limits.logits / verification.largestLogit) : "")),
+            ? "; limit " + Quantity.scientific(pairs[0].claims.judgement.limits.logits / verification.largestLogit)
+            : "")),
       .init(
-        name: "same likeliest token", value: Quantity.percent(agreement),
+        name: "same top-1 token", value: Quantity.percent(agreement),
         remark: "of \(Quantity.count(verification.tokenCount)) positions"),
     ]
   }
@@ -110,7 +112,7 @@ extension ConversionReport {
       }
     }
     table.footnotes = [
-      "Differences are the largest of any \(pairs.contains { $0.claims.isUpToShift } ? "logit or log-probability" : "logit"), "
+      "Differences are the largest of any \(pairs.contains { $0.claims.judgement.isUpToShift } ? "logit or log-probability" : "logit"), "
         + "as a share of the largest logit.", limitsFootnote(verification),
     ]
     var content: [any Content] = [table]
@@ -132,10 +134,10 @@ extension ConversionReport {
 
   /// Where the limits come from that are marked by a star.
   package func limitsFootnote(_ verification: Verification) -> String {
-    let (noise, squared) = (Verification.noiseFactor, Verification.noiseFactor * Verification.noiseFactor)
+    let (noise, squared) = (Judgement.noiseFactor, Judgement.noiseFactor * Judgement.noiseFactor)
     let factor = "\(Quantity.short(noise)) × what"
     let types = Set(outputs.map(\.type)).subtracting(["F32"]).sorted().map { "to \($0) and " }
-    return verification.targets.contains { $0.holdsSourceMatrices }
+    return verification.targets.contains { $0.judgement.holdsReferenceMatrices }
       ? "* from what rounding to blocks does to the source, and \(factor) single precision does"
       : "* from \(factor) rounding \(types.joined())to float32 alone does to the source (divergence: \(Quantity.short(squared)) ×)"
   }
@@ -162,8 +164,8 @@ extension ConversionReport {
         "Changes the function",
         .text(
           "With the norms computed, as stored, the logits differ by up to \(Quantity.short(literal.largest)), KL divergence "
-            + "\(Quantity.short(literal.meanDivergence)) nats, same likeliest token "
-            + "\(Quantity.percent(literal.topTokenAgreement))."))
+            + "\(Quantity.short(literal.meanDivergence)) nats, same top-1 token "
+            + "\(Quantity.percent(literal.top1Agreement))."))
     } else if let literal = verification?.literal?.logits {
       facts.add(
         "As its runtime computes it",
@@ -253,7 +255,7 @@ extension ConversionReport {
         [
           .code(site.name), .text(site.kind), .text(site.deviation),
           .text("\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))"),
-          .text(Quantity.short(site.largestBias)), step.map { .text($0.target(ofBlock: site.block)) } ?? Cell.nothing,
+          .text(Quantity.short(site.largestBias)), step.map { .text($0.summary) } ?? Cell.nothing,
         ] + outputs.map { .text($0.remainder(of: site)) })
     }
     return table
@@ -266,7 +268,7 @@ extension ConversionReport {
       ResidualFigure.figure(
         id: "depth-\(pair.output.target)",
         title: isAlone ? "Residual stream, behind each block" : pair.output.target,
-        contenders: pair.contenders,
+        networks: pair.networks,
         remark: pair.output.isCentred
           ? " Its writing weights were centred, so its stream differs by its mean." : "")
     }
@@ -283,12 +285,12 @@ extension ConversionReport {
       DistributionFigure.figure(
         id: "distribution-\(pair.output.target)",
         title: isAlone ? "Differences of logits" : pair.output.target,
-        contenders: pair.contenders,
-        thresholds: pair.claims.isUpToShift
+        networks: pair.networks,
+        thresholds: pair.claims.judgement.isUpToShift
           ? []
           : [
             .init(value: Verification.algebraLimit * pair.verification.largestLogit, label: "limit, float64"),
-            .init(value: pair.claims.limits.logits, label: "limit, float32"),
+            .init(value: pair.claims.judgement.limits.logits, label: "limit, float32"),
           ])
     }
     var content = Self.arranged(figures)
@@ -297,7 +299,7 @@ extension ConversionReport {
       content.append(
         MeasureTable.table(
           "Measures of \(pair.output.target)",
-          pair.contenders.map { ($0.name, $0.outcome) },
+          pair.networks.map { ($0.name, $0.outcome) },
           largestLogit: pair.verification.largestLogit))
     }
     return .init(
@@ -310,7 +312,7 @@ extension ConversionReport {
 
 extension OutputClaims {
   fileprivate var limitRows: [LimitChart.Row] {
-    let single = claims.written.logits
+    let single = claims.judgement.single.logits
     func row(_ name: String, _ found: Double, _ limit: Double, _ text: (Double) -> String) -> LimitChart.Row {
       .init(
         name: name, use: found == 0 ? 0 : found / limit, holds: found <= limit,
@@ -318,24 +320,15 @@ extension OutputClaims {
     }
     return [
       row(
-        "\(measure), float64", share(claims.algebra.logits), Verification.algebraLimit, Quantity.scientific),
+        "\(measure), float64", share(claims.judgement.double.logits), Verification.algebraLimit, Quantity.scientific),
       row(
-        "\(measure), float32", share(single), claims.limits.logits / verification.largestLogit,
+        "\(measure), float32", share(single), claims.judgement.limits.logits / verification.largestLogit,
         Quantity.scientific),
-      row("KL divergence", single.meanDivergence, claims.limits.divergence, Quantity.scientific),
+      row("KL divergence", single.meanDivergence, claims.judgement.limits.divergence, Quantity.scientific),
       row(
-        "other likeliest token", 1 - single.topTokenAgreement, 1 - claims.limits.agreement,
+        "other top-1 token", 1 - single.top1Agreement, 1 - claims.judgement.limits.agreement,
         Quantity.percent),
     ]
-  }
-}
-
-extension ConversionPlan.Step {
-  /// `block 3: queries, keys, values`.
-  fileprivate func target(ofBlock block: Int?) -> String {
-    let prefix = block.map { "block \($0) " } ?? ""
-    guard let block, readers.allSatisfy({ $0.hasPrefix(prefix) }) else { return readers.joined(separator: ", ") }
-    return "block \(block): " + readers.map { String($0.dropFirst(prefix.count)) }.joined(separator: ", ")
   }
 }
 
@@ -356,7 +349,7 @@ extension ConversionReport.Output {
   /// What is left of one of them.
   fileprivate func remainder(of site: Inspection.Site) -> String {
     let isFolded = steps.contains { $0.norm == site.name }
-    if kept.contains(site.name) { return isFolded ? "σ, still computed" : "the norm as it was" }
+    if kept.contains(where: { $0.norm == site.name }) { return isFolded ? "σ, still computed" : "the norm as it was" }
     return hasNearIdentities ? "a near-identity" : "nothing"
   }
 }

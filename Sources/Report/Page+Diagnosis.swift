@@ -21,7 +21,7 @@ extension Page {
         MeasurementFacts.section(
           model: report.model, texts: report.texts, chunking: report.chunking, precision: report.precision,
           count: count), report.attentionSection, report.residualSection,
-      ], colophon: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
+      ], footer: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
   }
 }
 

@@ -24,7 +24,7 @@ extension Page {
           model: report.model, texts: report.texts, chunking: report.chunking, precision: report.precision,
           count: count), report.lossSection,
       ] + (report.comparison.map { [report.section(on: $0)] } ?? []),
-      colophon: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
+      footer: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
   }
 }
 
@@ -52,7 +52,7 @@ extension EvaluationReport {
       .init(
         name: "Jensen-Shannon divergence, mean", value: Quantity.short(comparison.meanJensenShannon), remark: "nats"),
       .init(
-        name: "same likeliest token", value: Quantity.percent(comparison.topTokenAgreement),
+        name: "same top-1 token", value: Quantity.percent(comparison.top1Agreement),
         remark: "of \(Quantity.count(loss.tokenCount)) tokens"),
     ]
   }
@@ -119,7 +119,7 @@ extension EvaluationReport {
     table.add("KL divergence, mean in nats", .text(Quantity.short(comparison.meanDivergence)))
     table.add("KL divergence, largest in nats", .text(Quantity.short(comparison.largestDivergence)))
     table.add("Jensen-Shannon divergence, mean in nats", .text(Quantity.short(comparison.meanJensenShannon)))
-    table.add("same likeliest token", .text(Quantity.percent(comparison.topTokenAgreement)))
+    table.add("same top-1 token", .text(Quantity.percent(comparison.top1Agreement)))
     table.add("tokens not finite in one of them", .text(Quantity.count(comparison.unjudgedTokenCount)))
     return .init(
       id: "comparison", title: "Held against it",

@@ -5,14 +5,14 @@ extension Page {
   /// Whether two checkpoints compute the same logits.
   package init(_ report: VerificationRun.Report) {
     let measure = report.isUpToShift ? "log-probability" : "logit"
-    let contenders: Contenders = [
-      ("candidate, float64", 0, report.double), ("candidate, float32", 1, report.single),
-      ("reference's own rounding", 2, report.noise),
+    let networks: ComparedNetworks = [
+      ("candidate, float64", 0, report.judgement.double), ("candidate, float32", 1, report.judgement.single),
+      ("reference's own rounding", 2, report.judgement.noise),
     ]
-    let worst = report.single.logits.worst
-    let found = report.single.logits.largest(upToShift: report.isUpToShift)
+    let worst = report.judgement.single.logits.worst
+    let found = report.judgement.single.logits.largest(upToShift: report.isUpToShift)
     let residuals = ResidualFigure.figure(
-      id: "depth-figure", title: "Residual stream, behind each block", contenders: contenders)
+      id: "depth-figure", title: "Residual stream, behind each block", networks: networks)
     self.init(
       kind: "Verification", subject: report.candidate,
       verdict: .init(
@@ -22,24 +22,25 @@ extension Page {
           : "Not the same network.",
         sentences: [
           "The largest \(measure) difference is \(Quantity.scientific(found)), "
-            + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.limits.logits)).",
+            + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.judgement.limits.logits)).",
           "Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected "
             + "\(Quantity.short(worst.expected)), found \(Quantity.short(worst.found)).",
         ]),
       keyFigures: [
         .init(
-          name: "largest difference in float64", value: Quantity.scientific(report.double.logits.relative),
+          name: "largest difference in float64", value: Quantity.scientific(report.judgement.double.logits.relative),
           remark: "of the largest logit"),
         .init(
-          name: "largest difference in float32", value: Quantity.scientific(report.single.logits.relative),
-          remark: "of the largest logit; limit \(Quantity.scientific(report.limits.logits / report.largestLogit))"),
+          name: "largest difference in float32", value: Quantity.scientific(report.judgement.single.logits.relative),
+          remark:
+            "of the largest logit; limit \(Quantity.scientific(report.judgement.limits.logits / report.largestLogit))"),
         .init(
-          name: "KL divergence, mean", value: Quantity.scientific(report.single.logits.meanDivergence),
-          remark: "nats; limit \(Quantity.scientific(report.limits.divergence))"),
+          name: "KL divergence, mean", value: Quantity.scientific(report.judgement.single.logits.meanDivergence),
+          remark: "nats; limit \(Quantity.scientific(report.judgement.limits.divergence))"),
         .init(
-          name: "same likeliest token", value: Quantity.percent(report.single.logits.topTokenAgreement),
-          remark: "of \(Quantity.count(report.single.logits.tokenCount)) positions; limit "
-            + Quantity.percent(report.limits.agreement)),
+          name: "same top-1 token", value: Quantity.percent(report.judgement.single.logits.top1Agreement),
+          remark: "of \(Quantity.count(report.judgement.single.logits.tokenCount)) positions; limit "
+            + Quantity.percent(report.judgement.limits.agreement)),
       ],
       warnings: report.warnings,
       sections: [
@@ -53,10 +54,11 @@ extension Page {
           id: "distribution", title: "How large differences are",
           content: [
             DistributionFigure.figure(
-              id: "distribution-figure", title: "Differences of logits", contenders: contenders,
-              thresholds: report.isUpToShift ? [] : [.init(value: report.limits.logits, label: "limit, float32")]),
+              id: "distribution-figure", title: "Differences of logits", networks: networks,
+              thresholds: report.isUpToShift
+                ? [] : [.init(value: report.judgement.limits.logits, label: "limit, float32")]),
             MeasureTable.table(
-              "Measures", contenders.map { ($0.name, $0.outcome) }, largestLogit: report.largestLogit),
+              "Measures", networks.map { ($0.name, $0.outcome) }, largestLogit: report.largestLogit),
           ]),
         ProbeList.section(
           report.probes, tokenCount: report.tokenCount, overflows: report.overflows,
@@ -72,14 +74,14 @@ extension Page {
     facts.add(
       "Limit",
       .text(
-        "\(Quantity.scientific(report.limits.logits)): \(Quantity.short(Verification.noiseFactor)) × what rounding alone does to the "
+        "\(Quantity.scientific(report.judgement.limits.logits)): \(Quantity.short(Judgement.noiseFactor)) × what rounding alone does to the "
           + "reference on the same tokens"))
-    if let long = report.long {
+    if let long = report.judgement.long {
       facts.add(
         "In single precision only",
         .text(
-          "\(Quantity.count(long.written.logits.tokenCount)) of the tokens: "
-            + "\(Quantity.scientific(long.written.logits.largest(upToShift: report.isUpToShift) / report.largestLogit)) of the largest "
+          "\(Quantity.count(long.single.logits.tokenCount)) of the tokens: "
+            + "\(Quantity.scientific(long.single.logits.largest(upToShift: report.isUpToShift) / report.largestLogit)) of the largest "
             + "logit"))
     }
     return facts

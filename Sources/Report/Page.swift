@@ -34,7 +34,7 @@ package struct Page: Sendable {
   var warnings: [String] = []
   var sections: [Section]
   /// The last line.
-  var colophon = Tool.nameAndVersion
+  var footer = Tool.nameAndVersion
 
   package var html: String { "<!DOCTYPE html>\n" + root.rendered + "\n" }
 
@@ -57,7 +57,7 @@ package struct Page: Sendable {
             .element("title", [:], [.text("\(verdict.title) – \(subject) – NormFold")]),
             .element("style", [:], [.verbatim(styleSheet)]),
           ]),
-        .element("body", [:], [header, .element("main", [:], content), footer]),
+        .element("body", [:], [header, .element("main", [:], content), footerNode]),
       ])
   }
 
@@ -71,7 +71,7 @@ package struct Page: Sendable {
       ])
   }
 
-  private var footer: Node { .element("footer", [:], [.element("p", [:], [.text(colophon)])]) }
+  private var footerNode: Node { .element("footer", [:], [.element("p", [:], [.text(footer)])]) }
 
   private var content: [Node] {
     var nodes = [banner]

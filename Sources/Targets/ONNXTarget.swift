@@ -11,21 +11,22 @@ package struct ONNXTarget: Target {
   package var summary: String { "onnxruntime, Optimum, onnxruntime-genai: model.onnx with KV cache; no norms" }
   package var types: [ElementType] { [.f32, .f16] }
   package var normKinds: Set<Norm.Kind> { Set(Norm.Kind.allCases) }
-  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> { [] }
-  package func leavesNorms(_ network: Network) -> Bool { !network.norms.isEmpty }
+  package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> { [] }
+  package func leavesNorms(_ network: Network, from source: TargetSource) -> Bool { !network.norms.isEmpty }
 
-  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
+  package func output(
+    of network: Network, from source: TargetSource, options: TargetOptions
+  ) throws(Refusal) -> TargetOutput {
     let type = options.type
-    let graph = try ONNXGraph(of: network, type: type, endOfText: model.endOfText)
-    let configuration =
-      Architecture(of: network) == .llama
-      ? try model.llamaConfiguration(of: network, epsilon: model.configuration.epsilon, type: type, target: name)
-      : model.gpt2Configuration(
-        of: network,
-        head: [("architectures", .array([.string("GPT2LMHeadModel")])), ("model_type", .string("gpt2"))],
-        epsilon: network.norms.isEmpty ? nil : model.configuration.epsilon, isTied: network.isTied, type: type)
-    let tokenizer = try model.tokenizerFiles()
-    let genAI = network.dimensions.genAIConfiguration(blockCount: network.blocks.count, endOfText: model.endOfText)
+    let graph = try ONNXGraph(of: network, type: type, endOfText: source.endOfText)
+    let architecture = source.architecture
+    let sizes = architecture.hyperparameters(of: network, from: source.hyperparameters)
+    // Runtimes read sizes and tokens of it; where there are no norms there is no epsilon.
+    let epsilons = architecture.configuration.keyNames(of: .epsilon)
+    let configuration = source.configuration(
+      for: architecture, sizes: sizes, omitting: network.norms.isEmpty ? Set(epsilons) : [], type: type)
+    let tokenizer = try source.tokenizerFiles()
+    let genAI = network.genAIConfiguration(endOfText: source.endOfText)
     return TargetOutput(
       fileName: ONNXWriter.dataName,
       parameters: graph.externalInitializers.map { TargetOutput.StoredParameter(info: $0.info, value: $0.value) },
@@ -42,7 +43,7 @@ package struct ONNXTarget: Target {
       sideFiles: tokenizer + [
         ("config.json", Array(configuration.text.utf8)), ("genai_config.json", Array(genAI.text.utf8)),
       ],
-      notes: [Self.note(on: graph)] + (try model.notes(onTokenizerFiles: tokenizer)))
+      notes: [Self.note(on: graph)] + source.notes(onTokenizerFiles: tokenizer))
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {

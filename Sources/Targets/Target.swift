@@ -9,21 +9,21 @@ package protocol Target: Sendable {
   var summary: String { get }
   /// The element types that matrices can be stored in, the default first.
   var types: [ElementType] { get }
-  /// Sites whose fixed norm stays in the network: because the runtime has no place for what its folding needs, or because
-  /// the type would lose more of a folded matrix than of the one that was stored.
-  func keptSites(of network: Network, type: ElementType) -> Set<NormSite>
+  /// The norms that stay in the network: because the runtime has no place for what their folding needs, or because the type
+  /// would lose more of a folded matrix than of the one that was stored.
+  func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path>
 
   /// The kinds of norm that the runtime can compute, each norm with its own deviation.
   var normKinds: Set<Norm.Kind> { get }
 
   /// Everything that is to be written: decisions, no numbers.
   ///
-  /// - Parameter network: folded, but for ``keptSites(of:type:)``.
+  /// - Parameter network: folded, but for ``keptNorms(of:options:)``.
   /// - Throws: `.unsupported` where the runtime cannot express the network or the type; what reading a tokenizer throws.
-  func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput
+  func output(of network: Network, from source: TargetSource, options: TargetOptions) throws(Refusal) -> TargetOutput
 
   /// Whether the runtime still computes norms, be they near-identities.
-  func leavesNorms(_ network: Network) -> Bool
+  func leavesNorms(_ network: Network, from source: TargetSource) -> Bool
 
   /// What the runtime will compute from what was written to `directory`.
   /// - Throws: what the readers throw.
@@ -36,10 +36,45 @@ package struct TargetOptions: Sendable {
   package var type: ElementType
   /// Whether a runtime without the network's activation may compute a close one instead.
   package var allowsApproximateActivation: Bool
+  /// The class that the network is written for, by its model type, where a target has several that hold it; nil for the
+  /// first of them.
+  package var className: String?
 
-  package init(type: ElementType = .f32, allowsApproximateActivation: Bool = false) {
+  package init(type: ElementType = .f32, allowsApproximateActivation: Bool = false, className: String? = nil) {
     self.type = type
     self.allowsApproximateActivation = allowsApproximateActivation
+    self.className = className
+  }
+}
+
+/// What targets are told of a source besides the network to write.
+package struct TargetSource: Sendable {
+  package let architecture: Architecture
+  package let hyperparameters: Hyperparameters
+  /// The network before folding.
+  package let network: Network
+  /// The `config.json` of the source, of which what speaks of no weight is carried along; nil where there is none.
+  package let configuration: JSONValue?
+  package let endOfText: Int?
+  package let beginOfText: Int?
+  package let tokenizer: ReadingOptions.Tokenizer
+  /// Where config and tokenizer lie.
+  package let directory: String
+  package let checkpointPath: String
+  /// The header of a GGUF source, with the exact types of its keys; nil for other containers.
+  package let ggufHeader: GGUFHeader?
+
+  /// - Throws: what reading the header of a GGUF file throws.
+  package init(_ model: Model) throws(Refusal) {
+    architecture = model.architecture
+    hyperparameters = model.hyperparameters
+    network = model.network
+    configuration = model.configuration
+    (endOfText, beginOfText) = (model.endOfText, model.beginOfText)
+    tokenizer = model.tokenizer
+    directory = model.directory
+    checkpointPath = model.checkpoint.path
+    ggufHeader = model.checkpoint.container == .gguf ? try GGUFHeader(of: model.checkpoint.files[0]) : nil
   }
 }
 
@@ -134,7 +169,7 @@ extension Target {
       advice: "use \(able.joined(separator: " or "))")
   }
 
-  /// Why not.
+  /// Says why the runtime does not compute norms of a kind.
   private func obstacle(to kind: Norm.Kind) -> String {
     guard let own = normKinds.first else { return "computes no norms" }
     return kind == .crms
@@ -149,17 +184,6 @@ extension Target {
       .unsupported, subject: name,
       "cannot be stored as \(type.displayName)",
       advice: "it takes \(types.map(\.displayName).joined(separator: ", "))")
-  }
-}
-
-extension Network {
-  /// - Throws: `.unsupported` for a network of another architecture than the one that a target writes.
-  func require(_ architecture: Architecture, target: String) throws(Refusal) {
-    let own = Architecture(of: self)
-    guard own != architecture else { return }
-    throw Refusal(
-      .unsupported, subject: target, "writes \(architecture.name) only, and this is a \(own.name)",
-      advice: "use --for transformers")
   }
 }
 

@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import Numerics
@@ -5,12 +6,8 @@ import Synchronization
 
 /// Runs several networks through the same probes in step and compares each with the first.
 package struct Comparison: Sendable {
-  /// What takes part.
-  package struct Contender: Sendable {
-    package enum Precision: String, Sendable, Codable {
-      case single, double
-    }
-
+  /// A network or a program that takes part, and how it is run.
+  package struct Candidate: Sendable {
     enum Kind {
       /// Matrices and embeddings are rounded to `rounding` before use.
       case network(Network, Precision, rounding: Storage?)
@@ -37,7 +34,7 @@ package struct Comparison: Sendable {
 
     package var vocabularySize: Int {
       switch kind {
-      case .network(let network, _, _): network.dimensions.vocabularySize
+      case .network(let network, _, _): network.vocabularySize
       case .program(let program): program.vocabularySize
       }
     }
@@ -45,9 +42,9 @@ package struct Comparison: Sendable {
     /// Whether it is a network in single precision.
     var isSingle: Bool { if case .network(_, .single, _) = kind { true } else { false } }
 
-    /// Positions that it can be run on; nil where nothing says.
+    /// The number of positions that it can be run on; nil where nothing says.
     package var contextLength: Int? {
-      if case .network(let network, _, _) = kind { network.dimensions.contextLength } else { nil }
+      if case .network(let network, _, _) = kind { network.contextLength } else { nil }
     }
 
     /// - Parameter otherNorms: the norms of tokens that have others than the network.
@@ -62,20 +59,20 @@ package struct Comparison: Sendable {
     }
   }
 
-  /// Which contenders are to be held against which reference, and on what.
-  package struct Question: Sendable {
-    package var contenders: [Contender]
-    package var reference: Contender
+  /// Candidates to be held against a reference on some probes.
+  package struct Request: Sendable {
+    package var candidates: [Candidate]
+    package var reference: Candidate
     package var probes: [Probe]
 
-    package init(of contenders: [Contender], with reference: Contender, on probes: [Probe]) {
-      self.contenders = contenders
+    package init(of candidates: [Candidate], with reference: Candidate, on probes: [Probe]) {
+      self.candidates = candidates
       self.reference = reference
       self.probes = probes
     }
   }
 
-  /// What came of one contender, held against the reference.
+  /// The differences of one candidate from the reference.
   package struct Outcome: Sendable, Codable {
     package var logits: LogitDifference
     package var residuals: [ResidualDifference]
@@ -89,9 +86,9 @@ package struct Comparison: Sendable {
     package var description: String { "\(probe), position \(position)" }
   }
 
-  /// By contender, in the order given, without the reference.
+  /// By candidate, in the order given, without the reference.
   package let outcomes: [Outcome]
-  /// In a precision that it was run in. These tokens are named and not judged.
+  /// The tokens on which the reference overflows in a precision that it was run in. They are named and not judged.
   package let overflows: [Overflow]
   /// The largest |logit| of the reference.
   package let largestLogit: Double
@@ -104,11 +101,11 @@ package struct Comparison: Sendable {
   ///   - progress: called with the number of steps done and to do, from any thread.
   /// - Throws: what the networks throw; `.unsupported` where two networks cannot be compared.
   package init(
-    of contenders: [Contender], with reference: Contender, on probes: [Probe], workers: Workers = .all,
+    of candidates: [Candidate], with reference: Candidate, on probes: [Probe], workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) {
-    let question = Question(of: contenders, with: reference, on: probes)
-    self = try Self.answers(to: [question], workers: workers, progress: progress)[0]
+    let request = Request(of: candidates, with: reference, on: probes)
+    self = try Self.results(of: [request], workers: workers, progress: progress)[0]
   }
 
   private init(_ tokens: TokenStatistics, residuals: [[ResidualDifference]]) {
@@ -118,25 +115,25 @@ package struct Comparison: Sendable {
   }
 
   /// Several comparisons in one go: what they have in common is computed once.
-  package static func answers(
-    to questions: [Question], workers: Workers = .all,
+  package static func results(
+    of requests: [Request], workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) -> [Comparison] {
-    precondition(Set(questions.map(\.reference.vocabularySize)).count <= 1, "networks of several vocabularies")
-    for question in questions { try question.requireSense() }
-    var passes = SharedPasses()
-    let asked = Mutex(questions.map { Asked($0, in: &passes) })
-    let runs = passes.runs(workers: workers)
-    // Nobody is left behind with a file that goes away.
+    precondition(Set(requests.map(\.reference.vocabularySize)).count <= 1, "networks of several vocabularies")
+    for request in requests { try request.requireComparable() }
+    var shared = SharedRuns()
+    let states = Mutex(requests.map { RequestState($0, in: &shared) })
+    let runs = shared.networkRuns(workers: workers)
+    // Nothing may still run when the files that it reads go away.
     defer { for run in runs { run.wait() } }
     let depth = runs.map(\.blockCount).max() ?? 0
-    let vocabularySize = questions.map(\.reference.vocabularySize).max() ?? 0
+    let vocabularySize = requests.map(\.reference.vocabularySize).max() ?? 0
     let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
     let total = depth + 2 + vocabularySteps
 
-    // Of each depth, until all have come to it.
+    // The residual streams of each depth, until all runs have come to it.
     let residuals = Mutex([[MatrixRows?]](repeating: runs.map { _ in nil }, count: depth + 1))
-    try Convoy(costs: runs.map(\.cost), stageCount: depth + 2).travel(workers: workers) {
+    try BoundedPipeline(costs: runs.map(\.cost), stageCount: depth + 2).run(workers: workers) {
       (index, stage) throws(Refusal) in
       let run = runs[index]
       switch stage {
@@ -146,14 +143,14 @@ package struct Comparison: Sendable {
       }
       let residual = run.residual
       residuals.withLock { $0[stage][index] = residual }
-    } arrive: { stage in
+    } onStageComplete: { stage in
       if stage <= depth {
         let rows = residuals.withLock { all in
           defer { all[stage] = [] }
           return all[stage]
         }
-        asked.withLock { asked in
-          for index in asked.indices { asked[index].compareResiduals(rows, of: runs, depth: stage) }
+        states.withLock { states in
+          for index in states.indices { states[index].compareResiduals(rows, of: runs, depth: stage) }
         }
       }
       progress(stage + 1, total)
@@ -169,63 +166,64 @@ package struct Comparison: Sendable {
         logits.withLock { $0[order[index]] = block }
       }
       let blocks = logits.withLock { $0.compactMap(\.self) }
-      asked.withLock { asked in
-        for index in asked.indices { asked[index].tokens.add(blocks, range: range, workers: workers) }
+      states.withLock { states in
+        for index in states.indices { states[index].tokens.add(blocks, range: range, workers: workers) }
       }
       progress(depth + 3 + step, total)
     }
-    return asked.withLock { $0.map { Comparison($0.tokens, residuals: $0.residuals) } }
+    return states.withLock { $0.map { Comparison($0.tokens, residuals: $0.residuals) } }
   }
 }
 
-/// A question, and what is known of its answer.
-private struct Asked {
+/// A request, and what is known of its result so far.
+private struct RequestState {
   /// The reference first.
-  let seats: [SharedPasses.Seat]
+  let slices: [SharedRuns.RunSlice]
   var tokens: TokenStatistics
-  /// By contender.
+  /// The differences of the residual streams, by candidate.
   var residuals: [[ResidualDifference]]
 
-  init(_ question: Comparison.Question, in passes: inout SharedPasses) {
-    seats = ([question.reference] + question.contenders).map { passes.seat($0, on: question.probes) }
-    tokens = TokenStatistics(question, seats: seats)
-    residuals = question.contenders.map { _ in [] }
+  init(_ request: Comparison.Request, in shared: inout SharedRuns) {
+    slices = ([request.reference] + request.candidates).map { shared.reserve($0, on: request.probes) }
+    tokens = TokenStatistics(request, slices: slices)
+    residuals = request.candidates.map { _ in [] }
   }
 
-  /// Only networks of one depth have residual streams that correspond.
-  /// - Parameter streams: by pass, where it has one.
+  /// Compares residual streams at one depth. Only networks of one depth have streams that correspond.
+  ///
+  /// - Parameter streams: by run, where it has one.
   mutating func compareResiduals(_ streams: [MatrixRows?], of runs: [any NetworkRun], depth: Int) {
-    let (own, rows) = (seats[0].pass, seats[0].rows)
+    let (own, rows) = (slices[0].run, slices[0].rows)
     guard let reference = streams[own], depth <= runs[own].blockCount else { return }
     let magnitude = reference.largestMagnitude(rows: rows)
-    for (index, seat) in seats.dropFirst().enumerated() {
-      guard runs[seat.pass].blockCount == runs[own].blockCount, let candidate = streams[seat.pass],
+    for (index, slice) in slices.dropFirst().enumerated() {
+      guard runs[slice.run].blockCount == runs[own].blockCount, let candidate = streams[slice.run],
         candidate.columnCount == reference.columnCount
       else { continue }
-      let first = rows.lowerBound + seat.tokens.lowerBound
+      let first = rows.lowerBound + slice.tokens.lowerBound
       let largest = reference.largestDifference(
-        rows: first..<first + seat.tokens.count, from: candidate, rows: seat.rows)
+        rows: first..<first + slice.tokens.count, from: candidate, rows: slice.rows)
       residuals[index].append(
         ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
     }
   }
 }
 
-extension Comparison.Question {
+extension Comparison.Request {
   /// - Throws: `.unsupported` where two networks cannot be compared.
-  fileprivate func requireSense() throws(Refusal) {
+  fileprivate func requireComparable() throws(Refusal) {
     let vocabularySize = reference.vocabularySize
-    for contender in contenders where contender.vocabularySize != vocabularySize {
+    for candidate in candidates where candidate.vocabularySize != vocabularySize {
       throw Refusal(
         .unsupported,
-        "\(contender.name) has a vocabulary of \(contender.vocabularySize), \(reference.name) of \(vocabularySize)",
+        "\(candidate.name) has a vocabulary of \(candidate.vocabularySize), \(reference.name) of \(vocabularySize)",
         advice: "only networks with the same vocabulary can be compared")
     }
     let end = probes.flatMap(\.positions).reduce(0) { max($0, $1 + 1) }
-    for contender in [reference] + contenders {
-      guard let context = contender.contextLength, context < end else { continue }
+    for candidate in [reference] + candidates {
+      guard let context = candidate.contextLength, context < end else { continue }
       throw Refusal(
-        .unsupported, "\(contender.name) has a context of \(context) tokens, the probes have \(end) positions",
+        .unsupported, "\(candidate.name) has a context of \(context) tokens, the probes have \(end) positions",
         advice: "give --probe-length \(context) or less")
     }
   }

@@ -1,10 +1,12 @@
+import Arithmetic
+
 /// How far a written file may be from its source, as measured on the source itself.
 package struct Limits: Sendable, Codable, Equatable {
   /// On the ``LogitDifference/largest``.
   package var logits: Double
   /// On the ``LogitDifference/meanDivergence``.
   package var divergence: Double
-  /// On the ``LogitDifference/topTokenAgreement``, from below.
+  /// On the ``LogitDifference/top1Agreement``, from below.
   package var agreement: Double
   /// Whether the logits of each position may all be off by one constant: ``logits`` is then a limit on the
   /// ``LogitDifference/largestLogProbability``.
@@ -24,9 +26,9 @@ package struct Limits: Sendable, Codable, Equatable {
     let root = max(rounded?.meanDivergence ?? 0, 0).squareRoot() + factor * max(noise.meanDivergence, 0).squareRoot()
     let lastBit = Double(Float.ulpOfOne) * largestLogit
     divergence = root * root + lastBit * lastBit / 2
-    // One more position may change its likeliest token: one that only just was not a tie for the source.
-    let changed = 1 - noise.topTokenAgreement + 1 / Double(max(1, noise.tokenCount))
-    agreement = max(0, (rounded?.topTokenAgreement ?? 1) - factor * changed)
+    // One more position may change its top-1 token: one that only just was not a tie for the source.
+    let changed = 1 - noise.top1Agreement + 1 / Double(max(1, noise.tokenCount))
+    agreement = max(0, (rounded?.top1Agreement ?? 1) - factor * changed)
   }
 
   /// The same where the source itself was computed in single precision: `noise` is what that costs it.
@@ -35,12 +37,12 @@ package struct Limits: Sendable, Codable, Equatable {
     result.logits += noise.largest(upToShift: isUpToShift)
     let root = divergence.squareRoot() + max(noise.meanDivergence, 0).squareRoot()
     result.divergence = root * root
-    result.agreement = max(0, agreement - (1 - noise.topTokenAgreement))
+    result.agreement = max(0, agreement - (1 - noise.top1Agreement))
     return result
   }
 
   func hold(for found: LogitDifference) -> Bool {
     found.isWithin(logits, upToShift: isUpToShift) && found.meanDivergence <= divergence
-      && found.topTokenAgreement >= agreement
+      && found.top1Agreement >= agreement
   }
 }

@@ -1,3 +1,5 @@
+import Arithmetic
+
 /// How far the logits of one network are from those of another on the same tokens.
 package struct LogitDifference: Sendable, Codable, Equatable {
   /// The largest |Δ logit| over all judged tokens and the vocabulary.
@@ -13,8 +15,8 @@ package struct LogitDifference: Sendable, Codable, Equatable {
   /// The mean over tokens of the Kullback-Leibler divergence from the reference, in nats, and the largest.
   package var meanDivergence: Double
   package var largestDivergence: Double
-  /// The share of tokens where both find the same token likeliest.
-  package var topTokenAgreement: Double
+  /// The share of tokens where both have the same top-1 token.
+  package var top1Agreement: Double
   /// The mean cross-entropy of the next token of the probes, in nats; nil where no probe has a next token.
   package var loss: Double?
   package var referenceLoss: Double?

@@ -1,3 +1,4 @@
+import Arithmetic
 import Networks
 
 /// The probes of a verification.
@@ -37,24 +38,23 @@ extension ProbeSet {
     for network: Network, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1
   ) -> ProbeSet {
     standard(
-      of: network.dimensions, multiplicationsPerToken: network.multiplicationsPerToken, endOfText: endOfText,
-      seed: seed,
-      longest: longest, count: count)
+      vocabularySize: network.vocabularySize, contextLength: network.contextLength,
+      multiplicationsPerToken: network.multiplicationsPerToken, endOfText: endOfText, seed: seed, longest: longest,
+      count: count)
   }
 
-  /// - Parameter multiplicationsPerToken: the weights that one token is multiplied with.
+  /// - Parameter multiplicationsPerToken: the number of weights that one token is multiplied with.
   static func standard(
-    of sizes: Dimensions, multiplicationsPerToken: Int, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil,
-    count: Int = 1
+    vocabularySize: Int, contextLength context: Int, multiplicationsPerToken: Int, endOfText: Int?, seed: UInt64 = 1,
+    longest: Int? = nil, count: Int = 1
   ) -> ProbeSet {
     var generator = SplitMix64(state: seed)
     func draw(_ count: Int) -> [Int] {
-      (0..<count).map { _ in Int.random(in: 0..<sizes.vocabularySize, using: &generator) }
+      (0..<count).map { _ in Int.random(in: 0..<vocabularySize, using: &generator) }
     }
     func isCheap(_ tokenCount: Int) -> Bool {
       Self.isCheap(tokenCount, multiplicationsPerToken: multiplicationsPerToken)
     }
-    let context = sizes.contextLength
     let wanted = min(longest ?? context, context)
     var set = ProbeSet(precise: [Probe(name: "one token", tokens: draw(1))])
     let isContiguous = longest != nil || isCheap(context)
@@ -93,7 +93,7 @@ extension ProbeSet {
   ///   - longest: the length of each probe; nil for the context.
   ///   - count: how many probes at most.
   package mutating func add(text tokens: [Int], for network: Network, longest: Int? = nil, count: Int = 1) {
-    let context = network.dimensions.contextLength
+    let context = network.contextLength
     let length = min(longest ?? context, context, tokens.count)
     guard length > 0 else { return }
     let probes = (0..<min(max(1, count), tokens.count / length)).map { number in
@@ -110,15 +110,6 @@ extension ProbeSet {
 }
 
 extension Network {
-  /// Weights that one token is multiplied with.
-  fileprivate var multiplicationsPerToken: Int {
-    unembedding.weight.elementCount
-      + blocks.reduce(0) { sum, block in
-        let attention = block.attention
-        let maps =
-          [attention.query, attention.key, attention.value, attention.output, block.mlp.input, block.mlp.output]
-          + (block.mlp.gate.map { [$0] } ?? [])
-        return sum + maps.reduce(0) { $0 + $1.weight.elementCount }
-      }
-  }
+  /// The number of weights that one token is multiplied with.
+  fileprivate var multiplicationsPerToken: Int { linearMaps.reduce(0) { $0 + $1.map.weight.elementCount } }
 }

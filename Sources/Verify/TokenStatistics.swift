@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 
 /// Statistics of every token of every run.
@@ -11,24 +12,24 @@ struct TokenStatistics {
   fileprivate struct Token {
     /// By run, the reference first.
     var distributions: [DistributionAccumulator]
-    /// By contender.
+    /// By candidate.
     var pairs: [DifferenceAccumulator]
   }
 
-  /// The contenders that are the reference again.
+  /// The candidates that are the reference again.
   private let references: [Int]
   /// By run, the reference first.
-  private let seats: [SharedPasses.Seat]
+  private let slices: [SharedRuns.RunSlice]
   /// Whether the reference was computed in single precision: what its tokens weigh need not be known any better.
   private let isSingle: Bool
 
-  /// - Parameter seats: where the reference and the contenders are.
-  init(_ question: Comparison.Question, seats: [SharedPasses.Seat]) {
-    probes = question.probes
-    self.seats = seats
-    isSingle = question.reference.isSingle
-    let contenders = question.contenders
-    references = contenders.indices.filter { contenders[$0].isReference }
+  /// - Parameter slices: where the activations of the reference and the candidates are, the reference first.
+  init(_ request: Comparison.Request, slices: [SharedRuns.RunSlice]) {
+    probes = request.probes
+    self.slices = slices
+    isSingle = request.reference.isSingle
+    let candidates = request.candidates
+    references = candidates.indices.filter { candidates[$0].isReference }
     places = probes.flatMap { probe in
       probe.tokens.indices.map { index in
         (probe, probe.positions[index], index + 1 < probe.tokens.count ? probe.tokens[index + 1] : nil)
@@ -36,15 +37,15 @@ struct TokenStatistics {
     }
     tokens = Array(
       repeating: Token(
-        distributions: Array(repeating: .init(), count: contenders.count + 1),
-        pairs: Array(repeating: .init(), count: contenders.count)),
+        distributions: Array(repeating: .init(), count: candidates.count + 1),
+        pairs: Array(repeating: .init(), count: candidates.count)),
       count: places.count)
   }
 
   /// Tokens that one thread takes at a time.
   private static let chunk = 8
 
-  /// - Parameter logits: of each pass.
+  /// - Parameter logits: of each run.
   mutating func add(_ logits: [MatrixRows], range: Range<Int>, workers: Workers) {
     if isSingle {
       add(logits, range: range, workers: workers, weighedIn: Float.self)
@@ -56,21 +57,22 @@ struct TokenStatistics {
   private mutating func add<Weight: ArithmeticScalar>(
     _ logits: [MatrixRows], range: Range<Int>, workers: Workers, weighedIn _: Weight.Type
   ) {
-    let (places, seats) = (places, seats)
+    let (places, slices) = (places, slices)
     tokens.withUnsafeMutableBufferPointer { tokens in
       // Each token is one thread's alone.
       nonisolated(unsafe) let tokens = tokens
       workers.forEach((tokens.count + Self.chunk - 1) / Self.chunk) { part in
-        var room = Room<Weight>(runs: seats.count, width: range.count)
-        defer { room.deallocate() }
+        var workspace = TokenWorkspace<Weight>(runs: slices.count, width: range.count)
+        defer { workspace.deallocate() }
         for token in part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
-          for (run, seat) in seats.enumerated() {
-            room.rows[run] =
-              seat.tokens.contains(token)
-              ? logits[seat.pass].row(seat.rows.lowerBound + token - seat.tokens.lowerBound, room: room.lines[run])
+          for (run, slice) in slices.enumerated() {
+            workspace.rows[run] =
+              slice.tokens.contains(token)
+              ? logits[slice.run].row(
+                slice.rows.lowerBound + token - slice.tokens.lowerBound, room: workspace.lines[run])
               : nil
           }
-          tokens[token].add(room, first: range.lowerBound, target: places[token].next)
+          tokens[token].add(workspace, first: range.lowerBound, target: places[token].next)
         }
       }
     }
@@ -90,16 +92,16 @@ struct TokenStatistics {
 
   var largestLogit: Double { judged.reduce(0) { max($0, tokens[$1].distributions[0].largestMagnitude) } }
 
-  /// By contender.
-  var differences: [LogitDifference] { (0..<seats.count - 1).map(difference) }
+  /// By candidate.
+  var differences: [LogitDifference] { (0..<slices.count - 1).map(difference) }
 
-  private func difference(_ contender: Int) -> LogitDifference {
-    let judged = judged.filter(seats[contender + 1].tokens.contains)
-    let finite = judged.filter { tokens[$0].distributions[contender + 1].isFinite }
+  private func difference(_ candidate: Int) -> LogitDifference {
+    let judged = judged.filter(slices[candidate + 1].tokens.contains)
+    let finite = judged.filter { tokens[$0].distributions[candidate + 1].isFinite }
     let count = Double(finite.count)
-    func pair(_ token: Int) -> DifferenceAccumulator { tokens[token].pairs[contender] }
+    func pair(_ token: Int) -> DifferenceAccumulator { tokens[token].pairs[candidate] }
     func shift(_ token: Int) -> Double {
-      tokens[token].distributions[0].logSum - tokens[token].distributions[contender + 1].logSum
+      tokens[token].distributions[0].logSum - tokens[token].distributions[candidate + 1].logSum
     }
     func largest(_ value: (Int) -> Double) -> Double { finite.reduce(0) { max($0, value($1)) } }
     func mean(_ value: (Int) -> Double) -> Double { finite.reduce(0) { $0 + value($1) } / count }
@@ -118,10 +120,10 @@ struct TokenStatistics {
       rootMeanSquareLogProbability: mean { pair($0).meanSquareLogProbability(shift: shift($0)) }.squareRoot(),
       meanDivergence: mean { pair($0).divergence(shift: shift($0)) },
       largestDivergence: largest { pair($0).divergence(shift: shift($0)) } + nothing,
-      topTokenAgreement: mean {
-        tokens[$0].distributions[0].topToken == tokens[$0].distributions[contender + 1].topToken ? 1 : 0
+      top1Agreement: mean {
+        tokens[$0].distributions[0].topToken == tokens[$0].distributions[candidate + 1].topToken ? 1 : 0
       },
-      loss: loss(contender + 1), referenceLoss: loss(0),
+      loss: loss(candidate + 1), referenceLoss: loss(0),
       worst: .init(
         probe: worst.map { places[$0].probe.name } ?? "none", position: worst.map { places[$0].position } ?? 0,
         token: worst.map { pair($0).worstToken } ?? 0, expected: worst.map { pair($0).worstExpected } ?? .nan,
@@ -134,8 +136,8 @@ struct TokenStatistics {
   }
 }
 
-/// What one thread looks at one token's logits with.
-private struct Room<Weight: ArithmeticScalar> {
+/// Memory in which one thread looks at one token's logits.
+private struct TokenWorkspace<Weight: ArithmeticScalar> {
   /// By run: where its logits are converted to, if they have to be.
   let lines: [UnsafeMutableBufferPointer<Double>]
   /// By run; nil for one that does not see the token.
@@ -159,23 +161,24 @@ private struct Room<Weight: ArithmeticScalar> {
 }
 
 extension TokenStatistics.Token {
-  fileprivate mutating func add<Weight: ArithmeticScalar>(_ room: Room<Weight>, first: Int, target: Int?) {
-    guard let reference = room.rows[0] else { return }
-    distributions[0].add(reference, first: first, target: target, weights: room.weights)
-    for contender in pairs.indices {
-      guard let row = room.rows[contender + 1],
-        distributions[contender + 1].look(at: row, first: first, target: target), distributions[0].isFinite
+  fileprivate mutating func add<Weight: ArithmeticScalar>(_ workspace: TokenWorkspace<Weight>, first: Int, target: Int?)
+  {
+    guard let reference = workspace.rows[0] else { return }
+    distributions[0].add(reference, first: first, target: target, weights: workspace.weights)
+    for candidate in pairs.indices {
+      guard let row = workspace.rows[candidate + 1],
+        distributions[candidate + 1].look(at: row, first: first, target: target), distributions[0].isFinite
       else { continue }
       let offset = distributions[0].largest
-      let weights = UnsafeBufferPointer(room.weights)
-      let powers = pairs[contender].add(
+      let weights = UnsafeBufferPointer(workspace.weights)
+      let sum = pairs[candidate].add(
         reference: reference, candidate: row, first: first, weights: weights, largestSoFar: offset)
-      if let powers {
-        distributions[contender + 1].add(powers: powers, offset: offset)
-      } else if let powers = pairs[contender].powers(reference: reference, candidate: row, weights: weights) {
-        distributions[contender + 1].add(powers: powers.sum, offset: offset - powers.shift)
+      if let sum {
+        distributions[candidate + 1].add(exponentials: sum, offset: offset)
+      } else if let shifted = pairs[candidate].exponentials(reference: reference, candidate: row, weights: weights) {
+        distributions[candidate + 1].add(exponentials: shifted.sum, offset: offset - shifted.shift)
       } else {
-        distributions[contender + 1].add(powersOf: row, room: room.others)
+        distributions[candidate + 1].add(exponentialsOf: row, memory: workspace.others)
       }
     }
   }

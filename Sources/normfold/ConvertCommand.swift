@@ -57,16 +57,11 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    var conversion = Conversion(source: source, destination: destination, targets: targets)
-    conversion.type = try written.elementType
-    conversion.allowsApproximateActivation = written.allowApproximateActivation
+    var conversion = try written.conversion(
+      of: source, to: destination, for: targets, reading: input.readingOptions(tokenizer: written.tokenizer))
     conversion.replacesDestination = force
-    conversion.allowsPartial = written.allowPartial
     conversion.verifies = verify
     conversion.workers = threads.workers
-    conversion.rules = written.rules
-    conversion.normForm = written.toNorm
-    conversion.readingOptions = input.readingOptions(tokenizer: written.tokenizer)
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)
     try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
@@ -98,7 +93,7 @@ extension ConversionReport {
       return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
         separator: "\n")
     }
-    let shifts = verification.targets.contains { $0.isUpToShift }
+    let shifts = verification.targets.contains { $0.judgement.isUpToShift }
     lines += [
       "",
       "  Differences are the largest of any logit\(shifts ? " or log-probability" : ""), as a share of the largest logit.",
@@ -130,8 +125,8 @@ extension ConversionReport {
     return [
       "  CHANGES THE FUNCTION: with the norms computed, as stored, the logits differ by up to "
         + "\(Quantity.short(difference.largest)),",
-      "  KL divergence \(Quantity.short(difference.meanDivergence)) nats, same likeliest token "
-        + "\(Quantity.percent(difference.topTokenAgreement)). The claims are against the fixed norms.",
+      "  KL divergence \(Quantity.short(difference.meanDivergence)) nats, same top-1 token "
+        + "\(Quantity.percent(difference.top1Agreement)). The claims are against the fixed norms.",
     ]
   }
 

@@ -86,7 +86,7 @@ extension EvaluationReport {
       differences.add("difference of mean losses, in nats", signed(comparison.lossDifference))
       differences.add("KL divergence, mean in nats", Quantity.short(comparison.meanDivergence))
       differences.add("Jensen-Shannon divergence, mean in nats", Quantity.short(comparison.meanJensenShannon))
-      differences.add("same likeliest token", Quantity.percent(comparison.topTokenAgreement))
+      differences.add("same top-1 token", Quantity.percent(comparison.top1Agreement))
       lines += ["", differences.text]
       if comparison.unjudgedTokenCount > 0 {
         lines.append("  Not finite in one of them, and in no divergence: \(comparison.unjudgedTokenCount) tokens.")

@@ -4,7 +4,7 @@ import Formats
 import Logging
 import Measurement
 import Networks
-import Verify
+import Arithmetic
 
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -12,7 +12,7 @@ struct GenerateCommand: ParsableCommand {
     abstract: "Continues a text with a model.",
     usage: "normfold generate MODEL (--prompt TEXT | --prompt-tokens IDS) [OPTIONS]",
     discussion: """
-      Takes the likeliest token each time, or, with any of --temperature, --top-k, --top-p and --seed, draws one. Each \
+      Takes the top-1 token each time, or, with any of --temperature, --top-k, --top-p and --seed, draws one. Each \
       token appears as soon as it is known; without a tokenizer, ids do. It ends after so many tokens, at the \
       end-of-text token, or where the context is full.
 
@@ -34,17 +34,17 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: ArgumentHelp("How many tokens to add at most.", valueName: "count"))
   var tokens = 128
 
-  @Flag(help: "Take the likeliest token each time; so it is by default.")
+  @Flag(help: "Take the top-1 token each time; so it is by default.")
   var greedy = false
 
   @Option(help: ArgumentHelp("Draw tokens, their logits divided by this number; 1 by default.", valueName: "number"))
   var temperature: Double?
 
-  @Option(help: ArgumentHelp("Draw from so many of the likeliest tokens.", valueName: "count"))
+  @Option(help: ArgumentHelp("Draw from so many of the top-1 tokens.", valueName: "count"))
   var topK: Int?
 
   @Option(
-    help: ArgumentHelp("Draw from the likeliest tokens that together are so probable.", valueName: "probability"))
+    help: ArgumentHelp("Draw from the top-1 tokens that together are so probable.", valueName: "probability"))
   var topP: Double?
 
   @Option(help: ArgumentHelp("Seed of the drawing; 1 by default.", valueName: "number"))
@@ -59,7 +59,7 @@ struct GenerateCommand: ParsableCommand {
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Option(help: ArgumentHelp("What to compute in.", valueName: "single|double"))
-  var precision = Comparison.Contender.Precision.single
+  var precision = Precision.single
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions

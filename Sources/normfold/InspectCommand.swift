@@ -1,6 +1,7 @@
 import ArgumentParser
 import Conversion
 import Formats
+import Networks
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -83,7 +84,7 @@ extension CheckpointListing {
     lines += warnings.map { "Warning: \($0.printable)" }
     lines.append(
       "The architecture '\(architecture.printable)' is not supported for conversion yet: its norms are not looked at. "
-        + "Supported are gpt2 and llama.")
+        + "Supported are \(Architecture.supportedTypes).")
     return lines.joined(separator: "\n")
   }
 }

@@ -2,7 +2,7 @@ import ArgumentParser
 import Formats
 import Measurement
 import Networks
-import Verify
+import Arithmetic
 
 /// Where the tokens are from on which a model is measured, and how they are cut.
 struct MeasurementOptions: ParsableArguments {
@@ -34,7 +34,7 @@ struct MeasurementOptions: ParsableArguments {
   var limit: Int?
 
   @Option(help: ArgumentHelp("What to compute in.", valueName: "single|double"))
-  var precision = Comparison.Contender.Precision.single
+  var precision = Precision.single
 
   func validate() throws {
     guard text.isEmpty != (tokens == nil) else {
@@ -56,9 +56,9 @@ struct MeasurementOptions: ParsableArguments {
   }
 }
 
-extension Comparison.Contender.Precision: ExpressibleByArgument {}
+extension Precision: ExpressibleByArgument {}
 
-extension Comparison.Contender.Precision {
+extension Precision {
   /// `float32`
   var displayName: String {
     switch self {
@@ -70,7 +70,7 @@ extension Comparison.Contender.Precision {
 
 extension Chunking {
   /// What the numbers are of, for the head of a report.
-  func text(count: String, texts: [String], precision: Comparison.Contender.Precision) -> [String] {
+  func text(count: String, texts: [String], precision: Precision) -> [String] {
     let source = texts.isEmpty ? "" : " of \(texts.map(\.printable).joined(separator: ", "))"
     return ["  on \(count)\(source)", "  \(summary); \(precision.displayName)"]
   }

@@ -1,3 +1,4 @@
+import Arithmetic
 import ArgumentParser
 import Conversion
 import Foundation
@@ -40,6 +41,7 @@ struct NormFold: ParsableCommand {
     StandardStreams.reserveClosed()
     StandardStreams.turnSignalsIntoErrors()
     Interruption.removeStagedOutputOnSignals()
+    prepareProcessForArithmetic()
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -26,9 +26,8 @@ struct PlanCommand: ParsableCommand {
 
   func run() throws {
     let plan = try ConversionPlan(
-      source: source, target: target, options: input.readingOptions(tokenizer: written.tokenizer),
-      type: written.elementType, allowsPartial: written.allowPartial, rules: written.rules, normForm: written.toNorm,
-      allowsApproximateActivation: written.allowApproximateActivation)
+      of: written.conversion(
+        of: source, to: "", for: [target], reading: input.readingOptions(tokenizer: written.tokenizer)))
     try output.print(plan, as: plan.text)
   }
 }
@@ -36,9 +35,10 @@ struct PlanCommand: ParsableCommand {
 extension ConversionPlan {
   var text: String {
     var table = Table(["norm": .left, "folds into": .left])
-    for step in steps { table.add(step.norm, step.readers.joined(separator: ", ")) }
+    for step in steps { table.add(step.norm, step.summary) }
     var lines = ["\(source.printable) for \(target)", table.text]
-    if !kept.isEmpty { lines.append("\n  stays a norm: \(kept.joined(separator: ", "))") }
+    if !kept.isEmpty { lines.append("") }
+    lines += kept.map { "  stays a norm: \($0.norm), since \($0.reason)" }
     if !rules.isEmpty || normForm != nil { lines.append("") }
     lines += rules.map { "  \($0.rawValue): \($0.summary)" }
     if let normForm { lines.append("  to-norm \(normForm.rawValue): \(normForm.summary)") }

@@ -103,7 +103,7 @@ extension ReadingOptions.Tokenizer: ExpressibleByArgument {
   package init(argument: String) { self = argument == "none" ? .absent : .directory(argument) }
 }
 
-/// What is to be written: of a conversion and of its plan.
+/// What is to be written, for a conversion and for its plan.
 struct ConversionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -132,8 +132,26 @@ struct ConversionOptions: ParsableArguments {
         + "(crms).", valueName: "unit|rms|crms"))
   var toNorm: NormForm?
 
-  var elementType: ElementType {
-    get throws { try ElementType(argument: type) }
+  @Option(
+    name: .customLong("class"),
+    help: ArgumentHelp(
+      "The class to write for, by its model type, where a target has several that hold the network.", valueName: "name")
+  )
+  var className: String?
+
+  /// A conversion with these options.
+  func conversion(
+    of source: String, to destination: String, for targets: [String], reading: ReadingOptions
+  ) throws -> Conversion {
+    var conversion = Conversion(source: source, destination: destination, targets: targets)
+    conversion.type = try ElementType(argument: type)
+    conversion.allowsApproximateActivation = allowApproximateActivation
+    conversion.allowsPartial = allowPartial
+    conversion.rules = rules
+    conversion.normForm = toNorm
+    conversion.className = className
+    conversion.readingOptions = reading
+    return conversion
   }
 }
 

@@ -60,36 +60,37 @@ extension VerificationRun.Report {
   var text: String {
     var table = Table(["": .left, "float64": .right, "float32": .right, "limit": .right])
     table.add(
-      "largest |Δ logit| / largest |logit|", Quantity.scientific(double.logits.relative),
-      Quantity.scientific(single.logits.relative),
-      isUpToShift ? "" : Quantity.scientific(limits.logits / largestLogit))
+      "largest |Δ logit| / largest |logit|", Quantity.scientific(judgement.double.logits.relative),
+      Quantity.scientific(judgement.single.logits.relative),
+      isUpToShift ? "" : Quantity.scientific(judgement.limits.logits / largestLogit))
     table.add(
-      "root mean square |Δ logit|", Quantity.scientific(double.logits.rootMeanSquare),
-      Quantity.scientific(single.logits.rootMeanSquare), "")
+      "root mean square |Δ logit|", Quantity.scientific(judgement.double.logits.rootMeanSquare),
+      Quantity.scientific(judgement.single.logits.rootMeanSquare), "")
     table.add(
-      "largest |Δ log-probability|", Quantity.scientific(double.logits.largestLogProbability),
-      Quantity.scientific(single.logits.largestLogProbability), isUpToShift ? Quantity.scientific(limits.logits) : "")
+      "largest |Δ log-probability|", Quantity.scientific(judgement.double.logits.largestLogProbability),
+      Quantity.scientific(judgement.single.logits.largestLogProbability),
+      isUpToShift ? Quantity.scientific(judgement.limits.logits) : "")
     table.add(
-      "KL divergence, mean (nats)", Quantity.scientific(double.logits.meanDivergence),
-      Quantity.scientific(single.logits.meanDivergence), Quantity.scientific(limits.divergence))
+      "KL divergence, mean (nats)", Quantity.scientific(judgement.double.logits.meanDivergence),
+      Quantity.scientific(judgement.single.logits.meanDivergence), Quantity.scientific(judgement.limits.divergence))
     table.add(
-      "same likeliest token", Quantity.percent(double.logits.topTokenAgreement),
-      Quantity.percent(single.logits.topTokenAgreement), Quantity.percent(limits.agreement))
+      "same top-1 token", Quantity.percent(judgement.double.logits.top1Agreement),
+      Quantity.percent(judgement.single.logits.top1Agreement), Quantity.percent(judgement.limits.agreement))
     var lines = [
       "\(candidate.printable) against \(reference.printable)",
       "  on \(tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
     ]
-    if let long {
+    if let long = judgement.long {
       lines.append(
-        "  On \(long.written.logits.tokenCount) of these tokens both were run in single precision only: "
-          + "\(Quantity.scientific(long.written.logits.largest(upToShift: isUpToShift) / largestLogit)), "
+        "  On \(long.single.logits.tokenCount) of these tokens both were run in single precision only: "
+          + "\(Quantity.scientific(long.single.logits.largest(upToShift: isUpToShift) / largestLogit)), "
           + "limit \(Quantity.scientific(long.limits.logits / largestLogit)).")
     }
-    let worst = single.logits.worst
+    let worst = judgement.single.logits.worst
     lines.append(
       "  Worst: \(worst.probe), position \(worst.position), token \(worst.token): "
         + "\(Quantity.scientific(abs(worst.found - worst.expected))) from \(Quantity.short(worst.expected)).")
-    if let residual = single.residuals.last {
+    if let residual = judgement.single.residuals.last {
       lines.append(
         "  Residual stream behind the last block: \(Quantity.scientific(residual.relative)) of its largest value.")
     }

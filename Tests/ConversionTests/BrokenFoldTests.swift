@@ -11,45 +11,41 @@ struct BrokenFold: CustomTestStringConvertible, Sendable {
   let testDescription: String
   let alter: @Sendable (inout Network) -> Void
 
-  private static func forEachNorm(
-    _ network: inout Network, _ body: (NormSite, inout Norm) -> Void
-  ) {
-    for site in network.sites {
-      guard var norm = network[site] else { continue }
-      body(site, &norm)
-      network[site] = norm
-    }
-  }
-
   static let all: [BrokenFold] = [
     BrokenFold(testDescription: "centred before scaling") { network in
-      for (site, norm) in network.norms where site != .final {
-        network[site]?.kind = .rms
-        for reader in network.readers(of: site) {
+      for (path, norm) in network.norms where path != "final.norm" {
+        network[norm: path]?.kind = .rms
+        for reader in network.users(of: path).map(\.path) {
+          guard let map = network[linear: reader] else { continue }
           // The bias stays right, so that nothing but the order is wrong.
-          let shift = norm.bias?.projected(through: network[reader].weight)
-          network[reader].bias = network[reader].bias.flatMap { own in shift.map { own.adding($0) } } ?? shift
-          network[reader].weight = network[reader].weight.centred(axis: 0)
+          let shift = norm.bias?.projected(through: map.weight)
+          network[linear: reader] = LinearMap(
+            weight: map.weight.centred(axis: 0),
+            bias: map.bias.flatMap { own in shift.map { own.adding($0) } } ?? shift)
         }
-        network[site]?.bias = nil
+        network[norm: path]?.bias = nil
       }
     },
     BrokenFold(testDescription: "β divided by σ") { network in
-      forEachNorm(&network) { _, norm in
+      network.changeNorms { _, norm in
         if case .fixed(let deviation) = norm.deviation { norm.bias = norm.bias?.divided(by: deviation) }
       }
     },
-    BrokenFold(testDescription: "the vocabulary bias left out") { $0.finalNorm?.bias = nil },
+    BrokenFold(testDescription: "the vocabulary bias left out") { $0[norm: "final.norm"]?.bias = nil },
     BrokenFold(testDescription: "block 1 skipped: its norms are gone, its weights as they were") { network in
-      for site in network.sites where site.block == 1 { network[site] = nil }
+      for (path, _) in network.norms where path.block == 1 { network[norm: path] = nil }
     },
     BrokenFold(testDescription: "not centred at all") { network in
       // The last one may be kept, and then no stock GPT-2 could hold it.
-      forEachNorm(&network) { site, norm in if site != .final { norm.kind = .rms } }
+      network.changeNorms { path, norm in if path != "final.norm" { norm.kind = .rms } }
     },
-    BrokenFold(testDescription: "the values of block 0 not folded") { $0.blocks[0].attention.valueNorm = nil },
+    BrokenFold(testDescription: "the values of block 0 not folded") {
+      $0[norm: $0.splitValueNorm(ofBlock: 0)] = nil
+    },
     BrokenFold(testDescription: "one gain wrong by a thousandth") { network in
-      forEachNorm(&network) { site, norm in if site == .mlp(block: 0) { norm.gain = norm.gain.multiplied(by: 1.001) } }
+      network.changeNorms { path, norm in
+        if path == "blocks.0.mlp.norm" { norm.gain = norm.gain.multiplied(by: 1.001) }
+      }
     },
   ]
 }
@@ -89,7 +85,7 @@ struct BrokenFold: CustomTestStringConvertible, Sendable {
     let report = try place.convert(Fixtures.path("tiny-2x32/lnfree"), to: ["transformers", "gpt2"]) { conversion in
       conversion.fold = { (network, options) throws(Refusal) in
         var altered = network
-        if !options.keptSites.isEmpty { BrokenFold.all[1].alter(&altered) }
+        if !options.keptNorms.isEmpty { BrokenFold.all[1].alter(&altered) }
         return try FoldingPlan(folding: altered, options: options)
       }
     }
@@ -107,7 +103,7 @@ struct BrokenFold: CustomTestStringConvertible, Sendable {
       conversion.replacesDestination = true
       conversion.fold = { (network, options) throws(Refusal) in
         var altered = network
-        altered.finalNorm?.bias = nil
+        altered[norm: "final.norm"]?.bias = nil
         return try FoldingPlan(folding: altered, options: options)
       }
     }

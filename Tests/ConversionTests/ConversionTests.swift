@@ -1,3 +1,4 @@
+import Arithmetic
 import Conversion
 import Formats
 import Foundation
@@ -49,7 +50,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     #expect((try #require(report.verification)).targets.map(\.target) == targets)
     let reference = try ReferenceLogits("\(given.family)/reference/reference.safetensors", prefix: given.prefix)
     for (target, claims) in zip(targets, (try #require(report.verification)).targets) {
-      #expect(claims.algebra.logits.relative <= Verification.algebraLimit)
+      #expect(claims.judgement.double.logits.relative <= Verification.algebraLimit)
       #expect(claims.algebraHolds)
       #expect(claims.arithmeticHolds)
       let path = targets.count == 1 ? place.output : "\(place.output)/\(target)"
@@ -63,7 +64,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
       if target == "transformers" {
         #expect(written.network.norms.isEmpty)
       } else {
-        for norm in written.network.norms where norm.site != .final {
+        for norm in written.network.norms where norm.path != "final.norm" {
           // 10⁶ is no bfloat16; the nearest is 999,424.
           let gain = given.type == .bf16 ? 999_424.0 : 1e6
           #expect(ParameterReader(norm.norm.gain).values().allSatisfy { $0 == gain })
@@ -71,8 +72,9 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
         }
         #expect(written.network.isTied)
       }
-      var operations = CPUOperations<Double>(probes: reference.probes)
-      let logits = try (written.literalNetwork ?? written.network).forward(with: &operations).all()
+      let logits = try (written.literalNetwork ?? written.network).logits(
+        on: FastBackend<Double>(probes: reference.probes)
+      ).all()
       // Rounding each weight once moves the logits by a few times the unit of the type: 2⁻²⁴, 2⁻⁹, 2⁻¹²; a wrong fold
       // by order one.
       let limit = given.type == .f32 ? 2e-6 : given.type == .bf16 ? 5e-2 : 5e-3
@@ -158,8 +160,8 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     #expect(try place.convert(altered.path, to: ["transformers", "gpt2"]).holds)
     for target in ["transformers", "gpt2"] {
       let network = try Model(opening: place.output + "/" + target).network
-      #expect(network.blocks.map(\.attention.scale) == [0.25, 0.125])
-      #expect(network.blocks.map(\.mlp.activation) == [.geluErf, .geluErf])
+      #expect(network.attentions.map(\.attention.scale) == [0.25, 0.125])
+      #expect(network.activations == [.geluErf, .geluErf])
     }
   }
 

@@ -1,3 +1,4 @@
+import Arithmetic
 import Conversion
 import Formats
 import Networks
@@ -33,8 +34,9 @@ import Verify
       form.path.split(separator: "/")[0] + "/reference/reference.safetensors", prefix: form.prefix)
     for target in ["transformers", "gpt2"] {
       let written = try Model(opening: place.output + "/" + target)
-      var operations = CPUOperations<Double>(probes: reference.probes)
-      let logits = try (written.literalNetwork ?? written.network).forward(with: &operations).all()
+      let logits = try (written.literalNetwork ?? written.network).logits(
+        on: FastBackend<Double>(probes: reference.probes)
+      ).all()
       // Weights rounded once to float32: far below the 2e-6 that a float32 run is allowed.
       #expect(reference.relativeDifference(reference.select(logits)) <= 5e-7)
     }
@@ -110,7 +112,7 @@ import Verify
     #expect(!report.outputs[0].isNormFree)
     #expect(report.outputs[0].hasComputedNorms)
     let written = try Model(opening: place.output)
-    #expect(written.dialect == .folded(keptNormCount: kept.count))
+    #expect(written.dialect.displayName == "folded: \(kept.count) norm\(kept.count == 1 ? "" : "s") kept")
     #expect(Set(written.network.norms.map(\.norm.name)) == Set(kept))
     // Nothing that was written says that no norms are left.
     for (name, content) in try place.content() where !name.hasSuffix(".safetensors") {
@@ -119,8 +121,7 @@ import Verify
     }
     let reference = try ReferenceLogits(
       path.split(separator: "/")[0] + "/reference/reference.safetensors", prefix: "fakeln-partial.")
-    var operations = CPUOperations<Double>(probes: reference.probes)
-    let logits = try written.network.forward(with: &operations).all()
+    let logits = try written.network.logits(on: FastBackend<Double>(probes: reference.probes)).all()
     #expect(reference.relativeDifference(reference.select(logits)) <= 5e-7)
   }
 

@@ -14,7 +14,7 @@ import Verify
   func same(reference: String, candidate: String) throws {
     let report = try VerificationRun(reference: Fixtures.path(reference), candidate: Fixtures.path(candidate)).run()
     #expect(report.holds)
-    #expect(report.limits.logits > 0)
+    #expect(report.judgement.limits.logits > 0)
   }
 
   @Test(

@@ -8,7 +8,7 @@ import Testing
   private static func network() throws -> Network { try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network }
 
   private static func formulas(_ network: Network) -> [String: String] {
-    Dictionary(uniqueKeysWithValues: Layout.gpt2.parameters(of: network).map { ($0.name, $0.value.description) })
+    Dictionary(uniqueKeysWithValues: network.gpt2Tensors.map { ($0.name, $0.value.description) })
   }
 
   @Test("Each output tensor has one formula over the stored tensors")
@@ -42,13 +42,14 @@ import Testing
       ])
     #expect(
       plan.steps.map { $0.readers.map(\.description) } == [
-        ["block 0 queries", "block 0 keys", "block 0 values"], ["block 0 MLP input"],
-        ["block 1 queries", "block 1 keys", "block 1 values"], ["block 1 MLP input"], ["unembedding"],
+        ["blocks.0.attention.query", "blocks.0.attention.key", "blocks.0.attention.value"], ["blocks.0.mlp.input"],
+        ["blocks.1.attention.query", "blocks.1.attention.key", "blocks.1.attention.value"], ["blocks.1.mlp.input"],
+        ["unembedding"],
       ])
-    #expect(Set(plan.steps.flatMap(\.sites)) == Set(plan.source.sites))
+    #expect(plan.steps.map(\.path) == plan.source.norms.map(\.path))
     #expect(plan.folded.norms.isEmpty)
     #expect(plan.kept.isEmpty)
-    #expect(plan.source.norms.count == 7)
+    #expect(plan.source.norms.count == 5)
   }
 
   @Test("The unembedding is untied by folding the last norm; nothing else of the embedding changes")
@@ -56,19 +57,19 @@ import Testing
     let plan = try FoldingPlan(folding: try Self.network())
     #expect(plan.source.isTied)
     #expect(!plan.folded.isTied)
-    #expect(plan.folded.tokenEmbedding == plan.source.tokenEmbedding)
-    #expect(plan.folded.positionEmbedding == plan.source.positionEmbedding)
+    #expect(plan.folded[table: "embedding.tokens"] == plan.source[table: "embedding.tokens"])
+    #expect(plan.folded[table: "embedding.positions"] == plan.source[table: "embedding.positions"])
   }
 
   @Test("A site that is to stay stays, and all others are folded")
   func keptSites() throws {
     let source = try Self.network()
-    let plan = try FoldingPlan(folding: source, options: .init(keptSites: [.final, .mlp(block: 1)]))
-    #expect(plan.kept == ["transformer.h.1.ln_2", "transformer.ln_f"])
-    #expect(plan.folded.norms.map(\.site) == [.mlp(block: 1), .final])
-    #expect(plan.folded.finalNorm == source.finalNorm)
-    #expect(plan.folded.unembedding == source.unembedding)
-    #expect(plan.folded.blocks[1].mlp == source.blocks[1].mlp)
+    let plan = try FoldingPlan(folding: source, options: .init(keptNorms: ["final.norm", "blocks.1.mlp.norm"]))
+    #expect(plan.kept.map(\.norm) == ["transformer.h.1.ln_2", "transformer.ln_f"])
+    #expect(plan.folded.norms.map(\.path) == ["blocks.1.mlp.norm", "final.norm"])
+    #expect(plan.folded[norm: "final.norm"] == source[norm: "final.norm"])
+    #expect(plan.folded[linear: "unembedding"] == source[linear: "unembedding"])
+    #expect(plan.folded[linear: "blocks.1.mlp.input"] == source[linear: "blocks.1.mlp.input"])
     #expect(plan.steps.count == 3)
   }
 
@@ -83,14 +84,13 @@ import Testing
   @Test("The two paths of an attention with different deviations are folded each with its own")
   func separatePaths() throws {
     var network = try Self.network()
-    network.blocks[0].attention.valueNorm?.deviation = .fixed(.constant(2, shape: [32]))
+    network[norm: network.splitValueNorm(ofBlock: 0)]?.deviation = .fixed(.constant(2, shape: [32]))
     let plan = try FoldingPlan(folding: network)
-    let attention = plan.folded.blocks[0].attention
     #expect(
-      attention.query.weight.description
+      plan.folded[linear: "blocks.0.attention.query"]?.weight.description
         == "centre(diag(transformer.h.0.ln_1.weight / 1e+06) · transformer.h.0.attn.c_attn.weight[:, 0:32])")
     #expect(
-      attention.value.weight.description
+      plan.folded[linear: "blocks.0.attention.value"]?.weight.description
         == "centre(diag(transformer.h.0.ln_1.weight / 2) · transformer.h.0.attn.c_attn.weight[:, 64:96])")
     // A step for the norm still names every reader.
     #expect(plan.steps.filter { $0.norm.hasPrefix("transformer.h.0.ln_1 (") }.flatMap(\.readers).count == 3)

@@ -26,7 +26,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
       "deviation \(spelt)", .nonFinite,
       "'transformer.h.1.ln_2': the deviation of feature 0 is \(spelt), expected a positive number; "
         + "the training run that wrote it diverged or was not finished"
-    ) { $0.blocks[1].mlp.norm?.deviation = .fixed(.constant(value, shape: [32])) }
+    ) { $0[norm: "blocks.1.mlp.norm"]?.deviation = .fixed(.constant(value, shape: [32])) }
   }
 
   static let all: [FoldingDefect] = [
@@ -39,26 +39,27 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
         + "the training run that wrote it diverged or was not finished"
     ) {
       let parts = [(5, 1.0), (1, 0), (26, 1)].map { Parameter.constant($1, shape: [$0]) }
-      $0.blocks[0].mlp.norm?.deviation = .fixed(.concatenating(parts, axis: 0))
+      $0[norm: "blocks.0.mlp.norm"]?.deviation = .fixed(.concatenating(parts, axis: 0))
     },
     FoldingDefect(
       "the last norm is still computed", .notFoldable,
       "1 norm is not a linear map: transformer.ln_f: its deviation is still computed (epsilon 1e-05); "
         + "finish the removal, or pass --allow-partial to fold the rest and keep these"
-    ) { $0.finalNorm?.deviation = .computed(epsilon: 1e-5) },
+    ) { $0[norm: "final.norm"]?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "one path of an attention is still computed", .notFoldable,
       "1 norm is not a linear map: transformer.h.1.ln_1 (values): its deviation is still computed (epsilon 1e-05); "
         + "finish the removal, or pass --allow-partial to fold the rest and keep these"
-    ) { $0.blocks[1].attention.valueNorm?.deviation = .computed(epsilon: 1e-5) },
+    ) { $0[norm: $0.splitValueNorm(ofBlock: 1)]?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "by position and by token", .notFoldable,
       "2 norms are not a linear map: transformer.h.0.ln_2: its deviation depends on the position (1.0 at 0, 1.0 at 1); "
         + "transformer.ln_f: its deviation depends on the token (1.0, but 3.0 for the end of text); "
         + "finish the training phase that gives all positions one deviation (disable_bos)"
     ) {
-      $0.blocks[0].mlp.norm?.deviation = .perPosition(.constant(1, shape: [64]))
-      $0.finalNorm?.deviation = .perToken(usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
+      $0[norm: "blocks.0.mlp.norm"]?.deviation = .perPosition(.constant(1, shape: [64]))
+      $0[norm: "final.norm"]?.deviation = .perToken(
+        usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
     },
     FoldingDefect(
       "by token", .notFoldable,
@@ -66,7 +67,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
         + "(1.0, but 3.0 for the end of text); finish the training phase that treats the end of text like any token "
         + "(disable_eot), or pass --assume-eot-disabled"
     ) {
-      $0.blocks[0].attention.valueNorm?.deviation = .perToken(
+      $0[norm: $0.splitValueNorm(ofBlock: 0)]?.deviation = .perToken(
         usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
     },
   ]
@@ -85,7 +86,9 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
   @Test("An ordinary GPT-2 is told from one whose removal is not finished")
   func ordinary() throws {
     let network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    let refusal = #expect(throws: Refusal.self) { _ = try FoldingPlan(folding: network) }
+    let refusal = #expect(throws: Refusal.self) {
+      _ = try FoldingPlan(folding: network, options: .init(networkName: "GPT-2"))
+    }
     #expect(refusal?.category == .notFoldable)
     #expect(
       refusal?.description
@@ -97,9 +100,9 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
   @Test("A deviation that is no number is refused where its norm stays, too", arguments: [0.0, -1, .nan, .infinity])
   func keptSite(_ value: Double) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
-    network.finalNorm?.deviation = .fixed(.constant(value, shape: [32]))
+    network[norm: "final.norm"]?.deviation = .fixed(.constant(value, shape: [32]))
     let refusal = #expect(throws: Refusal.self) {
-      _ = try FoldingPlan(folding: network, options: .init(keptSites: [.final]))
+      _ = try FoldingPlan(folding: network, options: .init(keptNorms: ["final.norm"]))
     }
     #expect(refusal?.category == .nonFinite)
     #expect(refusal?.subject == "transformer.ln_f")

@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Formats
 import Networks
@@ -14,8 +15,8 @@ import Verify
   }
 
   private static func logits(_ network: Network) throws -> [[Double]] {
-    var operations = ReferenceOperations(tokens: tokens)
-    return try network.forward(with: &operations)
+    var operations = PlainBackend(tokens: tokens)
+    return try network.evaluate(on: &operations)
   }
 
   private static func mean(_ row: [Double]) -> Double { row.reduce(0, +) / Double(row.count) }
@@ -53,22 +54,27 @@ import Verify
   func valueBiases() throws {
     let plan = try FoldingPlan(folding: try Self.network(), options: .init(rules: [.foldValueBiases]))
     let plain = try FoldingPlan(folding: plan.source).folded
-    for (block, before) in zip(plan.folded.blocks, plain.blocks) {
-      #expect(block.attention.value.bias == .constant(0, shape: [32]))
+    for block in 0..<plain.blockCount {
+      let path: (String) -> Path = { "blocks.\(block).attention.\($0)" }
+      let (value, output) = try (
+        #require(plan.folded[linear: path("value")]), #require(plan.folded[linear: path("output")])
+      )
+      let (oldValue, oldOutput) = try (#require(plain[linear: path("value")]), #require(plain[linear: path("output")]))
+      #expect(value.bias == .constant(0, shape: [32]))
       // By hand: b_O + Σ b_V[i] · W_O[i, :].
-      let values = ParameterReader(try #require(before.attention.value.bias)).values()
-      let weight = ParameterReader(before.attention.output.weight).values()
-      let old = ParameterReader(try #require(before.attention.output.bias)).values()
-      let new = ParameterReader(try #require(block.attention.output.bias)).values()
+      let values = ParameterReader(try #require(oldValue.bias)).values()
+      let weight = ParameterReader(oldOutput.weight).values()
+      let old = ParameterReader(try #require(oldOutput.bias)).values()
+      let new = ParameterReader(try #require(output.bias)).values()
       for column in 0..<32 {
         let shift = (0..<32).reduce(0) { $0 + values[$1] * weight[$1 * 32 + column] }
         #expect(abs(old[column] + shift - new[column]) <= 1e-12)
       }
       #expect(zip(old, new).contains { abs($0 - $1) > 1e-3 }, "the value biases are too small to prove anything")
-      #expect(block.attention.value.weight == before.attention.value.weight)
+      #expect(value.weight == oldValue.weight)
     }
     // The stored form fuses three biases, one of them zero.
-    let fused = try #require(Layout.gpt2.parameters(of: plan.folded).first { $0.name == "h.0.attn.c_attn.bias" })
+    let fused = try #require(plan.folded.gpt2Tensors.first { $0.name == "h.0.attn.c_attn.bias" })
     #expect(fused.value.shape == [96])
     #expect(ParameterReader(fused.value).values()[64...].allSatisfy { $0 == 0 })
   }
@@ -92,11 +98,11 @@ import Verify
   func unembeddingStays() throws {
     let source = try Self.network()
     let plan = try FoldingPlan(
-      folding: source, options: .init(keptSites: [.final], rules: [.centerWritingWeights]))
+      folding: source, options: .init(keptNorms: ["final.norm"], rules: [.centerWritingWeights]))
     #expect(plan.source.isTied)
     #expect(!plan.folded.isTied)
-    #expect(plan.folded.unembedding == source.unembedding)
-    #expect(plan.folded.finalNorm == source.finalNorm)
+    #expect(plan.folded[linear: "unembedding"] == source[linear: "unembedding"])
+    #expect(plan.folded[norm: "final.norm"] == source[norm: "final.norm"])
     #expect(distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
   }
 
@@ -112,7 +118,7 @@ import Verify
   func formulas() throws {
     let plan = try FoldingPlan(folding: try Self.network(), options: .init(rules: FoldingRule.allCases))
     let formulas = Dictionary(
-      uniqueKeysWithValues: Layout.gpt2.parameters(of: plan.folded).map { ($0.name, $0.value.description) })
+      uniqueKeysWithValues: plan.folded.gpt2Tensors.map { ($0.name, $0.value.description) })
     func t(_ name: String) -> String { "transformer." + name }
     #expect(formulas["wte.weight"] == "centre(transformer.wte.weight)")
     #expect(formulas["wpe.weight"] == "centre(transformer.wpe.weight)")
@@ -128,7 +134,9 @@ import Verify
       formulas["lm_head.weight"] == "centre(centre(transformer.wte.weight · diag(transformer.ln_f.weight / 1e+06)))")
     // Queries, keys and MLP inputs read a centred stream as they read the other.
     let plain = try FoldingPlan(folding: plan.source).folded
-    #expect(plan.folded.blocks.map(\.mlp.input) == plain.blocks.map(\.mlp.input))
+    for path: Path in ["blocks.0.mlp.input", "blocks.1.mlp.input"] {
+      #expect(plan.folded[linear: path] == plain[linear: path])
+    }
   }
 
   // MARK: Mistakes
@@ -140,23 +148,26 @@ import Verify
 
     static let all: [Mistake] = [
       Mistake(testDescription: "the output map centred along its input") {
-        $0.blocks[0].mlp.output.weight = $0.blocks[0].mlp.output.weight.centred(axis: 0)
+        $0.changeWeight("blocks.0.mlp.output") { $0.centred(axis: 0) }
       },
       Mistake(testDescription: "the embedding centred over the vocabulary") {
-        $0.tokenEmbedding = $0.tokenEmbedding.centred(axis: 0)
+        let table = $0[table: "embedding.tokens"]
+        $0[table: "embedding.tokens"] = table?.centred(axis: 0)
       },
       Mistake(testDescription: "the unembedding centred, its bias not") {
-        $0.unembedding.weight = $0.unembedding.weight.centred(axis: 1)
-        $0.unembedding.bias = $0.unembedding.bias?.multiplied(by: 0.999)
+        $0.changeWeight("unembedding") { $0.centred(axis: 1) }
+        let bias = $0[linear: "unembedding"]?.bias
+        $0[linear: "unembedding"]?.bias = bias?.multiplied(by: 0.999)
       },
       Mistake(testDescription: "value biases folded through the transpose") {
-        let attention = $0.blocks[1].attention
-        guard let bias = attention.value.bias, let own = attention.output.bias else { return }
-        $0.blocks[1].attention.output.bias = own.adding(bias.projected(through: attention.output.weight.transposed()))
-        $0.blocks[1].attention.value.bias = .constant(0, shape: bias.shape)
+        guard let bias = $0[linear: "blocks.1.attention.value"]?.bias,
+          let output = $0[linear: "blocks.1.attention.output"], let own = output.bias
+        else { return }
+        $0[linear: "blocks.1.attention.output"]?.bias = own.adding(bias.projected(through: output.weight.transposed()))
+        $0[linear: "blocks.1.attention.value"]?.bias = .constant(0, shape: bias.shape)
       },
       Mistake(testDescription: "value biases dropped") {
-        $0.blocks[0].attention.value.bias = .constant(0, shape: [32])
+        $0[linear: "blocks.0.attention.value"]?.bias = .constant(0, shape: [32])
       },
     ]
   }
@@ -185,35 +196,36 @@ import Verify
   @Test("Maps that see the mean are refused, by name")
   func refusals() throws {
     var one = try FoldingPlan(folding: try Self.network()).folded
-    one.blocks[1].mlp.input.weight = one.blocks[1].mlp.output.weight.transposed()
+    let output = try #require(one[linear: "blocks.1.mlp.output"])
+    one[linear: "blocks.1.mlp.input"]?.weight = output.weight.transposed()
     #expect(
       try Self.refusal(one)
         == Refusal(
           .unsupported, subject: "--center-writing-weights",
-          "the map 'block 1 MLP input' may see the mean of the residual stream", advice: Self.advice))
+          "the map 'blocks.1.mlp.input' may see the mean of the residual stream", advice: Self.advice))
 
     var bare = try Self.network()
-    for site in bare.sites { bare[site] = nil }
+    for (path, _) in bare.norms { bare[norm: path] = nil }
     #expect(
       try Self.refusal(bare)
         == Refusal(
           .unsupported, subject: "--center-writing-weights",
-          "9 maps may see the mean of the residual stream, first 'block 0 queries'", advice: Self.advice))
+          "9 maps may see the mean of the residual stream, first 'blocks.0.attention.query'", advice: Self.advice))
 
     // An RMS norm divides by what the mean contributes to, whoever reads it.
-    var rms = try FoldingPlan(folding: try Self.network(), options: .init(keptSites: [.mlp(block: 0)])).folded
-    rms.blocks[0].mlp.norm?.kind = .rms
+    var rms = try FoldingPlan(folding: try Self.network(), options: .init(keptNorms: ["blocks.0.mlp.norm"])).folded
+    rms[norm: "blocks.0.mlp.norm"]?.kind = .rms
     #expect(
       try Self.refusal(rms)
         == Refusal(
           .unsupported, subject: "--center-writing-weights",
-          "the map 'block 0 MLP input' may see the mean of the residual stream", advice: Self.advice))
+          "the map 'blocks.0.mlp.input' may see the mean of the residual stream", advice: Self.advice))
   }
 
   @Test("A plan with a rule that would not be exact is refused; the other rules are exact for any network")
   func plan() throws {
     var bare = try Self.network()
-    for site in bare.sites { bare[site] = nil }
+    for (path, _) in bare.norms { bare[norm: path] = nil }
     #expect(throws: Refusal.self) { try FoldingPlan(folding: bare, options: .init(rules: [.centerWritingWeights])) }
     let plan = try FoldingPlan(folding: bare, options: .init(rules: [.foldValueBiases, .centerUnembedding]))
     let expected = try Self.logits(bare).map { row in row.map { $0 - Self.mean(row) } }
@@ -222,7 +234,7 @@ import Verify
 
   @Test("Whether a recipe says that its mean is zero")
   func isCentred() throws {
-    let matrix = try Self.network().blocks[0].mlp.output.weight
+    let matrix = try #require(try Self.network()[linear: "blocks.0.mlp.output"]).weight
     let vector = Parameter.constant(2, shape: [128]).adding(.constant(1, shape: [128]))
     let centred = matrix.centred(axis: 0)
     #expect(!matrix.isCentred(axis: 0))
@@ -244,7 +256,7 @@ import Verify
 
   @Test("A wide matrix, centred along its rows, can be read in parts")
   func wideRows() throws {
-    let wide = try Self.network().tokenEmbedding.transposed()
+    let wide = try #require(try Self.network().tokenEmbedding).transposed()
     #expect(wide.columnCount > wide.rowCount)
     let reader = ParameterReader(wide.centred(axis: 1))
     let all = reader.values()

@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Formats
 import Networks
@@ -20,8 +21,8 @@ import Verify
   }
 
   private static func logits(_ network: Network) throws -> [[Double]] {
-    var operations = ReferenceOperations(tokens: tokens)
-    return try network.forward(with: &operations)
+    var operations = PlainBackend(tokens: tokens)
+    return try network.evaluate(on: &operations)
   }
 
   // MARK: What each form is
@@ -34,7 +35,7 @@ import Verify
     }
     // [1, −2, 3, −2] has mean zero. Computed by hand in double precision: √(18/4 + 1e-5).
     let expected = [0.471403997009, -0.942807994018, 1.414211991027]
-    let reference = ReferenceOperations(tokens: [0])
+    let reference = PlainBackend(tokens: [0])
     let whole = try reference.normalise([[1, -2, 3, -2]], by: norm(.rms, width: 4))[0]
     let compressed = try reference.normalise([[1, -2, 3]], by: norm(.crms, width: 3))[0]
     for index in 0..<3 {
@@ -71,16 +72,16 @@ import Verify
     let source = try Self.network()
     let plan = try Self.plan(form, of: source)
     #expect(plan.folded.norms.count == source.norms.count)
-    for (site, norm) in plan.folded.norms {
+    for (path, norm) in plan.folded.norms {
       #expect(norm.kind == form.kind)
       #expect(norm.gain == .constant(1, shape: [form == .crms ? 31 : 32]))
       #expect(norm.bias == nil)
-      #expect(norm.deviation == source[site]?.deviation)
+      #expect(norm.deviation == source[norm: path]?.deviation)
     }
-    #expect(plan.folded.dimensions.dModel == (form == .crms ? 31 : 32))
-    #expect(plan.folded.dimensions.dHead == source.dimensions.dHead)
+    #expect(plan.folded.streamWidth == (form == .crms ? 31 : 32))
+    #expect(plan.folded.width(of: "blocks.0.attention.mixed") == 32)
     // γ and β are what the readers have got, so that the form is not empty.
-    #expect(ParameterReader(try #require(source.finalNorm?.gain)).values().contains { abs($0 - 1) > 0.01 })
+    #expect(ParameterReader(try #require(source[norm: "final.norm"]?.gain)).values().contains { abs($0 - 1) > 0.01 })
   }
 
   @Test("The stream of rms is the centred one, that of crms the same without its last feature")
@@ -106,7 +107,7 @@ import Verify
   func formulas() throws {
     let plan = try Self.plan(.crms, of: try Self.network())
     let formulas = Dictionary(
-      uniqueKeysWithValues: Layout.gpt2.parameters(of: plan.folded).map { ($0.name, $0.value.description) })
+      uniqueKeysWithValues: plan.folded.gpt2Tensors.map { ($0.name, $0.value.description) })
     #expect(formulas["wte.weight"] == "centre(transformer.wte.weight)[:, 0:31]")
     #expect(formulas["h.1.mlp.c_proj.bias"] == "centre(transformer.h.1.mlp.c_proj.bias)[0:31]")
     #expect(
@@ -118,7 +119,7 @@ import Verify
 
   @Test("A compressed parameter stays in normal form")
   func compressedParameters() throws {
-    let matrix = try Self.network().blocks[0].mlp.output.weight  // [128, 32]
+    let matrix = try #require(try Self.network()[linear: "blocks.0.mlp.output"]).weight  // [128, 32]
     #expect(matrix.compressed(axis: 0).shape == [127, 32])
     #expect(matrix.compressed(axis: 1).shape == [128, 31])
     #expect(matrix.compressed(axis: 0).transposed() == matrix.transposed().compressed(axis: 1))
@@ -140,27 +141,31 @@ import Verify
     let alter: @Sendable (inout Network, _ source: Network) -> Void
 
     static let all: [Mistake] = [
-      Mistake(testDescription: "the positions not centred", form: .rms) { $0.positionEmbedding = $1.positionEmbedding },
+      Mistake(testDescription: "the positions not centred", form: .rms) {
+        $0[table: "embedding.positions"] = $1[table: "embedding.positions"]
+      },
       Mistake(testDescription: "a bias not centred", form: .rms) {
-        $0.blocks[0].mlp.output.bias = $1.blocks[0].mlp.output.bias
+        $0[linear: "blocks.0.mlp.output"]?.bias = $1[linear: "blocks.0.mlp.output"]?.bias
       },
       Mistake(testDescription: "an output centred along its input", form: .rms) {
-        $0.blocks[1].attention.output.weight = $1.blocks[1].attention.output.weight.centred(axis: 0)
+        guard let map = $1[linear: "blocks.1.attention.output"] else { return }
+        $0[linear: "blocks.1.attention.output"]?.weight = map.weight.centred(axis: 0)
       },
       Mistake(testDescription: "another epsilon", form: .rms) { network, _ in
-        for site in network.sites { network[site]?.deviation = .computed(epsilon: 1e-6) }
+        for (path, _) in network.norms { network[norm: path]?.deviation = .computed(epsilon: 1e-6) }
       },
-      Mistake(testDescription: "a gain left behind", form: .unit) { $0.finalNorm = $1.finalNorm },
+      Mistake(testDescription: "a gain left behind", form: .unit) { $0[norm: "final.norm"] = $1[norm: "final.norm"] },
       Mistake(testDescription: "divided by d − 1", form: .crms) { network, _ in
         // √((d − 1)/d), with d = 32.
-        for site in network.sites { network[site]?.gain = .constant((31.0 / 32).squareRoot(), shape: [31]) }
+        for (path, _) in network.norms { network[norm: path]?.gain = .constant((31.0 / 32).squareRoot(), shape: [31]) }
       },
       Mistake(testDescription: "the last feature not counted", form: .crms) { network, _ in
-        for site in network.sites { network[site]?.kind = .rms }
+        for (path, _) in network.norms { network[norm: path]?.kind = .rms }
       },
       Mistake(testDescription: "the unembedding cut, and not compressed", form: .crms) {
-        let weight = $1.unembedding.weight.scaled(by: $1.finalNorm?.gain ?? .constant(1, shape: [32]), axis: 0)
-        $0.unembedding.weight = weight.sliced(axis: 0, 0..<31)
+        guard let map = $1[linear: "unembedding"], let norm = $1[norm: "final.norm"] else { return }
+        let weight = map.weight.scaled(by: norm.gain, axis: 0)
+        $0[linear: "unembedding"]?.weight = weight.sliced(axis: 0, 0..<31)
       },
     ]
   }
@@ -172,21 +177,21 @@ import Verify
     func verification() throws -> Verification {
       try Verification(
         source: source, literal: nil,
-        written: [.init(target: "t", folded: wrong, model: .network(wrong), type: .f32)],
+        written: [.init(name: "t", exact: wrong, model: .network(wrong), type: .f32)],
         probes: ProbeSet.standard(for: source, endOfText: 0))
     }
     #expect(try verification().targets[0].algebraHolds)
     mistake.alter(&wrong, source)
     let claims = try verification().targets[0]
     #expect(!claims.algebraHolds)
-    #expect(claims.algebra.logits.relative > 1e-6)
+    #expect(claims.judgement.double.logits.relative > 1e-6)
   }
 
   // MARK: Refusals
 
-  private static func refusal(_ form: NormForm, of network: Network, keeping sites: Set<NormSite> = []) -> Refusal? {
+  private static func refusal(_ form: NormForm, of network: Network, keeping norms: Set<Path> = []) -> Refusal? {
     #expect(throws: Refusal.self) {
-      _ = try FoldingPlan(folding: network, options: .init(keptSites: sites, normForm: form))
+      _ = try FoldingPlan(folding: network, options: .init(keptNorms: norms, normForm: form))
     }
   }
 
@@ -203,10 +208,7 @@ import Verify
   @Test("RMSNorms have no mean to lose; bare they can be")
   func rootMeanSquare() throws {
     var network = try Self.network()
-    for site in network.sites {
-      network[site]?.kind = .rms
-      network[site]?.bias = nil
-    }
+    network.changeNorms { ($1.kind, $1.bias) = (.rms, nil) }
     for form in [NormForm.rms, .crms] {
       #expect(
         Self.refusal(form, of: network)
@@ -225,13 +227,13 @@ import Verify
       Self.refusal(form, of: try Self.network("norm-free/relu"))
         == Refusal(
           .unsupported, subject: "--to-norm \(form.rawValue)",
-          "8 maps may see the mean of the residual stream, first 'block 0 queries'",
+          "8 maps may see the mean of the residual stream, first 'blocks.0.attention.query'",
           advice: "convert from the checkpoint that still has its norms, or leave the option out"))
   }
 
   @Test("A norm that stays for its target needs every feature")
   func keptNorm() throws {
-    let refusal = Self.refusal(.crms, of: try Self.network(), keeping: [.final])
+    let refusal = Self.refusal(.crms, of: try Self.network(), keeping: ["final.norm"])
     #expect(
       refusal
         == Refusal(
@@ -240,9 +242,9 @@ import Verify
           advice: "use a target that it can be folded for"))
     // As an RMSNorm it keeps gain and bias.
     let source = try Self.network()
-    let plan = try FoldingPlan(folding: source, options: .init(keptSites: [.final], normForm: .rms))
-    #expect(plan.folded.finalNorm?.gain == source.finalNorm?.gain)
-    #expect(plan.folded.finalNorm?.kind == .rms)
+    let plan = try FoldingPlan(folding: source, options: .init(keptNorms: ["final.norm"], normForm: .rms))
+    #expect(plan.folded[norm: "final.norm"]?.gain == source[norm: "final.norm"]?.gain)
+    #expect(plan.folded[norm: "final.norm"]?.kind == .rms)
     #expect(distance(try Self.logits(source), try Self.logits(plan.folded)) <= 1e-9)
   }
 }

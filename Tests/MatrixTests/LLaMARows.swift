@@ -95,7 +95,7 @@ extension MatrixRow {
     },
     llamaConfig(
       38, "head_dim", .number(5),
-      .refused(3, "in/config.json: heads of 5 features cannot be turned in pairs by their positions")),
+      .refused(3, "in/config.json: heads of 5 features cannot be rotated in pairs by their positions")),
     llamaConfig(
       38, "head_dim", .number(0),
       .refused(3, "in/config.json: expected heads and a context of some width and length, found 0 and 48")),
@@ -122,7 +122,7 @@ extension MatrixRow {
       40, "partial_rotary_factor", .number(0.5),
       .refused(
         4,
-        "in/config.json, 'partial_rotary_factor': expected 1, found 0.5: only heads that are turned whole are supported"
+        "in/config.json, 'partial_rotary_factor': expected 1, found 0.5: only heads that are rotated whole are supported"
       )),
     llamaConfig(
       40, "rope_parameters", .number(1),
@@ -154,7 +154,7 @@ extension MatrixRow {
       50, "a bias that the config denies",
       .refused(
         3,
-        "in/model.safetensors, 'model.layers.0.self_attn.q_proj.bias': is a bias, but in/config.json says that there is none; a runtime would leave it out; set attention_bias and mlp_bias to what was trained"
+        "in/model.safetensors, 'model.layers.0.self_attn.q_proj.bias': is a bias, but in/config.json says that there is none; a runtime would leave it out; set attention_bias to what was trained"
       )
     ) { $0.config["attention_bias"] = .bool(false) },
     llama(

@@ -318,7 +318,7 @@ extension MatrixRow {
         let fold = conversion.fold
         conversion.fold = { (network, options) throws(Refusal) in
           var other = network
-          other[.mlp(block: 1)]?.gain = .constant(1, shape: [32])
+          other[norm: "blocks.1.mlp.norm"]?.gain = .constant(1, shape: [32])
           return try fold(other, options)
         }
       }, alter: { _ in }),

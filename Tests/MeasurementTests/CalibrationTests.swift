@@ -1,3 +1,4 @@
+import Arithmetic
 import Foundation
 import Formats
 import Measurement
@@ -59,13 +60,13 @@ import Verify
     var options = ReadingOptions()
     options.deviations = place / "deviations.json"
     let model = try Model(opening: Reference.model("vanilla"), options: options)
-    #expect(model.network.norms.count == 13)
-    for (site, norm) in model.network.norms {
+    #expect(model.network.norms.count == 9)
+    for (path, norm) in model.network.norms {
       guard case .fixed(let deviation) = norm.deviation else {
         Issue.record("\(norm.name) is still computed")
         continue
       }
-      let key = DeviationFile.key(of: site, blockCount: 4)
+      let key = DeviationFile.key(of: path, in: model.network)
       let expected = try #require(reference.deviations[key]?["usual"])
       let value = try #require(deviation.constantValue)
       #expect(relative([value], [estimator == .pooled ? expected.pooled : expected.mean]) < 1e-10)

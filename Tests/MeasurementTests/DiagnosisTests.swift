@@ -1,3 +1,4 @@
+import Arithmetic
 import Measurement
 import TestSupport
 import Testing

@@ -1,3 +1,4 @@
+import Arithmetic
 import Foundation
 import Formats
 import Measurement
@@ -70,7 +71,7 @@ import Verify
     #expect(abs(found.meanDivergence - expected.divergence) < 1e-7)
     #expect(abs(found.largestDivergence - expected.largestDivergence) < 1e-6)
     #expect(abs(found.meanJensenShannon - expected.jensenShannon) < 1e-7)
-    #expect(abs(found.topTokenAgreement - expected.agreement) < 1e-12)
+    #expect(abs(found.top1Agreement - expected.agreement) < 1e-12)
     #expect(found.unjudgedTokenCount == 0)
   }
 

@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Foundation
 import Formats
@@ -24,7 +25,7 @@ import Verify
 
   @Test("The likeliest tokens are those of transformers", arguments: ["vanilla", "fakeln", "lnfree"])
   func greedy(_ model: String) throws {
-    for precision in [Comparison.Contender.Precision.single, .double] {
+    for precision in [Precision.single, .double] {
       let report = try generation(model) { $0.precision = precision }.run()
       #expect(report.tokens == reference.greedy[model])
       #expect(report.end == .length)
@@ -79,11 +80,10 @@ import Verify
       "shakespeare-4x128/vanilla", "shakespeare-4x128/fakeln", "shakespeare-4x128/lnfree-bf16", "found/stories260K",
     ])
   func cache(_ path: String) throws {
-    // The last one turns queries and keys, and several of the first share one of the second.
+    // The last one rotates queries and keys, and several of the first share one of the second.
     let network = try Model(opening: Fixtures.path(path)).network
-    let tokens = reference.tokens[..<32].map { $0 % network.dimensions.vocabularySize }
-    var operations = CPUOperations<Double>(probes: [Probe(name: "text", tokens: tokens)])
-    let whole = try network.forward(with: &operations).all()
+    let tokens = reference.tokens[..<32].map { $0 % network.vocabularySize }
+    let whole = try network.logits(on: FastBackend<Double>(probes: [Probe(name: "text", tokens: tokens)])).all()
     let width = whole.columnCount
     var pass = CachedPass<Double>(try network.materialised(for: Double.self), capacity: tokens.count)
     // Single tokens, and several at once behind others.
@@ -104,8 +104,7 @@ import Verify
       : source
     let probes = [Probe(name: "text", tokens: Array(reference.tokens[..<16]))]
     func logits<Scalar: ArithmeticScalar>(_ network: Network, as scalar: Scalar.Type) throws -> [Double] {
-      var operations = CPUOperations<Scalar>(probes: probes)
-      return try network.forward(with: &operations).all().array.map { Double($0) }
+      return try network.logits(on: FastBackend<Scalar>(probes: probes)).all().array.map { Double($0) }
     }
     #expect(
       try logits(network.materialised(for: Double.self), as: Double.self) == logits(network, as: Double.self))

@@ -32,7 +32,7 @@ import Testing
     #expect(forwards.unjudgedTokenCount == 2 * 53)
     #expect(forwards.meanDivergence == 0)
     #expect(forwards.meanJensenShannon == 0)
-    #expect(forwards.topTokenAgreement == 1)
+    #expect(forwards.top1Agreement == 1)
     evaluation.input.model = Fixtures.path("tiny-2x32/vanilla")
     evaluation.other = checkpoint.path
     #expect(try evaluation.run().comparison?.unjudgedTokenCount == 2 * 53)

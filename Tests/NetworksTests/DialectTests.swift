@@ -3,9 +3,31 @@ import Networks
 import TestSupport
 import Testing
 
-/// What each form of checkpoint is recognised as, site by site, and what is refused.
+private let ordinary = "ordinary: every norm is computed"
+private let largeEpsilon = "published LN-removed form (epsilon 1e+12)"
+private let fakeLayerNorm = "FakeLayerNorm training checkpoint"
+
+private let folders: [(String, String, [String])] = [
+  ("vanilla", ordinary, Array(repeating: "computed", count: 7)),
+  ("lnfree", largeEpsilon, Array(repeating: "fixed", count: 7)),
+  ("lnfree-bf16", largeEpsilon, Array(repeating: "fixed", count: 7)),
+  ("lnfree-sharded", largeEpsilon, Array(repeating: "fixed", count: 7)),
+  ("fakeln", fakeLayerNorm, Array(repeating: "fixed", count: 7)),
+  ("fakeln-safetensors", fakeLayerNorm, Array(repeating: "fixed", count: 7)),
+  ("fakeln-bf16", fakeLayerNorm, Array(repeating: "fixed", count: 7)),
+  ("fakeln-feature0", fakeLayerNorm, Array(repeating: "per feature", count: 7)),
+  ("fakeln-positional", fakeLayerNorm, Array(repeating: "per position", count: 7)),
+  ("fakeln-partial", fakeLayerNorm, Array(repeating: "fixed", count: 6) + ["computed"]),
+  (
+    "fakeln-partial-safetensors", fakeLayerNorm,
+    Array(repeating: "fixed", count: 6) + ["computed"]
+  ),
+  ("nanogpt", ordinary, Array(repeating: "computed", count: 7)),
+]
+
+/// What each form of checkpoint is recognised as, norm by norm, and what is refused.
 @Suite struct DialectTests {
-  /// The state of a site in a word.
+  /// The state of a norm in a word.
   private static func state(_ norm: Norm?) -> String {
     switch norm?.deviation {
     case .computed: "computed"
@@ -16,31 +38,22 @@ import Testing
     }
   }
 
-  private static func states(_ network: Network) -> [String] { network.sites.map { state(network[$0]) } }
+  /// What queries, values and the MLP of each block read, then the unembedding.
+  private static func states(_ network: Network) -> [String] {
+    let readers = (0..<network.blockCount).flatMap { block in
+      ["attention.query", "attention.value", "mlp.input"].map { Path("blocks.\(block).\($0)") }
+    }
+    return (readers + [network.output]).map { reader in
+      state(network.node(at: reader)?.operands.first.flatMap { network[norm: $0] })
+    }
+  }
 
-  /// Sites in the order of ``Network/sites``: queries and keys, values, MLP of each block, then the last.
   @Test(
     "Every folder of the fixtures is what its description says",
-    arguments: [
-      ("vanilla", Dialect.ordinary, Array(repeating: "computed", count: 7)),
-      ("lnfree", .largeEpsilon(1e12), Array(repeating: "fixed", count: 7)),
-      ("lnfree-bf16", .largeEpsilon(1e12), Array(repeating: "fixed", count: 7)),
-      ("lnfree-sharded", .largeEpsilon(1e12), Array(repeating: "fixed", count: 7)),
-      ("fakeln", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 7)),
-      ("fakeln-safetensors", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 7)),
-      ("fakeln-bf16", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 7)),
-      ("fakeln-feature0", .fakeLayerNorm(withAdapters: false), Array(repeating: "per feature", count: 7)),
-      ("fakeln-positional", .fakeLayerNorm(withAdapters: false), Array(repeating: "per position", count: 7)),
-      ("fakeln-partial", .fakeLayerNorm(withAdapters: false), Array(repeating: "fixed", count: 6) + ["computed"]),
-      (
-        "fakeln-partial-safetensors", .fakeLayerNorm(withAdapters: false),
-        Array(repeating: "fixed", count: 6) + ["computed"]
-      ),
-      ("nanogpt", .ordinary, Array(repeating: "computed", count: 7)),
-    ])
-  func recognises(folder: String, dialect: Dialect, states: [String]) throws {
+    arguments: folders)
+  func recognises(folder: String, dialect: String, states: [String]) throws {
     let model = try Model(opening: Fixtures.path("tiny-2x32/\(folder)"))
-    #expect(model.dialect == dialect)
+    #expect(model.dialect.displayName == dialect)
     #expect(Self.states(model.network) == states)
   }
 
@@ -180,7 +193,7 @@ import Testing
   func schedule(step: Int, states: String) throws {
     let model = try Self.opened("tiny-2x32/nanogpt") { $0.removalStep = step }
     #expect(Self.states(model.network).map { $0.prefix(1) }.joined() == states)
-    #expect(model.dialect == .sideFile(Fixtures.path("tiny-2x32/nanogpt/std_dicts.json")))
+    #expect(model.dialect.displayName == "deviations fixed by " + Fixtures.path("tiny-2x32/nanogpt/std_dicts.json"))
     #expect(!model.changesFunction)
   }
 
@@ -199,13 +212,13 @@ import Testing
         $0.deviations = file
         $0.removalStep = step
       }
-      func values(_ site: NormSite) throws -> [Double] {
-        guard case .fixed(let vector) = model.network[site]?.deviation else { return [] }
+      func values(_ path: Path) throws -> [Double] {
+        guard case .fixed(let vector) = model.network[norm: path]?.deviation else { return [] }
         return ParameterReader(vector).values()
       }
-      #expect(try values(.attentionQueryKey(block: 1)) == [attentionFirst] + Array(repeating: 2, count: 31))
-      #expect(try values(.mlp(block: 0)) == [8] + Array(repeating: 2, count: 31))
-      #expect(try values(.final) == [8] + Array(repeating: 2, count: 31))
+      #expect(try values("blocks.1.attention.norm") == [attentionFirst] + Array(repeating: 2, count: 31))
+      #expect(try values("blocks.0.mlp.norm") == [8] + Array(repeating: 2, count: 31))
+      #expect(try values("final.norm") == [8] + Array(repeating: 2, count: 31))
     }
   }
 
@@ -246,8 +259,8 @@ import Testing
     var options = ReadingOptions()
     options.deviations = try directory.write(Array(text.utf8), to: "d.json")
     let model = try Model(opening: Fixtures.path("norm-free/relu"), options: options)
-    #expect(model.network.norms.map(\.site) == [.final])
-    #expect(model.network.finalNorm?.deviation == .fixed(.constant(2, shape: [model.network.dimensions.dModel])))
+    #expect(model.network.norms.map(\.path) == ["final.norm"])
+    #expect(model.network[norm: "final.norm"]?.deviation == .fixed(.constant(2, shape: [model.network.streamWidth])))
   }
 
   @Test("A file of deviations that lacks a site, or holds no number above 0, is refused by key")

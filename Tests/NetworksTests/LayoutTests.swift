@@ -1,9 +1,12 @@
 import Formats
-import Networks
 import TestSupport
 import Testing
 
+@testable import Networks
+
 @Suite struct LayoutTests {
+  private static let nanoGPT = GPT2.layout(name: "nanoGPT", isTransposed: true, norms: .always)
+
   @Test(
     "What is read is what would be written: names, shapes, bytes",
     arguments: [
@@ -11,7 +14,7 @@ import Testing
     ])
   func inverse(_ path: String) throws {
     let model = try Model(opening: Fixtures.path(path))
-    let parameters = Layout.gpt2.parameters(of: model.network).filter { $0.name != "lm_head.weight" }
+    let parameters = model.network.gpt2Tensors.filter { $0.name != "lm_head.weight" }
     #expect(Set(parameters.map { "transformer." + $0.name }) == Set(model.checkpoint.tensors.map(\.name)))
     for (name, value) in parameters {
       // The recipe is the stored tensor itself: the three parts of c_attn have become one again.
@@ -23,31 +26,35 @@ import Testing
   @Test("A tied unembedding is the embedding, as it is stored")
   func tiedHead() throws {
     let model = try Model(opening: Fixtures.path("tiny-2x32/lnfree"))
-    let head = Layout.gpt2.parameters(of: model.network).first { $0.name == "lm_head.weight" }
+    let head = model.network.gpt2Tensors.first { $0.name == "lm_head.weight" }
     #expect(head?.value == model.network.tokenEmbedding)
   }
 
   @Test("nanoGPT stores the same matrices the other way; embeddings and vectors alike")
   func orientation() throws {
     let network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
-    let gpt2 = Layout.gpt2.parameters(of: network)
-    let nanoGPT = Layout.nanoGPT.parameters(of: network)
+    let gpt2 = network.gpt2Tensors
+    let nanoGPT = Self.nanoGPT.tensors(of: network, sizes: network.sizes).map { (name: $0.slot.name, value: $0.value) }
     #expect(gpt2.map(\.name) == nanoGPT.map(\.name))
-    var turned: Set<String> = []
+    var transposed: Set<String> = []
     for (a, b) in zip(gpt2, nanoGPT) {
       if a.value == b.value { continue }
-      turned.insert(a.name)
+      transposed.insert(a.name)
       #expect(b.value == a.value.transposed(), "\(a.name)")
     }
     let expected = (0..<2).flatMap { block in
       ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"].map { "h.\(block).\($0).weight" }
     }
-    #expect(turned == Set(expected))
+    #expect(transposed == Set(expected))
   }
 
   @Test("Parts of a fused tensor are where the layout says, in both orientations")
   func parts() throws {
-    let sizes = Dimensions(dModel: 2, headCount: 1, dHead: 2, dMLP: 3, contextLength: 1, vocabularySize: 5)
+    var sizes = Hyperparameters(path: "")
+    for (size, value) in [
+      (Hyperparameters.Size.model, 2), (.heads, 1), (.keyValueHeads, 1), (.headWidth, 2), (.hidden, 3), (.context, 1),
+      (.vocabulary, 5),
+    ] { sizes[size] = value }
     let directory = try TemporaryDirectory()
     var tensors = EditableTensors()
     // [in, out]: element 10·row + column.
@@ -55,11 +62,11 @@ import Testing
     tensors["out-in"] = tensors.entry("in-out").transposed
     try tensors.write(to: directory / "x.safetensors")
     let file = try Checkpoint(safetensors: directory / "x.safetensors")
-    for (layout, name) in [(Layout.gpt2, "in-out"), (.nanoGPT, "out-in")] {
+    for (layout, name) in [(Architecture.gpt2.layout, "in-out"), (Self.nanoGPT, "out-in")] {
       let slot = try #require(layout.slots(blockCount: 1).first { $0.name == "h.0.attn.c_attn.weight" })
-      #expect(layout.storedShape(of: slot, dimensions: sizes) == file[name]?.shape)
-      let parts = layout.parts(of: .stored(try #require(file[name])), in: slot, dimensions: sizes)
-      #expect(parts.map(\.role) == [.weight(.query(block: 0)), .weight(.key(block: 0)), .weight(.value(block: 0))])
+      #expect(layout.storedShape(of: slot, in: sizes) == file[name]?.shape)
+      let parts = layout.parts(of: .stored(try #require(file[name])), in: slot, sizes: sizes)
+      #expect(parts.map(\.name) == ["query", "key", "value"].map { "blocks.0.attention.\($0).weight" })
       #expect(parts.map { ParameterReader($0.value).values() } == [[0, 1, 10, 11], [2, 3, 12, 13], [4, 5, 14, 15]])
     }
   }
@@ -72,6 +79,6 @@ import Testing
       (["h.99999999999999999999.ln_1.weight"], 0), (["h..ln_1.weight"], 0),
     ])
   func blockCount(names: [String], expected: Int) {
-    #expect(Layout.gpt2.blockCount(in: names) == expected)
+    #expect(Architecture.gpt2.layout.blockCount(in: names) == expected)
   }
 }

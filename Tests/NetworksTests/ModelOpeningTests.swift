@@ -8,8 +8,8 @@ import Testing
   private static func plain() throws -> Network { try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network }
 
   private func expectSameNumbers(_ network: Network, _ other: Network) throws {
-    let mine = Layout.gpt2.parameters(of: network)
-    let theirs = Layout.gpt2.parameters(of: other)
+    let mine = network.gpt2Tensors
+    let theirs = other.gpt2Tensors
     try #require(mine.map(\.name) == theirs.map(\.name))
     for (a, b) in zip(mine, theirs) {
       #expect(ParameterReader(a.value).values() == ParameterReader(b.value).values(), "\(a.name)")
@@ -19,17 +19,18 @@ import Testing
   @Test(
     "The dialect is what the epsilon says",
     arguments: [
-      (1e12, Dialect.largeEpsilon(1e12)), (1e6, .largeEpsilon(1e6)), (1e-5, .ordinary), (999_999, .ordinary),
+      (1e12, "published LN-removed form (epsilon 1e+12)"), (1e6, "published LN-removed form (epsilon 1e+06)"),
+      (1e-5, "ordinary: every norm is computed"), (999_999, "ordinary: every norm is computed"),
     ])
-  func dialect(epsilon: Double, expected: Dialect) throws {
+  func dialect(epsilon: Double, expected: String) throws {
     let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { $0.config["layer_norm_epsilon"] = .number(epsilon) }
     let model = try Model(opening: altered.path)
-    #expect(model.dialect == expected)
-    #expect(model.network.norms.count == 7)
-    #expect(model.network.norms.allSatisfy { $0.norm.isFixed == (expected != .ordinary) })
-    if case .largeEpsilon = expected {
-      #expect(model.network.finalNorm?.deviation == .fixed(.constant(epsilon.squareRoot(), shape: [32])))
-      #expect(model.literalNetwork?.finalNorm?.deviation == .computed(epsilon: epsilon))
+    #expect(model.dialect.displayName == expected)
+    #expect(model.network.norms.count == 5)
+    #expect(model.network.norms.allSatisfy { $0.norm.isFixed == (epsilon >= 1e6) })
+    if epsilon >= 1e6 {
+      #expect(model.network[norm: "final.norm"]?.deviation == .fixed(.constant(epsilon.squareRoot(), shape: [32])))
+      #expect(model.literalNetwork?[norm: "final.norm"]?.deviation == .computed(epsilon: epsilon))
     } else {
       #expect(model.literalNetwork == nil)
     }
@@ -40,7 +41,7 @@ import Testing
     arguments: ["1000000000000.0", "1000000000000", "1e12", "1E+12"])
   func epsilonSpelling(_ literal: String) throws {
     let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { $0.config["layer_norm_epsilon"] = .number(literal) }
-    #expect(try Model(opening: altered.path).dialect == .largeEpsilon(1e12))
+    #expect(try Model(opening: altered.path).dialect.displayName == "published LN-removed form (epsilon 1e+12)")
   }
 
   @Test(
@@ -125,7 +126,7 @@ import Testing
     let altered = try Self.withHead(tied: false, change: 1)
     let network = try Model(opening: altered.path).network
     #expect(!network.isTied)
-    #expect(network.unembedding.weight.description == "lm_head.weightᵀ")
+    #expect(network[linear: "unembedding"]?.weight.description == "lm_head.weightᵀ")
   }
 
   @Test("A contradictory head is what the user says", arguments: ReadingOptions.Head.allCases)
@@ -135,7 +136,9 @@ import Testing
     options.head = head
     let network = try Model(opening: altered.path, options: options).network
     #expect(network.isTied == (head == .tied))
-    #expect(network.unembedding.weight.description == (head == .tied ? "transformer.wte.weightᵀ" : "lm_head.weightᵀ"))
+    #expect(
+      network[linear: "unembedding"]?.weight.description
+        == (head == .tied ? "transformer.wte.weightᵀ" : "lm_head.weightᵀ"))
   }
 
   @Test("A bias of the unembedding is read")
@@ -144,7 +147,7 @@ import Testing
       $0.tensors["lm_head.bias"] = .init((0..<512).map { Double($0) }, shape: [512])
     }
     let network = try Model(opening: altered.path).network
-    #expect(network.unembedding.bias.map { ParameterReader($0).values() } == (0..<512).map { Double($0) })
+    #expect(network[linear: "unembedding"]?.bias.map { ParameterReader($0).values() } == (0..<512).map { Double($0) })
   }
 
   // MARK: The config
@@ -159,7 +162,7 @@ import Testing
       $0.config["scale_attn_weights"] = .bool(scales)
       $0.config["scale_attn_by_inverse_layer_idx"] = .bool(byBlock)
     }
-    #expect(try Model(opening: altered.path).network.blocks.map(\.attention.scale) == expected)
+    #expect(try Model(opening: altered.path).network.attentions.map(\.attention.scale) == expected)
   }
 
   @Test("Sizes that the config leaves out are those of the tensors")
@@ -168,10 +171,10 @@ import Testing
       for key in ["n_layer", "n_embd", "n_inner", "n_positions", "n_ctx", "vocab_size"] { $0.config[key] = nil }
     }
     let network = try Model(opening: altered.path).network
-    #expect(network.blocks.count == 2)
-    #expect(
-      network.dimensions
-        == Dimensions(dModel: 32, headCount: 2, dHead: 16, dMLP: 128, contextLength: 64, vocabularySize: 512))
+    #expect(network.blockCount == 2)
+    #expect(network.streamWidth == 32 && network.width(of: "blocks.1.mlp.input") == 128)
+    #expect(network.attentions.allSatisfy { $0.attention.headCount == 2 && network.width(of: $0.path) == 32 })
+    #expect(network.contextLength == 64 && network.vocabularySize == 512)
   }
 
   @Test(

@@ -47,22 +47,19 @@ private struct Naive {
     case .reordered(let inner, let axis, let order):
       let inner = naive(inner)
       let isRow = axis == 0 && !isVector
-      // Each feature of a head is carried to where it goes, one head at a time.
+      // Each element is carried to where its coordinates are in the new order of the factors.
       var origins = [Int](repeating: 0, count: isRow ? rows : columns)
-      let dHead =
-        switch order {
-        case .pairsTogether(let width), .pairsApart(let width): width
-        }
-      for head in stride(from: 0, to: origins.count, by: dHead) {
-        for pair in 0..<dHead / 2 {
-          let (apart, together) = ([head + pair, head + dHead / 2 + pair], [head + 2 * pair, head + 2 * pair + 1])
-          for half in 0..<2 {
-            if case .pairsTogether = order {
-              origins[together[half]] = apart[half]
-            } else {
-              origins[apart[half]] = together[half]
-            }
+      let period = order.extents.reduce(1, *)
+      for start in stride(from: 0, to: origins.count, by: period) {
+        for index in 0..<period {
+          var coordinates: [Int] = []
+          var rest = index
+          for extent in order.extents.reversed() {
+            coordinates.insert(rest % extent, at: 0)
+            rest /= extent
           }
+          let place = order.order.reduce(0) { $0 * order.extents[$1] + coordinates[$1] }
+          origins[start + place] = start + index
         }
       }
       let fixed = origins
@@ -147,6 +144,9 @@ private struct Naive {
     mutating func next(in range: Range<Double>) -> Double { Double.random(in: range, using: &self) }
   }
 
+  /// The features of each head, whose pairs lie apart, with each pair side by side.
+  private static func pairsTogether(_ width: Int) -> AxisOrder { AxisOrder(extents: [2, width / 2], order: [1, 0]) }
+
   /// Every kind of expression, and those that a fold makes.
   private static func recipes(_ stored: inout Stored) throws -> [Parameter] {
     let (a, b, l, r) = (try stored("A"), try stored("B"), try stored("L"), try stored("R"))
@@ -173,13 +173,16 @@ private struct Naive {
       a.centred(axis: 1).sliced(axis: 1, 0..<6), fold, fold.transposed(), fold.sliced(axis: 1, 3..<6),
       view.transposed().scaled(by: ratio, axis: 0).centred(axis: 0),
       Parameter.concatenating([fold.sliced(axis: 1, 0..<3), b.centred(axis: 0)], axis: 1).transposed(),
-      a.sliced(axis: 1, 1..<5).reordered(axis: 1, .pairsTogether(dHead: 4)),
-      a.sliced(axis: 0, 0..<4).reordered(axis: 0, .pairsApart(dHead: 4)).transposed(),
-      a.sliced(axis: 1, 1..<7).transposed().reordered(axis: 0, .pairsApart(dHead: 6)),
-      fold.sliced(axis: 1, 0..<6).reordered(axis: 1, .pairsTogether(dHead: 6)),
-      view.sliced(axis: 0, 0..<6).reordered(axis: 0, .pairsTogether(dHead: 6)).scaled(by: v, axis: 1),
-      w.sliced(axis: 0, 1..<7).reordered(axis: 0, .pairsApart(dHead: 6)),
-      v.projected(through: a.sliced(axis: 1, 0..<6)).reordered(axis: 0, .pairsTogether(dHead: 6)),
+      a.sliced(axis: 1, 1..<5).reordered(axis: 1, pairsTogether(4)),
+      a.sliced(axis: 0, 0..<4).reordered(axis: 0, pairsTogether(4).inverse).transposed(),
+      a.sliced(axis: 1, 1..<7).transposed().reordered(axis: 0, pairsTogether(6).inverse),
+      fold.sliced(axis: 1, 0..<6).reordered(axis: 1, pairsTogether(6)),
+      view.sliced(axis: 0, 0..<6).reordered(axis: 0, pairsTogether(6)).scaled(by: v, axis: 1),
+      w.sliced(axis: 0, 1..<7).reordered(axis: 0, pairsTogether(6).inverse),
+      v.projected(through: a.sliced(axis: 1, 0..<6)).reordered(axis: 0, pairsTogether(6)),
+      // Parts that are interleaved head by head: [head, part, feature] to [part, head, feature].
+      Parameter.concatenating([a, b, a], axis: 1).sliced(axis: 1, 0..<18)
+        .reordered(axis: 1, AxisOrder(extents: [3, 2, 3], order: [1, 0, 2])),
       w.adding(v.projected(through: a)), w.adding(v.projected(through: a)).sliced(axis: 0, 2..<6),
     ]
   }

@@ -57,11 +57,12 @@ struct Damage: CustomTestStringConvertible, Sendable {
     // MARK: Structure
     Damage(
       name: "a value made twice",
-      expected: Refusal(.malformed, subject: "wte", "is made twice, the second time as an output of node 'Gather.1'"),
-      graph: { $0.nodes[1].outputs = ["wte"] }),
+      expected: Refusal(
+        .malformed, subject: "embedding.tokens", "is made twice, the second time as an output of node 'Gather.1'"),
+      graph: { $0.nodes[1].outputs = ["embedding.tokens"] }),
     Damage(
       name: "a node before what it reads",
-      expected: Refusal(.malformed, subject: "Add.2", "reads 'wpe', which nothing before it makes"),
+      expected: Refusal(.malformed, subject: "Add.2", "reads 'embedding.positions', which nothing before it makes"),
       graph: { $0.nodes.swapAt(1, 2) }),
     Damage(
       name: "an input that nothing makes",
@@ -76,12 +77,14 @@ struct Damage: CustomTestStringConvertible, Sendable {
       graph: { $0.outputs.append($0.outputs[0]) }),
     Damage(
       name: "an initializer that nothing reads",
-      expected: Refusal(.malformed, subject: "wte.weight", "is an initializer that nothing reads"),
-      graph: { $0.nodes[0].inputs[0] = "wpe.weight" }),
+      expected: Refusal(.malformed, subject: "embedding.tokens.weight", "is an initializer that nothing reads"),
+      graph: { $0.nodes[0].inputs[0] = "embedding.positions.weight" }),
     Damage(
       name: "a node that nobody needs",
       expected: Refusal(.malformed, subject: "Tanh.extra", "makes what nothing reads"),
-      graph: { $0.nodes.append(.init(name: "Tanh.extra", operation: "Tanh", inputs: ["wte"], outputs: ["extra"])) }),
+      graph: {
+        $0.nodes.append(.init(name: "Tanh.extra", operation: "Tanh", inputs: ["embedding.tokens"], outputs: ["extra"]))
+      }),
     Damage(
       name: "two initializers of one name",
       expected: Refusal(.malformed, subject: "axis.1", "is made twice, the second time as an initializer"),
@@ -105,48 +108,53 @@ struct Damage: CustomTestStringConvertible, Sendable {
     // MARK: The places of weights
     Damage(
       name: "a wrong length",
-      expected: Refusal(.malformed, subject: "wte.weight", "length: expected 65536 for F32 [512, 32], found 65532"),
+      expected: Refusal(
+        .malformed, subject: "embedding.tokens.weight", "length: expected 65536 for F32 [512, 32], found 65532"),
       model: { try $0.replace("65536", with: "65532") }),
     Damage(
       name: "an offset beside a page",
-      expected: Refusal(.malformed, subject: "wpe.weight", "offset: expected a multiple of 4096, found 65537"),
+      expected: Refusal(
+        .malformed, subject: "embedding.positions.weight", "offset: expected a multiple of 4096, found 65537"),
       model: { try $0.replace("offset\u{12}\u{5}65536", with: "offset\u{12}\u{5}65537") }),
     Damage(
       name: "overlapping weights",
       expected: Refusal(
-        .malformed, at: 61440, subject: "wpe.weight", "overlaps 'wte.weight', which ends at byte 65536"),
+        .malformed, at: 61440, subject: "embedding.positions.weight",
+        "overlaps 'embedding.tokens.weight', which ends at byte 65536"),
       inData: true,
       model: { try $0.replace("offset\u{12}\u{5}65536", with: "offset\u{12}\u{5}61440") }),
     Damage(
       name: "a page that belongs to nothing",
-      expected: Refusal(.malformed, at: 65536, "4096 bytes before 'wpe.weight' belong to no tensor"), inData: true,
+      expected: Refusal(.malformed, at: 65536, "4096 bytes before 'embedding.positions.weight' belong to no tensor"),
+      inData: true,
       model: { try $0.replace("offset\u{12}\u{5}65536", with: "offset\u{12}\u{5}69632") }),
     Damage(
       name: "an offset that is no number",
-      expected: Refusal(.malformed, subject: "wpe.weight", "offset: expected a whole number, found '+5536'"),
+      expected: Refusal(
+        .malformed, subject: "embedding.positions.weight", "offset: expected a whole number, found '+5536'"),
       model: { try $0.replace("offset\u{12}\u{5}65536", with: "offset\u{12}\u{5}+5536") }),
     Damage(
       name: "an offset behind the end",
       expected: Refusal(
-        .malformed, subject: "h.1.attn.key.bias",
+        .malformed, subject: "blocks.1.attention.key.bias",
         "bytes 999424 to 999552 lie outside model.onnx_data, which has 288768",
         advice: "the data file is incomplete"),
       model: { try $0.replace("offset\u{12}\u{6}159744", with: "offset\u{12}\u{6}999424") }),
     Damage(
       name: "a location outside the folder",
       expected: Refusal(
-        .malformed, subject: "wte.weight", "expected location 'model.onnx_data', found '../el.onnx_data'"),
+        .malformed, subject: "embedding.tokens.weight", "expected location 'model.onnx_data', found '../el.onnx_data'"),
       model: { try $0.replace("model.onnx_data", with: "../el.onnx_data") }),
     Damage(
       name: "an unknown key of external data",
       expected: Refusal(
-        .malformed, subject: "wte.weight",
+        .malformed, subject: "embedding.tokens.weight",
         "expected the keys length, location, offset of external data, found lengtH, location, offset"),
       model: { try $0.replace("length", with: "lengtH") }),
     Damage(
       name: "truncated data",
       expected: Refusal(
-        .malformed, subject: "lm_head.bias", "bytes 286720 to 288768 lie outside model.onnx_data, which has 288764",
+        .malformed, subject: "unembedding.bias", "bytes 286720 to 288768 lie outside model.onnx_data, which has 288764",
         advice: "the data file is incomplete"),
       data: { $0.removeLast(4) }),
     Damage(
@@ -155,7 +163,7 @@ struct Damage: CustomTestStringConvertible, Sendable {
       data: { $0 += [0, 0, 0, 0] }),
     Damage(
       name: "something in the padding",
-      expected: Refusal(.malformed, at: 77952, "expected zeros before 'h.0.attn.key.weight'"), inData: true,
+      expected: Refusal(.malformed, at: 77952, "expected zeros before 'blocks.0.attention.key.weight'"), inData: true,
       data: { $0[77952] = 1 }),
   ]
 }

@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Formats
 import Networks
@@ -62,23 +63,23 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     arguments: [Activation.geluTanh, .geluErf, .relu, .leakyReLU(negativeSlope: 0.25), .silu])
   func activation(_ activation: Activation) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
-    for block in network.blocks.indices { network.blocks[block].mlp.activation = activation }
+    network.setActivations(activation)
     try expectAgreement(network)
   }
 
   @Test("An RMS norm, computed and fixed", arguments: ["vanilla", "lnfree"])
   func rootMeanSquare(_ folder: String) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/" + folder)).network
-    for site in network.sites { network[site]?.kind = .rms }
+    for (path, _) in network.norms { network[norm: path]?.kind = .rms }
     try expectAgreement(network)
   }
 
   @Test("A compressed RMS norm, with a gain and without", arguments: [nil, 1.0])
   func compressed(_ gain: Double?) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    for site in network.sites {
-      network[site]?.kind = .crms
-      if let gain { network[site]?.gain = .constant(gain, shape: [32]) }
+    network.changeNorms { _, norm in
+      norm.kind = .crms
+      if let gain { norm.gain = .constant(gain, shape: [32]) }
     }
     try expectAgreement(network)
   }
@@ -86,36 +87,30 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
   @Test("The two paths of an attention in different states, with and without biases")
   func partial() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    let fixed = Parameter.constant(1.5, shape: [network.dimensions.dModel])
-    network[.attentionQueryKey(block: 0)]?.deviation = .fixed(fixed)
-    network[.attentionValue(block: 1)] = nil
-    network.blocks[0].attention.key.bias = nil
-    network.blocks[1].mlp.output.bias = nil
-    network.blocks[1].attention.scale = 1
-    network.finalNorm?.bias = nil
-    network.positionEmbedding = nil
+    let fixed = Parameter.constant(1.5, shape: [network.streamWidth])
+    network.splitValueNorm(ofBlock: 0)
+    network[norm: "blocks.0.attention.norm"]?.deviation = .fixed(fixed)
+    network[norm: network.splitValueNorm(ofBlock: 1)] = nil
+    network[linear: "blocks.0.attention.key"]?.bias = nil
+    network[linear: "blocks.1.mlp.output"]?.bias = nil
+    network.changeAttentions { if $0.block == 1 { $1.scale = 1 } }
+    network[norm: "final.norm"]?.bias = nil
+    network.remove("embedding")
     try expectAgreement(network)
   }
 
   @Test("Rotary positions, grouped heads, a gate, scaled norms and branches", arguments: [1, 2])
   func llama(groups: Int) throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    network.positionEmbedding = nil
-    network.dimensions.keyValueHeadCount = network.dimensions.headCount / groups
-    let width = 0..<network.dimensions.keyValueHeadCount * network.dimensions.dHead
-    for block in network.blocks.indices {
-      var attention = network.blocks[block].attention
-      attention.key.weight = attention.key.weight.sliced(axis: 1, width)
-      attention.key.bias = nil
-      attention.value.weight = attention.value.weight.sliced(axis: 1, width)
-      attention.value.bias = attention.value.bias?.sliced(axis: 0, width)
-      attention.rotary = Rotary(base: 100)
-      attention.outputScale = 0.5
-      network.blocks[block].attention = attention
-      network.blocks[block].mlp.gate = LinearMap(
-        weight: network.blocks[block].mlp.input.weight.multiplied(by: -0.5), bias: nil)
-      network.blocks[block].mlp.activation = .silu
-      network[.mlp(block: block)]?.outputScale = 0.75
+    network.remove("embedding")
+    network.groupKeysAndValues(by: groups)
+    network.rotateHeads(Rotary(base: 100, width: 16))
+    network.setActivations(.silu)
+    network.addGates()
+    for block in 0..<network.blockCount {
+      network[linear: "blocks.\(block).attention.key"]?.bias = nil
+      network.multiply("blocks.\(block).attention.output", by: 0.5)
+      network.multiply("blocks.\(block).mlp.norm", by: 0.75)
     }
     try expectAgreement(network)
   }
@@ -123,23 +118,24 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
   @Test("A tied unembedding with a bias, and one of its own")
   func unembedding() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    network.unembedding.bias = network.tokenEmbedding.transposed().sliced(axis: 0, 3..<4).asVector
+    let embedding = try #require(network.tokenEmbedding)
+    network[linear: "unembedding"]?.bias = embedding.transposed().sliced(axis: 0, 3..<4).asVector
     #expect(network.isTied)
     try expectAgreement(network)
     let graph = try ONNXGraph(of: network, type: .f32, endOfText: nil)
     #expect(graph.operatorCounts["Gemm"] == 1)
-    #expect(!graph.initializers.contains { $0.name == "lm_head.weight" })
-    network.unembedding.weight = network.unembedding.weight.multiplied(by: 2)
+    #expect(!graph.initializers.contains { $0.name == "unembedding.weight" })
+    network[linear: "unembedding"]?.weight = embedding.transposed().multiplied(by: 2)
     try expectAgreement(network)
   }
 
   @Test("A deviation that depends on the position or on the token")
   func dependent() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network
-    let (width, context) = (network.dimensions.dModel, network.dimensions.contextLength)
+    let (width, context) = (network.streamWidth, network.contextLength)
     let first = Parameter.concatenating([.constant(5e5, shape: [1]), .constant(1e6, shape: [context - 1])], axis: 0)
-    network[.mlp(block: 0)]?.deviation = .perPosition(first)
-    network[.attentionValue(block: 1)]?.deviation = .perToken(
+    network[norm: "blocks.0.mlp.norm"]?.deviation = .perPosition(first)
+    network[norm: network.splitValueNorm(ofBlock: 1)]?.deviation = .perToken(
       usual: .constant(1e6, shape: [width]), endOfText: .constant(7e5, shape: [width]))
     let tokens = [5, 0, 17, 301, 0, 4]
     let expected = try network.forwardWithDependentNorms(tokens: tokens, endOfText: 0)
@@ -173,19 +169,20 @@ extension Parameter {
 
 extension Network {
   fileprivate func forwardWithDependentNorms(tokens: [Int], endOfText: Int) throws -> [Double] {
-    var operations = DependentNorms(inner: ReferenceOperations(tokens: tokens), endOfText: endOfText)
-    return try forward(with: &operations).flatMap { $0 }
+    var operations = DependentNorms(inner: PlainBackend(tokens: tokens), endOfText: endOfText)
+    return try evaluate(on: &operations).flatMap { $0 }
   }
 }
 
 /// The plain reference, with the norms that it leaves out.
-private struct DependentNorms: ForwardOperations {
-  var inner: ReferenceOperations
+private struct DependentNorms: Backend {
+  var inner: PlainBackend
   let endOfText: Int
 
-  func normalise(_ x: [[Double]], by norm: Norm) throws(Refusal) -> [[Double]] {
+  mutating func evaluate(_ node: Network.Node, _ operands: [[[Double]]]) throws(Refusal) -> [[Double]] {
+    guard case .norm(let norm) = node.operation else { return try inner.evaluate(node, operands) }
     var rows: [[Double]] = []
-    for (position, row) in x.enumerated() {
+    for (position, row) in operands[0].enumerated() {
       var norm = norm
       switch norm.deviation {
       case .perPosition(let all):
@@ -198,22 +195,4 @@ private struct DependentNorms: ForwardOperations {
     }
     return rows
   }
-
-  func embed(tokens: Parameter, positions: Parameter?) -> [[Double]] {
-    inner.embed(tokens: tokens, positions: positions)
-  }
-  func apply(_ map: LinearMap, to x: [[Double]]) -> [[Double]] { inner.apply(map, to: x) }
-  func attend(
-    query: [[Double]], key: [[Double]], value: [[Double]], block: Int, headCount: Int, keyValueHeadCount: Int,
-    rotary: Rotary?, scale: Double
-  ) -> [[Double]] {
-    inner.attend(
-      query: query, key: key, value: value, block: block, headCount: headCount, keyValueHeadCount: keyValueHeadCount,
-      rotary: rotary, scale: scale)
-  }
-  func activate(_ x: [[Double]], by activation: Activation) -> [[Double]] { inner.activate(x, by: activation) }
-  func add(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] { inner.add(a, b) }
-  func multiply(_ a: [[Double]], _ b: [[Double]]) -> [[Double]] { inner.multiply(a, b) }
-  func scale(_ x: [[Double]], by factor: Double) -> [[Double]] { inner.scale(x, by: factor) }
-  func unembed(_ x: [[Double]], by map: LinearMap) -> [[Double]] { inner.unembed(x, by: map) }
 }

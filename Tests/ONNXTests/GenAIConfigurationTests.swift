@@ -1,14 +1,13 @@
 import Formats
 import Networks
 import ONNX
+import TestSupport
 import Testing
 
 @Suite struct GenAIConfigurationTests {
   @Test("genai_config.json names every value of the graph")
   func genAI() throws {
-    let json = Dimensions(
-      dModel: 32, headCount: 2, dHead: 16, dMLP: 128, contextLength: 64, vocabularySize: 512
-    ).genAIConfiguration(blockCount: 2, endOfText: 0)
+    let json = try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network.genAIConfiguration(endOfText: 0)
     let decoder = try #require(json["model"]?["decoder"])
     let graph = try ONNXGraph(fixture: "tiny-2x32/lnfree")
     let names = (graph.inputs + graph.outputs).map(\.name)

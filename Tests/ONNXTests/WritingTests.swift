@@ -115,10 +115,10 @@ import Verify
   @Test("A number of a formula that F16 cannot hold")
   func constantRange() throws {
     var network = try Model(opening: Fixtures.path("tiny-2x32/vanilla")).network
-    network.blocks[0].attention.scale = 1e12
+    network.changeAttentions { if $0.block == 0 { $1.scale = 1e12 } }
     #expect(
       throws: Refusal(
-        .nonFinite, subject: "h.0.attn.scale", "1000000000000.0 is larger than F16 can hold",
+        .nonFinite, subject: "blocks.0.attention.mixed.scale", "1000000000000.0 is larger than F16 can hold",
         advice: "choose F32")
     ) { try ONNXGraph(of: network, type: .f16, endOfText: nil) }
   }
@@ -146,14 +146,14 @@ struct Break: CustomTestStringConvertible, Sendable {
   static let all: [Break] = [
     Break(name: "a dropped bias") { graph in
       // The Add becomes a product with one, so that the structure stays sound.
-      try graph.changeInitializer("h.0.mlp.c_proj.bias") { .constant(0, shape: $0.shape) }
+      try graph.changeInitializer("blocks.0.mlp.output.bias") { .constant(0, shape: $0.shape) }
     },
     Break(name: "a dropped vocabulary bias") { graph in
-      try graph.changeInitializer("lm_head.bias") { .constant(0, shape: $0.shape) }
+      try graph.changeInitializer("unembedding.bias") { .constant(0, shape: $0.shape) }
     },
-    Break(name: "a bias read by no node", apply: { try $0.bypass("Add", reading: "h.1.attn.query.bias") }),
+    Break(name: "a bias read by no node", apply: { try $0.bypass("Add", reading: "blocks.1.attention.query.bias") }),
     Break(name: "a transposed weight") { graph in
-      try graph.changeInitializer("h.1.attn.c_proj.weight") { $0.transposed() }
+      try graph.changeInitializer("blocks.1.attention.output.weight") { $0.transposed() }
     },
     Break(name: "a mask that hides nothing") { graph in
       try graph.change("mask.value") { $0.content = .numbers([0]) }
@@ -171,16 +171,17 @@ struct Break: CustomTestStringConvertible, Sendable {
     Break(name: "queries and keys exchanged") { graph in
       for index in graph.nodes.indices {
         graph.nodes[index].inputs = graph.nodes[index].inputs.map {
-          $0 == "h.0.attn.query.weight"
-            ? "h.0.attn.key.weight" : $0 == "h.0.attn.key.weight" ? "h.0.attn.query.weight" : $0
+          $0 == "blocks.0.attention.query.weight"
+            ? "blocks.0.attention.key.weight"
+            : $0 == "blocks.0.attention.key.weight" ? "blocks.0.attention.query.weight" : $0
         }
       }
     },
     Break(name: "a lost scale of attention") { graph in
-      try graph.change("h.0.attn.scale") { $0.content = .numbers([1]) }
+      try graph.change("blocks.0.attention.mixed.scale") { $0.content = .numbers([1]) }
     },
     Break(name: "heads joined in the wrong order") { graph in
-      for index in graph.nodes.indices where graph.nodes[index].outputs == ["h.0.attn.mixed.parts"] {
+      for index in graph.nodes.indices where graph.nodes[index].outputs == ["blocks.0.attention.mixed.parts"] {
         graph.nodes[index].attributes["perm"] = .integers([0, 2, 3, 1])
       }
     },
@@ -188,7 +189,7 @@ struct Break: CustomTestStringConvertible, Sendable {
       try graph.change("gelu.inner") { $0.content = .numbers([1]) }
     },
     Break(name: "positions that start at 1") { graph in
-      try graph.changeInitializer("wpe.weight") {
+      try graph.changeInitializer("embedding.positions.weight") {
         .concatenating([$0.sliced(axis: 0, 1..<$0.rowCount), $0.sliced(axis: 0, 0..<1)], axis: 0)
       }
     },
@@ -256,8 +257,8 @@ extension ONNXGraph {
   @Test("What cannot be run is refused by name")
   func unrunnable() throws {
     var graph = try ONNXGraph(fixture: "tiny-2x32/lnfree")
-    try graph.changeInitializer("h.0.mlp.c_fc.weight") { $0.transposed() }
-    let node = try #require(graph.nodes.first { $0.inputs.contains("h.0.mlp.c_fc.weight") })
+    try graph.changeInitializer("blocks.0.mlp.input.weight") { $0.transposed() }
+    let node = try #require(graph.nodes.first { $0.inputs.contains("blocks.0.mlp.input.weight") })
     #expect(throws: Refusal(.malformed, subject: node.name, "MatMul: shapes [1, 12, 32] and [128, 32] do not fit")) {
       try ONNXEvaluator(graph).logits(tokens: Self.tokens)
     }

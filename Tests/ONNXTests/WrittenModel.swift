@@ -1,3 +1,4 @@
+import Arithmetic
 import Folding
 import Formats
 import Networks
@@ -73,7 +74,6 @@ let blasProduct: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed
 extension Network {
   /// The logits [tokens, vocabulary] by the arithmetic of the verifier.
   func logits(tokens: [Int]) throws -> [Double] {
-    var operations = CPUOperations<Double>(probes: [Probe(name: "test", tokens: tokens)])
-    return try forward(with: &operations).all().array
+    try logits(on: FastBackend<Double>(probes: [Probe(name: "test", tokens: tokens)])).all().array
   }
 }

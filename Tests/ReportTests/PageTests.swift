@@ -30,7 +30,9 @@ struct PageCase: CustomTestStringConvertible, Sendable {
 
   private static func broken(_ network: Network, _ options: FoldingPlan.Options) throws(Refusal) -> FoldingPlan {
     var altered = network
-    if let gain = network.blocks[1].mlp.norm?.gain { altered.blocks[1].mlp.norm?.gain = gain.multiplied(by: 1.01) }
+    if let gain = network[norm: "blocks.1.mlp.norm"]?.gain {
+      altered[norm: "blocks.1.mlp.norm"]?.gain = gain.multiplied(by: 1.01)
+    }
     return try FoldingPlan(folding: altered, options: options)
   }
 

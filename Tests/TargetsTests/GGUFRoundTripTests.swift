@@ -1,3 +1,4 @@
+import Arithmetic
 import Conversion
 import Folding
 import Foundation
@@ -21,7 +22,7 @@ struct GGUFRoundTripTests {
     let claims = (try #require(converted.report.verification)).targets[0]
     #expect(claims.algebraHolds)
     #expect(claims.arithmeticHolds)
-    #expect(claims.holdsSourceMatrices == (type.elementsPerBlock > 1))
+    #expect(claims.judgement.holdsReferenceMatrices == (type.elementsPerBlock > 1))
     #expect(converted.report.published)
     // The file again, through the command's other door.
     guard source != shakespeare else { return }
@@ -40,7 +41,7 @@ struct GGUFRoundTripTests {
     #expect(last.report.published)
     let run = try VerificationRun(reference: first.path, candidate: last.path).run()
     #expect(run.holds)
-    #expect(run.double.logits.relative < 1e-6)
+    #expect(run.judgement.double.logits.relative < 1e-6)
     // The tokenizer came along through vocab.json and merges.txt, each key with its type.
     let (before, after) = (try first.header(), try last.header())
     for (key, value) in before.metadata where key.hasPrefix("tokenizer.") {
@@ -87,9 +88,9 @@ struct GGUFRoundTripTests {
     #expect(converted.report.published)
     #expect(try converted.checkpoint()["output.weight"]?.info.type == (type == .f32 ? .f32 : .q8_0))
     // The second block's scores were divided by two: its queries are, now, and more was rounded than of the source.
-    #expect(!(try #require(converted.report.verification)).targets[0].holdsSourceMatrices)
+    #expect(!(try #require(converted.report.verification)).targets[0].judgement.holdsReferenceMatrices)
     let model = try Model(opening: converted.path)
-    #expect(!model.network.isTied && !model.configuration.scalesAttentionByInverseBlock)
+    #expect(!model.network.isTied && Set(model.network.attentions.map(\.attention.scale)).count == 1)
   }
 
   @Test("quantised, scales kept in the norms and scales folded into the matrices are equally good here")
@@ -97,17 +98,17 @@ struct GGUFRoundTripTests {
     var ratio = 1.0
     let types = LlamaCppTarget().types.filter { $0.elementsPerBlock > 1 }
     for type in types {
-      func measured(_ keptSites: Set<NormSite>) throws -> LogitDifference {
+      func measured(_ norms: Set<Path>) throws -> LogitDifference {
         let converted = try Converted(shakespeare, type: type) {
           $0.probeOptions.longest = 64
           $0.fold = { network, _ throws(Refusal) in
-            try FoldingPlan(folding: network, options: .init(keptSites: keptSites))
+            try FoldingPlan(folding: network, options: .init(keptNorms: norms))
           }
         }
-        return try #require(converted.report.verification).targets[0].written.logits
+        return try #require(converted.report.verification).targets[0].judgement.single.logits
       }
-      let kept = try measured(Set(try Model(opening: shakespeare).network.sites))
-      let folded = try measured([.final])
+      let kept = try measured(Set(try Model(opening: shakespeare).network.norms.map(\.path)))
+      let folded = try measured(["final.norm"])
       ratio *= kept.meanDivergence / folded.meanDivergence
     }
     // The scales of its norms are within a fifth of each other. One order of the features differs from the next by more
@@ -127,18 +128,18 @@ struct GGUFRoundTripTests {
       alter(&network)
       return try Verification(
         source: model.network, literal: nil,
-        written: [.init(target: "llama.cpp", folded: model.network, model: .network(network), type: .q4_0)],
+        written: [.init(name: "llama.cpp", exact: model.network, model: .network(network), type: .q4_0)],
         probes: probes
       ).targets[0]
     }
     #expect(try claims { _ in }.arithmeticHolds)
     // One norm of nine, off by a hundredth: a hundredth of what quantising does.
     let altered = try claims { network in
-      let gain = network.blocks[2].mlp.norm?.gain.multiplied(by: 1.01)
-      if let gain { network.blocks[2].mlp.norm?.gain = gain }
+      let gain = network[norm: "blocks.2.mlp.norm"]?.gain.multiplied(by: 1.01)
+      if let gain { network[norm: "blocks.2.mlp.norm"]?.gain = gain }
     }
     #expect(!altered.arithmeticHolds)
-    #expect(try !claims { $0.finalNorm?.bias = nil }.arithmeticHolds)
+    #expect(try !claims { $0[norm: "final.norm"]?.bias = nil }.arithmeticHolds)
   }
 
   @Test("rounding the source to blocks is what reading them back gives", arguments: [ElementType.q8_0, .q5_1, .q4_0])
@@ -147,10 +148,9 @@ struct GGUFRoundTripTests {
     let read = try Model(opening: converted.path)
     let source = try Model(opening: shakespeare)
     let probes = [Probe(name: "some", tokens: [5, 80, 1023, 0, 17, 300])]
-    var plain = CPUOperations<Double>(probes: probes)
-    var rounding = CPUOperations<Double>(probes: probes, rounding: Storage(of: read.network))
-    let found = try source.network.forward(with: &rounding).all().array
-    let expected = try read.network.forward(with: &plain).all().array
+    let found = try source.network.logits(on: FastBackend<Double>(probes: probes, rounding: Storage(of: read.network)))
+      .all().array
+    let expected = try read.network.logits(on: FastBackend<Double>(probes: probes)).all().array
     let largest = expected.reduce(0) { max($0, $1.magnitude) }
     for (a, b) in zip(found, expected) { #expect((a - b).magnitude <= 1e-9 * largest) }
   }

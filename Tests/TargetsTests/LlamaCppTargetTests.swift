@@ -83,12 +83,12 @@ struct LlamaCppTargetTests {
     #expect(gain == (isQuantised ? theirs : [Float](repeating: 1e6, count: 128)))
     let last = try #require(checkpoint["output_norm.weight"]).decoded(as: Float.self)
     #expect(last == (try #require(stored["transformer.ln_f.weight"]).decoded(as: Float.self)))
-    // What gguf-py would make of the source's own matrix, turned: its encoders are ours bit for bit (FormatsTests).
+    // What gguf-py would make of the source's own matrix, transposed: its encoders are ours bit for bit (FormatsTests).
     let matrix = try #require(stored["transformer.h.1.mlp.c_fc.weight"]).decoded(as: Float.self)
-    var turned: [Float] = []
-    for row in 0..<512 { for column in 0..<128 { turned.append(matrix[column * 512 + row]) } }
+    var transposed: [Float] = []
+    for row in 0..<512 { for column in 0..<128 { transposed.append(matrix[column * 512 + row]) } }
     var bytes = [UInt8](repeating: 0, count: 512 * 128 / 32 * 18)
-    _ = turned.withUnsafeBufferPointer { values in
+    _ = transposed.withUnsafeBufferPointer { values in
       bytes.withUnsafeMutableBytes { ElementType.q4_0.encode(values, into: $0) }
     }
     #expect((try #require(checkpoint["blk.1.ffn_up.weight"]).bytes == bytes) == isQuantised)
@@ -102,24 +102,32 @@ struct LlamaCppTargetTests {
       LinearMap(
         weight: .constant(0.5, shape: [rows, columns]), bias: bias ? .constant(0.25, shape: [columns]) : nil)
     }
-    let block = Block(
-      attention: Attention(
-        queryKeyNorm: nil, valueNorm: nil, query: map(width, width), key: map(width, width), value: map(width, width),
-        output: map(width, width), scale: 0.5),
-      mlp: MLP(norm: nil, input: map(width, hidden), activation: .geluTanh, output: map(hidden, width)))
-    return Network(
-      dimensions: Dimensions(
-        dModel: width, headCount: 4, dHead: width / 4, dMLP: hidden, contextLength: 8, vocabularySize: 10),
-      tokenEmbedding: .constant(0.1, shape: [10, width]), positionEmbedding: .constant(0.2, shape: [8, width]),
-      blocks: [block], finalNorm: nil,
-      unembedding: LinearMap(weight: .constant(isTied ? 0.1 : 0.3, shape: [width, 10]), bias: nil))
+    var network = Network(contextLength: 8)
+    let tokens = network.append(.embed(.constant(0.1, shape: [10, width]), by: .token), at: "embedding.tokens")
+    let positions = network.append(.embed(.constant(0.2, shape: [8, width]), by: .position), at: "embedding.positions")
+    let stream = network.append(.add, to: tokens, positions, at: "embedding")
+    for part in ["query", "key", "value"] {
+      network.append(.linear(map(width, width)), to: stream, at: "blocks.0.attention.\(part)")
+    }
+    let mixed = network.append(
+      .attend(Attention(headCount: 4, keyValueHeadCount: 4, scale: 0.5)), to: "blocks.0.attention.query",
+      "blocks.0.attention.key", "blocks.0.attention.value", at: "blocks.0.attention.mixed")
+    let attended = network.append(.linear(map(width, width)), to: mixed, at: "blocks.0.attention.output")
+    let middle = network.append(.add, to: stream, attended, at: "blocks.0.middle")
+    let input = network.append(.linear(map(width, hidden)), to: middle, at: "blocks.0.mlp.input")
+    let activated = network.append(.activate(.geluTanh), to: input, at: "blocks.0.mlp.activation")
+    let output = network.append(.linear(map(hidden, width)), to: activated, at: "blocks.0.mlp.output")
+    let last = network.append(.add, to: middle, output, at: "blocks.0")
+    let unembedding = LinearMap(weight: .constant(isTied ? 0.1 : 0.3, shape: [width, 10]), bias: nil)
+    network.append(.linear(unembedding), to: last, at: "unembedding")
+    return network
   }
 
   private func output(_ network: Network, _ type: ElementType) throws -> TargetOutput {
     var options = ReadingOptions()
     options.tokenizer = .absent
     let model = try Model(opening: Fixtures.path("tiny-2x32/lnfree"), options: options)
-    return try LlamaCppTarget().output(of: network, from: model, options: .init(type: type))
+    return try LlamaCppTarget().output(of: network, from: try TargetSource(model), options: .init(type: type))
   }
 
   private func types(_ output: TargetOutput) -> [String: ElementType] {
@@ -209,24 +217,24 @@ struct LlamaCppTargetTests {
     let claims = (try #require(converted.report.verification)).targets[0]
     #expect(claims.algebraHolds && claims.arithmeticHolds)
     // Far above rounding in single precision, far below the logits.
-    #expect(claims.written.logits.relative > 1e-5 && claims.written.logits.relative < 1e-2)
+    #expect(claims.judgement.single.logits.relative > 1e-5 && claims.judgement.single.logits.relative < 1e-2)
     #expect(converted.report.outputs[0].notes.contains { $0.contains("gelu") })
   }
 
   @Test("refuses ReLU, which no flag makes a GELU")
   func relu() throws {
     var network = network(width: 64, hidden: 256, isTied: true)
-    network.blocks[0].mlp.activation = .relu
+    network.setActivations(.relu)
     var options = ReadingOptions()
     options.tokenizer = .absent
     let model = try Model(opening: Fixtures.path("tiny-2x32/lnfree"), options: options)
     let refusal = #expect(throws: Refusal.self) {
       try LlamaCppTarget().output(
-        of: network, from: model, options: .init(type: .f32, allowsApproximateActivation: true))
+        of: network, from: try TargetSource(model), options: .init(type: .f32, allowsApproximateActivation: true))
     }
     #expect(
       refusal?.description
-        == "'relu': the target llama.cpp has GPT-2's own activation only (gelu_new, by tanh), which differs from this one by up to 0.17 in each hidden unit; use --for transformers"
+        == "'relu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 0.17 in each hidden unit; use --for transformers"
     )
   }
 

@@ -16,7 +16,8 @@ struct LlamaCppTokenizerTests {
   private func tokenizer(_ choice: ReadingOptions.Tokenizer) throws -> LlamaCppTokenizer {
     var options = ReadingOptions()
     options.tokenizer = choice
-    return try LlamaCppTokenizer(of: try Model(opening: Fixtures.path("tiny-2x32/lnfree"), options: options))
+    return try LlamaCppTokenizer(
+      of: try TargetSource(try Model(opening: Fixtures.path("tiny-2x32/lnfree"), options: options)))
   }
 
   private func value(_ tokenizer: LlamaCppTokenizer, _ key: String) -> GGUFValue? {

@@ -12,11 +12,12 @@ import Testing
     let model = try Model(opening: Fixtures.path("tiny-2x32/lnfree"))
     let target = try Targets.require(name)
     var network = model.network
-    network.blocks[1].mlp.output.bias = nil
+    network[linear: "blocks.1.mlp.output"]?.bias = nil
+    let source = try TargetSource(model)
     let folded = try FoldingPlan(
-      folding: network, options: .init(keptSites: target.keptSites(of: network, type: .f32))
+      folding: network, options: .init(keptNorms: target.keptNorms(of: source, options: .init()))
     ).folded
-    let output = try target.output(of: folded, from: model, options: .init())
+    let output = try target.output(of: folded, from: source, options: .init())
     let bias = try #require(output.parameters.first { $0.info.name.hasSuffix("h.1.mlp.c_proj.bias") })
     #expect(bias.info.shape == [32] && bias.value.constantValue == 0)
     let other = try #require(output.parameters.first { $0.info.name.hasSuffix("h.0.mlp.c_proj.bias") })

@@ -1,3 +1,4 @@
+import Arithmetic
 import Conversion
 import Folding
 import Formats
@@ -29,8 +30,9 @@ import Verify
   private static func readBack(_ converted: Converted, _ source: Source) throws -> Double {
     let reference = try ReferenceLogits(source.reference, prefix: source.prefix)
     let written = try Model(opening: converted.path)
-    var operations = CPUOperations<Double>(probes: reference.probes)
-    let logits = try (written.literalNetwork ?? written.network).forward(with: &operations).all()
+    let logits = try (written.literalNetwork ?? written.network).logits(
+      on: FastBackend<Double>(probes: reference.probes)
+    ).all()
     return reference.relativeDifference(reference.select(logits))
   }
 
@@ -41,7 +43,7 @@ import Verify
     let converted = try Converted(Fixtures.path(source.path), to: "transformers") { $0.normForm = form }
     #expect(converted.report.published)
     let claims = try #require(converted.report.verification).targets[0]
-    #expect(claims.algebra.logits.relative <= Verification.algebraLimit)
+    #expect(claims.judgement.double.logits.relative <= Verification.algebraLimit)
     #expect(converted.report.outputs[0].hasComputedNorms)
     #expect(converted.report.outputs[0].normForm == form)
     let written = try Model(opening: converted.path).network
@@ -49,8 +51,8 @@ import Verify
     #expect(written.norms.count == original.norms.count)
     #expect(written.norms.allSatisfy { $0.norm.kind == form.kind })
     #expect(written.norms.map(\.norm.deviation) == original.norms.map(\.norm.deviation))
-    #expect(written.dimensions.dModel == original.dimensions.dModel - (form == .crms ? 1 : 0))
-    #expect(written.dimensions.dHead == original.dimensions.dHead)
+    #expect(written.streamWidth == original.streamWidth - (form == .crms ? 1 : 0))
+    #expect(written.attentions.map(\.attention) == original.attentions.map(\.attention))
     // Single-precision weights.
     #expect(try Self.readBack(converted, source) <= 2e-6)
   }
@@ -106,7 +108,7 @@ import Verify
     let written = try Model(opening: converted.path).network
     // Queries and keys are folded already; the values of the last two blocks read a norm, and so does the unembedding.
     #expect(
-      written.norms.map(\.site) == [.attentionValue(block: 2), .attentionValue(block: 3), .final])
+      written.norms.map(\.path) == ["blocks.2.attention.norm.value", "blocks.3.attention.norm.value", "final.norm"])
     #expect(written.norms.allSatisfy { $0.norm.kind == .crms })
   }
 
@@ -120,13 +122,13 @@ import Verify
     #expect(converted.report.published)
     #expect(converted.report.outputs[0].notes.contains { $0.contains("keeps its gain and bias") })
     let written = try Model(opening: converted.path)
-    #expect(written.dialect == .ordinary)
+    #expect(written.dialect.displayName == "ordinary: every norm is computed")
     #expect(written.network.isTied)
-    #expect(written.network.norms.count == 13)
-    for (site, norm) in written.network.norms {
+    #expect(written.network.norms.count == 9)
+    for (path, norm) in written.network.norms {
       #expect(norm.deviation == .computed(epsilon: 1e-5))
       let isBare = ParameterReader(norm.gain).values().allSatisfy { $0 == 1 }
-      #expect(isBare == (site != .final))
+      #expect(isBare == (path != "final.norm"))
       #expect(norm.bias.map { ParameterReader($0).values().allSatisfy { $0 == 0 } } == isBare)
     }
     #expect(try Self.readBack(converted, source) <= 2e-6)
@@ -140,7 +142,7 @@ import Verify
     }
     #expect(converted.report.published)
     let written = try Model(opening: converted.path).network
-    #expect(ParameterReader(try #require(written.blocks[0].mlp.norm?.gain)).values().allSatisfy { $0 == 1 })
+    #expect(ParameterReader(try #require(written[norm: "blocks.0.mlp.norm"]?.gain)).values().allSatisfy { $0 == 1 })
   }
 
   struct Incapable: CustomTestStringConvertible, Sendable {
@@ -181,7 +183,10 @@ import Verify
     #expect(refusal?.category == .unsupported)
     // As a plan, too.
     let planned = #expect(throws: Refusal.self) {
-      try ConversionPlan(source: Fixtures.path("tiny-2x32/vanilla"), target: given.target, normForm: given.form)
+      var conversion = Conversion(
+        source: Fixtures.path("tiny-2x32/vanilla"), destination: "unused", targets: [given.target])
+      conversion.normForm = given.form
+      _ = try ConversionPlan(of: conversion)
     }
     #expect(planned == refusal)
   }
@@ -206,7 +211,7 @@ import Verify
     conversion.normForm = .rms
     conversion.output = { (target, network, model, options) throws(Refusal) in
       var altered = network
-      altered.positionEmbedding = model.network.positionEmbedding
+      altered[table: "embedding.positions"] = model.network[table: "embedding.positions"]
       return try target.output(of: altered, from: model, options: options)
     }
     let report = try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })

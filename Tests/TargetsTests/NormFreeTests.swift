@@ -1,3 +1,4 @@
+import Arithmetic
 import Conversion
 import Formats
 import Logging
@@ -21,24 +22,24 @@ import Verify
     ]
     for form in Self.forms {
       let model = try Model(opening: Self.source(form))
-      #expect(model.dialect == .normFree)
-      #expect(model.network.norms.map(\.site) == [.final])
-      #expect(model.network.finalNorm?.deviation == .computed(epsilon: 1e-5))
+      #expect(model.dialect.displayName == "trained without norms in its blocks; the last one is computed")
+      #expect(model.network.norms.map(\.path) == ["final.norm"])
+      #expect(model.network[norm: "final.norm"]?.deviation == .computed(epsilon: 1e-5))
       #expect(model.network.isTied)
-      #expect(model.network.dimensions.contextLength == 24)
-      let found = model.network.blocks.map(\.mlp.activation.negativeSlope)
+      #expect(model.network.contextLength == 24)
+      let found = model.network.activations.map(\.negativeSlope)
       // Learned in single precision.
       for (a, b) in zip(found, try #require(slopes[form])) {
         #expect(a == b || abs((a ?? .nan) - (b ?? .nan)) <= 1e-8, "\(form): \(found)")
       }
       #expect(
-        model.network.blocks.map(\.mlp.activation.configName)
+        model.network.activations.map(\.configName)
           == Array(repeating: form == "relu" ? "relu" : "leaky_relu", count: 2))
     }
     let ordinary = try Model(opening: Self.source("ln"))
-    #expect(ordinary.dialect == .ordinary)
-    #expect(ordinary.network.norms.count == 7)
-    #expect(ordinary.network.blocks.map(\.mlp.activation) == [.geluErf, .geluErf])
+    #expect(ordinary.dialect.displayName == "ordinary: every norm is computed")
+    #expect(ordinary.network.norms.count == 5)
+    #expect(ordinary.network.activations == [.geluErf, .geluErf])
   }
 
   @Test(
@@ -48,7 +49,7 @@ import Verify
     let converted = try Converted(Self.source(form), to: target) { $0.allowsPartial = true }
     #expect(converted.report.published)
     let claims = try #require(converted.report.verification).targets[0]
-    #expect(claims.algebra.logits.relative <= Verification.algebraLimit)
+    #expect(claims.judgement.double.logits.relative <= Verification.algebraLimit)
     #expect(!converted.report.outputs[0].isNormFree)
     #expect(converted.report.outputs[0].hasComputedNorms)
     let reference = try ReferenceLogits("norm-free/reference.safetensors", prefix: form + ".")
@@ -56,10 +57,8 @@ import Verify
     if target == "transformers" {
       let written = try Model(opening: converted.path)
       #expect(
-        written.network.blocks.map(\.mlp.activation)
-          == (try Model(opening: Self.source(form)).network.blocks.map(\.mlp.activation)))
-      var operations = CPUOperations<Double>(probes: reference.probes)
-      logits = reference.select(try written.network.forward(with: &operations).all())
+        written.network.activations == (try Model(opening: Self.source(form)).network.activations))
+      logits = reference.select(try written.network.logits(on: FastBackend<Double>(probes: reference.probes)).all())
     } else {
       let graph = try ONNXGraph(reading: converted.path)
       #expect(graph.operatorCounts["LayerNormalization"] == (form == "ln" ? 5 : 1))
@@ -81,7 +80,7 @@ import Verify
     conversion.allowsPartial = true
     conversion.output = { (target, network, model, options) throws(Refusal) in
       var altered = network
-      altered.blocks[0].mlp.activation = network.blocks[1].mlp.activation
+      altered.setActivations(network.activations[1])
       return try target.output(of: altered, from: model, options: options)
     }
     let report = try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
@@ -107,7 +106,7 @@ import Verify
         == "'leaky_relu': the target gpt2 has leaky ReLU with a slope of 0.01 only, found 0.29; use --for transformers")
     #expect(
       Self.message("relu", "llama.cpp")
-        == "'relu': the target llama.cpp has GPT-2's own activation only (gelu_new, by tanh), which differs from this one "
+        == "'relu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one "
         + "by up to 0.17 in each hidden unit; use --for transformers")
     #expect(
       Self.message("relu", "transformer-lens")

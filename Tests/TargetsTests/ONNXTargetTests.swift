@@ -58,12 +58,14 @@ import Verify
 
     func apply(to network: inout Network) {
       switch self {
-      case .biasDropped: network.unembedding.bias = nil
+      case .biasDropped: network[linear: "unembedding"]?.bias = nil
       case .weightTransposed:
         // Square, so that no shape gives it away.
-        network.blocks[1].attention.output.weight = network.blocks[1].attention.output.weight.transposed()
-      case .blockSkipped: network.blocks.removeLast()
-      case .scaleForgotten: network.blocks[0].attention.scale = 1
+        network.changeWeight("blocks.1.attention.output") { $0.transposed() }
+      case .blockSkipped:
+        network.remove("blocks.1")
+        network.remove("blocks.1.middle")
+      case .scaleForgotten: network.changeAttentions { if $0.block == 0 { $1.scale = 1 } }
       }
     }
   }

@@ -132,14 +132,14 @@ import Verify
     try place.convert()
     let model = try Model(opening: place.output)
     #expect(model.layout.name == "TransformerLens")
-    #expect(model.dialect == .folded(keptNormCount: 0))
+    #expect(model.dialect.displayName == "folded: no norms")
     #expect(model.network.norms.isEmpty)
-    let parameters = Layout.transformerLens.slotParameters(of: model.network)
+    let parameters = Layout.transformerLens.tensors(of: model.network, sizes: model.hyperparameters)
     #expect(Set(parameters.map(\.slot.name)) == Set(Self.shapes.keys))
     for (slot, value) in parameters {
       let tensor = try #require(value.storedTensor, "\(slot.name) = \(value)")
       #expect(
-        tensor.reshaped(Layout.transformerLens.storedShape(of: slot, dimensions: model.network.dimensions))
+        tensor.reshaped(Layout.transformerLens.storedShape(of: slot, in: model.hyperparameters))
           == model.checkpoint[slot.name])
     }
     let again = try Place()
@@ -165,9 +165,9 @@ import Verify
     }
     #expect(report.published)
     for (output, claims) in zip(report.outputs, (try #require(report.verification)).targets) {
-      #expect(claims.isUpToShift == rules.contains(.centerUnembedding))
+      #expect(claims.judgement.isUpToShift == rules.contains(.centerUnembedding))
       // The shift itself is far above the limit: it is allowed, not overlooked.
-      #expect(claims.written.logits.isWithin(claims.limits.logits) != claims.isUpToShift)
+      #expect(claims.judgement.single.logits.isWithin(claims.judgement.limits.logits) != claims.judgement.isUpToShift)
       #expect(output.rules == rules)
       #expect(output.notes.prefix(rules.count) == rules.map { "\($0.rawValue): \($0.summary)" }[...])
     }
@@ -212,8 +212,10 @@ import Verify
 
   @Test("A plan names the rules, and the formula of each tensor")
   func plan() throws {
-    let plan = try ConversionPlan(
-      source: Fixtures.path("tiny-2x32/lnfree"), target: "transformer-lens", rules: [.centerUnembedding])
+    var conversion = Conversion(
+      source: Fixtures.path("tiny-2x32/lnfree"), destination: "unused", targets: ["transformer-lens"])
+    conversion.rules = [.centerUnembedding]
+    let plan = try ConversionPlan(of: conversion)
     #expect(plan.rules == [.centerUnembedding])
     let table = Dictionary(uniqueKeysWithValues: plan.tensors.map { ($0.name, $0) })
     #expect(table["blocks.0.attn.W_Q"]?.shape == [2, 32, 16])
@@ -226,9 +228,9 @@ import Verify
   func noBiases() throws {
     let model = try Model(opening: Fixtures.path("tiny-2x32/lnfree"))
     var network = try FoldingPlan(folding: model.network).folded
-    network.unembedding.bias = nil
-    network.blocks[1].attention.key.bias = nil
-    let output = try TransformerLensTarget().output(of: network, from: model, options: .init())
+    network[linear: "unembedding"]?.bias = nil
+    network[linear: "blocks.1.attention.key"]?.bias = nil
+    let output = try TransformerLensTarget().output(of: network, from: try TargetSource(model), options: .init())
     #expect(Set(output.parameters.map(\.info.name)) == Set(Self.shapes.keys))
     for name in ["unembed.b_U", "blocks.1.attn.b_K"] {
       let parameter = try #require(output.parameters.first { $0.info.name == name })
@@ -285,10 +287,10 @@ import Verify
       conversion.fold = { (network, options) throws(Refusal) in
         var altered = network
         switch rule {
-        case .foldValueBiases: altered.blocks[0].attention.value.bias = .constant(0, shape: [32])
+        case .foldValueBiases: altered[linear: "blocks.0.attention.value"]?.bias = .constant(0, shape: [32])
         case .centerWritingWeights:
-          altered.blocks[0].mlp.output.weight = altered.blocks[0].mlp.output.weight.centred(axis: 0)
-        case .centerUnembedding: altered.finalNorm?.bias = nil
+          altered.changeWeight("blocks.0.mlp.output") { $0.centred(axis: 0) }
+        case .centerUnembedding: altered[norm: "final.norm"]?.bias = nil
         }
         return try FoldingPlan(folding: altered, options: options)
       }

@@ -1,5 +1,5 @@
+import Arithmetic
 import Formats
-import Verify
 
 /// What the defining program computed for a model of the fixtures: `tokens` [sequences, length], and the logits of some
 /// positions [sequences, positions, vocabulary] in float64 and float32.

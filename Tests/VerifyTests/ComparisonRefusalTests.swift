@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import TestSupport

@@ -1,3 +1,4 @@
+import Arithmetic
 import Foundation
 import Networks
 import Testing
@@ -37,8 +38,8 @@ import Verify
         zip(logits, generator.values(vocabularySize, in: -noise...noise)).map { $0 + $1 + shift * Double(row - 2) }
       }
       comparison = try Comparison(
-        of: [try LogitNetwork(candidate, of: tokens).contender],
-        with: try LogitNetwork(reference, of: tokens).contender,
+        of: [try LogitNetwork(candidate, of: tokens).candidate],
+        with: try LogitNetwork(reference, of: tokens).candidate,
         on: probes)
       (self.reference, self.candidate) = (reference, candidate)
       outcome = comparison.outcomes[0]
@@ -82,7 +83,7 @@ import Verify
     #expect(isClose(found.meanDivergence, mean(divergences)))
     #expect(isClose(found.largestDivergence, divergences.max() ?? 0))
     let agreement = given.pairs.map { $0.firstIndex(of: $0.max() ?? 0) == $1.firstIndex(of: $1.max() ?? 0) ? 1.0 : 0 }
-    #expect(found.topTokenAgreement == mean(agreement))
+    #expect(found.top1Agreement == mean(agreement))
 
     func loss(_ logs: [[Double]]) -> Double {
       mean(zip(logs, given.nexts).compactMap { log, next in next.map { -log[$0] } })
@@ -108,8 +109,8 @@ import Verify
     arguments: [
       (9e-4, 0, .double), (9e-4, 0, .single), (2e-3, 0, .double), (2e-3, 0, .single), (2e-3, -60, .single),
       (0.7, 0, .single), (2e-3, 300, .double),
-    ] as [(Double, Double, Comparison.Contender.Precision)])
-  func close(noise: Double, shift: Double, precision: Comparison.Contender.Precision) throws {
+    ] as [(Double, Double, Precision)])
+  func close(noise: Double, shift: Double, precision: Precision) throws {
     var generator = TestGenerator(state: 12)
     func rounded(_ logits: [Double]) -> [Double] { logits.map { Double(Float($0)) } }
     let reference = Self.tokens.map { _ in rounded(generator.values(Self.vocabularySize, in: -8...8)) }
@@ -143,8 +144,8 @@ import Verify
     candidate[5][entry] += 0.25
     candidate[0][7] -= 0.125
     let comparison = try Comparison(
-      of: [try LogitNetwork(candidate, of: Self.tokens).contender],
-      with: try LogitNetwork(reference, of: Self.tokens).contender, on: Self.probes)
+      of: [try LogitNetwork(candidate, of: Self.tokens).candidate],
+      with: try LogitNetwork(reference, of: Self.tokens).candidate, on: Self.probes)
     let worst = comparison.outcomes[0].logits.worst
     #expect((worst.probe, worst.position, worst.token) == ("a", 2, entry))
     #expect((worst.expected, worst.found) == (reference[5][entry], candidate[5][entry]))
@@ -165,16 +166,16 @@ import Verify
     reference[5] = 1
     candidate[2_048 + 5] = 1
     let comparison = try Comparison(
-      of: [try LogitNetwork([candidate], of: [0]).contender, try LogitNetwork([reference], of: [0]).contender],
-      with: try LogitNetwork([reference], of: [0]).contender, on: [Probe(name: "one", tokens: [0])])
-    #expect(comparison.outcomes.map(\.logits.topTokenAgreement) == [0, 1])
+      of: [try LogitNetwork([candidate], of: [0]).candidate, try LogitNetwork([reference], of: [0]).candidate],
+      with: try LogitNetwork([reference], of: [0]).candidate, on: [Probe(name: "one", tokens: [0])])
+    #expect(comparison.outcomes.map(\.logits.top1Agreement) == [0, 1])
   }
 
   @Test("Without a next token there is no loss")
   func noLoss() throws {
     let network = try LogitNetwork([[1, 2, 3]], of: [1])
     let comparison = try Comparison(
-      of: [network.contender], with: network.contender, on: [Probe(name: "one", tokens: [1])])
+      of: [network.candidate], with: network.candidate, on: [Probe(name: "one", tokens: [1])])
     #expect(comparison.outcomes[0].logits.loss == nil)
     #expect(comparison.outcomes[0].logits.referenceLoss == nil)
   }
@@ -184,18 +185,18 @@ import Verify
     let reference = try LogitNetwork([[10_000, 9_999, -10_000]], of: [0])
     let candidate = try LogitNetwork([[-20_000, -20_001, -40_000]], of: [0])
     let comparison = try Comparison(
-      of: [candidate.contender], with: reference.contender, on: [Probe(name: "one", tokens: [0])])
+      of: [candidate.candidate], with: reference.candidate, on: [Probe(name: "one", tokens: [0])])
     let found = comparison.outcomes[0].logits
     #expect(found.largest == 30_000)
     #expect(abs(found.meanDivergence) <= 1e-11)
     #expect(abs(found.largestLogProbability) <= 1e-11)
   }
 
-  @Test("Several contenders keep their order")
+  @Test("Several candidates keep their order")
   func order() throws {
     let reference = try LogitNetwork([[1, 2, 3]], of: [0])
-    let others = try [0.5, 0, 2].map { try LogitNetwork([[1 + $0, 2, 3]], of: [0]).contender }
-    let comparison = try Comparison(of: others, with: reference.contender, on: [Probe(name: "one", tokens: [0])])
+    let others = try [0.5, 0, 2].map { try LogitNetwork([[1 + $0, 2, 3]], of: [0]).candidate }
+    let comparison = try Comparison(of: others, with: reference.candidate, on: [Probe(name: "one", tokens: [0])])
     #expect(comparison.outcomes.map(\.logits.largest) == [0.5, 0, 2])
     #expect(comparison.largestLogit == 3)
   }

@@ -3,7 +3,7 @@ import Networks
 import TestSupport
 import Testing
 
-@testable import Verify
+@testable import Arithmetic
 
 /// The row kernels against formulas in double precision.
 @Suite struct KernelTests {
@@ -112,15 +112,12 @@ import Testing
       return result
     }
     let tokens = [Int](repeating: 0, count: count)
-    let fast = CPUOperations<Double>(probes: [Probe(name: "p", tokens: tokens)])
-    let plain = ReferenceOperations(tokens: tokens)
-    let found = fast.attend(
-      query: matrix(values[0]), key: matrix(values[1]), value: matrix(values[2]), block: 0, headCount: heads,
-      keyValueHeadCount: heads, rotary: nil, scale: 0.7
-    ).array
-    let expected = plain.attend(
-      query: values[0], key: values[1], value: values[2], block: 0, headCount: heads, keyValueHeadCount: heads,
-      rotary: nil, scale: 0.7)
+    let fast = FastBackend<Double>(probes: [Probe(name: "p", tokens: tokens)])
+    let plain = PlainBackend(tokens: tokens)
+    let attention = Attention(headCount: heads, keyValueHeadCount: heads, scale: 0.7)
+    let node = Network.Node(path: "mixed", operation: .attend(attention), operands: ["query", "key", "value"])
+    let found = try fast.evaluate(node, values.map(matrix)).array
+    let expected = try plain.evaluate(node, values)
     for (found, expected) in zip(found, expected.joined()) { #expect(abs(found - expected) <= 1e-13) }
   }
 }

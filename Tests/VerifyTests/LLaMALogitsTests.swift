@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Foundation
 import Networks
@@ -31,8 +32,8 @@ import Verify
     var options = ReadingOptions()
     options.normScaling = form.normScaling
     let model = try Model(opening: Fixtures.path(form.path), options: options)
-    var operations = CPUOperations<Scalar>(probes: reference.probes)
-    return reference.relativeDifference(reference.select(try model.network.forward(with: &operations).all()))
+    return reference.relativeDifference(
+      reference.select(try model.network.logits(on: FastBackend<Scalar>(probes: reference.probes)).all()))
   }
 
   @Test("Double forward is the reference's float64", arguments: Case.all)
@@ -55,12 +56,13 @@ import Verify
     var network = try Model(opening: Fixtures.path("found/stories260K/stories260K.gguf")).network
     let attention: [Double] = try #require(file["branches.attn"]).decoded()
     let mlp: [Double] = try #require(file["branches.mlp"]).decoded()
-    for block in network.blocks.indices {
-      network.blocks[block].attention.outputScale = attention[block]
-      network.blocks[block].mlp.outputScale = mlp[block]
+    for block in 0..<network.blockCount {
+      network.multiply("blocks.\(block).attention.output", by: attention[block])
+      network.multiply("blocks.\(block).mlp.output", by: mlp[block])
     }
-    var operations = CPUOperations<Double>(probes: reference.probes)
-    #expect(reference.relativeDifference(reference.select(try network.forward(with: &operations).all())) <= 1e-12)
+    #expect(
+      reference.relativeDifference(
+        reference.select(try network.logits(on: FastBackend<Double>(probes: reference.probes)).all())) <= 1e-12)
   }
 
   @Test("Greedily continued, it tells the story that was published with it")
@@ -74,8 +76,8 @@ import Verify
     }
     var tokens = [1]
     while tokens.count <= 90 {
-      var operations = CPUOperations<Float>(probes: [Probe(name: "story", tokens: tokens)])
-      let logits = try model.network.forward(with: &operations).all().array.suffix(512)
+      let logits = try model.network.logits(on: FastBackend<Float>(probes: [Probe(name: "story", tokens: tokens)]))
+        .all().array.suffix(512)
       tokens.append(try #require(logits.indices.max { logits[$0] < logits[$1] }) - logits.startIndex)
     }
     let text = tokens.dropFirst().map { pieces[$0] == "<0x0A>" ? "\n" : pieces[$0].replacing("▁", with: " ") }.joined()

@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import TestSupport
@@ -23,14 +24,14 @@ struct LogitNetwork {
     let directory = try TemporaryDirectory()
     try tensors.write(to: directory / "x.safetensors")
     let file = try Checkpoint(safetensors: directory / "x.safetensors")
-    network = Network(
-      dimensions: Dimensions(
-        dModel: width, headCount: 1, dHead: width, dMLP: 1, contextLength: 1_000, vocabularySize: vocabularySize),
-      tokenEmbedding: .stored(try #require(file["embedding"])), positionEmbedding: nil, blocks: [], finalNorm: nil,
-      unembedding: LinearMap(weight: .stored(try #require(file["unembedding"])), bias: nil))
+    var network = Network(contextLength: 1_000)
+    network.append(.embed(.stored(try #require(file["embedding"])), by: .token), at: "embedding.tokens")
+    let unembedding = LinearMap(weight: .stored(try #require(file["unembedding"])), bias: nil)
+    network.append(.linear(unembedding), to: "embedding.tokens", at: "unembedding")
+    self.network = network
   }
 
-  var contender: Comparison.Contender { .init(name: "logits", network: network, precision: .double) }
+  var candidate: Comparison.Candidate { .init(name: "logits", network: network, precision: .double) }
 }
 
 /// The same numbers on every machine.

@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import TestSupport
@@ -83,17 +84,17 @@ import Verify
       let source = try Self.network(factors)
       return try Verification(
         source: source, literal: nil,
-        written: [.init(target: "t", folded: source, model: .program(Program()), type: .f32)],
+        written: [.init(name: "t", exact: source, model: .program(Program()), type: .f32)],
         probes: ProbeSet(precise: probes))
     }
     // The one that goes farthest.
     let probes = [Probe(name: "short", tokens: [1, 2]), Probe(name: "far", tokens: [0, 1, 2], positions: [0, 5, 9])]
     let all = try verification([:], on: probes).targets[0]
-    #expect(all.written.logits.tokenCount == 3)
+    #expect(all.judgement.single.logits.tokenCount == 3)
     // What may differ is measured on the same tokens: of few, one that changes is a larger share.
-    #expect(all.noise.logits.tokenCount == 3)
+    #expect(all.judgement.noise.logits.tokenCount == 3)
     let found = try verification([1: .infinity], on: probes)
-    #expect(found.targets[0].written.logits.tokenCount == 2)
+    #expect(found.targets[0].judgement.single.logits.tokenCount == 2)
     #expect(found.overflows == ["short, position 0", "far, position 5"])
     #expect(found.holds)
     // On the short one there would be something to say, but not of the program.
@@ -108,10 +109,10 @@ import Verify
     let source = try Self.network()
     let verification = try Verification(
       source: source, literal: nil,
-      written: [.init(target: "t", folded: source, model: .program(Program()), type: .f32)],
+      written: [.init(name: "t", exact: source, model: .program(Program()), type: .f32)],
       probes: ProbeSet(precise: [Probe(name: "long", tokens: (0..<301).map { $0 % 3 })]))
     #expect(verification.probes == ["long (301)", "long, in steps (16)"])
-    #expect(verification.targets[0].written.logits.tokenCount == 16)
+    #expect(verification.targets[0].judgement.single.logits.tokenCount == 16)
     #expect(verification.holds)
   }
 
@@ -134,7 +135,7 @@ import Verify
     let refusal = #expect(throws: Refusal.self) {
       _ = try Verification(
         source: source, literal: nil,
-        written: [.init(target: "t", folded: try Self.network(), model: .network(try Self.network()), type: .f32)],
+        written: [.init(name: "t", exact: try Self.network(), model: .network(try Self.network()), type: .f32)],
         probes: ProbeSet(precise: Self.probes))
     }
     #expect(refusal?.category == .nonFinite)
@@ -150,7 +151,7 @@ import Verify
     let verification = try Verification(
       source: good, literal: nil,
       written: [
-        .init(target: "t", folded: foldedIsWrong ? bad : good, model: .network(foldedIsWrong ? good : bad), type: .f32)
+        .init(name: "t", exact: foldedIsWrong ? bad : good, model: .network(foldedIsWrong ? good : bad), type: .f32)
       ],
       probes: ProbeSet(precise: Self.probes))
     #expect(verification.targets[0].algebraHolds == !foldedIsWrong)

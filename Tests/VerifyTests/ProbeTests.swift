@@ -1,4 +1,4 @@
-import Networks
+import Arithmetic
 import Testing
 
 @testable import Verify
@@ -13,8 +13,8 @@ import Testing
     context: Int = 64, endOfText: Int? = 0, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1, cost: Int = small
   ) -> ProbeSet {
     ProbeSet.standard(
-      of: Dimensions(dModel: 32, headCount: 2, dHead: 16, dMLP: 128, contextLength: context, vocabularySize: 512),
-      multiplicationsPerToken: cost, endOfText: endOfText, seed: seed, longest: longest, count: count)
+      vocabularySize: 512, contextLength: context, multiplicationsPerToken: cost, endOfText: endOfText, seed: seed,
+      longest: longest, count: count)
   }
 
   @Test("One token, the full context, and end-of-text at the start and in the middle")

@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import TestSupport
@@ -29,8 +30,8 @@ struct ModelCase: CustomTestStringConvertible, Sendable {
   func double(_ model: ModelCase) throws {
     let reference = try ReferenceLogits(model.reference, prefix: model.prefix)
     let source = try Model(opening: Fixtures.path(model.path))
-    var operations = CPUOperations<Double>(probes: reference.probes)
-    let logits = try (source.literalNetwork ?? source.network).forward(with: &operations).all()
+    let logits = try (source.literalNetwork ?? source.network).logits(on: FastBackend<Double>(probes: reference.probes))
+      .all()
     let difference = reference.relativeDifference(reference.select(logits))
     #expect(difference <= 1e-9)
   }
@@ -39,8 +40,8 @@ struct ModelCase: CustomTestStringConvertible, Sendable {
   func single(_ model: ModelCase) throws {
     let reference = try ReferenceLogits(model.reference, prefix: model.prefix)
     let source = try Model(opening: Fixtures.path(model.path))
-    var operations = CPUOperations<Float>(probes: reference.probes)
-    let logits = try (source.literalNetwork ?? source.network).forward(with: &operations).all()
+    let logits = try (source.literalNetwork ?? source.network).logits(on: FastBackend<Float>(probes: reference.probes))
+      .all()
     let difference = reference.relativeDifference(reference.select(logits))
     // 2e-6, plus the error that the reference's own float32 run makes on the same tokens where there is one.
     #expect(difference <= 2e-6 + (reference.single.map { reference.relativeDifference($0) } ?? 0))

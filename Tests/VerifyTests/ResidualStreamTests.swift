@@ -1,3 +1,4 @@
+import Arithmetic
 import Formats
 import Networks
 import TestSupport
@@ -14,17 +15,17 @@ import Verify
     let model = try Model(opening: Fixtures.path("\(family)/lnfree"))
     // As transformers computes it, with the large epsilon.
     let network = try #require(model.literalNetwork)
-    var operations = CPUOperations<Double>(probes: probes)
-    var stream = try network.embed(with: &operations)
+    var execution = Execution(network, on: FastBackend<Double>(probes: probes))
     var depths = 0
-    for depth in 0...network.blocks.count {
+    for depth in 0...network.blockCount {
+      try execution.run(stage: depth)
+      let stream = execution.stream(atDepth: depth)
       if let expected = file["lnfree.residual.\(depth).f64"]?.decoded(as: Double.self) {
         depths += 1
         // Double rounding through at most four blocks; a wrong operation is off by order one.
         #expect(relativeDifference(reference.select(stream), expected) <= 1e-9, "depth \(depth)")
       }
-      if depth < network.blocks.count { stream = try network.run(block: depth, on: stream, with: &operations) }
     }
-    #expect(depths >= network.blocks.count)
+    #expect(depths >= network.blockCount)
   }
 }

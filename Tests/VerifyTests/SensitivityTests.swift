@@ -67,7 +67,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
   private static func verification(of altered: Network, against source: Network) throws -> Verification {
     try Verification(
       source: source, literal: nil,
-      written: [.init(target: "t", folded: altered, model: .network(altered), type: .f32)],
+      written: [.init(name: "t", exact: altered, model: .network(altered), type: .f32)],
       probes: ProbeSet.standard(for: source, endOfText: 0))
   }
 
@@ -86,7 +86,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
     let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { _ in }
     let verification = try Self.verification(of: try Model(opening: altered.path).network, against: source)
     #expect(verification.holds)
-    #expect(verification.targets[0].algebra.logits.largest == 0)
+    #expect(verification.targets[0].judgement.double.logits.largest == 0)
   }
 
   @Test("The place along the residual stream where two networks part is reported")
@@ -96,7 +96,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
       $0.tensors.change("transformer.h.1.mlp.c_fc.weight") { $0[5] *= 1.5 }
     }
     let verification = try Self.verification(of: try Model(opening: altered.path).network, against: source)
-    let residuals = verification.targets[0].algebra.residuals
+    let residuals = verification.targets[0].judgement.double.residuals
     #expect(residuals.map(\.depth) == [0, 1, 2])
     #expect(residuals[0].largest == 0)
     #expect(residuals[1].largest == 0)

@@ -1,74 +1,42 @@
 import Formats
 
-/// A table between the roles of a network's parameters and tensors: names, fused parts, orientation. The same table
-/// reads and writes.
+/// A table between the parameters of a network and tensors: names, fused parts, axes. The same table reads and writes.
 package struct Layout: Sendable {
-  /// Which way a stored matrix lies. Said here, never guessed from a shape: a square matrix looks the same both ways.
-  package enum Orientation: Sendable {
-    /// Conv1D: [in, out], as in the network.
-    case inOut
-    /// Linear: [out, in].
-    case outIn
-    /// Linear: [out, in], or a bias [out], the two features of a rotary pair side by side.
-    case outInPairs
-    /// A map into the heads, each with a matrix of its own: [head, in, dHead]; its bias [head, dHead].
-    case intoHeads
-    /// A map out of the heads: [head, dHead, out].
-    case outOfHeads
-
-    /// What the axes of a stored matrix are.
-    package var axes: String {
-      switch self {
-      case .inOut: "[in, out]"
-      case .outIn, .outInPairs: "[out, in]"
-      case .intoHeads: "[head, in, dHead]"
-      case .outOfHeads: "[head, dHead, out]"
-      }
-    }
-  }
-
-  /// One tensor of the layout.
-  package struct Slot: Sendable {
-    /// With `#` for the number of the block.
-    package let pattern: String
-    /// The roles that the tensor holds, side by side along the output axis.
-    package let roles: [Role]
-    package let orientation: Orientation
-
-    package var name: String { roles.first?.block.map { pattern.replacing("#", with: String($0)) } ?? pattern }
-  }
-
   package let name: String
-  /// What stands before every name but those of the unembedding, in files that hold the whole model.
+  /// What stands before names in files that hold the whole model, where it does not stand before all of them.
   package let prefix: String
-  private let patterns: [(pattern: String, orientation: Orientation, roles: @Sendable (Int) -> [Role])]
+  /// Tensors that are no parameters, by the end of their name: constants that some versions of a program save.
+  let buffers: [(start: String, end: String, rule: String)]
+  private let patterns: [SlotPattern]
 
-  /// A name with `#` for the number of the block, and the roles for that number.
-  typealias Pattern = (String, Orientation, @Sendable (Int) -> [Role])
-
-  init(name: String, prefix: String = "", _ patterns: [Pattern]) {
+  package init(
+    name: String, prefix: String = "", buffers: [(start: String, end: String, rule: String)] = [],
+    _ patterns: [[SlotPattern]]
+  ) {
     self.name = name
     self.prefix = prefix
-    self.patterns = patterns.map { ($0.0, $0.1, $0.2) }
+    self.buffers = buffers
+    self.patterns = patterns.flatMap { $0 }
   }
 
   /// Every tensor that the layout knows for a network of this depth, required or not.
   package func slots(blockCount: Int) -> [Slot] {
     patterns.flatMap { pattern in
-      let isPerBlock = pattern.pattern.contains("#")
-      return (0..<(isPerBlock ? blockCount : 1)).map { block in
-        Slot(pattern: pattern.pattern, roles: pattern.roles(block), orientation: pattern.orientation)
-      }
+      pattern.isPerBlock ? (0..<blockCount).map { pattern.slot(block: $0) } : [pattern.slot(block: nil)]
     }
   }
 
+  /// The slot that holds a parameter and nothing else.
+  package func slot(of parameter: String, blockCount: Int) -> Slot? {
+    slots(blockCount: blockCount).first { $0.parameters == [parameter] }
+  }
+
   /// The name of a slot's tensor in a file that holds the whole model.
-  package func fullName(of slot: Slot) -> String { slot.roles[0].isOfUnembedding ? slot.name : prefix + slot.name }
+  package func fullName(of slot: Slot) -> String { slot.hasPrefix ? prefix + slot.name : slot.name }
 
   /// The name of a norm: that of its gain's tensor without `.weight`.
-  package func normName(at place: Role.NormPlace) -> String? {
-    let block = Role.normGain(place).block ?? 0
-    return slots(blockCount: block + 1).first { $0.roles == [.normGain(place)] }.map {
+  package func normName(at path: Path) -> String? {
+    slot(of: "\(path).weight", blockCount: (path.block ?? 0) + 1).map {
       $0.name.hasSuffix(".weight") ? String($0.name.dropLast(7)) : $0.name
     }
   }
@@ -76,8 +44,8 @@ package struct Layout: Sendable {
   /// How many blocks the names speak of: one more than the highest number in a name that fits a pattern.
   package func blockCount(in names: some Sequence<String>) -> Int {
     let affixes = patterns.compactMap { pattern -> (Substring, Substring)? in
-      guard let mark = pattern.pattern.firstIndex(of: "#") else { return nil }
-      return (pattern.pattern[..<mark], pattern.pattern[pattern.pattern.index(after: mark)...])
+      guard let mark = pattern.tensor.firstIndex(of: "#") else { return nil }
+      return (pattern.tensor[..<mark], pattern.tensor[pattern.tensor.index(after: mark)...])
     }
     var count = 0
     for name in names {
@@ -91,100 +59,137 @@ package struct Layout: Sendable {
     return count
   }
 
-  /// The tensors that hold `network`: each with the recipe for what is to be stored, in the layout's order. Roles that
-  /// the network leaves empty have none. A recipe has two axes at most: where ``storedShape(of:dimensions:)`` has three,
-  /// its first two are counted as one.
-  package func parameters(of network: Network) -> [(name: String, value: Parameter)] {
-    slotParameters(of: network).map { ($0.slot.name, $0.value) }
+  /// Why a tensor of this name, without the prefix, is no parameter; nil where it may be one.
+  func droppingRule(for name: Substring) -> String? {
+    buffers.first { name.hasPrefix($0.start) && name.hasSuffix($0.end) }?.rule
   }
 
-  /// The same, by slot.
-  package func slotParameters(of network: Network) -> [(slot: Slot, value: Parameter)] {
-    slots(blockCount: network.blocks.count).compactMap { slot in
-      guard slot.roles.contains(where: { network[$0] != nil }) else { return nil }
-      // Of fused biases some may be there because a norm left them behind: the others are zero.
-      let parts = slot.roles.map { network[$0] ?? .constant(0, shape: network.dimensions.shape(of: $0)) }
-      let axis = parts[0].shape.count - 1
-      var fused = Parameter.concatenating(parts, axis: axis)
-      if slot.orientation == .outInPairs {
-        fused = fused.reordered(axis: axis, .pairsTogether(dHead: network.dimensions.dHead))
+  // MARK: Writing
+
+  /// The tensors that hold `network`: each with the recipe for what is to be stored, in the layout's order. Slots of which
+  /// the network has no parameter are left out. A recipe has two axes at most: where ``storedShape(of:in:)`` has three, its
+  /// first two are counted as one.
+  package func tensors(of network: Network, sizes: Hyperparameters) -> [(slot: Slot, value: Parameter)] {
+    slots(blockCount: network.blockCount).compactMap { slot in
+      let found = slot.parameters.map { network.parameter(named: $0) }
+      guard found.contains(where: { $0 != nil }) else { return nil }
+      // Some of several fused biases may be there because a norm left them behind: the others are zero.
+      let parts = zip(found, slot.outputs).map { part, output in
+        part
+          ?? .constant(
+            0, shape: slot.input.map { [sizes[extent: $0], sizes[extent: output]] } ?? [sizes[extent: output]])
       }
-      guard fused.shape.count == 2 else { return (slot, fused) }
-      switch slot.orientation {
-      case .inOut, .outOfHeads: return (slot, fused)
-      case .outIn, .outInPairs: return (slot, fused.transposed())
-      case .intoHeads:
-        // The heads stand side by side in the network, one below the other in the file.
-        let width = network.dimensions.dHead
-        let heads = (0..<network.dimensions.headCount).map { fused.sliced(axis: 1, $0 * width..<($0 + 1) * width) }
-        return (slot, .concatenating(heads, axis: 0))
-      }
+      return (slot, stored(parts, in: slot, sizes: sizes))
     }
   }
 
-  /// What the tensor of a slot holds for each of its roles, in the network's orientation.
-  /// - Precondition: it has the ``storedShape(of:dimensions:)``, and is contiguous where that has heads.
-  package func parts(of tensor: Parameter, in slot: Slot, dimensions: Dimensions) -> [(role: Role, value: Parameter)] {
-    let whole = Self.turned(tensor, from: slot, dimensions: dimensions)
-    let axis = whole.shape.count - 1
-    var start = 0
-    return slot.roles.map { role in
-      let width = dimensions.shape(of: role)[axis]
-      defer { start += width }
-      return (role, whole.sliced(axis: axis, start..<start + width))
-    }
-  }
-
-  /// A slot's tensor in the network's orientation: [in, out], or a vector.
-  private static func turned(_ tensor: Parameter, from slot: Slot, dimensions: Dimensions) -> Parameter {
-    let shape = dimensions.shape(of: slot.roles[0])
-    switch slot.orientation {
-    case .inOut: return tensor
-    case .outIn: return shape.count == 2 ? tensor.transposed() : tensor
-    case .outInPairs:
-      return (shape.count == 2 ? tensor.transposed() : tensor).reordered(
-        axis: shape.count - 1, .pairsApart(dHead: dimensions.dHead))
-    case .outOfHeads: return tensor.reshaped(shape)
+  private func stored(_ parts: [Parameter], in slot: Slot, sizes: Hyperparameters) -> Parameter {
+    let axis = parts[0].shape.count - 1
+    var whole = Parameter.concatenating(parts, axis: axis)
+    if let order = slot.outputOrder(sizes) { whole = whole.reordered(axis: axis, order.inverse) }
+    switch slot.form {
+    case .matrix(isTransposed: true): return whole.transposed()
+    case .matrix(isTransposed: false), .vector, .outOfHeads: return whole
     case .intoHeads:
-      guard shape.count == 2 else { return tensor.reshaped(shape) }
-      let rows = tensor.reshaped([dimensions.headCount * shape[0], dimensions.dHead])
-      let heads = (0..<dimensions.headCount).map { rows.sliced(axis: 0, $0 * shape[0]..<($0 + 1) * shape[0]) }
-      return .concatenating(heads, axis: 1)
+      // The heads stand side by side in the network, one below the other in the file.
+      let width = sizes.dHead
+      return .concatenating(
+        (0..<whole.shape[1] / width).map { whole.sliced(axis: 1, $0 * width..<($0 + 1) * width) }, axis: 0)
     }
+  }
+
+  // MARK: Reading
+
+  /// What the tensor of a slot holds, by the names of the parameters: matrices [in, out], vectors [out].
+  ///
+  /// - Precondition: it has the ``storedShape(of:in:)``, and is contiguous where that has heads for axes.
+  package func parts(
+    of tensor: Parameter, in slot: Slot, sizes: Hyperparameters
+  ) -> [(name: String, value: Parameter)] {
+    var whole: Parameter
+    let shape = shape(of: slot, sizes)
+    switch slot.form {
+    case .matrix(isTransposed: true): whole = tensor.transposed()
+    case .matrix(isTransposed: false): whole = tensor
+    case .vector, .outOfHeads: whole = tensor.shape == shape ? tensor : tensor.reshaped(shape)
+    case .intoHeads:
+      let (height, count) = (shape[0], shape[1] / sizes.dHead)
+      let rows = tensor.reshaped([count * height, sizes.dHead])
+      whole = .concatenating((0..<count).map { rows.sliced(axis: 0, $0 * height..<($0 + 1) * height) }, axis: 1)
+    }
+    let axis = shape.count - 1
+    if let order = slot.outputOrder(sizes) { whole = whole.reordered(axis: axis, order) }
+    var start = 0
+    return zip(slot.parameters, slot.outputs).map { name, output in
+      let width = sizes[extent: output]
+      defer { start += width }
+      return (name, whole.sliced(axis: axis, start..<start + width))
+    }
+  }
+
+  /// All parameters of a slot side by side: [in, out] or [out].
+  private func shape(of slot: Slot, _ sizes: Hyperparameters) -> [Int] {
+    let width = slot.outputs.reduce(0) { $0 + sizes[extent: $1] }
+    return slot.input.map { [sizes[extent: $0], width] } ?? [width]
   }
 
   /// The shape in which a slot's tensor is stored.
-  package func storedShape(of slot: Slot, dimensions: Dimensions) -> [Int] {
-    var shape = dimensions.shape(of: slot.roles[0])
-    shape[shape.count - 1] = slot.roles.reduce(0) { $0 + dimensions.shape(of: $1)[shape.count - 1] }
-    switch slot.orientation {
-    case .inOut: return shape
-    case .outIn, .outInPairs: return shape.reversed()
-    case .intoHeads: return [dimensions.headCount] + shape.dropLast() + [dimensions.dHead]
-    case .outOfHeads: return [dimensions.headCount, dimensions.dHead, shape[1]]
+  package func storedShape(of slot: Slot, in sizes: Hyperparameters) -> [Int] {
+    let shape = shape(of: slot, sizes)
+    let dHead = sizes.dHead
+    switch slot.form {
+    case .matrix(isTransposed: true): return shape.reversed()
+    case .matrix(isTransposed: false): return shape
+    case .vector: return slot.axes.count == 1 ? shape : [shape[0] / max(1, dHead), dHead]
+    case .intoHeads: return [shape[1] / max(1, dHead), shape[0], dHead]
+    case .outOfHeads: return [shape[0] / max(1, dHead), dHead, shape[1]]
     }
   }
 }
 
-extension Role {
-  package var isOfUnembedding: Bool { self == .weight(.unembedding) || self == .bias(.unembedding) }
+extension Slot {
+  /// How the axes of the stored tensor lie, which its factors say.
+  fileprivate enum Form {
+    case matrix(isTransposed: Bool)
+    /// One axis, or one for the heads and one for their features.
+    case vector
+    /// A matrix for each head: [head, in, dHead].
+    case intoHeads
+    /// A matrix for each head: [head, dHead, out].
+    case outOfHeads
+  }
 
-  /// The number of the block that the role belongs to.
-  package var block: Int? {
-    switch self {
-    case .tokenEmbedding, .positionEmbedding: nil
-    case .normGain(let place), .normBias(let place):
-      switch place {
-      case .attention(let block), .mlp(let block): block
-      case .final: nil
-      }
-    case .weight(let map), .bias(let map):
-      switch map {
-      case .query(let block), .key(let block), .value(let block), .attentionOutput(let block), .mlpInput(let block),
-        .mlpGate(let block), .mlpOutput(let block):
-        block
-      case .unembedding: nil
+  fileprivate var form: Form {
+    if input == nil { return .vector }
+    if axes.count == 2 { return .matrix(isTransposed: axes[1] == [.input]) }
+    precondition(axes.count == 3 && axes[0] == [.head], "axes that no layout has: \(axes)")
+    return axes[1] == [.input] ? .intoHeads : .outOfHeads
+  }
+
+  /// Whether heads are axes of the stored tensor.
+  package var hasHeadAxis: Bool { axes.contains([.head]) }
+
+  /// From the factors of the stored output axis to those of the network: part, head, side, pair or feature. Nil where they
+  /// stand in this order already.
+  fileprivate func outputOrder(_ sizes: Hyperparameters) -> AxisOrder? {
+    guard let stored = axes.first(where: { $0.count > 1 }) else { return nil }
+    let usual: [Factor] = [.part, .head, .side, .pair, .headFeature, .output].filter(stored.contains)
+    guard stored != usual else { return nil }
+    func extent(_ factor: Factor) -> Int {
+      switch factor {
+      case .part: parameters.count
+      case .head: sizes[extent: outputs[0]] / sizes.dHead
+      case .headFeature: sizes.dHead
+      case .side: 2
+      case .pair: sizes.dHead / 2
+      case .input, .output: preconditionFailure("\(name): a whole axis is no factor")
       }
     }
+    // What encloses all others in both stays where it is.
+    let skipped = zip(stored, usual).prefix { $0 == $1 }.count
+    let factors = stored[skipped...]
+    return AxisOrder(
+      extents: factors.map(extent),
+      order: usual[skipped...].map { factor in (factors.firstIndex(of: factor) ?? 0) - skipped })
   }
 }

@@ -13,7 +13,7 @@ package struct Parameter: Hashable, Sendable {
     case stored(Tensor)
     /// Every element has this value.
     case constant(Double)
-    /// Of a stored matrix or of a product.
+    /// The transpose of a stored matrix or of a product.
     case transposed(Parameter)
     case slice(Parameter, axis: Int, range: Range<Int>)
     case concatenation([Parameter], axis: Int)
@@ -31,8 +31,8 @@ package struct Parameter: Hashable, Sendable {
     case projection(of: Parameter, through: Parameter)
     /// The product of two matrices.
     case product(Parameter, Parameter)
-    /// The features of every head along `axis` in another order.
-    case reordered(Parameter, axis: Int, HeadOrder)
+    /// The elements along `axis` in another order.
+    case reordered(Parameter, axis: Int, AxisOrder)
   }
 
   package let shape: [Int]
@@ -58,11 +58,11 @@ package struct Parameter: Hashable, Sendable {
 
   package func transposed() -> Parameter {
     precondition(shape.count == 2)
-    let turned = [shape[1], shape[0]]
+    let transposed = [shape[1], shape[0]]
     switch expression {
-    case .constant: return Parameter(turned, expression)
+    case .constant: return Parameter(transposed, expression)
     case .transposed(let inner): return inner
-    case .stored, .product: return Parameter(turned, .transposed(self))
+    case .stored, .product: return Parameter(transposed, .transposed(self))
     case .slice(let inner, let axis, let range): return inner.transposed().sliced(axis: 1 - axis, range)
     case .concatenation(let parts, let axis): return .concatenating(parts.map { $0.transposed() }, axis: 1 - axis)
     case .scaled(let inner, let by, let axis): return inner.transposed().scaled(by: by, axis: 1 - axis)
@@ -76,9 +76,9 @@ package struct Parameter: Hashable, Sendable {
     }
   }
 
-  /// The features of every head along `axis` in another order. Whatever treats all features along it alike, or does
-  /// something along the other axis, is done to the reordered numbers, so that an order and its inverse meet and vanish.
-  package func reordered(axis: Int, _ order: HeadOrder) -> Parameter {
+  /// The elements along `axis` in another order. Whatever treats all elements along it alike, or does something along the
+  /// other axis, is done to the reordered numbers, so that an order and its inverse meet and vanish.
+  package func reordered(axis: Int, _ order: AxisOrder) -> Parameter {
     switch expression {
     case .constant: return self
     case .reordered(let inner, axis, order.inverse): return inner
@@ -328,7 +328,7 @@ extension Parameter: CustomStringConvertible {
     case .compressed(let inner, _): "compress(\(inner))"
     case .projection(let vector, let matrix): "\(vector.factor)ᵀ · \(matrix.factor)"
     case .product(let a, let b): "\(a.factor) · \(b.factor)"
-    case .reordered(let inner, _, let order): "\(order)(\(inner))"
+    case .reordered(let inner, _, let order): "reorder(\(inner), \(order))"
     }
   }
 

@@ -25,7 +25,7 @@ package struct ParameterReader: Sendable {
     case multiplied(ParameterReader, Double)
     case sum(ParameterReader, ParameterReader)
     case product(ParameterReader, ParameterReader)
-    case reordered(ParameterReader, isRow: Bool, HeadOrder)
+    case reordered(ParameterReader, isRow: Bool, AxisOrder)
   }
 
   /// About 1 MB of Double: a block stays in the cache between the steps of a recipe.
@@ -222,7 +222,7 @@ package struct ParameterReader: Sendable {
 
   /// Columns in another order: whole rows are read, then picked from.
   private static func readReordered(
-    _ inner: ParameterReader, _ order: HeadOrder, _ rows: Range<Int>, _ columns: Range<Int>,
+    _ inner: ParameterReader, _ order: AxisOrder, _ rows: Range<Int>, _ columns: Range<Int>,
     into target: UnsafeMutablePointer<Double>, rowStride: Int
   ) {
     let width = inner.columnCount

@@ -6,41 +6,31 @@ extension LlamaCppTarget {
   /// The keys of the file but for the tokenizer's, each of exactly the type that llama.cpp asks for. Those of a GGUF source
   /// that speak of the model and not of the file (author, license, name) come along.
   func metadata(
-    of network: Network, epsilon: Double, from model: Model, type: ElementType,
+    of stock: StockClass, _ sizes: Hyperparameters, from source: TargetSource, type: ElementType,
     parameters: [TargetOutput.StoredParameter]
   ) throws(Refusal) -> [(key: String, value: GGUFValue)] {
-    let carried = try model.ggufHeader()?.metadata.filter { Self.isCarried($0.key) } ?? []
-    let sizes = network.dimensions
-    var keys: [(key: String, value: GGUFValue)] = [
-      ("general.architecture", .string(Architecture(of: network).modelType))
-    ]
+    let carried = source.ggufHeader?.metadata.filter { Self.isCarried($0.key) } ?? []
+    var keys: [(key: String, value: GGUFValue)] = [("general.architecture", .string(stock.name))]
     func addUnlessCarried(_ key: String, _ value: @autoclosure () -> GGUFValue) {
       if !carried.contains(where: { $0.key == key }) { keys.append((key, value())) }
     }
     addUnlessCarried("general.type", .string("model"))
-    addUnlessCarried("general.name", .string(model.displayName))
+    addUnlessCarried("general.name", .string(source.displayName))
     let elementCount = parameters.reduce(0) { $0 + $1.info.elementCount }
     addUnlessCarried("general.size_label", .string(Self.sizeLabel(elementCount)))
     keys += carried
     let fileType = try fileType(of: type)
     keys.append(("general.file_type", .u32(fileType)))
     keys.append(("general.quantization_version", .u32(2)))
-    var counts = [
-      ("context_length", sizes.contextLength), ("embedding_length", sizes.dModel),
-      ("feed_forward_length", sizes.dMLP), ("block_count", network.blocks.count),
-      ("attention.head_count", sizes.headCount), ("vocab_size", sizes.vocabularySize),
-    ]
-    var numbers = [("attention.layer_norm_epsilon", epsilon)]
-    if let rotary = network.blocks[0].attention.rotary {
-      counts += [
-        ("attention.head_count_kv", sizes.keyValueHeadCount), ("attention.key_length", sizes.dHead),
-        ("attention.value_length", sizes.dHead), ("rope.dimension_count", sizes.dHead),
-      ]
-      numbers = [("attention.layer_norm_rms_epsilon", epsilon), ("rope.freq_base", rotary.base)]
+    for (key, value) in stock.architecture.gguf?.configuration.members(of: sizes) ?? [] {
+      let name = "\(stock.name).\(key.name)"
+      switch key.kind {
+      case .count: if let count = value.count { keys.append((name, .u32(UInt32(count)))) }
+      case .number: if let number = value.double { keys.append((name, .f32(Float(number)))) }
+      case .flag: if let flag = value.bool { keys.append((name, .bool(flag))) }
+      case .other: if let text = value.string { keys.append((name, .string(text))) }
+      }
     }
-    let prefix = Architecture(of: network).modelType + "."
-    keys += counts.map { (prefix + $0.0, .u32(UInt32($0.1))) }
-    keys += numbers.map { (prefix + $0.0, .f32(Float($0.1))) }
     return keys
   }
 
@@ -80,13 +70,7 @@ extension LlamaCppTarget {
   }
 }
 
-extension Model {
-  /// The header of a GGUF source, with the exact types of its keys; nil for other containers.
-  func ggufHeader() throws(Refusal) -> GGUFHeader? {
-    guard checkpoint.container == .gguf else { return nil }
-    return try GGUFHeader(of: checkpoint.files[0])
-  }
-
+extension TargetSource {
   /// The name of the directory.
   var displayName: String { URL(filePath: directory).standardizedFileURL.lastPathComponent }
 }

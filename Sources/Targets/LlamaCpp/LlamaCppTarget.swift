@@ -1,9 +1,8 @@
 import Formats
 import Networks
 
-/// llama.cpp's own GPT-2 and LLaMA (architectures `gpt2`, `llama`): one GGUF file with its tokenizer. Neither can do
-/// without norms, nor with a vocabulary bias, so that each norm that went is near an identity, as for the stock classes of
-/// transformers.
+/// llama.cpp's own architectures: one GGUF file with its tokenizer. None can do without norms, so that each norm that went is
+/// near an identity, as for the stock classes of transformers.
 ///
 /// What rounds element by element (F32, F16, BF16) holds folded matrices. A type with blocks holds the source's own, and
 /// the scales γ/σ stay in the norm tensors, which are F32 always: folding scales the rows of a matrix [in, out], that is,
@@ -18,44 +17,52 @@ package struct LlamaCppTarget: Target {
   package var types: [ElementType] { [.f32, .f16, .bf16, .q8_0, .q5_1, .q5_0, .q4_1, .q4_0] }
 
   package var normKinds: Set<Norm.Kind> { [.layer] }
-  package func keptSites(of network: Network, type: ElementType) -> Set<NormSite> {
-    guard type.elementsPerBlock > 1 else { return network.lastNormBehindTie }
-    // One tensor holds the norm of both paths of an attention; where they differ, it can hold neither.
-    let places = network.normPlaces.filter { place in
-      place.sites.allSatisfy { network[$0] == network[place.sites[0]] }
+
+  /// The architectures of llama.cpp, in the order in which they are tried.
+  private static let classes: [StockClass] = [.gguf(.gpt2), .gguf(.llama)].compactMap { $0 }
+
+  private func stock(for source: TargetSource) throws(Refusal) -> StockClass {
+    let classes = Self.classes.filter { $0.sources.contains(source.architecture) }
+    guard let stock = classes.first(where: { $0.mayHold(source) }) ?? classes.last else {
+      throw Refusal(
+        .unsupported, subject: name, "llama.cpp has no architecture for a \(source.architecture.name)",
+        advice: "use --for onnxruntime")
     }
-    return Set(places.flatMap(\.sites))
+    return stock
   }
 
-  package func leavesNorms(_ network: Network) -> Bool { true }
-
-  package func output(of network: Network, from model: Model, options: TargetOptions) throws(Refusal) -> TargetOutput {
-    let approximation = try approximation(of: network, options: options)
-    try model.requireNorms(target: name)
-    let architecture = Architecture(of: network)
-    let scaled = network.withStandardAttentionScale()
-    let (stock, epsilon) = try (architecture == .gpt2 ? scaled.withEveryBias() : scaled).withStockNorms(
-      layout: architecture.gguf, target: name)
-    let isTied = stock.isTied
-    // Block by block, as a runtime reads them.
-    let slots = architecture.gguf.slotParameters(of: stock).filter {
-      $0.slot.roles != [.weight(.unembedding)] || !isTied
+  package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
+    guard options.type.elementsPerBlock > 1 else {
+      return (try? stock(for: source))?.keptNorms(of: source.network) ?? []
     }
-    let (blocks, others) = (
-      slots.filter { $0.slot.roles[0].block != nil }, slots.filter { $0.slot.roles[0].block == nil }
-    )
-    let isEmbedding = { (slot: Layout.Slot) in slot.roles == [.tokenEmbedding] || slot.roles == [.positionEmbedding] }
+    // One tensor holds the norm of all of its readers; where they read it differently, it can hold neither.
+    return Set(source.network.norms.filter { $0.norm.readers == nil }.map(\.path))
+  }
+
+  package func leavesNorms(_ network: Network, from source: TargetSource) -> Bool { true }
+
+  package func output(
+    of network: Network, from source: TargetSource, options: TargetOptions
+  ) throws(Refusal) -> TargetOutput {
+    let stock = try stock(for: source)
+    let stored = try stock.stored(network, from: source, options: options, target: name)
+    let isTied = stored.sizes.isTied
+    // Block by block, as a runtime reads them.
+    let tensors = stock.layout.tensors(of: stored.network, sizes: stored.sizes).filter {
+      $0.slot.parameters != ["unembedding.weight"] || !isTied
+    }
+    let (blocks, others) = (tensors.filter { $0.slot.block != nil }, tensors.filter { $0.slot.block == nil })
     let ordered =
-      others.filter { isEmbedding($0.slot) }
-      + network.blocks.indices.flatMap { block in blocks.filter { $0.slot.roles[0].block == block } }
-      + others.filter { !isEmbedding($0.slot) }
+      others.filter(\.slot.isEmbedding)
+      + (0..<network.blockCount).flatMap { block in blocks.filter { $0.slot.block == block } }
+      + others.filter { !$0.slot.isEmbedding }
     let parameters = ordered.map { slot, value in
       TargetOutput.StoredParameter(
         name: slot.name, value: value, type: storedType(of: slot, value, as: options.type, isTied: isTied))
     }
-    let tokenizer = try LlamaCppTokenizer(of: model)
+    let tokenizer = try LlamaCppTokenizer(of: source)
     let keys =
-      try metadata(of: stock, epsilon: epsilon, from: model, type: options.type, parameters: parameters)
+      try metadata(of: stock, stored.sizes, from: source, type: options.type, parameters: parameters)
       + tokenizer.keys
     var output = TargetOutput(
       fileName: "model.gguf", parameters: parameters,
@@ -64,9 +71,10 @@ package struct LlamaCppTarget: Target {
         return try GGUFWriter(creating: path, metadata: keys + made, tensors: parameters.map(\.info))
       },
       sideFiles: [],
-      notes: network.noteOnLastNorm + notes(on: parameters, type: options.type, isTied: isTied) + tokenizer.notes)
-    output.approximation = approximation
-    if let approximation, let exact = network.blocks.first?.mlp.activation {
+      notes: network.noteOnLastNorm + notes(on: parameters, layout: stock.layout, type: options.type, isTied: isTied)
+        + tokenizer.notes)
+    output.approximation = stored.approximation
+    if let approximation = stored.approximation, let exact = network.activations.first {
       let difference = exact.largestDifference(from: approximation).twoDigits
       output.notes.append(
         "llama.cpp computes \(approximation.configName) instead of \(exact.configName), as allowed: up to \(difference) "
@@ -81,15 +89,15 @@ package struct LlamaCppTarget: Target {
   /// that is asked for, or F16 where their rows are not whole blocks; what unembeds has at least Q8_0, be it the token
   /// embedding. (llama.cpp takes Q6_K there where rows are multiples of 256, which is not written here, and Q8_0 elsewhere.)
   private func storedType(
-    of slot: Layout.Slot, _ value: Parameter, as type: ElementType, isTied: Bool
+    of slot: Slot, _ value: Parameter, as type: ElementType, isTied: Bool
   ) -> ElementType {
-    guard value.shape.count == 2, slot.roles != [.positionEmbedding] else { return .f32 }
-    let unembeds = slot.roles == [.weight(.unembedding)] || slot.roles == [.tokenEmbedding] && isTied
+    guard value.shape.count == 2, slot.parameters != ["embedding.positions.weight"] else { return .f32 }
+    let unembeds = slot.parameters == [isTied ? "embedding.tokens.weight" : "unembedding.weight"]
     return (unembeds && type.elementsPerBlock > 1 ? .q8_0 : type).fitting(rowLength: value.columnCount)
   }
 
   private func notes(
-    on parameters: [TargetOutput.StoredParameter], type: ElementType, isTied: Bool
+    on parameters: [TargetOutput.StoredParameter], layout: Layout, type: ElementType, isTied: Bool
   ) -> [String] {
     guard type.elementsPerBlock > 1 else { return [] }
     var notes: [String] = []
@@ -98,40 +106,29 @@ package struct LlamaCppTarget: Target {
       notes.append(
         "\(narrow.count) matrices are F16, since rows of \(width) elements are not blocks of \(type.elementsPerBlock)")
     }
-    let name = isTied ? "token_embd.weight" : "output.weight"
+    let unembedding = isTied ? "embedding.tokens.weight" : "unembedding.weight"
+    let name = layout.slot(of: unembedding, blockCount: 1)?.name ?? unembedding
     if type != .q8_0, parameters.contains(where: { $0.info.name == name && $0.info.type == .q8_0 }) {
       notes.append(
         "\(name) unembeds, so it is Q8_0; llama.cpp's quantiser takes Q6_K for it where rows are multiples of 256")
     }
     return notes
   }
+}
 
-  // MARK: Activation
+extension Slot {
+  fileprivate var isEmbedding: Bool { parameters[0].hasPrefix("embedding.") }
+}
 
-  /// The activation that llama.cpp computes instead of the network's; nil where it is the same.
-  ///
-  /// - Throws: `.unsupported` for another activation than GPT-2's own; the exact GELU is close, and only that can be
-  ///   allowed.
-  private func approximation(of network: Network, options: TargetOptions) throws(Refusal) -> Activation? {
-    if Architecture(of: network) == .llama {
-      let (_, activation) = try network.uniformRotary(target: name)
-      guard activation == .silu else {
-        throw Refusal(
-          .unsupported, subject: activation.configName, "the target \(name) has silu only for a LLaMA",
-          advice: "use --for transformers")
-      }
-      return nil
+extension StockClass {
+  /// What llama.cpp computes of an architecture; nil where it does not know it.
+  static func gguf(_ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false)
+    -> StockClass?
+  {
+    architecture.gguf.map { description in
+      StockClass(
+        name: description.architecture, architecture: architecture, layout: description.layout,
+        activation: description.activation, hasVocabularyBias: hasVocabularyBias, sources: sources ?? [architecture])
     }
-    let other = network.blocks.first { $0.mlp.activation != .geluTanh }?.mlp.activation
-    guard let other else { return nil }
-    if other == .geluErf, options.allowsApproximateActivation { return .geluTanh }
-    let difference = other.largestDifference(from: .geluTanh)
-    throw Refusal(
-      .unsupported, subject: other.configName,
-      "the target \(name) has GPT-2's own activation only (gelu_new, by tanh), which differs from this one by up to "
-        + "\(difference.twoDigits) in each hidden unit",
-      advice: other == .geluErf
-        ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
-        : "use --for transformers")
   }
 }

@@ -9,11 +9,11 @@ struct LlamaCppTokenizer {
 
   /// - Throws: `.unsupported` for a tokenizer that llama.cpp's GPT-2 would not reproduce, or that has more tokens than
   ///   the embedding; `.malformed` for a damaged one.
-  init(of model: Model) throws(Refusal) {
-    let count = model.network.dimensions.vocabularySize
-    if model.tokenizer == .ofCheckpoint, let carried = try Self.carriedKeys(of: model) {
+  init(of source: TargetSource) throws(Refusal) {
+    let count = source.network.vocabularySize
+    if source.tokenizer == .ofCheckpoint, let carried = try Self.carriedKeys(of: source) {
       (keys, notes) = (carried, [])
-    } else if let vocabulary = try model.bytePairVocabulary() {
+    } else if let vocabulary = try source.bytePairVocabulary() {
       keys = try vocabulary.ggufKeys(vocabularySize: count)
       notes = vocabulary.notes(vocabularySize: count)
     } else {
@@ -26,15 +26,15 @@ struct LlamaCppTokenizer {
   }
 
   /// Those of a GGUF source, as they are; nil where it has none.
-  private static func carriedKeys(of model: Model) throws(Refusal) -> [(key: String, value: GGUFValue)]? {
-    guard let header = try model.ggufHeader(), let kind = header.value("tokenizer.ggml.model"), kind != .string("none")
+  private static func carriedKeys(of source: TargetSource) throws(Refusal) -> [(key: String, value: GGUFValue)]? {
+    guard let header = source.ggufHeader, let kind = header.value("tokenizer.ggml.model"), kind != .string("none")
     else { return nil }
     if case .strings(let tokens) = header.value("tokenizer.ggml.tokens"),
-      tokens.count != model.network.dimensions.vocabularySize
+      tokens.count != source.network.vocabularySize
     {
       throw Refusal(
-        .malformed, file: model.checkpoint.path, subject: "tokenizer.ggml.tokens",
-        "expected \(model.network.dimensions.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
+        .malformed, file: source.checkpointPath, subject: "tokenizer.ggml.tokens",
+        "expected \(source.network.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
         advice: "pass --tokenizer with the directory of the right one, or --tokenizer none")
     }
     return header.metadata.filter { $0.key.hasPrefix("tokenizer.") }

@@ -1,0 +1,67 @@
+import CLinux
+import COpenBLAS
+import Formats
+import Glibc
+import Numerics
+
+/// A precision that the forward pass can be computed in.
+package protocol ArithmeticScalar: ComputeScalar, Real {
+  /// C = A·B + β·C on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
+  static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
+    _ b: UnsafePointer<Self>, strideB: Int, isTransposed: Bool, factor: Self, beta: Self,
+    into c: UnsafeMutablePointer<Self>, strideC: Int)
+
+  /// Replaces each x by eˣ.
+  static func exponentials(_ x: UnsafeMutableBufferPointer<Self>)
+}
+
+extension Float: ArithmeticScalar {
+  package static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Float>, strideA: Int,
+    _ b: UnsafePointer<Float>, strideB: Int, isTransposed: Bool, factor: Float, beta: Float,
+    into c: UnsafeMutablePointer<Float>, strideC: Int
+  ) {
+    cblas_sgemm(
+      CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
+      a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
+  }
+}
+
+extension Double: ArithmeticScalar {
+  package static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Double>, strideA: Int,
+    _ b: UnsafePointer<Double>, strideB: Int, isTransposed: Bool, factor: Double, beta: Double,
+    into c: UnsafeMutablePointer<Double>, strideC: Int
+  ) {
+    cblas_dgemm(
+      CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
+      a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
+  }
+}
+
+/// Sets OpenBLAS to one thread, for the whole process, before the first product. It is called from several threads here,
+/// each with its own work: its own threads would wait for each other by spinning, and lose all their speed to any neighbour
+/// on the machine.
+let blasRunsOnOneThread: Void = openblas_set_num_threads(1)
+
+/// Arranges this process for arithmetic: what a program may do at its start, and a library may not do unasked.
+///
+/// OpenBLAS's own threads are stopped: those that it starts when it is loaded spin for a tenth of a second before they
+/// sleep. And glibc keeps the memory of activations, which are made and dropped with every operation: asking the system for
+/// it anew, page by page, costs more than many an operation does.
+package func prepareProcessForArithmetic() {
+  _ = blasRunsOnOneThread
+  // What OpenBLAS does before a process forks; its header does not have it, nor every build of it.
+  if let stopThreads = dlsym(nil, "blas_thread_shutdown_") {
+    _ = unsafeBitCast(stopThreads, to: (@convention(c) () -> CInt).self)()
+  }
+  // The largest threshold that glibc takes: 32 MiB.
+  _ = mallopt(M_MMAP_THRESHOLD, 32 << 20)
+  _ = mallopt(M_TRIM_THRESHOLD, .max)
+}
+
+/// A precision that a network is computed in.
+package enum Precision: String, Sendable, Codable {
+  case single, double
+}

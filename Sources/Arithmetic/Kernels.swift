@@ -1,0 +1,157 @@
+import Networks
+import Numerics
+
+/// The row kernels of the forward pass. ``PlainBackend`` has the plain versions that they are tested against.
+package enum Kernels {
+  /// (x − mean) / √(mean of squares + ε) ⊙ γ + β, the population variance.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func normalise<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, isCentred: Bool, gain: [Scalar], bias: [Scalar]?,
+    into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    let count = Scalar(x.count)
+    let mean = isCentred ? sum(x) / count : 0
+    for index in 0..<x.count {
+      let centred = x[index] - mean
+      y[index] = centred * centred
+    }
+    let factor = 1 / (sum(y) / count + epsilon).squareRoot()
+    gain.withUnsafeBufferPointer { gain in
+      for index in 0..<x.count { y[index] = (x[index] - mean) * factor * gain[index] }
+    }
+    if let bias { add(bias, to: y) }
+  }
+
+  /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ + β, where z is a row of mean zero without the last of its d features.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func normaliseCompressed<Scalar: ArithmeticScalar>(
+    _ z: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, gain: [Scalar], bias: [Scalar]?,
+    into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    let last = -sum(z)
+    var squares = last * last
+    for index in 0..<z.count { squares += z[index] * z[index] }
+    let factor = 1 / (squares / Scalar(z.count + 1) + epsilon).squareRoot()
+    for index in 0..<z.count { y[index] = z[index] * factor * gain[index] }
+    if let bias { for index in 0..<z.count { y[index] += bias[index] } }
+  }
+
+  /// (x − mean) / σ ⊙ γ + β.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func divide<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, by deviation: [Scalar], isCentred: Bool, gain: [Scalar], bias: [Scalar]?,
+    into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    let mean = isCentred ? sum(x) / Scalar(x.count) : 0
+    deviation.withUnsafeBufferPointer { deviation in
+      gain.withUnsafeBufferPointer { gain in
+        for index in 0..<x.count { y[index] = (x[index] - mean) / deviation[index] * gain[index] }
+      }
+    }
+    if let bias { add(bias, to: y) }
+  }
+
+  private static func add<Scalar: ArithmeticScalar>(_ bias: [Scalar], to y: UnsafeMutableBufferPointer<Scalar>) {
+    bias.withUnsafeBufferPointer { bias in
+      for index in 0..<y.count { y[index] += bias[index] }
+    }
+  }
+
+  /// In eight partial sums, which the compiler may not make of one by itself: they round otherwise.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func sum<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+    guard let start = x.baseAddress else { return 0 }
+    let whole = x.count / 8 * 8
+    var sums = SIMD8<Scalar>()
+    for index in stride(from: 0, to: whole, by: 8) {
+      sums += UnsafeRawPointer(start + index).loadUnaligned(as: SIMD8<Scalar>.self)
+    }
+    var total = sums.sum()
+    for index in whole..<x.count { total += x[index] }
+    return total
+  }
+
+  /// eˣ / Σeˣ in place.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  package static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
+    let factor = 1 / exponentials(x)
+    for index in 0..<x.count { x[index] *= factor }
+  }
+
+  /// Replaces each x by eˣ, the largest exponent moved to 0.
+  /// - Returns: their sum.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func exponentials<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+    let largest = largest(x)
+    for index in 0..<x.count { x[index] -= largest }
+    Scalar.exponentials(x)
+    return sum(x)
+  }
+
+  /// −∞ of nothing; NaN counts for nothing. In four parts, none of which waits for another.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func largest<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+    let none = -Scalar.infinity
+    var (a, b, c, d) = (none, none, none, none)
+    let whole = x.count / 4 * 4
+    for index in stride(from: 0, to: whole, by: 4) {
+      a = x[index] > a ? x[index] : a
+      b = x[index + 1] > b ? x[index + 1] : b
+      c = x[index + 2] > c ? x[index + 2] : c
+      d = x[index + 3] > d ? x[index + 3] : d
+    }
+    for index in whole..<x.count { a = x[index] > a ? x[index] : a }
+    a = b > a ? b : a
+    c = d > c ? d : c
+    return c > a ? c : a
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func activate<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, by activation: Activation, into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    switch activation {
+    case .geluTanh:
+      // ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
+      let inner = Scalar(-2 * (2 / Double.pi).squareRoot())
+      let cubic = Scalar(0.044715)
+      gate(x, into: y) { v in inner * (v + cubic * v * v * v) }
+    case .geluErf:
+      // ½x(1 + erf(x/√2))
+      let inner = Scalar(0.5).squareRoot()
+      for index in 0..<x.count {
+        let v = x[index]
+        y[index] = v / 2 * (1 + .erf(v * inner))
+      }
+    case .relu: for index in 0..<x.count { y[index] = x[index] < 0 ? 0 : x[index] }
+    case .leakyReLU(let slope):
+      let slope = Scalar(slope)
+      for index in 0..<x.count { y[index] = x[index] < 0 ? x[index] * slope : x[index] }
+    case .silu: gate(x, into: y) { v in -v }
+    }
+  }
+
+  /// Elements that stay in the first cache between two loops.
+  private static let chunk = 2_048
+
+  /// x / (1 + e^exponent(x)).
+  @inline(__always)
+  private static func gate<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, into y: UnsafeMutableBufferPointer<Scalar>, _ exponent: (Scalar) -> Scalar
+  ) {
+    for start in stride(from: 0, to: x.count, by: chunk) {
+      let range = start..<min(start + chunk, x.count)
+      for index in range { y[index] = exponent(x[index]) }
+      Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
+      for index in range { y[index] = x[index] / (1 + y[index]) }
+    }
+  }
+}

@@ -1,0 +1,158 @@
+import Dispatch
+import Formats
+import Networks
+import Synchronization
+
+/// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
+package protocol NetworkRun: AnyObject, Sendable {
+  var blockCount: Int { get }
+  /// How long a block takes, next to that of others.
+  var cost: Int { get }
+  func embed() throws(Refusal)
+  func run(block: Int) throws(Refusal)
+  func finish() throws(Refusal)
+  /// The residual stream as it stands, [T, D]; nil where there is none to look at.
+  var residual: MatrixRows? { get }
+  /// After ``finish()``: the logits of a range of the vocabulary.
+  func logits(of range: Range<Int>) -> MatrixRows
+  /// Returns once nothing of it is under way.
+  func wait()
+}
+
+extension NetworkRun {
+  package func wait() {}
+}
+
+/// A run in one precision.
+package final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked Sendable {
+  private var execution: Execution<FastBackend<Scalar>>
+  private var depth = 0
+  private var pending: PendingLogits<Scalar>?
+  package let blockCount: Int
+
+  /// - Parameters:
+  ///   - rounding: rounds matrices and embeddings to their storage types before use.
+  ///   - otherNorms: the norms of tokens that have others than the network.
+  package init(_ network: Network, probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = []) {
+    execution = Execution(network, on: FastBackend(probes: probes, rounding: rounding, otherNorms: otherNorms))
+    blockCount = network.blockCount
+  }
+
+  package var cost: Int { MemoryLayout<Scalar>.size * execution.backend.tokenCount }
+
+  package func embed() throws(Refusal) { try execution.run(stage: 0) }
+
+  package func run(block: Int) throws(Refusal) {
+    try execution.run(stage: block + 1)
+    depth = block + 1
+  }
+
+  package func finish() throws(Refusal) { pending = try execution.finish() }
+
+  package var residual: MatrixRows? { pending == nil ? MatrixRows(execution.stream(atDepth: depth)) : nil }
+
+  package func logits(of range: Range<Int>) -> MatrixRows {
+    guard let pending else { preconditionFailure("logits before the pass is finished") }
+    return MatrixRows(pending.logits(of: range))
+  }
+}
+
+extension Execution {
+  /// Runs the stage behind the last block, but for the unembedding, whose logits are computed when asked for.
+  ///
+  /// - Precondition: the output is a linear map.
+  package mutating func finish<Scalar: ArithmeticScalar>() throws(Refusal) -> PendingLogits<Scalar>
+  where Runner == FastBackend<Scalar> {
+    guard let map = network.unembedding, let operand = network.node(at: network.output)?.operands.first else {
+      preconditionFailure("the output is no linear map")
+    }
+    try run(stage: stageCount - 1, skipsOutput: true)
+    return backend.logits(of: value(at: operand), by: map)
+  }
+}
+
+extension Network {
+  /// The logits of a whole pass, to be computed when asked for.
+  package func logits<Scalar: ArithmeticScalar>(
+    on backend: FastBackend<Scalar>
+  ) throws(Refusal) -> PendingLogits<Scalar> {
+    var execution = Execution(self, on: backend)
+    for stage in 0..<execution.stageCount - 1 { try execution.run(stage: stage) }
+    return try execution.finish()
+  }
+}
+
+/// What the norms of a network are for some of the tokens that go through it.
+package struct NormsOfRows: Sendable {
+  package let rows: Range<Int>
+  package let norms: [Path: Norm]
+
+  package init(rows: Range<Int>, norms: [Path: Norm]) {
+    self.rows = rows
+    self.norms = norms
+  }
+}
+
+/// A program that was written. It has no residual stream to look at, and runs beside the networks, on a thread of its own
+/// if there are several workers.
+package final class ProgramRun: NetworkRun, @unchecked Sendable {
+  private let program: any LogitProgram
+  private let probes: [Probe]
+  private let workers: Workers
+  private let group = DispatchGroup()
+  private let outcome = Mutex<Result<Matrix<Double>, Refusal>?>(nil)
+  private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
+    Double.multiply(
+      rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
+      beta: 1, into: c, strideC: strideC)
+  }
+  /// Of all probes, one after the other: [T, V].
+  private var all = Matrix<Double>(rows: 0, columns: 0)
+
+  package init(_ program: any LogitProgram, probes: [Probe], workers: Workers) {
+    _ = blasRunsOnOneThread
+    self.program = program
+    self.probes = probes
+    self.workers = workers
+  }
+
+  package var blockCount: Int { 0 }
+  package var cost: Int { .max }
+
+  package func embed() {
+    guard workers.count > 1 else { return }
+    DispatchQueue.global().async(group: group) {
+      let result = self.computed()
+      self.outcome.withLock { $0 = result }
+    }
+  }
+
+  package func run(block: Int) {}
+
+  package func finish() throws(Refusal) {
+    group.wait()
+    all = try (outcome.withLock { $0 } ?? computed()).get()
+  }
+
+  package func wait() { group.wait() }
+
+  package var residual: MatrixRows? { nil }
+
+  package func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
+
+  private func computed() -> Result<Matrix<Double>, Refusal> {
+    let width = program.vocabularySize
+    let all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
+    var end = 0
+    do throws(Refusal) {
+      for probe in probes {
+        let logits = try program.logits(
+          of: probe.tokens, at: probe.positions, product: Self.product)
+        let rows = UnsafeMutableBufferPointer(rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
+        _ = rows.update(from: logits)
+        end += probe.tokens.count
+      }
+    } catch { return .failure(error) }
+    return .success(all)
+  }
+}

@@ -1,0 +1,119 @@
+import Formats
+import Networks
+import Numerics
+
+/// The forward pass in plain loops over arrays, in double precision, with nothing shared with ``FastBackend`` but the
+/// definition of the network: what the fast version is tested against.
+package struct PlainBackend: Backend {
+  package let tokens: [Int]
+  package let positions: [Int]
+
+  /// - Parameter tokens: one sequence, each at its place unless `positions` says otherwise.
+  package init(tokens: [Int], positions: [Int]? = nil) {
+    self.tokens = tokens
+    self.positions = positions ?? Array(tokens.indices)
+  }
+
+  package func evaluate(_ node: Network.Node, _ operands: [[[Double]]]) throws(Refusal) -> [[Double]] {
+    switch node.operation {
+    case .embed(let table, let index): embed(table, by: index)
+    case .norm(let norm): try normalise(operands[0], by: norm)
+    case .linear(let map): apply(map, to: operands[0])
+    case .rotate(let rotary, let headCount): rotated(operands[0], by: rotary, headCount: headCount)
+    case .attend(let attention): attend(query: operands[0], key: operands[1], value: operands[2], by: attention)
+    case .activate(let activation): activate(operands[0], by: activation)
+    case .scale(let factor): operands[0].map { $0.map { $0 * factor } }
+    case .add: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 + $1 } }
+    case .multiply: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 * $1 } }
+    }
+  }
+
+  private func embed(_ table: Parameter, by index: Operation.Index) -> [[Double]] {
+    let width = table.columnCount
+    let rows = ParameterReader(table).values()
+    return (index == .token ? tokens : positions).map { row in Array(rows[row * width..<(row + 1) * width]) }
+  }
+
+  package func normalise(_ x: [[Double]], by norm: Norm) throws(Refusal) -> [[Double]] {
+    let gain = ParameterReader(norm.gain).values()
+    let bias = norm.bias.map { ParameterReader($0).values() }
+    let fixed: [Double]?
+    let epsilon: Double
+    switch norm.deviation {
+    case .computed(let value): (fixed, epsilon) = (nil, value)
+    case .fixed(let deviation): (fixed, epsilon) = (ParameterReader(deviation).values(), 0)
+    case .perPosition, .perToken: throw Refusal(.notFoldable, subject: norm.name, "is not evaluated")
+    }
+    return x.map { row in
+      let mean = norm.kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
+      // The feature that a compressed row leaves out.
+      let rest = norm.kind == .crms ? [-row.reduce(0, +)] : []
+      let whole = row + rest
+      let variance = whole.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(whole.count)
+      return row.indices.map { i in
+        (row[i] - mean) / (fixed?[i] ?? (variance + epsilon).squareRoot()) * gain[i] + (bias?[i] ?? 0)
+      }
+    }
+  }
+
+  private func apply(_ map: LinearMap, to x: [[Double]]) -> [[Double]] {
+    let weight = ParameterReader(map.weight).values()
+    let bias = map.bias.map { ParameterReader($0).values() }
+    let width = map.weight.columnCount
+    return x.map { row in
+      (0..<width).map { column in
+        row.indices.reduce(bias?[column] ?? 0) { $0 + row[$1] * weight[$1 * width + column] }
+      }
+    }
+  }
+
+  private func attend(
+    query: [[Double]], key: [[Double]], value: [[Double]], by attention: Attention
+  ) -> [[Double]] {
+    let dHead = query[0].count / attention.headCount
+    func head(_ number: Int, of row: [Double]) -> [Double] { Array(row[number * dHead..<(number + 1) * dHead]) }
+    return query.indices.map { t in
+      (0..<attention.headCount).flatMap { number in
+        let group = number / (attention.headCount / attention.keyValueHeadCount)
+        let asked = head(number, of: query[t])
+        let weights = (0...t).map { s in
+          Double.exp(attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 })
+        }
+        let total = weights.reduce(0, +)
+        return (0..<dHead).map { column in
+          (0...t).reduce(0) { $0 + weights[$1] / total * value[$1][group * dHead + column] }
+        }
+      }
+    }
+  }
+
+  /// Every head, its pairs of features taken for complex numbers: z · e^(i·position·frequency).
+  private func rotated(_ x: [[Double]], by rotary: Rotary, headCount: Int) -> [[Double]] {
+    zip(x, positions).map { row, position in
+      let dHead = row.count / headCount
+      return (0..<headCount).flatMap { number in
+        let head = Array(row[number * dHead..<(number + 1) * dHead])
+        let half = rotary.width / 2
+        let pairs = (0..<half).map { pair in
+          let angle = Double(position) / Double.pow(rotary.base, Double(2 * pair) / Double(rotary.width))
+          return Complex(head[pair], head[half + pair]) * Complex(length: 1, phase: angle)
+        }
+        return pairs.map(\.real) + pairs.map(\.imaginary) + head[rotary.width...]
+      }
+    }
+  }
+
+  private func activate(_ x: [[Double]], by activation: Activation) -> [[Double]] {
+    x.map { row in
+      row.map { v in
+        switch activation {
+        case .geluTanh: v / 2 * (1 + .tanh((2 / Double.pi).squareRoot() * (v + 0.044715 * .pow(v, 3))))
+        case .geluErf: v / 2 * (1 + .erf(v / Double(2).squareRoot()))
+        case .relu: max(v, 0)
+        case .leakyReLU(let slope): v < 0 ? slope * v : v
+        case .silu: v / (1 + .exp(-v))
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,197 @@
+import Formats
+
+/// A kind of network as people know it: how its config is spelt, what its forward pass is, what its tensors are called.
+/// Each one is a file in this folder and a line in ``all``.
+package struct Architecture: Sendable {
+  /// As people call it: `LLaMA`.
+  package let name: String
+  /// As configs call it: `llama`.
+  package let modelType: String
+  /// The class of Hugging Face transformers: `LlamaForCausalLM`.
+  package let className: String
+  /// What its norms are.
+  package let normKind: Norm.Kind
+  /// The keys of its `config.json`.
+  package let configuration: ConfigurationTable
+  /// Keys of a source's `config.json` that speak of no weight and are carried along.
+  package let carriedKeys: [String]
+  /// Keys of special tokens, each with the token that is meant where the source does not say.
+  package let tokenKeys: [(key: String, usual: SpecialToken?)]
+  /// Its tensors as Hugging Face transformers stores them.
+  package let layout: Layout
+  /// Its tensors and keys as llama.cpp stores them; nil where llama.cpp does not know it.
+  package let gguf: GGUFDescription?
+  /// How it is stored besides.
+  let otherForms: [StorageForm]
+  /// What is to be known of the tensors before they are read as Hugging Face's, and what else is read of them.
+  let reading: StorageForm.Reading
+  /// Sets the keys that only this file reads to what a network is.
+  let describe: @Sendable (Network, inout Hyperparameters) -> Void
+  /// The forward pass.
+  let forward: @Sendable (Hyperparameters, inout NetworkBuilder) -> Void
+
+  package enum SpecialToken: Sendable {
+    case beginOfText, endOfText
+  }
+
+  init(
+    name: String, modelType: String, className: String, normKind: Norm.Kind, configuration: ConfigurationTable,
+    carriedKeys: [String] = [], tokenKeys: [(key: String, usual: SpecialToken?)], layout: Layout,
+    gguf: GGUFDescription? = nil, otherForms: [StorageForm] = [], reading: StorageForm.Reading = .init(),
+    describe: @escaping @Sendable (Network, inout Hyperparameters) -> Void = { _, _ in },
+    forward: @escaping @Sendable (Hyperparameters, inout NetworkBuilder) -> Void
+  ) {
+    self.name = name
+    self.modelType = modelType
+    self.className = className
+    self.normKind = normKind
+    self.configuration = configuration
+    self.carriedKeys = carriedKeys
+    self.tokenKeys = tokenKeys
+    self.layout = layout
+    self.gguf = gguf
+    self.otherForms = otherForms
+    self.reading = reading
+    self.describe = describe
+    self.forward = forward
+  }
+
+  /// Every architecture that is read.
+  package static let all = [gpt2, llama]
+}
+
+/// An architecture as llama.cpp stores it in GGUF files.
+package struct GGUFDescription: Sendable {
+  /// `general.architecture`.
+  package let architecture: String
+  /// The keys, without the architecture's name before them.
+  package let configuration: ConfigurationTable
+  package let layout: Layout
+  /// The activation that llama.cpp computes, which no key says.
+  package let activation: Activation
+  /// Refuses what llama.cpp can store of the architecture and the forward pass here does not have.
+  let check: @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void
+
+  init(
+    architecture: String, configuration: ConfigurationTable, layout: Layout, activation: Activation,
+    check: @escaping @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
+  ) {
+    self.architecture = architecture
+    self.configuration = configuration
+    self.layout = layout
+    self.activation = activation
+    self.check = check
+  }
+}
+
+extension Architecture: Equatable {
+  package static func == (a: Architecture, b: Architecture) -> Bool { a.modelType == b.modelType }
+}
+
+extension Architecture {
+  /// The network that the class computes with these hyperparameters, its parameters taken from another network by name.
+  ///
+  /// - Returns: nil where a parameter is missing.
+  package func network(_ hyperparameters: Hyperparameters, parametersOf other: Network) -> Network? {
+    network(hyperparameters, parameters: other.parameter)
+  }
+
+  /// The network that the class computes with these hyperparameters and parameters. Norms are named as Hugging Face names
+  /// them.
+  ///
+  /// - Returns: nil where a parameter is missing.
+  package func network(
+    _ hyperparameters: Hyperparameters, parameters: @escaping (String) -> Parameter?
+  ) -> Network? {
+    var builder = NetworkBuilder(
+      hyperparameters: hyperparameters, normKind: normKind, parameters: parameters, normName: layout.normName)
+    forward(hyperparameters, &builder)
+    return builder.missing.isEmpty ? builder.network : nil
+  }
+
+  /// The hyperparameters with which the class holds a network.
+  ///
+  /// - Parameters:
+  ///   - source: what the source's config says, where the network does not.
+  ///   - epsilon: of every norm; nil for the source's.
+  package func hyperparameters(
+    of network: Network, from source: Hyperparameters, epsilon: Double? = nil
+  ) -> Hyperparameters {
+    var result = source
+    result.isTied = network.isTied
+    result.epsilon = epsilon ?? source.epsilon
+    result.normKind = network.norms.first?.norm.kind ?? normKind
+    result[.model] = network.streamWidth
+    if let activation = network.activations.first { result.activation = activation }
+    describe(network, &result)
+    return result
+  }
+}
+
+extension Refusal {
+  static func unsupportedArchitecture(_ name: String, file: String, subject: String) -> Refusal {
+    Refusal(
+      .unsupported, file: file, subject: subject, "'\(name)' is not supported yet",
+      advice: "supported are \(Architecture.supportedTypes)")
+  }
+}
+
+extension Architecture {
+  /// The types that are read, for messages: `gpt2 and llama`.
+  package static var supportedTypes: String {
+    let types = all.map(\.modelType)
+    return types.dropLast().joined(separator: ", ") + " and " + (types.last ?? "")
+  }
+
+  /// What a checkpoint calls its architecture, where that is none of ours; nil where it is, or where nothing says.
+  package static func unsupportedName(of checkpoint: Checkpoint, at location: CheckpointLocation) -> String? {
+    let content = CheckpointContent(checkpoint, at: location)
+    if (try? recognise(content)) != nil { return nil }
+    return checkpoint.container == .gguf
+      ? content.ggufArchitecture : content.presentConfiguration?["model_type"]?.string
+  }
+
+  /// Which architecture a checkpoint has, and in which form it is stored.
+  ///
+  /// - Throws: `.unsupported` for an architecture that is none of ours; what reading the config throws.
+  static func recognise(_ content: CheckpointContent) throws(Refusal) -> (architecture: Architecture, form: StorageForm)
+  {
+    for architecture in all {
+      for form in architecture.forms where try form.recognises(content) { return (architecture, form) }
+    }
+    if content.checkpoint.container == .gguf {
+      throw .unsupportedArchitecture(
+        content.ggufArchitecture ?? "none", file: content.checkpoint.path, subject: "general.architecture")
+    }
+    throw .unsupportedArchitecture(
+      try content.configuration()["model_type"]?.string ?? "none", file: content.configurationPath,
+      subject: "model_type")
+  }
+
+  private var forms: [StorageForm] { otherForms + (gguf.map { [.gguf($0)] } ?? []) + [huggingFace] }
+
+  private var huggingFace: StorageForm {
+    StorageForm(
+      recognises: { (content) throws(Refusal) in
+        guard content.checkpoint.container != .gguf else { return false }
+        return try content.configuration()["model_type"]?.string == modelType
+      },
+      read: { (content) throws(Refusal) in
+        let fields = Fields(json: try content.configuration(), path: content.configurationPath)
+        var hyperparameters = Hyperparameters(path: fields.path)
+        try configuration.read(fields, into: &hyperparameters)
+        return hyperparameters
+      },
+      layout: { _ in layout }, reading: reading)
+  }
+}
+
+extension Architecture {
+  /// The `model_type` of a GPT-2 without norms as this project writes it for transformers.
+  package static let foldedGPT2ModelType = GPT2.foldedModelType
+}
+
+extension Layout {
+  /// A GPT-2 without norms as TransformerLens's HookedTransformer names it.
+  package static let transformerLens = GPT2.transformerLensLayout
+}

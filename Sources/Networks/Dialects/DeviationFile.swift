@@ -1,0 +1,129 @@
+import Formats
+
+/// Deviations beside a checkpoint, in the form in which the published runs have them:
+///
+///     {"std_dict": {"blocks.0.hook_resid_pre": 0.166, "blocks.0.hook_resid_mid": 1.207, …},
+///      "std_bos_dict": {…}}
+///
+/// `pre` of a block belongs to norms that read what enters it, `mid` to those that read the stream between its attention and
+/// its MLP, `post` of the last block to the norm behind it. `std_dict` is of all positions but the first, `std_bos_dict` of
+/// the first.
+package struct DeviationFile: Sendable {
+  let path: String
+  private let usual: JSONValue
+  private let first: JSONValue?
+
+  init(path: String) throws(Refusal) {
+    self.path = path
+    let file = try MappedFile(path: path)
+    let json = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
+    guard let usual = json["std_dict"], usual.members != nil else {
+      throw Refusal(
+        .malformed, file: path, subject: "std_dict",
+        "expected an object of numbers, found \(json["std_dict"]?.kind ?? "nothing")")
+    }
+    self.usual = usual
+    first = json["std_bos_dict"]
+  }
+
+  /// σ of all positions but the first.
+  func usual(at norm: Path, in network: Network) throws(Refusal) -> Double {
+    try value(at: norm, in: usual, named: "std_dict", of: network)
+  }
+
+  /// σ of the first position.
+  func first(at norm: Path, in network: Network) throws(Refusal) -> Double {
+    guard let first else { return try usual(at: norm, in: network) }
+    return try value(at: norm, in: first, named: "std_bos_dict", of: network)
+  }
+
+  private func value(
+    at norm: Path, in table: JSONValue, named name: String, of network: Network
+  ) throws(Refusal) -> Double {
+    let key = Self.key(of: norm, in: network)
+    guard let value = table[key]?.double else {
+      throw Refusal(
+        .malformed, file: path, subject: "\(name).\(key)", "expected a number, found \(table[key]?.kind ?? "nothing")",
+        advice: "the file must have every site of the checkpoint")
+    }
+    guard value > 0, value.isFinite else {
+      throw Refusal(
+        .nonFinite, file: path, subject: "\(name).\(key)", "expected a positive number, found \(value)")
+    }
+    return value
+  }
+
+  /// What the deviation of a norm is called: by the state of the residual stream that the norm reads.
+  package static func key(of norm: Path, in network: Network) -> String {
+    guard let block = norm.block else { return "blocks.\(network.blockCount - 1).hook_resid_post" }
+    let isAtStart = network.node(at: norm)?.operands.first == network.stream(atDepth: block)
+    return "blocks.\(block).hook_resid_\(isAtStart ? "pre" : "mid")"
+  }
+
+  /// A file of these deviations by key, in the order of computation. As in the published files, what is behind one block
+  /// is before the next.
+  package static func text(usual: [String: Double], first: [String: Double]) -> String {
+    func table(_ deviations: [String: Double]) -> JSONValue {
+      var members: [JSONValue.Member] = []
+      func append(_ key: String, as other: String? = nil) {
+        guard let value = deviations[key] else { return }
+        members.append(.init(key: other ?? key, value: .number(value), byteOffset: 0))
+      }
+      for block in 0..<deviations.count {
+        append("blocks.\(block).hook_resid_pre")
+        append("blocks.\(block).hook_resid_mid")
+        append("blocks.\(block + 1).hook_resid_pre", as: "blocks.\(block).hook_resid_post")
+        append("blocks.\(block).hook_resid_post")
+      }
+      return .object(members)
+    }
+    return JSONValue.object(["std_dict": table(usual), "std_bos_dict": table(first)]).text
+  }
+}
+
+extension Dialect {
+  /// Deviations from a file of the user's: those of a nanoGPT checkpoint of a removal run, by the schedule at its step, or
+  /// for any other checkpoint those that its computed norms are to have from now on.
+  static func deviationFile(_ reading: inout DialectReading) throws(Refusal) -> Dialect? {
+    guard let path = reading.options.deviations else { return nil }
+    let file = try DeviationFile(path: path)
+    let (sizes, options, checkpoint) = (reading.hyperparameters, reading.options, reading.checkpoint)
+    var dialect = Dialect(displayName: "deviations fixed by \(path)")
+    guard sizes.isScheduledRemoval else {
+      dialect.changesFunction = true
+      dialect.isMeantOtherwise = true
+      dialect.notes = ["the deviations of \(path) replace computed norms: this changes the function"]
+      dialect.interpret = { (network) throws(Refusal) in try network.fixingDeviations(by: file) }
+      return dialect
+    }
+    if let step = options.removalStep ?? checkpoint.metadata["iter_num"]?.integer {
+      dialect.notes.append(
+        "which norms are fixed follows from gpt2_noLN's removal schedule at step \(step)"
+          + (options.removalStep == nil ? " (iter_num); --removal-step overrides it" : ", as told"))
+      dialect.interpret = { (network) throws(Refusal) in
+        try network.settingDeviations { (norm, reader) throws(Refusal) in
+          try RemovalSchedule(step: step).deviation(at: norm, readBy: reader, in: network, from: file, sizes: sizes)
+        }
+      }
+    } else {
+      dialect.interpret = { (network) throws(Refusal) in try network.fixingDeviations(by: file) }
+    }
+    if sizes.flag("bias") != true {
+      dialect.notes.append(
+        "the norms have no bias: gpt2_noLN's own code would neither centre nor divide there, this does both")
+    }
+    return dialect
+  }
+}
+
+extension Network {
+  fileprivate func fixingDeviations(by file: DeviationFile) throws(Refusal) -> Network {
+    try settingDeviations { (norm, _) throws(Refusal) in
+      let value = try file.usual(at: norm, in: self)
+      return .fixed(.constant(value, shape: self[norm: norm]?.gain.shape ?? []))
+    }
+  }
+}

@@ -1,0 +1,165 @@
+/// A size that an axis of a parameter can have.
+package enum Extent: Hashable, Sendable {
+  /// The width of the residual stream.
+  case model
+  /// The width of an MLP's hidden layer.
+  case hidden
+  /// The heads of the queries side by side.
+  case heads
+  /// The heads of keys or values side by side.
+  case keyValueHeads
+  case vocabulary
+  /// The number of positions that a table holds.
+  case positions
+}
+
+/// A factor that an axis of a stored tensor is made of. Transposition, fusion, interleaved heads and the order of rotary
+/// pairs are all one statement: which factors each axis has, outermost first. Nothing is guessed from a shape: a square
+/// matrix looks the same both ways.
+package enum Factor: Hashable, Sendable {
+  /// The whole input axis of a matrix, or the rows of a table.
+  case input
+  /// The whole output axis of one part.
+  case output
+  /// One for each parameter that the tensor holds.
+  case part
+  case head
+  case headFeature
+  /// The first or the second features of a head's rotary pairs.
+  case side
+  /// The pairs of features of a head that rotary positions rotate.
+  case pair
+}
+
+/// One tensor of a layout: which parameters it holds, and what its axes are made of.
+package struct Slot: Sendable {
+  /// When a checkpoint has the tensor.
+  package enum Presence: Hashable, Sendable {
+    case always
+    /// Where something else can stand for it.
+    case perhaps
+    /// Where a key of the config is true; where the config does not say so, perhaps.
+    case ifSaid(String)
+  }
+
+  /// The name in the file without the layout's prefix.
+  package let name: String
+  /// The names of the parameters, `blocks.0.attention.query.weight`, in the order of the factor ``Factor/part``.
+  package let parameters: [String]
+  /// The size of the input axis; nil for a vector.
+  package let input: Extent?
+  /// The sizes of the output axes of the parameters.
+  package let outputs: [Extent]
+  package let axes: [[Factor]]
+  package let presence: Presence
+  /// Whether the layout's prefix stands before the name.
+  package let hasPrefix: Bool
+  /// The number of the block, where the tensor belongs to one.
+  package let block: Int?
+
+  /// What the axes are, for messages: `[out, in]`.
+  package var axesDescription: String {
+    let words = axes.map { axis in
+      if axis.contains(.input) { return "in" }
+      if axis == [.head] { return "head" }
+      if axis == [.headFeature] { return "dHead" }
+      return "out"
+    }
+    return "[\(words.joined(separator: ", "))]"
+  }
+}
+
+/// Tensors of a layout, with `#` for the number of the block.
+package struct SlotPattern: Sendable {
+  let tensor: String
+  let parameters: [String]
+  let input: Extent?
+  let outputs: [Extent]
+  let axes: [[Factor]]
+  var presence = Slot.Presence.always
+  var hasPrefix = true
+
+  var isPerBlock: Bool { tensor.contains("#") }
+
+  func slot(block: Int?) -> Slot {
+    func numbered(_ name: String) -> String { block.map { name.replacing("#", with: String($0)) } ?? name }
+    return Slot(
+      name: numbered(tensor), parameters: parameters.map(numbered), input: input, outputs: outputs, axes: axes,
+      presence: presence, hasPrefix: hasPrefix, block: block)
+  }
+
+  // MARK: The usual ones
+
+  /// An embedding: [count, width].
+  package static func table(_ tensor: String, _ path: String, rows: Extent) -> SlotPattern {
+    SlotPattern(
+      tensor: tensor, parameters: [path + ".weight"], input: rows, outputs: [.model], axes: [[.input], [.output]])
+  }
+
+  /// The gain of a norm, and its bias.
+  package static func norm(
+    _ tensor: String, _ path: String, hasBias: Bool = true, of width: Extent = .model,
+    presence: Slot.Presence = .always, biasPresence: Slot.Presence? = nil
+  ) -> [SlotPattern] {
+    let gain = SlotPattern(
+      tensor: tensor + ".weight", parameters: [path + ".weight"], input: nil, outputs: [width], axes: [[.output]],
+      presence: presence)
+    guard hasBias else { return [gain] }
+    return [
+      gain,
+      SlotPattern(
+        tensor: tensor + ".bias", parameters: [path + ".bias"], input: nil, outputs: [width], axes: [[.output]],
+        presence: biasPresence ?? presence),
+    ]
+  }
+
+  /// The weight of a linear map, or of several that one tensor holds.
+  ///
+  /// - Parameter axes: of the stored matrix.
+  package static func weight(
+    _ tensor: String, _ paths: [String], from input: Extent, to outputs: [Extent], axes: [[Factor]],
+    presence: Slot.Presence = .always
+  ) -> SlotPattern {
+    SlotPattern(
+      tensor: tensor, parameters: paths.map { $0 + ".weight" }, input: input, outputs: outputs, axes: axes,
+      presence: presence)
+  }
+
+  /// The bias of a linear map, or of several that one tensor holds.
+  package static func bias(
+    _ tensor: String, _ paths: [String], to outputs: [Extent], axes: [[Factor]] = [[.part, .output]],
+    presence: Slot.Presence = .always
+  ) -> SlotPattern {
+    SlotPattern(
+      tensor: tensor, parameters: paths.map { $0 + ".bias" }, input: nil, outputs: outputs, axes: axes,
+      presence: presence)
+  }
+
+  /// Weight and bias of linear maps whose tensors are called `tensor.weight` and `tensor.bias`.
+  ///
+  /// - Parameters:
+  ///   - output: the factors of the output axis.
+  ///   - isTransposed: whether the matrix is stored [out, in], as torch's Linear does.
+  ///   - biasPresence: nil where there is no bias.
+  package static func linear(
+    _ tensor: String, _ paths: String..., from input: Extent, to outputs: Extent...,
+    output: [Factor] = [.part, .output],
+    isTransposed: Bool = true, biasPresence: Slot.Presence? = .always
+  ) -> [SlotPattern] {
+    let weight = weight(
+      tensor + ".weight", paths, from: input, to: outputs,
+      axes: isTransposed ? [output, [.input]] : [[.input], output])
+    guard let biasPresence else { return [weight] }
+    return [weight, bias(tensor + ".bias", paths, to: outputs, axes: [output], presence: biasPresence)]
+  }
+
+  /// The unembedding, which is absent where it is tied to the embedding and has a bias in folded checkpoints only.
+  package static func unembedding(_ tensor: String, hasPrefix: Bool = false, hasBias: Bool) -> [SlotPattern] {
+    linear(tensor, "unembedding", from: .model, to: .vocabulary, biasPresence: hasBias ? .perhaps : nil).map {
+      var pattern = $0
+      pattern.presence = .perhaps
+      pattern.hasPrefix = hasPrefix
+      return pattern
+    }
+  }
+}

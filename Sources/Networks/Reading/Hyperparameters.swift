@@ -1,0 +1,109 @@
+import Formats
+
+/// The sizes and choices of a network that its config states beside the tensors.
+package struct Hyperparameters: Sendable {
+  /// A size that a config may state.
+  package enum Size: String, Sendable, CaseIterable {
+    /// The width of the residual stream.
+    case model
+    case blocks
+    /// The width of an MLP's hidden layer.
+    case hidden
+    case context
+    case vocabulary
+    case heads
+    /// The heads of keys and values.
+    case keyValueHeads
+    case headWidth
+  }
+
+  /// A size as a config states it: under which key, and how large.
+  package struct Statement: Sendable {
+    package let key: String
+    package let size: Size
+    package let value: Int
+  }
+
+  /// Where the config was read, for messages.
+  package let path: String
+  /// What the config states, in the order of its table.
+  package internal(set) var statements: [Statement] = []
+  /// The sizes themselves, held against the tensors.
+  private var sizes: [Size: Int] = [:]
+
+  /// Under the root of every computed norm.
+  package var epsilon = 1e-5
+  package var normKind: Norm.Kind?
+  package var activation = Activation.geluTanh
+  /// Whether the unembedding is the token embedding.
+  package var isTied = true
+  /// The base of rotary positions; nil where there are none.
+  package var rotaryBase: Double?
+  /// How many features of each head are rotated: a share, or where a file says so a number.
+  package var rotaryShare = 1.0
+  package var rotaryWidth: Int?
+  /// Whether norms that are not stored were folded into the weights.
+  package var isFolded = false
+  /// Whether the network was trained without norms in its blocks.
+  package var isWithoutBlockNorms = false
+  /// Whether the checkpoint may come from a removal run whose schedule says which norms are fixed at which step.
+  package var isScheduledRemoval = false
+  /// The token that ends a text, as the config has it.
+  package var endOfText: Int?
+  /// What only the file of the architecture reads, by the key of its config.
+  package var own: [String: JSONValue] = [:]
+  /// Numbers that outputs of maps are multiplied by, by the path of the map.
+  package var outputScales: [Path: Double] = [:]
+
+  package init(path: String) { self.path = path }
+
+  /// A size.
+  ///
+  /// - Precondition: it was stated or measured.
+  package subscript(size: Size) -> Int {
+    get {
+      guard let value = sizes[size] else { preconditionFailure("\(size) is not known") }
+      return value
+    }
+    set { sizes[size] = newValue }
+  }
+
+  /// A size as the config states it; nil where it does not.
+  package func stated(_ size: Size) -> Int? { statements.first { $0.size == size }?.value }
+
+  /// The key under which a size is stated.
+  package func key(of size: Size) -> String? { statements.first { $0.size == size }?.key }
+
+  package var dModel: Int { self[.model] }
+  package var dHead: Int { self[.headWidth] }
+  package var blockCount: Int { self[.blocks] }
+  package var headCount: Int { self[.heads] }
+  package var keyValueHeadCount: Int { self[.keyValueHeads] }
+  package var contextLength: Int { self[.context] }
+
+  /// The size of an axis of a parameter.
+  package subscript(extent extent: Extent) -> Int {
+    switch extent {
+    case .model: dModel
+    case .hidden: self[.hidden]
+    case .heads: headCount * dHead
+    case .keyValueHeads: keyValueHeadCount * dHead
+    case .vocabulary: self[.vocabulary]
+    case .positions: self[.context] + positionOffset
+    }
+  }
+
+  /// Rows of the table of positions before that of the first position.
+  package var positionOffset = 0
+
+  /// The rotary positions; nil where there are none.
+  package var rotary: Rotary? {
+    rotaryBase.map { Rotary(base: $0, width: rotaryWidth ?? Int(rotaryShare * Double(dHead))) }
+  }
+
+  /// What attention scores are usually multiplied by.
+  package var standardAttentionScale: Double { 1 / Double(dHead).squareRoot() }
+
+  /// Whether a key of the config that only the architecture reads is true; nil where it says nothing.
+  package func flag(_ key: String) -> Bool? { own[key]?.bool }
+}

@@ -1,0 +1,69 @@
+import Formats
+
+extension Model {
+  /// Opens a checkpoint and finds out what it is.
+  ///
+  /// - Parameter path: a directory as Hugging Face lays it out, or one file with its `config.json` beside it where the
+  ///   form has one; any single file may be compressed by zstd.
+  /// - Throws: `.malformed`, `.unsupported` with everything that does not fit, listed at once; `.usage` for options
+  ///   that contradict the checkpoint.
+  package init(opening path: String, options: ReadingOptions = .init()) throws(Refusal) {
+    let location = try CheckpointLocation(path: path)
+    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
+    let content = CheckpointContent(checkpoint, at: location)
+    let (architecture, form) = try Architecture.recognise(content)
+    var sizes = try form.read(content)
+    let layout = form.layout(sizes)
+
+    var tensors = try NamedTensors(of: checkpoint, layout: layout, options: options)
+    try form.reading.check(tensors, sizes)
+    if layout.blockCount(in: tensors.names) > 0 {
+      try ParameterTable.requireAll(of: layout, in: tensors, hyperparameters: sizes)
+    }
+    try sizes.measure(tensors, layout: layout, architecture: architecture)
+    let hasFakeNorms = FakeLayerNorm.isPresent(in: tensors)
+    var parameters = try ParameterTable(
+      taking: &tensors, layout: layout, hyperparameters: sizes, options: options)
+    try form.reading.complete(&tensors, &sizes)
+    var reading = DialectReading(
+      checkpoint: checkpoint, hyperparameters: sizes, layout: layout, options: options, tensors: tensors,
+      parameters: parameters, hasFakeNorms: hasFakeNorms)
+    let dialect = try Dialect.detect(&reading)
+    (tensors, parameters) = (reading.tensors, reading.parameters)
+
+    var builder = NetworkBuilder(
+      hyperparameters: sizes, normKind: sizes.normKind ?? architecture.normKind, parameters: { parameters[$0] },
+      normName: { parameters.normName(at: $0) })
+    architecture.forward(sizes, &builder)
+    guard builder.missing.isEmpty else {
+      preconditionFailure("\(layout.name) has no place for \(builder.missing.joined(separator: ", "))")
+    }
+    let stored = builder.network
+    var meant = try dialect.interpret(stored)
+    var literal = dialect.isMeantOtherwise ? stored : nil
+    var notes = dialect.notes
+    if let scaling = options.normScaling {
+      meant = meant.scalingNorms(by: scaling)
+      literal = literal?.scalingNorms(by: scaling)
+      notes.append(
+        "taken as told (--norm-scaling \(scaling.rawValue)): both norms of layer l are divided by √l; nothing in the "
+          + "checkpoint says so")
+    }
+    try tensors.requireAllUsed()
+    notes += tensors.unmatched(options.ignoredTensors).map {
+      "--ignore \($0): no tensor of \(checkpoint.path) is called so"
+    }
+    self.checkpoint = checkpoint
+    self.architecture = architecture
+    self.hyperparameters = sizes
+    configuration = checkpoint.container == .gguf ? nil : content.presentConfiguration
+    self.layout = layout
+    self.dialect = dialect
+    network = meant
+    literalNetwork = literal
+    directory = location.directory
+    tokenizer = options.tokenizer
+    dropped = tensors.dropped
+    warnings = location.warnings + checkpoint.warnings + notes
+  }
+}

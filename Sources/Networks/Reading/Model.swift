@@ -1,0 +1,44 @@
+import Formats
+
+/// A checkpoint understood: which network its tensors make, and in what dialect it says that norms are fixed.
+package struct Model: Sendable {
+  /// A tensor that takes no part in the network, and the rule by which it is left out.
+  package struct DroppedTensor: Hashable, Sendable {
+    package let name: String
+    package let rule: String
+  }
+
+  package let checkpoint: Checkpoint
+  package let architecture: Architecture
+  package let hyperparameters: Hyperparameters
+  /// The `config.json` beside the tensors, so that what is not known of it can be carried along; nil where there is none.
+  package let configuration: JSONValue?
+  /// Where the config lies, and the tokenizer unless the user says otherwise.
+  package let directory: String
+  package let tokenizer: ReadingOptions.Tokenizer
+  package let layout: Layout
+  package let dialect: Dialect
+  /// What the dialect means: norms with a fixed deviation where removal has fixed it.
+  package let network: Network
+  /// What the runtime that the files are for would compute, where that is not exactly ``network``: the published form
+  /// computes each norm with its large epsilon.
+  package let literalNetwork: Network?
+  package let dropped: [DroppedTensor]
+  package let warnings: [String]
+
+  /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
+  package var changesFunction: Bool { dialect.changesFunction }
+
+  /// The token that separates texts, where the vocabulary holds it.
+  package var endOfText: Int? {
+    // A GGUF file may say −1.
+    hyperparameters.endOfText.flatMap { (0..<network.vocabularySize).contains($0) ? $0 : nil }
+  }
+
+  /// The token that a text begins with, where a GGUF file says so.
+  package var beginOfText: Int? {
+    checkpoint.metadata["tokenizer.ggml.bos_token_id"]?.integer.flatMap {
+      (0..<network.vocabularySize).contains($0) ? $0 : nil
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import Formats
+
+/// The tensors of a checkpoint by their bare names, and the account of what became of each: used, dropped by a named
+/// rule, or left over.
+struct NamedTensors {
+  let checkpoint: Checkpoint
+  private(set) var dropped: [Model.DroppedTensor] = []
+  private var remaining: [String: Tensor] = [:]
+
+  /// - Parameter layout: takes off its prefix, and drops what it says are no parameters; `torch.compile` puts another prefix
+  ///   before that.
+  /// - Throws: `.malformed` where two tensors have the same bare name.
+  init(of checkpoint: Checkpoint, layout: Layout, options: ReadingOptions) throws(Refusal) {
+    self.checkpoint = checkpoint
+    for tensor in checkpoint.tensors {
+      var name = Substring(tensor.name)
+      for prefix in ["_orig_mod.", layout.prefix] where name.hasPrefix(prefix) { name = name.dropFirst(prefix.count) }
+      if let rule = layout.droppingRule(for: name) {
+        dropped.append(.init(name: tensor.name, rule: rule))
+      } else if let other = remaining.updateValue(tensor, forKey: String(name)) {
+        throw Refusal(
+          .malformed, file: tensor.file.path, subject: tensor.name, "means the same parameter as '\(other.name)'",
+          advice: "keep one of the two")
+      }
+    }
+    for (name, tensor) in remaining where options.ignoredTensors.contains(where: { tensor.name.matches(pattern: $0) }) {
+      remaining[name] = nil
+      dropped.append(.init(name: tensor.name, rule: "ignored, as told"))
+    }
+  }
+
+  /// Returns the patterns that no tensor of the checkpoint fits.
+  func unmatched(_ patterns: [String]) -> [String] {
+    patterns.filter { pattern in !checkpoint.tensors.contains { $0.name.matches(pattern: pattern) } }
+  }
+
+  var names: some Collection<String> { remaining.keys }
+
+  /// The tensor of this bare name, which then counts as used.
+  mutating func take(_ name: String) -> Tensor? { remaining.removeValue(forKey: name) }
+
+  mutating func drop(_ name: String, rule: String) {
+    if let tensor = remaining.removeValue(forKey: name) { dropped.append(.init(name: tensor.name, rule: rule)) }
+  }
+
+  // MARK: Parameters, adapters merged
+
+  /// A low-rank adapter beside a frozen parameter, as submarat/removing-layer-norm trains them: y = xW + b + (xA)B with no
+  /// further factor, all matrices [in, out].
+  private struct Adapter {
+    let weight: String
+    let down: String
+    let up: String
+
+    /// - Parameter name: of the parameter that the adapter stands for: `h.0.mlp.c_fc.weight`.
+    init?(for name: String) {
+      guard name.hasSuffix(".weight") else { return nil }
+      let stem = name.dropLast(".weight".count)
+      (weight, down, up) = ("\(stem).weight_frozen", "\(stem).lora_A", "\(stem).lora_B")
+    }
+  }
+
+  private static func frozenName(of name: String) -> String { name + "_frozen" }
+
+  /// The parameter of this bare name: a stored tensor, or a frozen one with its adapter.
+  func peek(_ name: String) -> Parameter? {
+    if let tensor = remaining[name] ?? remaining[Self.frozenName(of: name)] { return .stored(tensor) }
+    return nil
+  }
+
+  /// What a parameter was read from.
+  struct Taken {
+    let value: Parameter
+    let tensors: [Tensor]
+    var isAdapted: Bool { tensors.count > 1 }
+    /// Whether it is one stored tensor in row-major order.
+    var isContiguous: Bool { value.storedTensor?.isContiguous ?? false }
+  }
+
+  /// Takes the parameter of this bare name, merging its adapter where it has one: W + A·B.
+  ///
+  /// - Throws: `.malformed` where the adapter is incomplete or does not fit.
+  mutating func takeParameter(_ name: String) throws(Refusal) -> Taken? {
+    if let tensor = take(name) { return Taken(value: .stored(tensor), tensors: [tensor]) }
+    guard let frozen = take(Self.frozenName(of: name)) else { return nil }
+    guard let adapter = Adapter(for: name) else { return Taken(value: .stored(frozen), tensors: [frozen]) }
+    guard let down = take(adapter.down), let up = take(adapter.up) else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: frozen.name,
+        "is frozen, but '\(adapter.down)' or '\(adapter.up)' is missing",
+        advice: "the adapter belongs to it; save the checkpoint whole")
+    }
+    guard down.shape.count == 2, up.shape.count == 2, frozen.shape == [down.shape[0], up.shape[1]],
+      down.shape[1] == up.shape[0]
+    else {
+      throw Refusal(
+        .malformed, file: checkpoint.path, subject: down.name,
+        "shapes \(down.shape) and \(up.shape) do not multiply to \(frozen.shape)")
+    }
+    return Taken(
+      value: Parameter.stored(frozen).adding(Parameter.stored(down).multiplied(byMatrix: .stored(up))),
+      tensors: [frozen, down, up])
+  }
+
+  /// - Throws: `.unsupported` with every tensor that was neither used nor dropped.
+  func requireAllUsed() throws(Refusal) {
+    guard !remaining.isEmpty else { return }
+    let names = remaining.values.map(\.name).sorted()
+    throw Refusal(
+      .unsupported, file: checkpoint.path,
+      "\(names.count) tensor\(names.count == 1 ? "" : "s") of unknown meaning: \(names.joined(separator: ", "))",
+      advice: "if they take no part in the network, pass --ignore with their names")
+  }
+}
+
+extension String {
+  /// Whether the whole string fits a pattern in which `*` stands for any part.
+  fileprivate func matches(pattern: String) -> Bool {
+    var parts = pattern.split(separator: "*", omittingEmptySubsequences: false)[...]
+    guard let first = parts.popFirst(), hasPrefix(first) else { return false }
+    var rest = dropFirst(first.count)
+    guard let last = parts.popLast() else { return rest.isEmpty }
+    for part in parts where !part.isEmpty {
+      guard let found = rest.firstRange(of: part) else { return false }
+      rest = rest[found.upperBound...]
+    }
+    return rest.hasSuffix(last)
+  }
+}

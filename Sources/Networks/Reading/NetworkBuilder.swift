@@ -1,0 +1,110 @@
+/// Builds a network operation by operation; what an architecture's forward pass is written in.
+package struct NetworkBuilder {
+  package private(set) var network: Network
+  private let hyperparameters: Hyperparameters
+  private let normKind: Norm.Kind
+  private let parameters: (String) -> Parameter?
+  private let normName: (Path) -> String?
+  /// Parameters that the forward pass needs and that are not there.
+  package private(set) var missing: [String] = []
+
+  /// - Parameters:
+  ///   - parameters: gives the parameter of a name, `blocks.0.attention.query.weight`.
+  ///   - normName: gives the name of the norm at a path, as tensors spell it.
+  init(
+    hyperparameters: Hyperparameters, normKind: Norm.Kind, parameters: @escaping (String) -> Parameter?,
+    normName: @escaping (Path) -> String?
+  ) {
+    network = Network(contextLength: hyperparameters.contextLength)
+    self.hyperparameters = hyperparameters
+    self.normKind = normKind
+    self.parameters = parameters
+    self.normName = normName
+  }
+
+  /// Appends an operation on values that are there.
+  @discardableResult
+  package mutating func apply(_ operation: Operation, to operands: Path..., at path: Path) -> Path {
+    switch operands.count {
+    case 0: network.append(operation, at: path)
+    case 1: network.append(operation, to: operands[0], at: path)
+    case 2: network.append(operation, to: operands[0], operands[1], at: path)
+    default: network.append(operation, to: operands[0], operands[1], operands[2], at: path)
+    }
+  }
+
+  private mutating func required(_ name: String) -> Parameter {
+    if let parameter = parameters(name) { return parameter }
+    missing.append(name)
+    return .constant(0, shape: [1, 1])
+  }
+
+  /// Whether there is a weight for an operation.
+  package func has(_ path: Path) -> Bool { parameters("\(path).weight") != nil }
+
+  /// The rows of a table.
+  package mutating func embed(by index: Operation.Index, at path: Path) -> Path {
+    apply(.embed(required("\(path).weight"), by: index), at: path)
+  }
+
+  /// A norm of a value, or the value itself where no gain of such a norm is stored.
+  package mutating func normalised(_ x: Path, at path: Path) -> Path {
+    guard let gain = parameters("\(path).weight") else { return x }
+    return apply(
+      .norm(
+        Norm(
+          name: normName(path) ?? path.description, kind: normKind, gain: gain, bias: parameters("\(path).bias"),
+          deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
+  }
+
+  /// A linear map of a value, multiplied by a number where there is one for the path.
+  package mutating func linear(_ x: Path, at path: Path) -> Path {
+    let weight = required("\(path).weight")
+    let result = apply(.linear(LinearMap(weight: weight, bias: parameters("\(path).bias"))), to: x, at: path)
+    guard let factor = hyperparameters.outputScales[path], factor != 1 else { return result }
+    return apply(.scale(factor), to: result, at: path.appending("scaled"))
+  }
+
+  package mutating func add(_ a: Path, _ b: Path, at path: Path) -> Path { apply(.add, to: a, b, at: path) }
+
+  /// Multi-head attention of a value, from its queries, keys and values to what it writes.
+  ///
+  /// - Parameter scale: what scores are multiplied by; 1/√dHead without it.
+  package mutating func attention(of x: Path, block: Int, scale: Double? = nil) -> Path {
+    let path: Path = "blocks.\(block).attention"
+    let sizes = hyperparameters
+    var query = linear(x, at: path.appending("query"))
+    var key = linear(x, at: path.appending("key"))
+    let value = linear(x, at: path.appending("value"))
+    if let rotary = sizes.rotary {
+      query = apply(.rotate(rotary, headCount: sizes.headCount), to: query, at: query.appending("rotated"))
+      key = apply(.rotate(rotary, headCount: sizes.keyValueHeadCount), to: key, at: key.appending("rotated"))
+    }
+    let attention = Attention(
+      headCount: sizes.headCount, keyValueHeadCount: sizes.keyValueHeadCount,
+      scale: scale ?? sizes.standardAttentionScale)
+    let mixed = apply(.attend(attention), to: query, key, value, at: path.appending("mixed"))
+    return linear(mixed, at: path.appending("output"))
+  }
+
+  /// output(activation(input(x))), or where there is a gate output(activation(gate(x)) ⊙ input(x)) (arXiv 2002.05202).
+  ///
+  /// - Parameter activation: the config's, without it.
+  package mutating func mlp(of x: Path, block: Int, activation: Activation? = nil) -> Path {
+    let path: Path = "blocks.\(block).mlp"
+    let activation = Operation.activate(activation ?? hyperparameters.activation)
+    let hidden: Path
+    if has(path.appending("gate")) {
+      let gate = apply(activation, to: linear(x, at: path.appending("gate")), at: path.appending("activation"))
+      hidden = apply(.multiply, to: gate, linear(x, at: path.appending("input")), at: path.appending("hidden"))
+    } else {
+      hidden = apply(activation, to: linear(x, at: path.appending("input")), at: path.appending("activation"))
+    }
+    return linear(hidden, at: path.appending("output"))
+  }
+
+  /// The logits of the residual stream behind the last block.
+  package mutating func head(of x: Path) {
+    _ = linear(normalised(x, at: "final.norm"), at: "unembedding")
+  }
+}

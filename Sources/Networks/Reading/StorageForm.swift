@@ -1,0 +1,90 @@
+import Formats
+
+/// How checkpoints of an architecture are stored by some program: how it is told, how its config is spelt, what its tensors
+/// are called.
+struct StorageForm: Sendable {
+  /// What is done with the tensors besides filling the slots of the layout.
+  struct Reading: Sendable {
+    /// Refuses tensors whose meaning the forward pass does not have, before anything is read.
+    var check: @Sendable (NamedTensors, Hyperparameters) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
+    /// Takes numbers that are no parameters of a network, once sizes are known.
+    var complete: @Sendable (inout NamedTensors, inout Hyperparameters) throws(Refusal) -> Void = {
+      _, _ throws(Refusal) in
+    }
+  }
+
+  let recognises: @Sendable (CheckpointContent) throws(Refusal) -> Bool
+  /// What the config states; sizes are held against the tensors later.
+  let read: @Sendable (CheckpointContent) throws(Refusal) -> Hyperparameters
+  let layout: @Sendable (Hyperparameters) -> Layout
+  var reading = Reading()
+}
+
+/// A checkpoint as far as it says what it is.
+struct CheckpointContent: Sendable {
+  let checkpoint: Checkpoint
+  let configurationPath: String
+  private let json: Result<JSONValue, Refusal>
+
+  init(_ checkpoint: Checkpoint, at location: CheckpointLocation) {
+    self.checkpoint = checkpoint
+    configurationPath = location.configurationPath
+    do throws(Refusal) {
+      json = .success(try Self.json(at: location.configurationPath))
+    } catch {
+      json = .failure(error)
+    }
+  }
+
+  /// The `config.json` beside the tensors.
+  ///
+  /// - Throws: `.malformed` where there is none, or no strict JSON object.
+  func configuration() throws(Refusal) -> JSONValue { try json.get() }
+
+  /// The same, or nil where it is not to be read.
+  var presentConfiguration: JSONValue? { try? json.get() }
+
+  var ggufArchitecture: String? {
+    checkpoint.container == .gguf ? checkpoint.metadata["general.architecture"]?.string : nil
+  }
+
+  /// Configs that people publish have a few kilobytes.
+  private static let maximumByteCount = 1 << 20
+
+  private static func json(at path: String) throws(Refusal) -> JSONValue {
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumByteCount else {
+      throw Refusal(
+        .malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
+    }
+    let json = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
+    guard json.members != nil else {
+      throw Refusal(.malformed, file: path, "expected a JSON object, found \(json.kind)")
+    }
+    return json
+  }
+}
+
+extension StorageForm {
+  /// A GGUF file as llama.cpp writes it.
+  static func gguf(_ description: GGUFDescription) -> StorageForm {
+    StorageForm(
+      recognises: { (content) throws(Refusal) in content.ggufArchitecture == description.architecture },
+      read: { (content) throws(Refusal) in
+        let checkpoint = content.checkpoint
+        let fields = Fields(metadataOf: checkpoint, prefix: description.architecture + ".")
+        var hyperparameters = Hyperparameters(path: checkpoint.path)
+        hyperparameters.activation = description.activation
+        try description.configuration.read(fields, into: &hyperparameters)
+        hyperparameters.endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
+        let head = description.layout.slot(of: "unembedding.weight", blockCount: 1)
+        hyperparameters.isTied = head.map { checkpoint[$0.name] == nil } ?? true
+        try description.check(checkpoint, hyperparameters)
+        return hyperparameters
+      },
+      layout: { _ in description.layout })
+  }
+}

@@ -1,0 +1,146 @@
+extension Network {
+  /// The operations that read a value, in the order of computation.
+  package func users(of path: Path) -> [Node] { nodes.filter { $0.operands.contains(path) } }
+
+  /// Every norm, in the order of computation.
+  package var norms: [(path: Path, norm: Norm)] {
+    nodes.compactMap { node in if case .norm(let norm) = node.operation { (node.path, norm) } else { nil } }
+  }
+
+  /// Every linear map, in the order of computation.
+  package var linearMaps: [(path: Path, map: LinearMap)] {
+    nodes.compactMap { node in if case .linear(let map) = node.operation { (node.path, map) } else { nil } }
+  }
+
+  /// Every attention, in the order of computation.
+  package var attentions: [(path: Path, attention: Attention)] {
+    nodes.compactMap { node in if case .attend(let attention) = node.operation { (node.path, attention) } else { nil } }
+  }
+
+  /// The activations, in the order of computation.
+  package var activations: [Activation] {
+    nodes.compactMap { node in if case .activate(let activation) = node.operation { activation } else { nil } }
+  }
+
+  /// The number of features of a value.
+  ///
+  /// - Precondition: the path is in the network.
+  package func width(of path: Path) -> Int {
+    guard let node = node(at: path) else { preconditionFailure("nothing at \(path)") }
+    switch node.operation {
+    case .embed(let table, _): return table.columnCount
+    case .linear(let map): return map.weight.columnCount
+    case .norm, .rotate, .attend, .activate, .scale, .add, .multiply: return width(of: node.operands[0])
+    }
+  }
+
+  package var blockCount: Int { nodes.reduce(0) { max($0, ($1.path.block ?? -1) + 1) } }
+
+  /// The operations in parts that follow each other: those before the first block, those of each block, those behind the
+  /// last. The last value of each part but the last one is the residual stream at that depth.
+  package var stages: [Range<Int>] {
+    var ends: [Int] = []
+    var end = 0
+    for block in 0..<blockCount {
+      let start = nodes[end...].firstIndex { $0.path.block == block } ?? end
+      if block == 0 { ends.append(start) }
+      end = nodes.lastIndex { $0.path.block == block }.map { $0 + 1 } ?? start
+      ends.append(end)
+    }
+    if ends.isEmpty { ends = [nodes.count - 1] }
+    ends.append(nodes.count)
+    return zip([0] + ends, ends).map { $0..<$1 }
+  }
+
+  /// The value that enters block `depth`, or for the number of blocks the one that leaves the last.
+  package func stream(atDepth depth: Int) -> Path { nodes[stages[depth].upperBound - 1].path }
+
+  /// What a value is the sum of: its terms, through any number of sums, in the order of computation.
+  package func terms(of path: Path) -> [Path] {
+    guard case .add = self[path], let node = node(at: path) else { return [path] }
+    return node.operands.flatMap(terms)
+  }
+
+  /// The value that the operation behind the output is computed from: what the last norm reads, or the unembedding where
+  /// there is none.
+  private var lastStream: Path {
+    var path = node(at: output)?.operands.first ?? output
+    while case .norm = self[path], let operand = node(at: path)?.operands.first { path = operand }
+    return path
+  }
+
+  /// What writes into the residual stream whose last state the output is computed from.
+  package var streamWriters: [Path] { terms(of: lastStream) }
+
+  /// The states of that residual stream: what writes into it, and every sum on the way.
+  package var streamStates: [Path] {
+    func states(_ path: Path) -> [Path] {
+      guard case .add = self[path], let node = node(at: path) else { return [path] }
+      return node.operands.flatMap(states) + [path]
+    }
+    return states(lastStream)
+  }
+
+  /// The operations that read a state of the residual stream, other than its sums.
+  package var streamReaders: [Node] {
+    let states = Set(streamStates)
+    return nodes.filter { node in
+      if case .add = node.operation, states.contains(node.path) { return false }
+      return node.operands.contains(where: states.contains)
+    }
+  }
+
+  /// The number of features of the residual stream.
+  package var streamWidth: Int { width(of: lastStream) }
+
+  // MARK: The head
+
+  /// The map that gives the logits; nil where the output is no linear map.
+  package var unembedding: LinearMap? { self[linear: output] }
+
+  /// The number of logits.
+  package var vocabularySize: Int { width(of: output) }
+
+  /// The table of the token embedding.
+  package var tokenEmbedding: Parameter? {
+    for node in nodes { if case .embed(let table, .token) = node.operation { return table } }
+    return nil
+  }
+
+  /// Whether the unembedding is the token embedding, transposed.
+  package var isTied: Bool { unembedding.map { $0.weight == tokenEmbedding?.transposed() } ?? false }
+
+  // MARK: Parameters by name
+
+  /// The parameter of this name: `weight` or `bias` behind the path of a map, a norm or an embedding; nil where the network
+  /// has none.
+  package func parameter(named name: String) -> Parameter? {
+    guard let dot = name.lastIndex(of: ".") else { return nil }
+    let isWeight = name[dot...] == ".weight"
+    switch self[Path(String(name[..<dot]))] {
+    case .linear(let map): return isWeight ? map.weight : map.bias
+    case .norm(let norm): return isWeight ? norm.gain : norm.bias
+    case .embed(let table, _): return isWeight ? table : nil
+    default: return nil
+    }
+  }
+
+  // MARK: Comparing
+
+  /// The first place where another network computes something else, in the order of computation; nil where both compute the
+  /// same. What a norm is called does not matter.
+  package func firstDifference(from other: Network) -> Path? {
+    for (node, theirs) in zip(nodes, other.nodes) where node.withoutNames != theirs.withoutNames { return node.path }
+    if nodes.count != other.nodes.count { return (nodes.count > other.nodes.count ? self : other).nodes.last?.path }
+    return contextLength == other.contextLength && output == other.output ? nil : output
+  }
+}
+
+extension Network.Node {
+  fileprivate var withoutNames: Network.Node {
+    guard case .norm(var norm) = operation else { return self }
+    norm.name = ""
+    norm.readers = nil
+    return Network.Node(path: path, operation: .norm(norm), operands: operands)
+  }
+}

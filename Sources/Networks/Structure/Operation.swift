@@ -1,0 +1,95 @@
+/// What one node of a network computes. Every value is a matrix [tokens, features].
+package enum Operation: Hashable, Sendable {
+  /// The rows of a table [count, width] that the input names. Reads no value.
+  case embed(Parameter, by: Index)
+  case norm(Norm)
+  /// xW + b.
+  case linear(LinearMap)
+  /// Turns pairs of features of each of `headCount` heads by the position of the token.
+  case rotate(Rotary, headCount: Int)
+  /// Reads queries [T, heads · dHead], keys and values [T, key-value heads · dHead], in this order.
+  case attend(Attention)
+  case activate(Activation)
+  /// The product with one number.
+  case scale(Double)
+  /// The sum of two values.
+  case add
+  /// The product of two values, element by element.
+  case multiply
+
+  /// What selects the rows of a table.
+  package enum Index: Hashable, Sendable {
+    case token, position
+  }
+
+  /// How many values the operation reads.
+  package var operandCount: Int {
+    switch self {
+    case .embed: 0
+    case .norm, .linear, .rotate, .activate, .scale: 1
+    case .add, .multiply: 2
+    case .attend: 3
+    }
+  }
+
+  /// What the operation is, for messages that say why a norm cannot be folded into it.
+  package var kind: String {
+    switch self {
+    case .embed: "an embedding"
+    case .norm: "a norm"
+    case .linear: "a linear map"
+    case .rotate: "a rotation by the position"
+    case .attend: "attention"
+    case .activate: "an activation"
+    case .scale: "a product with a number"
+    case .add: "a sum"
+    case .multiply: "a product of two values"
+    }
+  }
+}
+
+/// y = xW + b.
+package struct LinearMap: Hashable, Sendable {
+  /// [in, out]
+  package var weight: Parameter
+  /// [out]
+  package var bias: Parameter?
+
+  package init(weight: Parameter, bias: Parameter?) {
+    self.weight = weight
+    self.bias = bias
+  }
+}
+
+/// Causal softmax attention: each token attends to itself and to those before it in its sequence.
+package struct Attention: Hashable, Sendable {
+  /// The number of heads of the queries.
+  package var headCount: Int
+  /// The number of heads of keys and values. Each serves ``headCount`` / `keyValueHeadCount` neighbouring heads of the
+  /// queries.
+  package var keyValueHeadCount: Int
+  /// What the products of queries and keys are multiplied by before the softmax.
+  package var scale: Double
+
+  package init(headCount: Int, keyValueHeadCount: Int, scale: Double) {
+    self.headCount = headCount
+    self.keyValueHeadCount = keyValueHeadCount
+    self.scale = scale
+  }
+}
+
+extension Operation {
+  /// The same operation with every parameter replaced by what `transform` gives for it.
+  package func mappingParameters(_ transform: (Parameter) -> Parameter) -> Operation {
+    switch self {
+    case .embed(let table, let index): return .embed(transform(table), by: index)
+    case .linear(let map): return .linear(LinearMap(weight: transform(map.weight), bias: map.bias.map(transform)))
+    case .norm(var norm):
+      norm.gain = transform(norm.gain)
+      norm.bias = norm.bias.map(transform)
+      if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
+      return .norm(norm)
+    case .rotate, .attend, .activate, .scale, .add, .multiply: return self
+    }
+  }
+}

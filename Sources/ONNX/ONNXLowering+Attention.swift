@@ -1,0 +1,131 @@
+import Formats
+import Networks
+
+extension ONNXLowering {
+  /// Queries, keys and values [B, S, ·] or [B, S, heads, d] → [B, S, H·d].
+  mutating func attend(
+    query: String, key: String, value: String, by attention: Attention, at path: Path
+  ) -> String {
+    let prefix = path.description
+    let (headCount, keyValueHeadCount) = (attention.headCount, attention.keyValueHeadCount)
+    let width = network.width(of: path)
+    let dHead = width / headCount
+
+    /// → [B, heads, S, d]
+    func split(_ x: String, into count: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
+      let parts =
+        lowering.headCounts[x] == count
+        ? x : lowering.add("Reshape", x, lowering.constant([0, 0, count, dHead], "heads"), as: name + ".parts")
+      return lowering.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
+    }
+    let newKeys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
+    let keys = cached(newKeys, "key", path, heads: keyValueHeadCount, dHead: dHead)  // [B, G, K, d]
+    let newValues = split(value, into: keyValueHeadCount, &self, as: prefix + ".value")
+    let values = cached(newValues, "value", path, heads: keyValueHeadCount, dHead: dHead)
+    var queries = split(query, into: headCount, &self, as: prefix + ".query")
+    if attention.scale != 1 {
+      // On the queries, which are never more than the scores.
+      queries = add("Mul", queries, constant(attention.scale, "\(prefix).scale"), as: prefix + ".query.scaled")
+    }
+    let transposed = add(
+      "Transpose", keys, as: prefix + ".keys.transposed", attributes: ["perm": .integers([0, 1, 3, 2])])
+    // Queries that share keys stand below each other meanwhile: [B, G, H/G·S, d].
+    func grouped(_ x: String, by count: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
+      guard keyValueHeadCount != headCount else { return x }
+      return lowering.add("Reshape", x, lowering.constant([0, count, -1, 0], "groups"), as: name)
+    }
+    queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
+    let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
+    let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
+    let masked = add("Where", visible(), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+    let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
+    let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
+    let mixtures = add("MatMul", weights, values, as: prefix + ".mixtures")  // [B, H, S, d]
+    let mixed = grouped(mixtures, by: headCount, &self, as: prefix + ".mixtures.heads")
+    let joined = add("Transpose", mixed, as: prefix + ".parts", attributes: ["perm": .integers([0, 2, 1, 3])])
+    return add("Reshape", joined, constant([0, 0, width], "joined"), as: prefix)
+  }
+
+  /// Rotates the first features of every head by the positions of its tokens: [B, S, H, d].
+  mutating func rotated(_ x: String, by rotary: Rotary, dHead: Int, at name: String) -> String {
+    let half = rotary.width / 2
+    let (cosines, sines) = angles(of: rotary)
+    let axis = constant([3], "axis.3")
+    let middle = constant([half], "rotary.middle")
+    let end = constant([2 * half], "rotary.end")
+    let first = add("Slice", x, constant([0], "start"), middle, axis, as: name + ".first")  // [B, S, H, r/2]
+    let second = add("Slice", x, middle, end, axis, as: name + ".second")
+    let real = add(
+      "Sub", add("Mul", first, cosines, as: name + ".1"), add("Mul", second, sines, as: name + ".2"), as: name + ".3")
+    let imaginary = add(
+      "Add", add("Mul", second, cosines, as: name + ".4"), add("Mul", first, sines, as: name + ".5"), as: name + ".6")
+    let join: [String: ONNXGraph.Attribute] = ["axis": .integer(3)]
+    guard rotary.width < dHead else { return add("Concat", real, imaginary, as: name, attributes: join) }
+    let rest = add("Slice", x, end, constant([dHead], "head.end"), axis, as: name + ".rest")  // [B, S, H, d − r]
+    return add("Concat", real, imaginary, rest, as: name, attributes: join)
+  }
+
+  /// Angles are single precision whatever the type: position 2,049 is no F16 number.
+  private mutating func angles(of rotary: Rotary) -> (cosines: String, sines: String) {
+    if let known = rotations[rotary] { return known }
+    let frequencies = rotary.frequencies
+    let perPair = shared(
+      .init(name: "rotary.frequencies", type: .f32, shape: [frequencies.count], content: .numbers(frequencies)))
+    let single: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxFloatCode)]
+    let positions = add("Cast", "position_ids", as: "rotary.positions", attributes: single)  // [B, S]
+    let column = add("Unsqueeze", positions, constant([2, 3], "axes.2.3"), as: "rotary.column")  // [B, S, 1, 1]
+    let angles = add("Mul", column, perPair, as: "rotary.angles")  // [B, S, 1, r/2]
+    func table(_ operation: String, _ lowering: inout ONNXLowering) -> String {
+      let name = "rotary.\(operation.lowercased())"
+      let values = lowering.add(operation, angles, as: name)
+      guard lowering.type == .f16 else { return values }
+      let narrow: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxHalfCode)]
+      return lowering.add("Cast", values, as: name + ".f16", attributes: narrow)
+    }
+    let result = (cosines: table("Cos", &self), sines: table("Sin", &self))
+    rotations[rotary] = result
+    return result
+  }
+
+  /// Appends new keys or values to those of earlier tokens: [B, G, S, d] → [B, G, K, d].
+  private mutating func cached(_ x: String, _ kind: String, _ path: Path, heads count: Int, dHead: Int) -> String {
+    let block = path.block ?? 0
+    let past = "past_key_values.\(block).\(kind)"
+    let present = "present.\(block).\(kind)"
+    let (heads, width) = (ONNXGraph.Dimension.fixed(count), ONNXGraph.Dimension.fixed(dHead))
+    graph.inputs.append(.init(name: past, type: type, shape: [Self.batch, heads, Self.pastTokens, width]))
+    graph.outputs.append(.init(name: present, type: type, shape: [Self.batch, heads, Self.allTokens, width]))
+    append("Concat", [past, x], [present], ["axis": .integer(2)])
+    return present
+  }
+
+  /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
+  /// key, so padding on the left moves both alike.
+  private mutating func visible() -> String {
+    if let visibleKeys { return visibleKeys }
+    let (zero, one) = (constant(0, "index.0"), constant(1, "index.1"))
+    let keyCount = add("Gather", add("Shape", "attention_mask", as: "mask.shape"), one, as: "mask.key_count")
+    let queryCount = add("Gather", add("Shape", "input_ids", as: "mask.token_shape"), one, as: "mask.query_count")
+    let pastCount = add("Sub", keyCount, queryCount, as: "mask.past_count")
+    let keys = add("Range", zero, keyCount, one, as: "mask.keys")  // [K]
+    let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
+    let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
+    let causal = add("LessOrEqual", keys, column, as: "mask.causal")  // [S, K]
+    let toBoolean: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxBooleanCode)]
+    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: toBoolean)
+    let spread = add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")  // [B, 1, 1, K]
+    let result = add("And", causal, spread, as: "mask.visible")  // [B, 1, S, K]
+    visibleKeys = result
+    return result
+  }
+}
+
+extension ElementType {
+  /// The number that stands for minus infinity in a mask: finite, so that a row with nothing to see does not become NaN.
+  package var lowestFinite: Double {
+    switch self {
+    case .f16: -Double(Float16.greatestFiniteMagnitude)
+    default: -Double(Float.greatestFiniteMagnitude)
+    }
+  }
+}

@@ -1,0 +1,266 @@
+import Formats
+import Networks
+
+/// A class of another program that computes the networks of an architecture and cannot be told otherwise: it has a norm at
+/// every place of the architecture's forward pass and one ε for all of them.
+///
+/// What a class holds is not listed: its network is built from the parameters that are to be written, and has to be the
+/// network itself, operation by operation.
+package struct StockClass: Sendable {
+  /// As the user names it where a target has several that hold a network: `llama`.
+  package let name: String
+  package let architecture: Architecture
+  let layout: Layout
+  /// The only activation that the class has; nil for one that its config names.
+  let activation: Activation?
+  /// Whether the unembedding has a place for a bias.
+  let hasVocabularyBias: Bool
+  /// The architectures whose networks the class may hold.
+  let sources: [Architecture]
+
+  /// A class of Hugging Face transformers.
+  static func huggingFace(
+    _ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false
+  ) -> StockClass {
+    StockClass(
+      name: architecture.modelType, architecture: architecture, layout: architecture.layout, activation: nil,
+      hasVocabularyBias: hasVocabularyBias, sources: sources ?? [architecture])
+  }
+
+  /// A network as the class stores it.
+  struct Stored {
+    let network: Network
+    let sizes: Hyperparameters
+    /// What the class computes instead of the network's activation, where the user allowed that.
+    let approximation: Activation?
+  }
+
+  /// The last norm, where nothing but its folding would untie the unembedding or give it a bias that the class cannot hold.
+  func keptNorms(of network: Network) -> Set<Path> {
+    guard !hasVocabularyBias, network.unembedding?.bias == nil else { return [] }
+    return network.lastNorms
+  }
+
+  /// The network with a norm at every place of the class, and the ε of all of them. Where every norm is computed, they are
+  /// what they are; else fixed ones become gain · √ε under a large ε, none a gain of √ε.
+  ///
+  /// - Parameter epsilon: the large one.
+  /// - Throws: `.unsupported` for a network that the class does not compute, by the first place where it differs.
+  func stored(
+    _ network: Network, from source: TargetSource, options: TargetOptions, target: String,
+    nearIdentityEpsilon epsilon: Double = StockClass.nearIdentityEpsilon
+  ) throws(Refusal) -> Stored {
+    var sizes = source.hyperparameters
+    if architecture != source.architecture || layout.name != architecture.layout.name {
+      // Choices that only the source's own config can state.
+      sizes.own = [:]
+    } else {
+      let known = Set(architecture.configuration.keyNames)
+      sizes.own = sizes.own.filter { known.contains($0.key) }
+    }
+    let prepared = network.withBiases(of: layout).withAttentionScales(of: architecture, sizes)
+    sizes = architecture.hyperparameters(of: prepared, from: sizes)
+    guard architecture.network(sizes, parametersOf: prepared) != nil else { throw other(source, target) }
+    let kind = architecture.normKind
+    if let other = prepared.norms.first(where: { $0.norm.kind != kind }) {
+      throw Refusal(
+        .unsupported, subject: other.norm.name, "the target \(target) computes no \(other.norm.kind.displayName)s")
+    }
+    if prepared.unembedding?.bias != nil, !hasVocabularyBias {
+      throw Refusal(
+        .unsupported, subject: vocabularyBiasName, "the target \(target) has no place for a bias of the unembedding",
+        advice: "use --for transformers")
+    }
+    let approximation = try approximation(of: prepared, options: options, target: target)
+    sizes.outputScales = [:]
+
+    // What the class computes with these parameters, a norm at every place.
+    let ones = Parameter.constant(1, shape: [sizes.dModel])
+    guard
+      let skeleton = architecture.network(
+        sizes, parameters: { prepared.parameter(named: $0) ?? (layout.isNormGain($0) ? ones : nil) })
+    else { throw other(source, target) }
+    var plain = skeleton
+    for (path, _) in skeleton.norms { plain[norm: path] = prepared[norm: path] }
+    let held = plain.firstDifference(from: prepared) == nil ? prepared : prepared.mergingEqualOperations()
+    if let path = plain.firstDifference(from: held) {
+      if let split = prepared.norms.first(where: { $0.norm.isComputed && $0.norm.readers != nil }) {
+        throw stillComputed(split.norm, target)
+      }
+      throw architecture == source.architecture || sources.contains(source.architecture)
+        ? Refusal(
+          .unsupported, subject: path.description,
+          "the target \(target) computes something else here (\(architecture.className))",
+          advice: "use --for onnxruntime")
+        : other(source, target)
+    }
+    for (path, _) in skeleton.norms where kind == .layer && held[norm: path] == nil {
+      try requireNormless(path, of: skeleton, source: source, target: target)
+    }
+    if let common = held.commonEpsilon(of: skeleton) {
+      sizes.epsilon = common
+      return Stored(network: plain.withEveryNormBias(), sizes: sizes, approximation: approximation)
+    }
+    var result = skeleton
+    for (path, own) in skeleton.norms {
+      var (gain, bias) = (ones, nil as Parameter?)
+      if let norm = held[norm: path] {
+        guard case .fixed(let deviation) = norm.deviation else {
+          throw stillComputed(norm, target)
+        }
+        gain = norm.gain.divided(by: deviation)
+        bias = norm.bias
+      }
+      result[norm: path] = Norm(
+        name: own.name, kind: kind, gain: gain.multiplied(by: epsilon.squareRoot()), bias: bias,
+        deviation: .computed(epsilon: epsilon))
+    }
+    sizes.epsilon = epsilon
+    return Stored(network: result.withEveryNormBias(), sizes: sizes, approximation: approximation)
+  }
+
+  /// 10¹², as the published checkpoints have it: its root is exact in F32.
+  static let nearIdentityEpsilon = 1e12
+
+  private func other(_ source: TargetSource, _ target: String) -> Refusal {
+    Refusal(
+      .unsupported, subject: target, "writes \(architecture.name) only, and this is a \(source.architecture.name)",
+      advice: "use --for transformers")
+  }
+
+  private func stillComputed(_ norm: Norm, _ target: String) -> Refusal {
+    Refusal(
+      .unsupported, subject: norm.name, "is still computed, and the target \(target) has one epsilon for all norms",
+      advice: "finish the removal")
+  }
+
+  private var vocabularyBiasName: String {
+    let weight = architecture.layout.slot(of: "unembedding.weight", blockCount: 1)?.name ?? "unembedding.weight"
+    return String(weight.dropLast("weight".count)) + "bias"
+  }
+
+  /// - Throws: `.unsupported` where maps read the residual stream of the source as it is: a LayerNorm before them, however
+  ///   near an identity, subtracts a mean that they see.
+  private func requireNormless(
+    _ path: Path, of skeleton: Network, source: TargetSource, target: String
+  ) throws(Refusal) {
+    let states = Set(source.network.streamStates)
+    for reader in skeleton.users(of: path) {
+      guard let operands = source.network.node(at: reader.path)?.operands, operands.contains(where: states.contains)
+      else { continue }
+      throw Refusal(
+        .unsupported, subject: target,
+        "the blocks read the residual stream as it is, and a LayerNorm, however near an identity, subtracts its mean",
+        advice: "use --for transformers or --for onnxruntime")
+    }
+  }
+
+  // MARK: Activation
+
+  /// The activation that the class computes instead of the network's; nil where it is the same.
+  ///
+  /// - Throws: `.unsupported` for an activation that the class does not have. The exact GELU is close to the one by tanh, and
+  ///   only that can be allowed.
+  private func approximation(
+    of network: Network, options: TargetOptions, target: String
+  ) throws(Refusal) -> Activation? {
+    guard let only = activation else {
+      for case .leakyReLU(let slope) in network.activations where slope != 0.01 {
+        throw Refusal(
+          .unsupported, subject: Activation.leakyReLU(negativeSlope: slope).configName,
+          "the target \(target) has leaky ReLU with a slope of 0.01 only, found \(slope.twoDigits)",
+          advice: "use --for transformers")
+      }
+      return nil
+    }
+    guard let other = network.activations.first(where: { $0 != only }) else { return nil }
+    let isClose = other == .geluErf && only == .geluTanh
+    if isClose, options.allowsApproximateActivation { return only }
+    throw Refusal(
+      .unsupported, subject: other.configName,
+      "the target \(target) has \(only.configName) only for a \(architecture.name), which differs from this one by up to "
+        + "\(other.largestDifference(from: only).twoDigits) in each hidden unit",
+      advice: isClose
+        ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
+        : "use --for transformers")
+  }
+}
+
+extension Layout {
+  /// Whether a parameter is the gain of a norm.
+  fileprivate func isNormGain(_ parameter: String) -> Bool {
+    let block = Path(String(parameter.dropLast(".weight".count))).block ?? 0
+    return parameter.hasSuffix(".weight") && slot(of: parameter, blockCount: block + 1)?.input == nil
+      && slot(of: parameter, blockCount: block + 1) != nil
+  }
+}
+
+extension Network {
+  /// The norms that the output is computed from.
+  package var lastNorms: Set<Path> { Set((node(at: output)?.operands ?? []).filter { self[norm: $0] != nil }) }
+
+  /// What to say of a network whose norms are all computed: nothing else tells that the last one is not bare.
+  var noteOnLastNorm: [String] {
+    lastNorms.compactMap { self[norm: $0] }.filter { norm in
+      norm.kind == .layer && norm.isComputed && norm.gain.constantValue == nil
+    }.map { "\($0.name) keeps its gain and bias: there is no place for the bias that the unembedding would get" }
+  }
+
+  /// The ε that every norm of a class is computed with; nil where a place has none, or they differ.
+  fileprivate func commonEpsilon(of skeleton: Network) -> Double? {
+    guard case .computed(let epsilon)? = norms.last?.norm.deviation,
+      skeleton.norms.allSatisfy({ self[norm: $0.path]?.deviation == .computed(epsilon: epsilon) })
+    else { return nil }
+    return epsilon
+  }
+
+  /// Layer norms have a bias in every class, zero where there was none; RMS norms in none.
+  fileprivate func withEveryNormBias() -> Network {
+    var result = self
+    for (path, norm) in norms where norm.kind == .layer && norm.bias == nil {
+      result[norm: path]?.bias = .constant(0, shape: norm.gain.shape)
+    }
+    return result
+  }
+
+  /// The network with the biases that a layout always has, and with those of all maps that share a key of the config where
+  /// one of them has one: zero where there was none.
+  package func withBiases(of layout: Layout) -> Network {
+    var wanted: Set<String> = []
+    var keys: [String: [String]] = [:]
+    for slot in layout.slots(blockCount: blockCount) where slot.input == nil {
+      switch slot.presence {
+      case .always: wanted.formUnion(slot.parameters)
+      case .ifSaid(let key): keys[key, default: []] += slot.parameters
+      case .perhaps: continue
+      }
+    }
+    for names in keys.values where names.contains(where: { parameter(named: $0) != nil }) { wanted.formUnion(names) }
+    var result = self
+    for (path, map) in linearMaps where map.bias == nil && wanted.contains("\(path).bias") {
+      result[linear: path]?.bias = .constant(0, shape: [map.weight.columnCount])
+    }
+    return result
+  }
+
+  /// The network whose attention scores are multiplied by what a class multiplies them by: any other factor moves into the
+  /// queries.
+  func withAttentionScales(of architecture: Architecture, _ sizes: Hyperparameters) -> Network {
+    guard let skeleton = architecture.network(sizes, parametersOf: self) else { return self }
+    var result = self
+    for (path, attention) in attentions {
+      guard case .attend(let theirs)? = skeleton[path], theirs.scale != attention.scale,
+        var query = node(at: path)?.operands.first
+      else { continue }
+      while case .rotate = self[query], let operand = node(at: query)?.operands.first { query = operand }
+      guard let map = self[linear: query] else { continue }
+      let factor = attention.scale / theirs.scale
+      result[linear: query] = LinearMap(
+        weight: map.weight.multiplied(by: factor), bias: map.bias?.multiplied(by: factor))
+      var scaled = attention
+      scaled.scale = theirs.scale
+      result.replaceOperation(at: path, by: .attend(scaled))
+    }
+    return result
+  }
+}

@@ -1,0 +1,103 @@
+import Formats
+import Networks
+import Tokenization
+
+extension TargetSource {
+  /// The tokenizer that the user names, or the one that the checkpoint brings; nil where there is none.
+  ///
+  /// - Throws: `.usage` where a directory that was named holds none; what reading throws.
+  func bytePairVocabulary() throws(Refusal) -> BytePairVocabulary? {
+    var vocabulary: BytePairVocabulary?
+    switch self.tokenizer {
+    case .absent: return nil
+    case .directory(let directory):
+      vocabulary = try Self.vocabulary(in: directory)
+      guard vocabulary != nil else { throw Self.noTokenizer(in: directory) }
+    case .ofCheckpoint:
+      if let ggufHeader, let own = BytePairVocabulary(gguf: ggufHeader, path: checkpointPath) { return own }
+      vocabulary = try Self.vocabulary(in: directory, besideFileAt: checkpointPath)
+    }
+    vocabulary?.completeSpecialTokens(from: configuration)
+    return vocabulary
+  }
+
+  private static func vocabulary(
+    in directory: String, besideFileAt checkpoint: String? = nil
+  ) throws(Refusal) -> BytePairVocabulary? {
+    do throws(Refusal) {
+      return try BytePairVocabulary(directory: directory, besideFileAt: checkpoint)
+    } catch {
+      var refusal = error
+      if refusal.category == .unsupported { refusal.advice = "pass --tokenizer none to write token ids only" }
+      throw refusal
+    }
+  }
+
+  /// Files that belong to the tokenizer and to generation, for runtimes that read them as Hugging Face lays them out:
+  /// copies, or made from the keys of a GGUF source.
+  func tokenizerFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+    let generation = "generation_config.json"
+    switch tokenizer {
+    case .absent: return try copies(of: [generation], in: directory)
+    case .directory(let other):
+      let files = try copies(of: Self.carriedFileNames, in: other)
+      guard !files.isEmpty else { throw Self.noTokenizer(in: other) }
+      return try files + copies(of: [generation], in: directory)
+    case .ofCheckpoint:
+      if let ggufHeader, let own = BytePairVocabulary(gguf: ggufHeader, path: checkpointPath) {
+        return own.files
+      }
+      return try copies(of: Self.carriedFileNames + [generation], in: directory)
+    }
+  }
+
+  /// What is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
+  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [String] {
+    guard tokenizer == .ofCheckpoint, files.isEmpty, let ggufHeader,
+      case .string(let kind)? = ggufHeader.value("tokenizer.ggml.model"), kind != "none"
+    else { return [] }
+    return [
+      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; --tokenizer names a "
+        + "directory that holds them"
+    ]
+  }
+
+  private static func noTokenizer(in directory: String) -> Refusal {
+    Refusal(
+      .usage, file: directory, "holds neither tokenizer.json nor vocab.json and merges.txt",
+      advice: "name the directory of the tokenizer with --tokenizer, or pass --tokenizer none")
+  }
+
+  /// The files of a tokenizer, also of one of another kind, which is carried unread.
+  private static let carriedFileNames = BytePairVocabulary.fileNames + ["tokenizer.model"]
+
+  /// The largest tokenizers in use take a tenth of it.
+  private static let maximumCarriedByteCount = 256 << 20
+
+  private func copies(of names: [String], in directory: String) throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+    var files: [(String, [UInt8])] = []
+    for name in names {
+      let path = "\(directory)/\(name)"
+      // What the user named is at home where it lies; what lies beside a checkpoint must not lead elsewhere.
+      let homes = HomeDirectories(ofFileAt: directory == self.directory ? checkpointPath : path)
+      guard let isAtHome = homes.contain(fileAt: path) else { continue }
+      guard isAtHome else {
+        throw Refusal(
+          .malformed, file: path, "is a link that leaves the directory, and would be copied into the output",
+          advice: "copy the file itself there, or remove the link")
+      }
+      let file = try MappedFile(path: path)
+      guard file.byteCount <= Self.maximumCarriedByteCount else {
+        throw Refusal(
+          .malformed, file: path,
+          "a file beside the weights has at most \(Self.maximumCarriedByteCount) bytes, found \(file.byteCount)")
+      }
+      let bytes = try file.parse { (bytes) throws(Refusal) in
+        try GitLFSPointer.refuse(bytes, file: path)
+        return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+      }
+      files.append((name, bytes))
+    }
+    return files
+  }
+}

@@ -1,0 +1,309 @@
+import Arithmetic
+import Formats
+import Networks
+
+/// A candidate held against a reference: how far the two are apart in double precision, how far the candidate is in the
+/// precision that it is for, and whether that is within what rounding costs the reference itself.
+package struct Judgement: Sendable, Codable {
+  /// How many times the reference's own rounding noise the candidate may be off. Both are extremes of the same kind of noise
+  /// over the same tokens; over the fixtures their ratio stays below 2.
+  package static let noiseFactor = 4.0
+
+  /// The candidate before any rounding against the reference, both in double precision.
+  package var double: Comparison.Outcome
+  /// The candidate as its runtime computes it against the reference in double precision.
+  package var single: Comparison.Outcome
+  /// The reference in the candidate's precision, its weights rounded to the same types, against itself in double precision.
+  package var noise: Comparison.Outcome
+  /// On ``single``.
+  package var limits: Limits
+  /// Whether the candidate holds the reference's own matrices in blocks, whose rounding costs both the same.
+  package var holdsReferenceMatrices: Bool
+  /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
+  /// then on ``LogitDifference/largestLogProbability``.
+  package var isUpToShift: Bool
+  /// The candidate against the reference on the long probes, both in single precision; nil without such probes, and for a
+  /// program.
+  package var long: LongOutcome?
+
+  /// Whether the candidate as its runtime computes it is within the limits on the precise probes.
+  package var holds: Bool { limits.hold(for: single.logits) }
+
+  /// What was found on the probes that are run in single precision only.
+  package struct LongOutcome: Sendable, Codable {
+    package var single: Comparison.Outcome
+    /// On ``single``: what the precise probes allow, plus what single precision costs the reference on them.
+    package var limits: Limits
+
+    package var holds: Bool { limits.hold(for: single.logits) }
+
+    private enum CodingKeys: String, CodingKey {
+      case single = "written"
+      case limits
+    }
+  }
+
+  /// What is held against a reference.
+  package struct Candidate: Sendable {
+    package let name: String
+    /// The recipes before any rounding.
+    package let exact: Network
+    /// What the runtime computes.
+    package let model: WrittenModel
+    /// The type its matrices are stored in, where it is a program that does not say.
+    package let type: ElementType
+    /// What the runtime computes instead of the reference's activation, where it was allowed to.
+    package let approximation: Activation?
+    /// Whether the logits of each position may differ from the reference's by a constant.
+    package let isUpToShift: Bool
+
+    package init(
+      name: String, exact: Network, model: WrittenModel, type: ElementType, approximation: Activation? = nil,
+      isUpToShift: Bool = false
+    ) {
+      self.name = name
+      self.exact = exact
+      self.model = model
+      self.type = type
+      self.approximation = approximation
+      self.isUpToShift = isUpToShift
+    }
+  }
+}
+
+/// Judgements of several candidates against one reference, on the same tokens.
+package struct Judgements: Sendable {
+  package var judgements: [Judgement]
+  /// How far the reference as its own runtime computes it is from what it means; nil where that is the same.
+  package var literal: Comparison.Outcome?
+  /// The tokens on which the reference itself overflows.
+  package var overflows: [String]
+  package var largestLogit: Double
+  package var tokenCount: Int
+  package var probes: [String]
+
+  /// The number of tokens that a program is run on at most, which computes node by node, and the reference as it is stored:
+  /// a few show as much as more.
+  private static let shortTokenCount = 16
+
+  /// - Parameters:
+  ///   - reference: the network that the others are held against.
+  ///   - name: what messages call it.
+  ///   - literal: the network that the reference's own runtime computes, where that differs.
+  /// - Throws: what the networks throw; `.nonFinite` where the reference overflows on every token, or on every token
+  ///   that a program is run on.
+  package init(
+    of candidates: [Judgement.Candidate], against reference: Network, named name: String, literal: Network?,
+    on probes: ProbeSet, workers: Workers = .all, progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  ) throws(Refusal) {
+    let run = JudgementRun(reference, named: name, literal: literal, candidates: candidates, workers: workers)
+    var precise = probes.precise
+    let programProbe = candidates.contains { $0.isProgram } ? precise.shortProbe(ofAtMost: Self.shortTokenCount) : 0
+    let literalProbe = precise.farProbe(ofAtMost: Self.shortTokenCount)
+    func outcome(_ precise: [Probe], long: [Probe]) throws(Refusal) -> JudgementRun.Result {
+      try run.result(
+        on: precise, long: long, programProbe: programProbe, literalProbe: literalProbe, progress: progress)
+    }
+    var result = try outcome(precise, long: probes.long)
+    if result.judgements.contains(where: { $0.long?.holds == false }) {
+      // Beyond the limit in single precision, where the reference rounds too: double precision says what is right.
+      precise += probes.long
+      result = try outcome(precise, long: [])
+    }
+    judgements = result.judgements
+    self.literal = result.literal
+    overflows = result.overflows.map(\.description)
+    largestLogit = result.largestLogit
+    let judged = judgements.contains { $0.long != nil } ? precise + probes.long : precise
+    tokenCount = judged.reduce(0) { $0 + $1.tokens.count } - overflows.count
+    self.probes = judged.map { "\($0.name) (\($0.tokens.count))" }
+    guard tokenCount > 0, judgements.allSatisfy({ $0.single.logits.judgedTokenCount > 0 }) else {
+      throw Refusal(
+        .nonFinite,
+        "the logits of \(name) are themselves NaN or infinite on every probe, in double or single precision, so there is "
+          + "nothing to hold another network against",
+        advice: "check the weights")
+    }
+  }
+}
+
+/// What may cost the reference as much as it costs a candidate: the types that the candidate is stored in, and the
+/// activation of its runtime where that is another.
+private struct NoiseSource: Hashable {
+  let storage: Storage
+  let approximation: Activation?
+  /// Whether it is for a program: then it is run on the probe that the program is run on.
+  var isForProgram = false
+
+  func candidate(_ reference: Network, name: String, programProbe: Int) -> Comparison.Candidate {
+    var network = reference
+    if let approximation {
+      network = network.mappingOperations { _, operation in
+        if case .activate = operation { .activate(approximation) } else { operation }
+      }
+    }
+    var candidate = Comparison.Candidate(
+      name: name, network: network, precision: .single,
+      rounding: storage.isSinglePrecision ? nil : storage)
+    candidate.isReference = true
+    if isForProgram { candidate.onlyProbe = programProbe }
+    return candidate
+  }
+}
+
+/// Everything that takes part in a judgement.
+private struct JudgementRun {
+  struct Result {
+    let judgements: [Judgement]
+    let literal: Comparison.Outcome?
+    let overflows: [Comparison.Overflow]
+    let largestLogit: Double
+  }
+
+  let reference: Network
+  let name: String
+  let literal: Network?
+  let candidates: [Judgement.Candidate]
+  let workers: Workers
+  /// By candidate: what its noise is measured by, the types of the file first.
+  let noisesOfCandidates: [[NoiseSource]]
+  let noises: [NoiseSource]
+
+  init(
+    _ reference: Network, named name: String, literal: Network?, candidates: [Judgement.Candidate], workers: Workers
+  ) {
+    self.reference = reference
+    self.name = name
+    self.literal = literal
+    self.candidates = candidates
+    self.workers = workers
+    noisesOfCandidates = candidates.map { $0.noiseSources(of: reference) }
+    noises = noisesOfCandidates.joined().reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+  }
+
+  /// Runs all candidates on the precise probes, and those that are networks on more tokens, too.
+  ///
+  /// - Parameters:
+  ///   - long: what is run in single precision only.
+  ///   - programProbe: the index of the probe that programs are run on.
+  ///   - literalProbe: the index of the probe that the reference as it is stored is run on; nil for all.
+  func result(
+    on precise: [Probe], long: [Probe], programProbe: Int, literalProbe: Int?,
+    progress: @Sendable (_ done: Int, _ total: Int) -> Void
+  ) throws(Refusal) -> Result {
+    let exact = candidates.map { Comparison.Candidate(name: $0.name, network: $0.exact, precision: .double) }
+    let rounded = candidates.map { $0.comparisonCandidate(programProbe: programProbe) }
+    let noisy = noises.map { $0.candidate(reference, name: name, programProbe: programProbe) }
+    let stored = literal.map {
+      var candidate = Comparison.Candidate(name: "\(name) as stored", network: $0, precision: .double)
+      candidate.onlyProbe = literalProbe
+      return candidate
+    }
+    var requests = [
+      Comparison.Request(
+        of: exact + rounded + noisy + (stored.map { [$0] } ?? []),
+        with: Comparison.Candidate(name: name, network: reference, precision: .double), on: precise)
+    ]
+    let networks = candidates.filter { !$0.isProgram }.map { $0.comparisonCandidate(programProbe: nil) }
+    if !long.isEmpty, !networks.isEmpty {
+      requests.append(
+        .init(of: networks, with: Comparison.Candidate(name: name, network: reference, precision: .single), on: long))
+    }
+    let results = try Comparison.results(of: requests, workers: workers, progress: progress)
+    let whole = results[0]
+    var longOutcomes = results.dropFirst().first?.outcomes[...]
+    let judgements = candidates.enumerated().map { index, candidate in
+      let single = whole.outcomes[candidates.count + index]
+      let sources = noisesOfCandidates[index]
+      func noise(_ source: NoiseSource) -> Comparison.Outcome {
+        whole.outcomes[2 * candidates.count + (noises.firstIndex(of: source) ?? 0)]
+      }
+      let ofTypes = noise(sources[0])
+      let limits = Limits(
+        noise: noise(sources[sources.count - 1]).logits, rounded: sources.count > 1 ? ofTypes.logits : nil,
+        factor: Judgement.noiseFactor, largestLogit: whole.largestLogit, isUpToShift: candidate.isUpToShift)
+      return Judgement(
+        double: whole.outcomes[index], single: single, noise: ofTypes, limits: limits,
+        holdsReferenceMatrices: sources.count > 1, isUpToShift: candidate.isUpToShift,
+        long: candidate.isProgram
+          ? nil
+          : longOutcomes?.popFirst().map { .init(single: $0, limits: limits.widened(by: ofTypes.logits)) })
+    }
+    return Result(
+      judgements: judgements, literal: stored == nil ? nil : whole.outcomes.last, overflows: whole.overflows,
+      largestLogit: whole.largestLogit)
+  }
+}
+
+extension Judgement.Candidate {
+  fileprivate var isProgram: Bool { if case .program = model { true } else { false } }
+
+  /// What takes part for the candidate: a network in single precision, or a program on one probe.
+  fileprivate func comparisonCandidate(programProbe: Int?) -> Comparison.Candidate {
+    switch model {
+    case .network(let network): return .init(name: name, network: network, precision: .single)
+    case .program(let program):
+      var candidate = Comparison.Candidate(name: name, program: program)
+      candidate.onlyProbe = programProbe
+      return candidate
+    }
+  }
+
+  /// What the candidate's limits are measured by: the reference in the candidate's types, and where it holds the reference's
+  /// own matrices in blocks, in single precision.
+  fileprivate func noiseSources(of reference: Network) -> [NoiseSource] {
+    guard case .network(let network) = model else {
+      return [NoiseSource(storage: Storage(type).ofFoldedWeights, approximation: approximation, isForProgram: true)]
+    }
+    let storage = Storage(of: network)
+    // Types without blocks may round vectors, too, which a storage does not.
+    guard storage.hasBlocks, exact.hasMatrices(of: reference), network.hasAttentionScales(of: reference) else {
+      return [NoiseSource(storage: storage.ofFoldedWeights, approximation: approximation)]
+    }
+    return [storage, Storage(.f32)].map { NoiseSource(storage: $0, approximation: approximation) }
+  }
+}
+
+extension [Probe] {
+  /// Returns the index of a probe of at most `count` tokens that goes as far as any. Where there is none, the longest is
+  /// added once more, cut to so many tokens from the whole of it.
+  fileprivate mutating func shortProbe(ofAtMost count: Int) -> Int {
+    if let found = farProbe(ofAtMost: count) { return found }
+    guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }) else { return 0 }
+    let indices = (0..<count).map { $0 * (longest.tokens.count - 1) / Swift.max(1, count - 1) }
+    append(
+      Probe(
+        name: longest.name + ", in steps", tokens: indices.map { longest.tokens[$0] },
+        positions: indices.map { longest.positions[$0] }))
+    return self.count - 1
+  }
+
+  /// Returns the index of a probe of at most `count` tokens that goes as far as any.
+  fileprivate func farProbe(ofAtMost count: Int) -> Int? {
+    let farthest = compactMap(\.positions.last).max()
+    return firstIndex { $0.tokens.count <= count && $0.positions.last == farthest }
+  }
+}
+
+extension LogitDifference {
+  /// The largest difference that counts: of any logit, or, where the logits of a position may all shift by one constant,
+  /// of any log-probability.
+  package func largest(upToShift: Bool) -> Double { upToShift ? largestLogProbability : largest }
+
+  /// Whether every judged token is finite and within `limit`. NaN is not within anything.
+  package func isWithin(_ limit: Double, upToShift: Bool = false) -> Bool {
+    tokenCount > 0 && nonFiniteTokenCount == 0 && largest(upToShift: upToShift) <= limit
+  }
+}
+
+extension Network {
+  /// Whether every map multiplies by the same recipe.
+  fileprivate func hasMatrices(of other: Network) -> Bool {
+    linearMaps.map(\.map.weight) == other.linearMaps.map(\.map.weight)
+  }
+
+  /// Whether attention multiplies its scores by the same factors: others are in the queries of one of the two.
+  fileprivate func hasAttentionScales(of other: Network) -> Bool {
+    attentions.map(\.attention.scale) == other.attentions.map(\.attention.scale)
+  }
+}
