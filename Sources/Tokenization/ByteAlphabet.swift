@@ -18,6 +18,9 @@ enum ByteAlphabet {
     }
   }()
 
+  /// Whether a byte occurs in UTF-8. A vocabulary that was made of text may lack the 13 others.
+  static func occursInText(_ byte: UInt8) -> Bool { byte < 0xC0 || (0xC2...0xF4).contains(byte) }
+
   /// Of each scalar below U+0144, its byte; nil for the 68 of Latin-1 that stand for none.
   private static let bytes: [UInt8?] = {
     var bytes = [UInt8?](repeating: nil, count: 0x144)

@@ -9,7 +9,7 @@ package struct Tokenizer: Sendable {
   /// In the order in which they are looked for.
   private(set) var addedTokens: [AddedTokens] = []
   private(set) var merges: MergeTable
-  /// Of each byte, its token.
+  /// Of each byte, its token, or ``noToken`` of one that does not occur in text.
   private(set) var byteTokens: [UInt32] = []
   /// Of each id, where its bytes end in ``bytes``; they start where those of the id before end.
   private var ends: [Int] = []
@@ -24,11 +24,14 @@ package struct Tokenizer: Sendable {
   /// The token that separates texts.
   package let endOfText: Int?
 
+  /// No token has this id.
+  private static let noToken = UInt32.max
+
   /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.
   private static let maximumVocabularySize = 1 << 22
 
   /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary in which not
-  ///   every byte has a token.
+  ///   every byte that UTF-8 uses has a token.
   package init(_ vocabulary: BytePairVocabulary) throws(Refusal) {
     preTokenizer = PreTokenizer()
     path = vocabulary.path
@@ -64,13 +67,15 @@ package struct Tokenizer: Sendable {
       ends.append(bytes.count)
     }
     addedTokens = groups.filter { !$0.isEmpty }
-    for byte in 0..<256 {
-      guard let id = ids[[UInt8(byte)]] else {
+    for byte in UInt8.min ... .max {
+      let id = ids[[byte]]
+      guard id != nil || !ByteAlphabet.occursInText(byte) else {
         throw Refusal(
-          .unsupported, file: path, subject: String(ByteAlphabet.scalars[byte]),
-          "byte \(byte) has no token, so that text would lose it", advice: "name a tokenizer with all 256 bytes")
+          .unsupported, file: path, subject: String(ByteAlphabet.scalars[Int(byte)]),
+          "byte \(byte) has no token, so that text would lose it",
+          advice: "name a tokenizer with every byte that UTF-8 uses")
       }
-      byteTokens.append(UInt32(id))
+      byteTokens.append(id.map { UInt32($0) } ?? Self.noToken)
     }
     for (rank, text) in vocabulary.merges.enumerated() { try insert(text, rank: rank, ids: ids) }
   }

@@ -2,7 +2,8 @@ import Formats
 import Foundation
 import TestSupport
 import Testing
-import Tokenization
+
+@testable import Tokenization
 
 @Suite("Opening a tokenizer")
 struct TokenizerOpeningTests {
@@ -62,6 +63,25 @@ struct TokenizerOpeningTests {
     #expect(try tokenizer.decode([1_030]) == Array("<x>".utf8))
     let refusal = #expect(throws: Refusal.self) { try tokenizer.decode([1_029]) }
     #expect(refusal?.category == .malformed)
+  }
+
+  @Test("without tokens for the bytes that UTF-8 never uses")
+  func bytesOfText() throws {
+    let place = try TemporaryDirectory()
+    let original: [String: Int] = try Fixtures.decode("shakespeare-4x128/tokenizer/vocab.json")
+    for absent in [0xC0, 0xC1] + Array(0xF5...0xFF) + [0xC2, 0xF4] {
+      var vocabulary = original
+      vocabulary[String(ByteAlphabet.scalars[absent])] = nil
+      try place.write(Array(JSONEncoder().encode(vocabulary)), to: "vocab.json")
+      try place.write(Array("#version: 0.2\n".utf8), to: "merges.txt")
+      if [0xC2, 0xF4].contains(absent) {
+        let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: place.path) }
+        #expect(refusal?.problem == "byte \(absent) has no token, so that text would lose it")
+      } else {
+        let tokenizer = try Tokenizer(opening: place.path)
+        #expect(try tokenizer.decode(tokenizer.encode(Self.text)) == Array(Self.text.utf8))
+      }
+    }
   }
 
   // MARK: GGUF
@@ -151,7 +171,8 @@ struct TokenizerOpeningTests {
       Defect(
         name: "bytes without a token", key: "model", value: #"{"type": "BPE", "vocab": {"a": 0}, "merges": []}"#,
         message:
-          "tokenizer.json, 'Ā': byte 0 has no token, so that text would lose it; name a tokenizer with all 256 bytes"),
+          "tokenizer.json, 'Ā': byte 0 has no token, so that text would lose it; name a tokenizer with every byte that UTF-8 uses"
+      ),
       Defect(
         name: "a huge id", key: "model", value: #"{"type": "BPE", "vocab": {"a": 99999999}, "merges": []}"#,
         message: "tokenizer.json, 'a': has the id 99999999; expected ids below 4194304"),
