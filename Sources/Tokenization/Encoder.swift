@@ -22,18 +22,18 @@ struct Encoder: ~Copyable {
     while let match = tokenizer.addedTokens[pass].firstMatch(from: position, in: text, upTo: range.upperBound) {
       position = match.range.upperBound
       if match.matching.isSingleWord, !text.isSingleWord(match.range, within: range) { continue }
-      var found = match.range
+      var (lower, upper) = (match.range.lowerBound, match.range.upperBound)
+      if match.matching.takesSpaceAfter { upper = text.endOfSpace(after: upper, upTo: range.upperBound) }
       if match.matching.takesSpaceBefore {
-        // Not beyond what the token before took; that may be all of this one, where white space is a token, too.
-        let lower = max(start, text.startOfSpace(before: found.lowerBound, from: range.lowerBound))
-        found = min(lower, found.lowerBound)..<found.upperBound
+        // Not beyond what the token before took; that may be all of this one, where white space is a token, too. Then
+        // there is no token. (Where the one before took more, `tokenizers` ends with an error.)
+        let place = max(start, text.startOfSpace(before: lower, from: range.lowerBound))
+        if place == upper { continue }
+        lower = min(place, lower)
       }
-      if match.matching.takesSpaceAfter {
-        found = found.lowerBound..<text.endOfSpace(after: found.upperBound, upTo: range.upperBound)
-      }
-      if start < found.lowerBound { encode(text, start..<found.lowerBound, searching: pass + 1) }
+      if start < lower { encode(text, start..<lower, searching: pass + 1) }
       tokens.append(match.id)
-      start = found.upperBound
+      start = upper
     }
     if start < range.upperBound { encode(text, start..<range.upperBound, searching: pass + 1) }
   }

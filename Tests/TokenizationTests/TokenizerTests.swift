@@ -84,6 +84,28 @@ struct TokenizerTests {
     #expect(found[0] == found[1])
   }
 
+  @Test(
+    "white space that is a token is none where the token before has taken all of it, if it takes what stands before")
+  func takenSpace() throws {
+    let place = try TemporaryDirectory()
+    for (added, text, expected) in [
+      (#"[{"id": 1024, "content": " ", "lstrip": true, "rstrip": true}]"#, "x  y   z", [88, 1_024, 89, 1_024, 90]),
+      (#"[{"id": 1024, "content": " ", "rstrip": true}]"#, "   x", [1_024, 1_024, 1_024, 88]),
+      (#"[{"id": 1024, "content": " ", "lstrip": true}]"#, "   x", [1_024, 1_024, 1_024, 88]),
+      (
+        #"[{"id": 1024, "content": "<a>", "rstrip": true}, {"id": 1025, "content": " ", "lstrip": true}]"#, "x<a> y",
+        [88, 1_024, 89]
+      ),
+      (
+        #"[{"id": 1024, "content": "<a>", "rstrip": true}, {"id": 1025, "content": " "}]"#, "x<a> y",
+        [88, 1_024, 1_025, 89]
+      ),
+    ] {
+      let path = try place.write(SmallTokenizer.json(replacing: "added_tokens", by: added), to: "tokenizer.json")
+      #expect(try Tokenizer(opening: path).encode(text) == expected, "\(text.debugDescription) with \(added)")
+    }
+  }
+
   // MARK: Files in pieces
 
   @Test("of a file in pieces are those of the whole", arguments: [64, 97, 256, 1_000, 4_096, 1 << 20])
