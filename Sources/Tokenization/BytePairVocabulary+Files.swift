@@ -79,6 +79,7 @@ extension BytePairVocabulary {
         advice: "name the directory where vocab.json and merges.txt lie together")
     }
     try requireKind(of: file)
+    normalizesToNFC = try Self.normalizesToNFC(file.value["normalizer"], at: "normalizer", in: file)
     guard let vocabulary = model["vocab"] else { throw file.refusal("model.vocab", expected: "an object", nil) }
     try readVocabulary(JSONFile(path: path, value: vocabulary))
     guard let list = model["merges"]?.array else {
@@ -103,13 +104,37 @@ extension BytePairVocabulary {
     }
   }
 
+  /// - Returns: false for no normalizer; true for `NFC`, alone or as the only kind in a sequence.
+  /// - Throws: `.unsupported` for another one.
+  private static func normalizesToNFC(
+    _ normalizer: JSONValue?, at key: String, in file: JSONFile
+  ) throws(Refusal) -> Bool {
+    guard let normalizer, !normalizer.isNull else { return false }
+    switch normalizer["type"]?.string {
+    case "NFC": return true
+    case "Sequence":
+      guard let parts = normalizer["normalizers"]?.array else {
+        throw file.refusal("\(key).normalizers", expected: "an array", normalizer["normalizers"])
+      }
+      var isNFC = false
+      for (index, part) in parts.enumerated() {
+        if try normalizesToNFC(part, at: "\(key).normalizers[\(index)]", in: file) { isNFC = true }
+      }
+      return isNFC
+    default:
+      throw Refusal(
+        .unsupported, file: file.path, subject: "\(key).type",
+        "expected NFC or no normalizer, found \(normalizer["type"]?.kind ?? "nothing")",
+        advice: "name a tokenizer that changes text by NFC alone")
+    }
+  }
+
   /// - Throws: `.unsupported` for what GPT-2's tokenizer does not do.
   private func requireKind(of file: JSONFile) throws(Refusal) {
     let model = file.value["model"]
     let splitting = file.value["pre_tokenizer"]
     let checks: [(key: String, found: JSONValue?, holds: Bool, expected: String)] = [
       ("model.type", model?["type"], [nil, "BPE"].contains(model?["type"]?.string), "BPE"),
-      ("normalizer", file.value["normalizer"], file.value["normalizer"]?.isNull ?? true, "null"),
       ("pre_tokenizer.type", splitting?["type"], splitting?["type"]?.string == "ByteLevel", "ByteLevel"),
       ("pre_tokenizer.use_regex", splitting?["use_regex"], splitting?["use_regex"]?.bool ?? true, "true"),
       (

@@ -37,7 +37,7 @@ package struct BytePairVocabulary: Sendable {
     package var takesSpaceAfter = false
     /// Is none where a letter, mark, digit or underscore stands next to it (`single_word`).
     package var isSingleWord = false
-    /// Is looked for only where no token without this flag was found (`normalized`).
+    /// Is looked for only where no token without this flag was found, in normalised text (`normalized`).
     package var isSecond = false
   }
 
@@ -56,6 +56,8 @@ package struct BytePairVocabulary: Sendable {
   package var merges: [String] = []
   package var specialTokens: [SpecialRole: Int] = [:]
   package var addsBeginOfText = false
+  /// Whether text is brought to Unicode's normalisation form C before it is split (`NFC`).
+  package var normalizesToNFC = false
 
   init(path: String) { self.path = path }
 

@@ -11,31 +11,39 @@ struct Encoder: ~Copyable {
     cache = PieceCache(expecting: byteCount)
   }
 
-  /// Appends the tokens of valid UTF-8.
-  mutating func encode(_ text: Span<UInt8>) { encode(text, 0..<text.count, searching: 0) }
+  /// What is still to be done with a part of a text.
+  private enum Stage {
+    /// Added tokens are found in the text as it is.
+    case asWritten
+    /// The text is in the tokenizer's normalisation form. The other added tokens are found in it.
+    case normalized
+  }
 
-  /// - Parameter pass: which group of added tokens is looked for first.
-  private mutating func encode(_ text: Span<UInt8>, _ range: Range<Int>, searching pass: Int) {
-    guard pass < tokenizer.addedTokens.count else { return split(text, range) }
-    var start = range.lowerBound
-    var position = start
-    while let match = tokenizer.addedTokens[pass].firstMatch(from: position, in: text, upTo: range.upperBound) {
-      position = match.range.upperBound
-      if match.matching.isSingleWord, !text.isSingleWord(match.range, within: range) { continue }
-      var (lower, upper) = (match.range.lowerBound, match.range.upperBound)
-      if match.matching.takesSpaceAfter { upper = text.endOfSpace(after: upper, upTo: range.upperBound) }
-      if match.matching.takesSpaceBefore {
-        // Not beyond what the token before took; that may be all of this one, where white space is a token, too. Then
-        // there is no token. (Where the one before took more, `tokenizers` ends with an error.)
-        let place = max(start, text.startOfSpace(before: lower, from: range.lowerBound))
-        if place == upper { continue }
-        lower = min(place, lower)
-      }
-      if start < lower { encode(text, start..<lower, searching: pass + 1) }
-      tokens.append(match.id)
-      start = upper
+  /// Appends the tokens of valid UTF-8.
+  mutating func encode(_ text: Span<UInt8>) { encode(text, 0..<text.count, .asWritten) }
+
+  private mutating func encode(_ text: Span<UInt8>, _ range: Range<Int>, _ stage: Stage) {
+    let added = stage == .asWritten ? tokenizer.addedTokens : tokenizer.normalizedTokens
+    var (start, position) = (range.lowerBound, range.lowerBound)
+    while let token = added.next(from: &position, after: start, in: text, range) {
+      if start < token.range.lowerBound { encodeStretch(text, start..<token.range.lowerBound, after: stage) }
+      tokens.append(token.id)
+      start = token.range.upperBound
     }
-    if start < range.upperBound { encode(text, start..<range.upperBound, searching: pass + 1) }
+    if start < range.upperBound { encodeStretch(text, start..<range.upperBound, after: stage) }
+  }
+
+  /// Appends the tokens of what is left between added tokens.
+  private mutating func encodeStretch(_ text: Span<UInt8>, _ range: Range<Int>, after stage: Stage) {
+    switch stage {
+    case .asWritten:
+      if tokenizer.normalizesToNFC, let changed = CanonicalComposition.normalized(text, range) {
+        encode(changed.span, changed.indices, .normalized)
+      } else {
+        encode(text, range, .normalized)
+      }
+    case .normalized: split(text, range)
+    }
   }
 
   /// Text without added tokens.
@@ -52,59 +60,6 @@ struct Encoder: ~Copyable {
       merging.merge(text, start..<end, of: tokenizer, into: &tokens)
       if let key { cache.insert(key, tokens[count...]) }
       start = end
-    }
-  }
-}
-
-extension Span<UInt8> {
-  /// The scalar that ends before `index`, and where it starts.
-  private func scalar(before index: Int) -> (scalar: Unicode.Scalar, start: Int) {
-    var start = index - 1
-    while self[start] & 0xC0 == 0x80 { start -= 1 }
-    return (scalar(at: start).scalar, start)
-  }
-
-  private func scalar(at index: Int) -> (scalar: Unicode.Scalar, end: Int) {
-    let first = UInt32(self[index])
-    let count = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4
-    var value = count == 1 ? first : first & (0x7F >> UInt32(count))
-    for offset in 1..<count { value = value << 6 | UInt32(self[index + offset] & 0x3F) }
-    return (Unicode.Scalar(value) ?? "\u{FFFD}", index + count)
-  }
-
-  fileprivate func startOfSpace(before index: Int, from start: Int) -> Int {
-    var index = index
-    while index > start {
-      let (scalar, before) = scalar(before: index)
-      guard scalar.properties.isWhitespace else { break }
-      index = before
-    }
-    return index
-  }
-
-  fileprivate func endOfSpace(after index: Int, upTo end: Int) -> Int {
-    var index = index
-    while index < end {
-      let (scalar, after) = scalar(at: index)
-      guard scalar.properties.isWhitespace else { break }
-      index = after
-    }
-    return index
-  }
-
-  fileprivate func isSingleWord(_ range: Range<Int>, within text: Range<Int>) -> Bool {
-    (range.lowerBound == text.lowerBound || !scalar(before: range.lowerBound).scalar.isWordCharacter)
-      && (range.upperBound == text.upperBound || !scalar(at: range.upperBound).scalar.isWordCharacter)
-  }
-}
-
-extension Unicode.Scalar {
-  /// `\w` of Unicode's technical standard 18, annex C.
-  fileprivate var isWordCharacter: Bool {
-    if properties.isAlphabetic || properties.isJoinControl { return true }
-    switch properties.generalCategory {
-    case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: return true
-    default: return false
     }
   }
 }

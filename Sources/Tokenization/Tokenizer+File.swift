@@ -3,8 +3,8 @@ import Formats
 extension Tokenizer {
   /// The tokens of a text file, in order, in batches. Memory stays bounded however large the file is.
   ///
-  /// The text is cut where the pattern splits it whatever stands around (``PreTokenizer/isBoundary(_:in:)``), and where
-  /// no added token is near: the tokens are those of the whole.
+  /// The text is cut where the pattern splits it whatever stands around (``PreTokenizer/isBoundary(_:in:)``), where
+  /// no added token is near, and where normalisation changes nothing across the cut: the tokens are those of the whole.
   ///
   /// - Parameters:
   ///   - limit: ends with the batch that completes so many tokens.
@@ -68,16 +68,69 @@ extension Tokenizer {
       encoder.encode(text)
       return start + text.count
     }
-    // Nearer to the end, an added token might reach over the cut unseen.
-    var cut = count - 1 - (addedTokens.map(\.longest).max() ?? 0)
-    while cut > 0, !isCut(cut, in: text) { cut -= 1 }
+    let cut = cut(of: text)
     guard cut > 0 else { return start }
     encoder.encode(text.extracting(0..<cut))
     return start + cut
   }
 
-  private func isCut(_ index: Int, in text: Span<UInt8>) -> Bool {
-    text[index] & 0xC0 != 0x80 && preTokenizer.isBoundary(index, in: text)
-      && addedTokens.allSatisfy { $0.allowCut(before: index, in: text) }
+  /// Returns the last place where a text that goes on can be cut; 0 where there is none.
+  private func cut(of text: Span<UInt8>) -> Int {
+    // Nearer to the end, an added token might reach over the cut unseen.
+    let last = text.count - 1 - max(addedTokens.longest, normalizedTokens.longest)
+    // Each stretch between the tokens that are found first is normalised alone.
+    for stretch in (normalizesToNFC ? addedTokens.stretches(of: text) : [0..<text.count]).reversed() {
+      var cut = min(last, stretch.upperBound - 1)
+      while cut > stretch.lowerBound {
+        if isCut(cut, in: text, stretch) { return cut }
+        cut -= 1
+      }
+    }
+    return 0
   }
+
+  /// Whether text that is cut before `index`, within the stretch, has the tokens of the whole.
+  private func isCut(_ index: Int, in text: Span<UInt8>, _ stretch: Range<Int>) -> Bool {
+    guard text.isStartOfScalar(index) else { return false }
+    guard normalizesToNFC else {
+      return preTokenizer.isBoundary(index, in: text) && normalizedTokens.allowCut(before: index, in: text)
+        && addedTokens.allowCut(before: index, in: text)
+    }
+    guard CanonicalComposition.isSegmentStart(index, in: text) else { return false }
+    // The segments beside the cut decide whether the pattern splits there. A token can reach farther.
+    guard let beside = surroundings(of: index, reaching: 1, in: text, stretch),
+      preTokenizer.isBoundary(beside.index, in: beside.text.span)
+    else { return false }
+    let reach = normalizedTokens.longest * CanonicalComposition.largestShrinkage
+    guard let around = surroundings(of: index, reaching: reach, in: text, stretch),
+      normalizedTokens.allowCut(before: around.index, in: around.text.span)
+    else { return false }
+    return addedTokens.allowCut(before: index, in: text)
+  }
+
+  /// Returns the segments to both sides of a place in normalised form, and where the place is among them; nil where they
+  /// are longer than is looked at, or are not all there.
+  ///
+  /// - Precondition: a segment starts at `index`.
+  private func surroundings(
+    of index: Int, reaching byteCount: Int, in text: Span<UInt8>, _ stretch: Range<Int>
+  ) -> (text: [UInt8], index: Int)? {
+    let farthest = byteCount + Self.longestSegmentAtCut
+    let range = max(stretch.lowerBound, index - farthest)..<min(stretch.upperBound, index + farthest)
+    let start = CanonicalComposition.segmentStart(atOrBefore: index - byteCount, in: text, range)
+    let end = CanonicalComposition.segmentStart(atOrAfter: index + byteCount, in: text, range)
+    // The ends of the range are those of segments where they are those of the stretch. Near the end of the text, the
+    // stretch might end earlier than it seems to: at a token of which only the beginning is there.
+    guard start > range.lowerBound || start == stretch.lowerBound, end < range.upperBound || end == stretch.upperBound,
+      end < text.count, end <= text.count - addedTokens.longest
+    else { return nil }
+    func normalized(_ range: Range<Int>) -> [UInt8] {
+      CanonicalComposition.normalized(text, range) ?? range.map { text[$0] }
+    }
+    let before = normalized(start..<index)
+    return (before + normalized(index..<end), before.count)
+  }
+
+  /// In bytes. Text is not cut near a letter with more marks than this, so that finding a cut takes bounded time.
+  private static let longestSegmentAtCut = 1 << 10
 }

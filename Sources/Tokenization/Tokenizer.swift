@@ -1,13 +1,17 @@
 import Formats
 
-/// A byte-level BPE tokenizer as GPT-2 defines it, for text in UTF-8.
+/// A byte-level BPE tokenizer as GPT-2 defines it, for text in UTF-8, which may be brought to normalisation form C first.
 ///
 /// Its tokens are those of Hugging Face's `tokenizers` for the same files, with added tokens (`<|endoftext|>`) found in
 /// text and nothing put around it: what a `post_processor` would add is left to the caller.
 package struct Tokenizer: Sendable {
   let preTokenizer: PreTokenizer
-  /// In the order in which they are looked for.
-  private(set) var addedTokens: [AddedTokens] = []
+  /// Those that are found in the text as it is.
+  private(set) var addedTokens = AddedTokens()
+  /// Those that are found in what is left, once it is normalised.
+  private(set) var normalizedTokens = AddedTokens()
+  /// Whether text is brought to normalisation form C before it is split.
+  let normalizesToNFC: Bool
   private(set) var merges: MergeTable
   /// Of each byte, its token, or ``noToken`` of one that does not occur in text.
   private(set) var byteTokens: [UInt32] = []
@@ -35,6 +39,7 @@ package struct Tokenizer: Sendable {
   package init(_ vocabulary: BytePairVocabulary) throws(Refusal) {
     preTokenizer = PreTokenizer()
     path = vocabulary.path
+    normalizesToNFC = vocabulary.normalizesToNFC
     endOfText = vocabulary.specialTokens[.endOfText]
     merges = MergeTable(capacity: vocabulary.merges.count)
     let size = (vocabulary.tokens.keys.max() ?? -1) + 1
@@ -45,7 +50,6 @@ package struct Tokenizer: Sendable {
     }
     var ids: [[UInt8]: Int] = [:]
     ids.reserveCapacity(size)
-    var groups = [AddedTokens(), AddedTokens()]
     ends.reserveCapacity(size)
     for id in 0..<size {
       if let token = vocabulary.tokens[id], token.kind != .unused {
@@ -57,7 +61,12 @@ package struct Tokenizer: Sendable {
             throw Refusal(.malformed, file: path, subject: token.text, "is the text of the tokens \(other) and \(id)")
           }
         } else if token.kind != .normal, !content.isEmpty {
-          groups[token.matching.isSecond ? 1 : 0].insert(content, id: id, matching: token.matching)
+          if token.matching.isSecond {
+            let text = normalizesToNFC ? CanonicalComposition.normalized(content) : content
+            normalizedTokens.insert(text, id: id, matching: token.matching)
+          } else {
+            addedTokens.insert(content, id: id, matching: token.matching)
+          }
           // Merges may lead to a control token, too: a vocabulary of <|endoftext|> is spelt like any other.
           if let spelt = ByteAlphabet.bytes(of: token.text), ids[spelt] == nil { ids[spelt] = id }
         }
@@ -66,7 +75,6 @@ package struct Tokenizer: Sendable {
       isUsed.append(vocabulary.tokens[id].map { $0.kind != .unused } ?? false)
       ends.append(bytes.count)
     }
-    addedTokens = groups.filter { !$0.isEmpty }
     for byte in UInt8.min ... .max {
       let id = ids[[byte]]
       guard id != nil || !ByteAlphabet.occursInText(byte) else {

@@ -1,11 +1,13 @@
 """Gives one text to `normfold tokenize` and to Hugging Face's tokenizers, both on one thread: the ids must be the same, and
 are to be had at least as fast. The text is generated, of all scripts; then every character in several surroundings;
-then files that are at hand, as examples of code and prose.
+then files that are at hand, as examples of code and prose. Then the same with the normalizer NFC and with added tokens for
+runs of spaces, unless the tokenizer has a normalizer already.
 
 usage: tokenizer.py NORMFOLD TOKENIZER.json [FILE...]
 """
 
 import array
+import json
 import os
 import statistics
 import subprocess
@@ -26,6 +28,25 @@ ROUNDS = 3
 def every_character():
     values = (value for value in range(0x110000) if not 0xD800 <= value < 0xE000)
     return "".join("a{0}1{0}.{0} {0}\n".format(chr(value)) for value in values)
+
+
+def every_mark():
+    values = (value for value in range(0x110000) if not 0xD800 <= value < 0xE000)
+    return "".join("e{0}\u0334e\u0345{0}\u0301! ".format(chr(value)) for value in values)
+
+
+def normalizing(path, folder):
+    """Writes the tokenizer with the normalizer NFC and with tokens for 2 to 24 spaces."""
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    first = Tokenizer.from_file(path).get_vocab_size()
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    content["normalizer"] = {"type": "NFC"}
+    content["added_tokens"] += [{"id": first + index, "content": " " * (24 - index), **flags} for index in range(23)]
+    path = os.path.join(folder, "tokenizer.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    return path
 
 
 def measured(action):
@@ -57,7 +78,8 @@ def compare(name, text, normfold, path, tokenizer, folder, rounds):
                  f"{tokenizer.decode(encoding.ids[around], skip_special_tokens=False)!r}")
     decoded = os.path.join(folder, "decoded")
     subprocess.run([normfold, "tokenize", path, "--decode", "--text", output, "--format", "uint32", "-o", decoded, "--force"], check=True)
-    if open(decoded, "rb").read() != text.encode():
+    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+    if open(decoded, "rb").read() != normal.encode():
         sys.exit(f"FAILED {name}: decoded, the text is another")
     mine, theirs = statistics.median(ours), min(statistics.median(times) for times in (whole, batched) if times)
     megabytes = len(text.encode()) / 1e6
@@ -69,16 +91,22 @@ def compare(name, text, normfold, path, tokenizer, folder, rounds):
 
 def main():
     normfold, path, *files = sys.argv[1:]
-    tokenizer = Tokenizer.from_file(path)
     with tempfile.TemporaryDirectory() as folder:
-        def check(name, text, rounds=ROUNDS):
-            compare(name, text, normfold, path, tokenizer, folder, rounds)
+        paths = [path] if Tokenizer.from_file(path).normalizer else [path, normalizing(path, folder)]
+        for path in paths:
+            tokenizer = Tokenizer.from_file(path)
+            kind = "with NFC, " if tokenizer.normalizer else ""
 
-        check("generated", generated_text.text(1, 12_000_000))
-        check("every character", every_character(), rounds=1)
-        for name in files:
-            with open(name, encoding="utf-8", newline="") as file:
-                check(name, file.read())
+            def check(name, text, rounds=ROUNDS):
+                compare(kind + name, text, normfold, path, tokenizer, folder, rounds)
+
+            check("generated", generated_text.text(1, 12_000_000))
+            check("every character", every_character(), rounds=1)
+            if tokenizer.normalizer:
+                check("every mark", every_mark(), rounds=1)
+            for name in files:
+                with open(name, encoding="utf-8", newline="") as file:
+                    check(name, file.read())
 
 
 main()

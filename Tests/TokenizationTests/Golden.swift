@@ -46,3 +46,14 @@ struct Golden: Decodable {
 
   static func read() throws -> Golden { try Fixtures.decode("tokenizer/golden.json") }
 }
+
+/// What they make of texts that they normalise (`Tests/Interop/tokenizer_nfc_golden.py`).
+struct NormalizingGolden: Decodable {
+  /// The tokens of the first are a run of spaces each, mostly.
+  let cases: [Golden.Added]
+  let generated: Golden.Generated
+  /// SHA-256 of the normal form of every character between others.
+  let everyCharacter: String
+
+  static func read() throws -> NormalizingGolden { try Fixtures.decode("tokenizer/nfc.json") }
+}

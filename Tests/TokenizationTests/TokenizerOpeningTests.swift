@@ -154,9 +154,24 @@ struct TokenizerOpeningTests {
     "refuses",
     arguments: [
       Defect(
-        name: "a normalizer", key: "normalizer", value: #"{"type": "NFC"}"#,
+        name: "another normalizer", key: "normalizer", value: #"{"type": "Lowercase"}"#,
         message:
-          "tokenizer.json, 'normalizer': expected null, as GPT-2's tokenizer has it, found an object; name a tokenizer of GPT-2's kind"
+          "tokenizer.json, 'normalizer.type': expected NFC or no normalizer, found \"Lowercase\"; name a tokenizer that changes text by NFC alone"
+      ),
+      Defect(
+        name: "another normalizer behind NFC", key: "normalizer",
+        value: #"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "NFKC"}]}"#,
+        message:
+          "tokenizer.json, 'normalizer.normalizers[1].type': expected NFC or no normalizer, found \"NFKC\"; name a tokenizer that changes text by NFC alone"
+      ),
+      Defect(
+        name: "a sequence of nothing", key: "normalizer", value: #"{"type": "Sequence"}"#,
+        message: "tokenizer.json, 'normalizer.normalizers': expected an array, found nothing"
+      ),
+      Defect(
+        name: "a normalizer without a type", key: "normalizer", value: "[]",
+        message:
+          "tokenizer.json, 'normalizer.type': expected NFC or no normalizer, found nothing; name a tokenizer that changes text by NFC alone"
       ),
       Defect(
         name: "another way to split", key: "pre_tokenizer", value: #"{"type": "Sequence", "pretokenizers": []}"#,
