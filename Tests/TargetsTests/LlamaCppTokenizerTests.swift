@@ -70,9 +70,9 @@ struct LlamaCppTokenizerTests {
 
   private func json(
     added: String = "", preTokenizer: String = #"{"type": "ByteLevel", "add_prefix_space": false}"#,
-    model: String = #""vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]"#
+    model: String = #""vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]"#, normalizer: String = "null"
   ) -> String {
-    #"{"added_tokens": [\#(added)], "normalizer": null, "pre_tokenizer": \#(preTokenizer), "model": {"type": "BPE", \#(model)}}"#
+    #"{"added_tokens": [\#(added)], "normalizer": \#(normalizer), "pre_tokenizer": \#(preTokenizer), "model": {"type": "BPE", \#(model)}}"#
   }
 
   @Test("tells control tokens from added ones, and pads what has no token")
@@ -115,6 +115,30 @@ struct LlamaCppTokenizerTests {
       tokenizer.notes(vocabularySize: 3) == [
         "\(place.path)/tokenizer.json names no end-of-text token, and llama.cpp will take token 11 for it"
       ])
+  }
+
+  @Test("says that llama.cpp does not normalise, and keeps the rest")
+  func normalizer() throws {
+    let added = #"{"id": 3, "content": "<s>", "special": true}, {"id": 4, "content": "   ", "normalized": true}"#
+    let settings = #"{"eos_token": "<s>"}"#
+    let found = try ["null", #"{"type": "NFC"}"#].map { normalizer in
+      let place = try small([
+        "tokenizer.json": json(added: added, normalizer: normalizer), "tokenizer_config.json": settings,
+      ])
+      let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+      let notes = tokenizer.notes(vocabularySize: 5).map { $0.replacing(place.path + "/", with: "") }
+      return (keys: try tokenizer.ggufKeys(vocabularySize: 5), notes: notes)
+    }
+    #expect(found[0].notes.isEmpty)
+    #expect(
+      found[1].notes == [
+        "tokenizer.json brings text to NFC before it is split, and llama.cpp does not: letters that are written apart from their marks become other tokens there"
+      ])
+    for (plain, normalizing) in zip(found[0].keys, found[1].keys) { #expect(plain == normalizing) }
+    let keys = Dictionary(uniqueKeysWithValues: found[1].keys)
+    #expect(keys["tokenizer.ggml.pre"] == .string("gpt-2"))
+    #expect(keys["tokenizer.ggml.tokens"] == .strings(["a", "b", "ab", "<s>", "   "]))
+    #expect(keys["tokenizer.ggml.token_type"] == .i32s([1, 1, 1, 3, 4]))
   }
 
   @Test("goes without where there is none, with a clear line")

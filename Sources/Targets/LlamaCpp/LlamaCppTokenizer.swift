@@ -44,6 +44,9 @@ struct LlamaCppTokenizer {
 extension BytePairVocabulary {
   /// As llama.cpp's converter writes them. Ids without a token are padded with unused ones.
   ///
+  /// The converter recognises tokenizers by the hash of what they make of one text, and calls some that split text as
+  /// GPT-2's does `olmo` or `mpt`. In llama.cpp these names mean what `gpt-2` means.
+  ///
   /// - Throws: `.unsupported` where there are more tokens than rows of the embedding; `.malformed` where two ids have one
   ///   text, which would end llama.cpp.
   func ggufKeys(vocabularySize: Int) throws(Refusal) -> [(key: String, value: GGUFValue)] {
@@ -86,6 +89,11 @@ extension BytePairVocabulary {
     }
     if specialTokens[.endOfText] == nil {
       notes.append("\(path) names no end-of-text token, and llama.cpp will take token 11 for it")
+    }
+    if normalizesToNFC {
+      notes.append(
+        "\(path) brings text to NFC before it is split, and llama.cpp does not: letters that are written apart from their "
+          + "marks become other tokens there")
     }
     return notes
   }
