@@ -137,7 +137,8 @@ extension Network {
 }
 
 extension Network.Node {
-  fileprivate var withoutNames: Network.Node {
+  /// The node with a norm that has no name.
+  var withoutNames: Network.Node {
     guard case .norm(var norm) = operation else { return self }
     norm.name = ""
     norm.readers = nil

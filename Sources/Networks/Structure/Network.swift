@@ -131,7 +131,8 @@ package struct Network: Sendable {
     rebuild(nodes[...].filter { read.contains($0.path) })
   }
 
-  /// Makes operations that compute the same of the same values one: the first of them.
+  /// Makes operations that compute the same of the same values one: the first of them. What a norm is called does not
+  /// matter.
   package func mergingEqualOperations() -> Network {
     struct Content: Hashable {
       let operation: Operation
@@ -143,11 +144,12 @@ package struct Network: Sendable {
     result.rebuild(
       nodes.compactMap { node in
         let operands = node.operands.map { renamed[$0] ?? $0 }
-        if let same = kept[Content(operation: node.operation, operands: operands)], node.path != output {
+        let content = Content(operation: node.withoutNames.operation, operands: operands)
+        if let same = kept[content], node.path != output {
           renamed[node.path] = same
           return nil
         }
-        kept[Content(operation: node.operation, operands: operands)] = node.path
+        kept[content] = node.path
         return Node(path: node.path, operation: node.operation, operands: operands)
       }[...])
     return result
