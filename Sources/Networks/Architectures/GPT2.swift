@@ -131,7 +131,7 @@ enum GPT2 {
         linear("h.#.mlp.c_proj", ["blocks.#.mlp.output"], from: .hidden, to: [.model]),
         norm("ln_f", "final.norm"),
         // A Linear, whatever the others are.
-        SlotPattern.unembedding("lm_head", hasBias: true),
+        SlotPattern.unembedding("lm_head", bias: .perhaps),
       ])
   }
 
@@ -155,7 +155,7 @@ enum GPT2 {
       SlotPattern.linear("blk.#.ffn_up", "blocks.#.mlp.input", from: .model, to: .hidden),
       SlotPattern.linear("blk.#.ffn_down", "blocks.#.mlp.output", from: .hidden, to: .model),
       SlotPattern.norm("output_norm", "final.norm"),
-      SlotPattern.unembedding("output", hasBias: false),
+      SlotPattern.unembedding("output", bias: nil),
     ])
 
   /// Only a config of relu-revival-normfree says whether blocks with split values have norms.

@@ -134,7 +134,7 @@ private enum LLaMA {
       mlp(gate, "gate", from: .model, to: .hidden), mlp(up, "input", from: .model, to: .hidden),
       mlp(down, "output", from: .hidden, to: .model),
       SlotPattern.norm(finalNorm, "final.norm", hasBias: false),
-      SlotPattern.unembedding(head, hasBias: false),
+      SlotPattern.unembedding(head, bias: nil),
     ]
   }
 

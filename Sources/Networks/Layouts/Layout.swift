@@ -7,15 +7,22 @@ package struct Layout: Sendable {
   package let prefix: String
   /// Tensors that are no parameters, by the end of their name: constants that some versions of a program save.
   let buffers: [(start: String, end: String, rule: String)]
+  /// Names without the prefix that some versions of a program give to tensors, each with the name that the layout has.
+  let otherNames: [String: String]
+  /// How many rows of the table of positions stand before that of the first position. No token reads them that is not
+  /// masked; they are written as zeros.
+  let positionOffset: Int
   private let patterns: [SlotPattern]
 
   package init(
     name: String, prefix: String = "", buffers: [(start: String, end: String, rule: String)] = [],
-    _ patterns: [[SlotPattern]]
+    otherNames: [String: String] = [:], positionOffset: Int = 0, _ patterns: [[SlotPattern]]
   ) {
     self.name = name
     self.prefix = prefix
     self.buffers = buffers
+    self.otherNames = otherNames
+    self.positionOffset = positionOffset
     self.patterns = patterns.flatMap { $0 }
   }
 
@@ -86,6 +93,9 @@ package struct Layout: Sendable {
   private func stored(_ parts: [Parameter], in slot: Slot, sizes: Hyperparameters) -> Parameter {
     let axis = parts[0].shape.count - 1
     var whole = Parameter.concatenating(parts, axis: axis)
+    if slot.input == .positions, positionOffset > 0 {
+      whole = .concatenating([.constant(0, shape: [positionOffset, whole.shape[1]]), whole], axis: 0)
+    }
     if let order = slot.outputOrder(sizes) { whole = whole.reordered(axis: axis, order.inverse) }
     switch slot.form {
     case .matrix(isTransposed: true): return whole.transposed()
@@ -119,6 +129,7 @@ package struct Layout: Sendable {
     }
     let axis = shape.count - 1
     if let order = slot.outputOrder(sizes) { whole = whole.reordered(axis: axis, order) }
+    if slot.input == .positions, positionOffset > 0 { whole = whole.sliced(axis: 0, positionOffset..<shape[0]) }
     var start = 0
     return zip(slot.parameters, slot.outputs).map { name, output in
       let width = sizes[extent: output]
@@ -130,7 +141,7 @@ package struct Layout: Sendable {
   /// All parameters of a slot side by side: [in, out] or [out].
   private func shape(of slot: Slot, _ sizes: Hyperparameters) -> [Int] {
     let width = slot.outputs.reduce(0) { $0 + sizes[extent: $1] }
-    return slot.input.map { [sizes[extent: $0], width] } ?? [width]
+    return slot.input.map { [sizes[extent: $0] + ($0 == .positions ? positionOffset : 0), width] } ?? [width]
   }
 
   /// The shape in which a slot's tensor is stored.

@@ -9,7 +9,7 @@ package enum Extent: Hashable, Sendable {
   /// The heads of keys or values side by side.
   case keyValueHeads
   case vocabulary
-  /// The number of positions that a table holds.
+  /// The number of positions that a sequence may have.
   case positions
 }
 
@@ -56,6 +56,9 @@ package struct Slot: Sendable {
   package let hasPrefix: Bool
   /// The number of the block, where the tensor belongs to one.
   package let block: Int?
+
+  /// Whether the tensor is left out where the unembedding is tied to the embedding.
+  package var isOmittedWhereTied: Bool { parameters == ["unembedding.weight"] && presence != .always }
 
   /// What the axes are, for messages: `[out, in]`.
   package var axesDescription: String {
@@ -153,12 +156,18 @@ package struct SlotPattern: Sendable {
     return [weight, bias(tensor + ".bias", paths, to: outputs, axes: [output], presence: biasPresence)]
   }
 
-  /// The unembedding, which is absent where it is tied to the embedding and has a bias in folded checkpoints only.
-  package static func unembedding(_ tensor: String, hasPrefix: Bool = false, hasBias: Bool) -> [SlotPattern] {
-    linear(tensor, "unembedding", from: .model, to: .vocabulary, biasPresence: hasBias ? .perhaps : nil).map {
+  /// The unembedding.
+  ///
+  /// - Parameters:
+  ///   - presence: that of the weight, which most programs leave out where it is tied to the embedding.
+  ///   - bias: nil where there is no place for one.
+  package static func unembedding(
+    _ tensor: String, presence: Slot.Presence = .perhaps, bias: Slot.Presence?
+  ) -> [SlotPattern] {
+    linear(tensor, "unembedding", from: .model, to: .vocabulary, biasPresence: bias).map {
       var pattern = $0
-      pattern.presence = .perhaps
-      pattern.hasPrefix = hasPrefix
+      if pattern.input != nil { pattern.presence = presence }
+      pattern.hasPrefix = false
       return pattern
     }
   }

@@ -89,12 +89,9 @@ package struct Hyperparameters: Sendable {
     case .heads: headCount * dHead
     case .keyValueHeads: keyValueHeadCount * dHead
     case .vocabulary: self[.vocabulary]
-    case .positions: self[.context] + positionOffset
+    case .positions: self[.context]
     }
   }
-
-  /// Rows of the table of positions before that of the first position.
-  package var positionOffset = 0
 
   /// The rotary positions; nil where there are none.
   package var rotary: Rotary? {

@@ -34,7 +34,7 @@ extension Hyperparameters {
     }
     // Rotary positions are no tensor: the context is as long as the config says.
     let positions = try matrix("embedding.positions.weight")?[0]
-    let contextLength = positions.map { $0 - positionOffset } ?? stated(.context) ?? 0
+    let contextLength = positions.map { $0 - layout.positionOffset } ?? stated(.context) ?? 0
     guard let hidden = try matrix("blocks.0.mlp.input.weight") else {
       preconditionFailure("\(layout.name) has no input of an MLP")
     }

@@ -7,8 +7,8 @@ struct NamedTensors {
   private(set) var dropped: [Model.DroppedTensor] = []
   private var remaining: [String: Tensor] = [:]
 
-  /// - Parameter layout: takes off its prefix, and drops what it says are no parameters; `torch.compile` puts another prefix
-  ///   before that.
+  /// - Parameter layout: takes off its prefix, drops what it says are no parameters, and replaces other names by its own;
+  ///   `torch.compile` puts another prefix before that.
   /// - Throws: `.malformed` where two tensors have the same bare name.
   init(of checkpoint: Checkpoint, layout: Layout, options: ReadingOptions) throws(Refusal) {
     self.checkpoint = checkpoint
@@ -17,7 +17,7 @@ struct NamedTensors {
       for prefix in ["_orig_mod.", layout.prefix] where name.hasPrefix(prefix) { name = name.dropFirst(prefix.count) }
       if let rule = layout.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
-      } else if let other = remaining.updateValue(tensor, forKey: String(name)) {
+      } else if let other = remaining.updateValue(tensor, forKey: layout.otherNames[String(name)] ?? String(name)) {
         throw Refusal(
           .malformed, file: tensor.file.path, subject: tensor.name, "means the same parameter as '\(other.name)'",
           advice: "keep one of the two")
