@@ -61,11 +61,7 @@ private enum LLaMA {
   ///
   /// - Throws: `.unsupported` for any type but the plain one, and for heads that are rotated in part.
   private static func readRotary(_ fields: Fields, _ sizes: inout Hyperparameters) throws(Refusal) {
-    for key in ["rope_scaling", "rope_parameters"] {
-      guard let inner = try fields.object(key) else { continue }
-      let (newer, older) = (try inner.string("rope_type"), try inner.string("type"))
-      let type = newer ?? older ?? "default"
-      guard type == "default" else { throw scaledRotary(type, file: fields.path, subject: "\(key).rope_type") }
+    for inner in try fields.rotaryObjects() {
       sizes.rotaryBase = try inner.positiveNumber("rope_theta", usual: sizes.rotaryBase)
       try requireWholeHeads(inner)
     }
@@ -77,12 +73,6 @@ private enum LLaMA {
     throw Refusal(
       .unsupported, file: fields.path, subject: "partial_rotary_factor",
       "expected 1, found \(share.kind): only heads that are rotated whole are supported")
-  }
-
-  private static func scaledRotary(_ type: String, file: String, subject: String) -> Refusal {
-    Refusal(
-      .unsupported, file: file, subject: subject, "rotary positions of type '\(type)' are not supported yet",
-      advice: "only plain ones are (default)")
   }
 
   /// LLaMA as Hugging Face stores it, without the prefix `model.`: Linear matrices [out, in], a map each. `lm_head` is
@@ -158,12 +148,8 @@ private enum LLaMA {
       throw Refusal(
         .unsupported, file: path, subject: "llama.expert_count", "\(count) experts: only dense MLPs are supported")
     }
-    let scaling = checkpoint.metadata["llama.rope.scaling.type"]?.string ?? "none"
-    guard scaling == "none", checkpoint.metadata["llama.rope.scale_linear"] == nil else {
-      throw scaledRotary(scaling == "none" ? "linear" : scaling, file: path, subject: "llama.rope.scaling.type")
-    }
     guard checkpoint["rope_freqs.weight"] == nil else {
-      throw scaledRotary("llama3", file: path, subject: "rope_freqs.weight")
+      throw .scaledRotary("llama3", file: path, subject: "rope_freqs.weight")
     }
     try sizes.requireEvenGroups()
     let width =

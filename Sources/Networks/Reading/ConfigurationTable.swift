@@ -62,9 +62,11 @@ extension ConfigurationTable.Key {
   ///
   /// - Parameters:
   ///   - required: where the key must be there, what to say if it is not.
+  ///   - usual: what a missing key stands for where no tensor says it.
   ///   - isWritten: whether the key is written, too.
   package static func size(
-    _ name: String, _ size: Hyperparameters.Size, required advice: String? = nil, isWritten: Bool = true
+    _ name: String, _ size: Hyperparameters.Size, required advice: String? = nil, usual: Int? = nil,
+    isWritten: Bool = true
   ) -> Key {
     let write: @Sendable (Hyperparameters) -> JSONValue? = { isWritten ? .number($0[size]) : nil }
     return Key(
@@ -72,7 +74,7 @@ extension ConfigurationTable.Key {
       read: { (fields, hyperparameters) throws(Refusal) in
         var value: Int?
         if let advice { value = try fields.requiredCount(name, advice: advice) } else { value = try fields.count(name) }
-        guard let value else { return }
+        guard let value = value ?? usual else { return }
         hyperparameters.statements.append(.init(key: fields.fullName(name), size: size, value: value))
       },
       write: write)
@@ -138,6 +140,21 @@ extension ConfigurationTable.Key {
           throw fields.refusal(name, expected: "a token, or several of them")
         }
       })
+  }
+
+  /// A choice of which one answer is known, which a missing key stands for, too.
+  ///
+  /// - Parameter reason: why no other answer is, for the message.
+  package static func only(_ name: String, _ value: JSONValue, because reason: String) -> Key {
+    Key(
+      name,
+      read: { (fields, _) throws(Refusal) in
+        guard let found = fields[name], !found.isNull, found != value else { return }
+        throw Refusal(
+          .unsupported, file: fields.path, subject: fields.fullName(name),
+          "expected \(value.kind), found \(found.kind): \(reason)")
+      },
+      write: { _ in value })
   }
 
   /// A key that is written with the same value always.

@@ -82,6 +82,7 @@ extension StorageForm {
         hyperparameters.endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
         let head = description.layout.slot(of: "unembedding.weight", blockCount: 1)
         hyperparameters.isTied = head.map { checkpoint[$0.name] == nil } ?? true
+        try fields.requirePlainRotary()
         try description.check(checkpoint, hyperparameters)
         return hyperparameters
       },
