@@ -35,6 +35,11 @@ package struct StockClass: Sendable {
     let approximation: Activation?
   }
 
+  /// Whether the class has no unembedding besides the token embedding.
+  func sharesEmbedding(_ sizes: Hyperparameters) -> Bool {
+    sizes.isTied && layout.slot(of: "unembedding.weight", blockCount: 1)?.isOmittedWhereTied ?? true
+  }
+
   /// The last norm, where nothing but its folding would untie the unembedding or give it a bias that the class cannot hold.
   func keptNorms(of network: Network) -> Set<Path> {
     guard !hasVocabularyBias, network.unembedding?.bias == nil else { return [] }
@@ -64,14 +69,16 @@ package struct StockClass: Sendable {
     let kind = architecture.normKind
     if let other = prepared.norms.first(where: { $0.norm.kind != kind }) {
       throw Refusal(
-        .unsupported, subject: other.norm.name, "the target \(target) computes no \(other.norm.kind.displayName)s")
+        .unsupported, subject: other.norm.name,
+        "the target \(target) computes no \(other.norm.kind.displayName)s (\(architecture.className))",
+        advice: "use --for onnxruntime")
     }
     if prepared.unembedding?.bias != nil, !hasVocabularyBias {
       throw Refusal(
         .unsupported, subject: vocabularyBiasName, "the target \(target) has no place for a bias of the unembedding",
         advice: "use --for transformers")
     }
-    let approximation = try approximation(of: prepared, options: options, target: target)
+    let approximation = try approximation(of: prepared, from: source, options: options, target: target)
     sizes.outputScales = [:]
 
     // What the class computes with these parameters, a norm at every place.
@@ -82,8 +89,10 @@ package struct StockClass: Sendable {
     else { throw other(source, target) }
     var plain = skeleton
     for (path, _) in skeleton.norms { plain[norm: path] = prepared[norm: path] }
-    let held = plain.firstDifference(from: prepared) == nil ? prepared : prepared.mergingEqualOperations()
-    if let path = plain.firstDifference(from: held) {
+    // Where they differ, it may be that one of them computes twice what the other computes once.
+    if plain.firstDifference(from: prepared) != nil,
+      let path = plain.mergingEqualOperations().firstDifference(from: prepared.mergingEqualOperations())
+    {
       if let split = prepared.norms.first(where: { $0.norm.isComputed && $0.norm.readers != nil }) {
         throw stillComputed(split.norm, target)
       }
@@ -94,17 +103,25 @@ package struct StockClass: Sendable {
           advice: "use --for onnxruntime")
         : other(source, target)
     }
-    for (path, _) in skeleton.norms where kind == .layer && held[norm: path] == nil {
+    for (path, _) in skeleton.norms where kind == .layer && prepared[norm: path] == nil {
       try requireNormless(path, of: skeleton, source: source, target: target)
     }
-    if let common = held.commonEpsilon(of: skeleton) {
+    let common = prepared.commonEpsilon(of: skeleton)
+    if let constant = architecture.constantEpsilon, common != constant {
+      throw Refusal(
+        .unsupported, subject: target,
+        "\(architecture.className) computes every norm with an epsilon of \(constant.formula), and "
+          + (common.map { "these have \($0.formula)" } ?? "with that none is near an identity"),
+        advice: "use --for onnxruntime")
+    }
+    if let common {
       sizes.epsilon = common
       return Stored(network: plain.withEveryNormBias(), sizes: sizes, approximation: approximation)
     }
     var result = skeleton
     for (path, own) in skeleton.norms {
       var (gain, bias) = (ones, nil as Parameter?)
-      if let norm = held[norm: path] {
+      if let norm = prepared[norm: path] {
         guard case .fixed(let deviation) = norm.deviation else {
           throw stillComputed(norm, target)
         }
@@ -124,7 +141,8 @@ package struct StockClass: Sendable {
 
   private func other(_ source: TargetSource, _ target: String) -> Refusal {
     Refusal(
-      .unsupported, subject: target, "writes \(architecture.name) only, and this is a \(source.architecture.name)",
+      .unsupported, subject: target,
+      "writes \(architecture.name) only, and this is \(source.architecture.nameWithArticle)",
       advice: "use --for transformers")
   }
 
@@ -162,7 +180,7 @@ package struct StockClass: Sendable {
   /// - Throws: `.unsupported` for an activation that the class does not have. The exact GELU is close to the one by tanh, and
   ///   only that can be allowed.
   private func approximation(
-    of network: Network, options: TargetOptions, target: String
+    of network: Network, from source: TargetSource, options: TargetOptions, target: String
   ) throws(Refusal) -> Activation? {
     guard let only = activation else {
       for case .leakyReLU(let slope) in network.activations where slope != 0.01 {
@@ -178,11 +196,51 @@ package struct StockClass: Sendable {
     if isClose, options.allowsApproximateActivation { return only }
     throw Refusal(
       .unsupported, subject: other.configName,
-      "the target \(target) has \(only.configName) only for a \(architecture.name), which differs from this one by up to "
-        + "\(other.largestDifference(from: only).twoDigits) in each hidden unit",
+      "the target \(target) has \(only.configName) only for \(source.architecture.nameWithArticle), which differs from "
+        + "this one by up to \(other.largestDifference(from: only).twoDigits) in each hidden unit",
       advice: isClose
         ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
         : "use --for transformers")
+  }
+}
+
+// MARK: Choosing
+
+extension StockClass {
+  /// Whether the class computes a source's network once the gains and biases of its norms are folded.
+  ///
+  /// - Parameter kept: the norms that keep theirs.
+  func mayHold(_ source: TargetSource, keeping kept: Set<Path> = []) -> Bool {
+    var network = source.network
+    for (path, norm) in network.norms where !kept.contains(path) {
+      network[norm: path] = Norm(
+        name: norm.name, kind: norm.kind, gain: .constant(1, shape: norm.gain.shape), bias: nil,
+        deviation: .computed(epsilon: architecture.constantEpsilon ?? source.hyperparameters.epsilon))
+    }
+    let options = TargetOptions(allowsApproximateActivation: true)
+    return (try? stored(network, from: source, options: options, target: "")) != nil
+  }
+}
+
+extension [StockClass] {
+  /// The class to write a source for: the one that the user named, or the first that may hold its network. Where none
+  /// may, the last one, which says why not. Nil where there is none of the source's architecture.
+  ///
+  /// - Parameter kept: the norms that keep their gains and biases.
+  /// - Throws: `.usage` for a name that is none of them.
+  func chosen(
+    for source: TargetSource, options: TargetOptions, keeping kept: Set<Path> = [], target: String
+  ) throws(Refusal) -> StockClass? {
+    let able = filter { $0.sources.contains(source.architecture) }
+    guard let wanted = options.className else { return able.first { $0.mayHold(source, keeping: kept) } ?? able.last }
+    // A model type of transformers names the class of another program, too.
+    guard let named = able.first(where: { $0.name == wanted || $0.architecture.modelType == wanted }) else {
+      throw Refusal(
+        .usage, subject: wanted,
+        "is no class that the target \(target) writes \(source.architecture.nameWithArticle) for",
+        advice: able.isEmpty ? "leave it out" : "known are \(able.map(\.name).joined(separator: ", "))")
+    }
+    return named
   }
 }
 

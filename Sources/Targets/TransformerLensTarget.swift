@@ -29,7 +29,8 @@ package struct TransformerLensTarget: Target {
     guard let held = architecture.network(sizes, parametersOf: network), held.firstDifference(from: network) == nil
     else {
       throw Refusal(
-        .unsupported, subject: name, "writes \(architecture.name) only, and this is a \(source.architecture.name)",
+        .unsupported, subject: name,
+        "writes \(architecture.name) only, and this is \(source.architecture.nameWithArticle)",
         advice: "use --for transformers")
     }
     let configuration = try network.transformerLensConfiguration(sizes, target: name)

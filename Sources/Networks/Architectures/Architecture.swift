@@ -84,6 +84,16 @@ package struct GGUFDescription: Sendable {
   }
 }
 
+extension Architecture {
+  /// The name behind its article, for messages: `a LLaMA`.
+  package var nameWithArticle: String { (name.first.map("AEIO".contains) ?? false ? "an " : "a ") + name }
+
+  /// The ε of every norm where no key of the config says another one; nil where a key does.
+  package var constantEpsilon: Double? {
+    configuration.keyNames(of: .epsilon).isEmpty ? Hyperparameters(path: "").epsilon : nil
+  }
+}
+
 extension Architecture: Equatable {
   package static func == (a: Architecture, b: Architecture) -> Bool { a.modelType == b.modelType }
 }

@@ -13,14 +13,14 @@ extension Hyperparameters {
       throw Refusal(
         .unsupported, file: file,
         "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.block != nil }?.name ?? ""))",
-        advice: "is this a \(architecture.name)?")
+        advice: "is this \(architecture.nameWithArticle)?")
     }
     func matrix(_ name: String) throws(Refusal) -> [Int]? {
       guard let slot = layout.slot(of: name, blockCount: 1) else { return nil }
       guard let parameter = tensors.peek(slot.name) else {
         throw Refusal(
           .malformed, file: file, subject: slot.name, "this tensor is missing",
-          advice: "a \(architecture.name) cannot be read without it")
+          advice: "\(architecture.nameWithArticle) cannot be read without it")
       }
       guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
         throw Refusal(

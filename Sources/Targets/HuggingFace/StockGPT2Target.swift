@@ -38,7 +38,7 @@ package struct StockGPT2Target: Target {
     let isTied = stored.sizes.isTied
     // Bare names, the widest-accepted spelling; a tied unembedding is not written twice.
     let parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
-      $0.slot.parameters != ["unembedding.weight"] || !isTied
+      !$0.slot.isOmittedWhereTied || !isTied
     }.map { TargetOutput.StoredParameter(name: $0.slot.name, value: $0.value, type: options.type) }
     return TargetOutput(
       safetensors: parameters,

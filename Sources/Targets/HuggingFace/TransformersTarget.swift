@@ -6,22 +6,18 @@ package struct TransformersTarget: Target {
   package init() {}
 
   package var name: String { "transformers" }
-  package var summary: String { "AutoModelForCausalLM: GPT-2 with trust_remote_code, no norms; LLaMA as it is" }
+  package var summary: String { "AutoModelForCausalLM: GPT-2 with trust_remote_code, no norms; others as they are" }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
   package var normKinds: Set<Norm.Kind> { Set(Norm.Kind.allCases) }
 
   /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
-  static let classes: [StockClass] = [.huggingFace(.llama)]
-
-  /// The classes that may hold a source's network.
-  private func classes(for source: TargetSource, _ options: TargetOptions) -> [StockClass] {
-    Self.classes.filter { stock in
-      stock.sources.contains(source.architecture) && (options.className.map { $0 == stock.name } ?? true)
-    }
-  }
+  static let classes: [StockClass] = [
+    .huggingFace(.llama),
+  ]
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
-    classes(for: source, options).first { $0.mayHold(source) }?.keptNorms(of: source.network) ?? []
+    let stock = try? Self.classes.chosen(for: source, options: options, target: name)
+    return stock?.keptNorms(of: source.network) ?? []
   }
 
   package func leavesNorms(_ network: Network, from source: TargetSource) -> Bool {
@@ -31,14 +27,7 @@ package struct TransformersTarget: Target {
   package func output(
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
-    let classes = classes(for: source, options)
-    if let wanted = options.className, classes.isEmpty {
-      let names = Self.classes.filter { $0.sources.contains(source.architecture) }.map(\.name)
-      throw Refusal(
-        .usage, subject: wanted, "is no class that the target \(name) writes a \(source.architecture.name) for",
-        advice: names.isEmpty ? "leave it out" : "known are \(names.joined(separator: ", "))")
-    }
-    guard let stock = classes.first(where: { $0.mayHold(source) }) ?? classes.last else {
+    guard let stock = try Self.classes.chosen(for: source, options: options, target: name) else {
       return try FoldedGPT2.output(of: network, from: source, options: options, target: name)
     }
     return try stock.output(of: network, from: source, options: options, target: name)
@@ -46,11 +35,6 @@ package struct TransformersTarget: Target {
 }
 
 extension StockClass {
-  /// Whether the class computes a source's network, whatever becomes of its norms.
-  func mayHold(_ source: TargetSource) -> Bool {
-    (try? stored(source.network.withoutNorms(), from: source, options: .init(), target: "")) != nil
-  }
-
   /// A directory for the class, and for all that reads the same files.
   func output(
     of network: Network, from source: TargetSource, options: TargetOptions, target: String
@@ -58,17 +42,20 @@ extension StockClass {
     let stored = try stored(network, from: source, options: options, target: target)
     let configuration = source.configuration(for: architecture, sizes: stored.sizes, type: options.type)
     let parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
-      $0.slot.parameters != ["unembedding.weight"] || !stored.sizes.isTied
+      !$0.slot.isOmittedWhereTied || !stored.sizes.isTied
     }.map { slot, value in
       TargetOutput.StoredParameter(
         name: layout.fullName(of: slot), value: value, type: value.normType(in: slot, as: options.type))
     }
     let tokenizer = try source.tokenizerFiles()
+    let isOther = architecture != source.architecture
     let widened = options.type == .f32 ? 0 : parameters.count { $0.info.type == .f32 }
     return TargetOutput(
       safetensors: parameters,
       sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))],
-      notes: (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])
+      notes: (isOther ? ["written as \(architecture.className), which computes the same"] : [])
+        + network.noteOnLastNorm
+        + (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])
         + source.notes(onTokenizerFiles: tokenizer))
   }
 }

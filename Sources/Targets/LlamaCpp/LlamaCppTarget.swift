@@ -19,13 +19,16 @@ package struct LlamaCppTarget: Target {
   package var normKinds: Set<Norm.Kind> { [.layer] }
 
   /// The architectures of llama.cpp, in the order in which they are tried.
-  private static let classes: [StockClass] = [.gguf(.gpt2), .gguf(.llama)].compactMap { $0 }
+  private static let classes: [StockClass] = [
+    .gguf(.gpt2),
+    .gguf(.llama),
+  ].compactMap { $0 }
 
-  private func stock(for source: TargetSource) throws(Refusal) -> StockClass {
-    let classes = Self.classes.filter { $0.sources.contains(source.architecture) }
-    guard let stock = classes.first(where: { $0.mayHold(source) }) ?? classes.last else {
+  private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
+    let kept = normsKept(of: source, for: options.type)
+    guard let stock = try Self.classes.chosen(for: source, options: options, keeping: kept, target: name) else {
       throw Refusal(
-        .unsupported, subject: name, "llama.cpp has no architecture for a \(source.architecture.name)",
+        .unsupported, subject: name, "llama.cpp has no architecture for \(source.architecture.nameWithArticle)",
         advice: "use --for onnxruntime")
     }
     return stock
@@ -33,8 +36,14 @@ package struct LlamaCppTarget: Target {
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
     guard options.type.elementsPerBlock > 1 else {
-      return (try? stock(for: source))?.keptNorms(of: source.network) ?? []
+      return (try? stock(for: source, options: options))?.keptNorms(of: source.network) ?? []
     }
+    return normsKept(of: source, for: options.type)
+  }
+
+  /// The norms that stay as they are because a type has blocks.
+  private func normsKept(of source: TargetSource, for type: ElementType) -> Set<Path> {
+    guard type.elementsPerBlock > 1 else { return [] }
     // One tensor holds the norm of all of its readers; where they read it differently, it can hold neither.
     return Set(source.network.norms.filter { $0.norm.readers == nil }.map(\.path))
   }
@@ -44,12 +53,12 @@ package struct LlamaCppTarget: Target {
   package func output(
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
-    let stock = try stock(for: source)
+    let stock = try stock(for: source, options: options)
     let stored = try stock.stored(network, from: source, options: options, target: name)
-    let isTied = stored.sizes.isTied
+    let isTied = stock.sharesEmbedding(stored.sizes)
     // Block by block, as a runtime reads them.
     let tensors = stock.layout.tensors(of: stored.network, sizes: stored.sizes).filter {
-      $0.slot.parameters != ["unembedding.weight"] || !isTied
+      !$0.slot.isOmittedWhereTied || !isTied
     }
     let (blocks, others) = (tensors.filter { $0.slot.block != nil }, tensors.filter { $0.slot.block == nil })
     let ordered =
