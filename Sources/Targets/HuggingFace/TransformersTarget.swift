@@ -13,6 +13,7 @@ package struct TransformersTarget: Target {
   /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
   static let classes: [StockClass] = [
     .huggingFace(.llama),
+    .huggingFace(.phi, hasVocabularyBias: true),
   ]
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {

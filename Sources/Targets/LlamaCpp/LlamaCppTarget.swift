@@ -22,6 +22,7 @@ package struct LlamaCppTarget: Target {
   private static let classes: [StockClass] = [
     .gguf(.gpt2),
     .gguf(.llama),
+    .gguf(.phi, hasVocabularyBias: true),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
