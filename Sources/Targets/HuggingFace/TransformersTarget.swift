@@ -13,7 +13,8 @@ package struct TransformersTarget: Target {
   /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
   static let classes: [StockClass] = [
     .huggingFace(.llama),
-    .huggingFace(.phi, hasVocabularyBias: true),
+    .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
+    .huggingFace(.gptNeoX),
   ]
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {

@@ -22,7 +22,8 @@ package struct LlamaCppTarget: Target {
   private static let classes: [StockClass] = [
     .gguf(.gpt2),
     .gguf(.llama),
-    .gguf(.phi, hasVocabularyBias: true),
+    .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
+    .gguf(.gptNeoX),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
