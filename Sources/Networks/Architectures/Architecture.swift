@@ -57,7 +57,7 @@ package struct Architecture: Sendable {
   }
 
   /// Every architecture that is read.
-  package static let all = [gpt2, llama, phi, gptNeoX]
+  package static let all = [gpt2, llama, phi, gptNeoX, opt]
 }
 
 /// An architecture as llama.cpp stores it in GGUF files.

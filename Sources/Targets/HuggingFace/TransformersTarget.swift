@@ -15,6 +15,7 @@ package struct TransformersTarget: Target {
     .huggingFace(.llama),
     .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
     .huggingFace(.gptNeoX),
+    .huggingFace(.opt),
   ]
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
