@@ -208,7 +208,7 @@ struct LlamaCppTargetTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(path, options) }
     #expect(
       refusal?.description
-        == "'gelu': the target llama.cpp has GPT-2's own activation only (gelu_new, by tanh), which differs from this one by up to 4.7e-04 in each hidden unit; pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
+        == "'gelu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 4.7e-04 in each hidden unit; pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
     )
     let converted = try Converted(path) {
       options(&$0)

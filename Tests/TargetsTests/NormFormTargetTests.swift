@@ -108,7 +108,7 @@ import Verify
     let written = try Model(opening: converted.path).network
     // Queries and keys are folded already; the values of the last two blocks read a norm, and so does the unembedding.
     #expect(
-      written.norms.map(\.path) == ["blocks.2.attention.norm.value", "blocks.3.attention.norm.value", "final.norm"])
+      written.norms.map(\.path) == ["blocks.2.attention.norm", "blocks.3.attention.norm", "final.norm"])
     #expect(written.norms.allSatisfy { $0.norm.kind == .crms })
   }
 

@@ -112,18 +112,7 @@ extension Network {
   /// The sizes that a layout of GPT-2 needs.
   package var sizes: Hyperparameters {
     var sizes = Hyperparameters(path: "")
-    sizes[.model] = streamWidth
-    sizes[.blocks] = blockCount
-    sizes[.vocabulary] = vocabularySize
-    sizes[.context] = contextLength
-    if let (path, attention) = attentions.first {
-      sizes[.heads] = attention.headCount
-      sizes[.keyValueHeads] = attention.keyValueHeadCount
-      sizes[.headWidth] = width(of: path) / attention.headCount
-    }
-    if let path = linearMaps.first(where: { $0.path.description.hasSuffix("mlp.input") })?.path {
-      sizes[.hidden] = width(of: path)
-    }
+    sizes.take(sizesOf: self)
     return sizes
   }
 

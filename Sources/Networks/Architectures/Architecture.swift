@@ -131,7 +131,7 @@ extension Architecture {
     result.isTied = network.isTied
     result.epsilon = epsilon ?? source.epsilon
     result.normKind = network.norms.first?.norm.kind ?? normKind
-    result[.model] = network.streamWidth
+    result.take(sizesOf: network)
     if let activation = network.activations.first { result.activation = activation }
     describe(network, &result)
     return result
@@ -147,7 +147,7 @@ extension Refusal {
 }
 
 extension Architecture {
-  /// The types that are read, for messages: `gpt2 and llama`.
+  /// The types that are read, for messages: `gpt2, llama and opt`.
   package static var supportedTypes: String {
     let types = all.map(\.modelType)
     return types.dropLast().joined(separator: ", ") + " and " + (types.last ?? "")

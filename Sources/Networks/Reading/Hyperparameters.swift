@@ -93,6 +93,20 @@ package struct Hyperparameters: Sendable {
     }
   }
 
+  /// Takes the sizes of a network: one for all of its blocks.
+  package mutating func take(sizesOf network: Network) {
+    self[.model] = network.streamWidth
+    self[.blocks] = network.blockCount
+    self[.vocabulary] = network.vocabularySize
+    self[.context] = network.contextLength
+    if let (path, attention) = network.attentions.first {
+      self[.heads] = attention.headCount
+      self[.keyValueHeads] = attention.keyValueHeadCount
+      self[.headWidth] = network.width(of: path) / attention.headCount
+    }
+    if network[linear: "blocks.0.mlp.input"] != nil { self[.hidden] = network.width(of: "blocks.0.mlp.input") }
+  }
+
   /// The rotary positions; nil where there are none.
   package var rotary: Rotary? {
     rotaryBase.map { Rotary(base: $0, width: rotaryWidth ?? Int(rotaryShare * Double(dHead))) }
