@@ -23,12 +23,17 @@ extension Fuzzer {
     ) { try use(Checkpoint(gguf: $0.path)) },
     "pytorch": Fuzzer(
       fileName: "pytorch_model.bin",
-      seeds: ["types", "types-deflated", "wrapped", "legacy", "module", "torchscript"].map { "pytorch/\($0).pt" }
+      seeds: [
+        "types", "types-deflated", "wrapped", "legacy", "module", "torchscript", "attributes", "deepspeed", "values",
+        "tutorial", "no-checksums", "skip-data", "sparse",
+      ].map { "pytorch/\($0).pt" }
     ) { try use(Checkpoint(pytorch: $0.path)) },
     // Behind a checksum no mutation of an archive reaches the pickle.
     "pickle": Fuzzer(
       fileName: "pytorch_model.bin",
-      seeds: ["types", "wrapped", "module", "torchscript", "nanogpt"].map { "seeds/pickle/\($0).pkl" },
+      seeds: ["types", "wrapped", "module", "torchscript", "nanogpt", "attributes", "deepspeed", "values"].map {
+        "seeds/pickle/\($0).pkl"
+      },
       encloses: archive
     ) { try use(Checkpoint(pytorch: $0.path)) },
     "zstd": Fuzzer(fileName: "model.safetensors.zst", seeds: ["pytorch/types.safetensors.zst"]) {
