@@ -45,6 +45,7 @@ struct StateDict {
     try resolve(named, scalars: flattener.scalars)
     metadata.merge(flattener.metadata) { first, _ in first }
     warnings = flattener.warnings
+    if let warning = archive.zip.warningOnChecksums { warnings.append(warning) }
   }
 
   /// The dict with the tensors, and the key of the outer dict that it is under, if any.

@@ -6,7 +6,7 @@ extension ZipArchive {
     var file: MappedFile
     var byteOffset: Int
     var byteCount: Int
-    /// The checksum, where it is still to be verified: inflating has verified it.
+    /// The checksum, where there is one that is still to be verified: inflating has verified it.
     var pending: IntegrityCheck?
 
     var byteRange: Range<Int> { byteOffset..<byteOffset + byteCount }
@@ -36,9 +36,10 @@ extension ZipArchive {
         return Content(file: expanded, byteOffset: offset, byteCount: record.byteCount)
       }
       let range = record.dataOffset..<record.dataOffset + record.byteCount
+      let check = IntegrityCheck(file: file, record: record.name, byteRange: range, expected: record.crc32)
       return Content(
         file: file, byteOffset: record.dataOffset, byteCount: record.byteCount,
-        pending: IntegrityCheck(file: file, record: record.name, byteRange: range, expected: record.crc32))
+        pending: record.hasChecksum ? check : nil)
     }
   }
 
@@ -130,7 +131,7 @@ extension ZipArchive {
           guard produced == record.byteCount else {
             throw refusal(input.count, "expected \(record.byteCount) bytes, inflated \(produced)")
           }
-          guard checksum == record.crc32 else {
+          guard checksum == record.crc32 || !record.hasChecksum else {
             throw refusal(0, "CRC-32: expected \(CRC32.text(record.crc32)), found \(CRC32.text(checksum))")
           }
           return .success(())

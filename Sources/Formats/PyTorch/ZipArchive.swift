@@ -20,6 +20,7 @@ struct ZipArchive: Sendable {
 
     var name: String
     var method: Method
+    /// Of the bytes before compression; 0 where no checksum was computed, too.
     var crc32: UInt32
     /// As in the archive; equal to `byteCount` for stored records.
     var compressedByteCount: Int
@@ -28,6 +29,11 @@ struct ZipArchive: Sendable {
     var headerOffset: Int
     /// Of the bytes of the record, from the start of the file.
     var dataOffset = 0
+
+    /// Whether `crc32` says something about the bytes. torch.save writes 0 where it computes none
+    /// (`torch.serialization.set_crc32_options(False)`), and for storages that it leaves to be filled by others
+    /// (`skip_data()`). Of real checksums, one in 2^32 is 0.
+    var hasChecksum: Bool { crc32 != 0 || byteCount == 0 }
   }
 
   let file: MappedFile
@@ -69,6 +75,15 @@ struct ZipArchive: Sendable {
   }
 
   subscript(name: String) -> Record? { indexByName[name].map { records[$0] } }
+
+  /// Says that damage to some records cannot be noticed; nil where it can.
+  var warningOnChecksums: String? {
+    let count = records.count { !$0.hasChecksum }
+    guard count > 0 else { return nil }
+    return "\(file.path): \(count) of its \(records.count) records \(count == 1 ? "has" : "have") no checksum"
+      + " (a CRC-32 of 0, as torch.save writes it when told to compute none),"
+      + " so damage to \(count == 1 ? "it" : "them") is not noticed"
+  }
 
   // MARK: The end of the directory
 
