@@ -431,9 +431,8 @@ extension PyTorchDefect {
       pickle: P.tuple([P.string("storage")]) + raw("Q")),
     .init(
       "storage of complex numbers",
-      "malformed: m.bin (a/data.pkl) at byte 15: the global 'torch.ComplexFloatStorage' is not allowed;"
-        + " nothing of the file was executed; if you trust it, save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later",
-      pickle: P.storage("ComplexFloatStorage", count: 6)),
+      "unsupported: m.bin (a/data.pkl) at byte 15: complex numbers of 128 bits are not read;"
+        + " convert the tensor to complex64 before saving", pickle: P.storage("ComplexDoubleStorage", count: 6)),
     .init(
       "storage key leads out",
       "malformed: m.bin (a/data.pkl) at byte 58: storage: expected a key of digits, found '../0';"

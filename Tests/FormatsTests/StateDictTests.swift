@@ -30,7 +30,118 @@ struct StateDictCase: CustomTestStringConvertible {
 }
 
 extension StateDictCase {
+  private static let tensor = P.tensor([2, 3], strides: [3, 1])
   private static let linear = "weight F32 [2, 3], bias F32 [2]"
+
+  static let attributes: [StateDictCase] = [
+    .init(
+      fixture: "attributes.pt",
+      .accepted(
+        "weight F32 [2, 3], bias F32 [2], buffer F32 [2], plain F32 [2]",
+        warnings: [
+          "m.pt (attributes/data.pkl): attributes of tensors are ignored (3); the first is 'tensor_model_parallel' of 'weight'"
+        ])),
+    .init(
+      "a parameter with attributes in slots",
+      pickle: P.dict([
+        "w": P.call(
+          P.global("torch._utils", "_rebuild_parameter_with_state"),
+          [tensor, P.no, P.orderedDict, P.tuple([P.none, P.dict(["x": P.none])])])
+      ]),
+      .accepted(
+        "w F32 [2, 3]",
+        warnings: ["m.pt (a/data.pkl): attributes of tensors are ignored (1); the first is 'x' of 'w'"])),
+    .init(
+      "a tensor on an accelerator of its own",
+      pickle: P.dict([
+        "w": P.call(
+          P.global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"),
+          [tensor, P.global("torch", "float32"), P.string("xla:0"), P.no])
+      ]), .accepted("w F32 [2, 3]")),
+    .init(
+      "a tensor on an accelerator of its own, in another type",
+      pickle: P.dict([
+        "w": P.call(
+          P.global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"),
+          [tensor, P.global("torch", "bfloat16"), P.string("xla:0"), P.no])
+      ]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 240: 'torch._utils._rebuild_device_tensor_from_cpu_tensor': expected the type of the tensor, F32, found the global 'torch.bfloat16'; save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      )),
+    .init(
+      "a class that is not PyTorch's own",
+      pickle: P.dict(["w": rebuilt(as: P.global("numpy", "ndarray"))]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 81: the global 'numpy.ndarray' is not allowed; nothing of the file was executed; if you trust it, save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      )),
+    .init(
+      "a class that is none", pickle: P.dict(["w": rebuilt(as: P.global("torch", "Size"))]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 199: 'torch._tensor._rebuild_from_type_v2': expected torch.Tensor or Parameter, found the global 'torch.Size'; save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      )),
+    .init(
+      "a function that makes no tensor",
+      pickle: P.dict(["w": rebuilt(by: P.global("collections", "OrderedDict"), arguments: P.tuple([]))]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 91: 'torch._tensor._rebuild_from_type_v2': expected a function that makes a tensor, found the global 'collections.OrderedDict'; torch.save writes no such pickle; download the file again"
+      )),
+    .init(
+      "a function within itself",
+      pickle: P.dict(["w": rebuilt(by: P.global("torch._tensor", "_rebuild_from_type_v2"), arguments: P.tuple([]))]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 103: 'torch._tensor._rebuild_from_type_v2': expected a function that makes a tensor, found the global 'torch._tensor._rebuild_from_type_v2'; torch.save writes no such pickle; download the file again"
+      )),
+    .init(
+      "attributes in a list",
+      pickle: P.dict(["w": rebuilt(state: Array("]".utf8))]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 201: 'torch._tensor._rebuild_from_type_v2': expected attributes in a dict, found a list; torch.save writes no such pickle; download the file again"
+      )),
+    .init(
+      "too few arguments",
+      pickle: P.dict(["w": P.call(P.global("torch._tensor", "_rebuild_from_type_v2"), [P.none])]),
+      .refused(
+        "m.pt (a/data.pkl) at byte 50: 'torch._tensor._rebuild_from_type_v2': expected 4 arguments, found 1; torch.save writes no such pickle; download the file again"
+      )),
+    .init(
+      fixture: "sparse.pt",
+      .refused(
+        "m.pt (sparse/data.pkl) at byte 18, 'weight': sparse tensors are not read; call to_dense() on the tensor before saving"
+      )),
+    .init(
+      fixture: "meta.pt",
+      .refused(
+        "m.pt (meta/data.pkl) at byte 18, 'weight': the tensor was on the device 'meta' and has no numbers; load the weights before saving"
+      )),
+    .init(
+      fixture: "quantised.pt",
+      .refused(
+        "m.pt (quantised/data.pkl) at byte 18, 'weight': quantised tensors are not read; call dequantize() on the tensor before saving"
+      )),
+    // The first bytes of what torch 2.13 writes for a DTensor.
+    .init(
+      "a tensor that wraps others",
+      pickle: Array("}".utf8) + P.string("w") + P.global("torch._tensor", "_rebuild_from_type_v2") + Array("(".utf8)
+        + P.global("torch._utils", "_rebuild_wrapper_subclass"),
+      .refused(
+        "m.pt (a/data.pkl) at byte 47, 'w': tensors of classes that wrap other tensors are not read; save plain tensors: of a DTensor, what full_tensor() returns"
+      )),
+    .init(
+      "complex numbers of 64 bits",
+      pickle: P.dict(["w": P.tensor([3], strides: [1], storage: P.storage("ComplexFloatStorage", count: 3))]),
+      .accepted("w C64 [3]")),
+  ]
+
+  /// What `_rebuild_from_type_v2` is called with, one argument of it changed.
+  private static func rebuilt(
+    by function: [UInt8] = P.global("torch._utils", "_rebuild_tensor_v2"),
+    as type: [UInt8] = P.global("torch", "Tensor"),
+    arguments: [UInt8] = P.tuple([
+      P.storage(count: 6), P.integer(0), P.tuple([P.integer(6)]), P.tuple([P.integer(1)]), P.no, P.orderedDict,
+    ]), state: [UInt8] = P.none
+  ) -> [UInt8] {
+    P.call(P.global("torch._tensor", "_rebuild_from_type_v2"), [function, type, arguments, state])
+  }
 
   private static func unchecked(_ indices: [Int], _ change: (inout ZipWriter.Record) -> Void = { _ in })
     -> [ZipWriter.Record]
@@ -82,7 +193,7 @@ extension StateDictCase {
 
 @Suite struct StateDictTests {
   @Test(
-    "reads or refuses", arguments: StateDictCase.checksums)
+    "reads or refuses", arguments: StateDictCase.attributes + StateDictCase.checksums)
   func rows(_ row: StateDictCase) throws {
     let directory = try TemporaryDirectory()
     let path = try directory.write(try row.bytes(), to: "m.pt")
@@ -96,6 +207,17 @@ extension StateDictCase {
       return (checkpoint.summary, checkpoint.warnings)
     }
     #expect(verdict == row.verdict, "ROW|\(row.testDescription)|\(verdict)|END")
+  }
+
+  @Test("values that torch.load reads by default are read")
+  func values() throws {
+    let checkpoint = try Checkpoint(pytorch: Fixtures.path("pytorch/values.pt"))
+    #expect(checkpoint.warnings == [])
+    #expect(
+      checkpoint.metadata == [
+        "set": .array([.integer(3)]), "empty_set": .array([]), "counter.a": .integer(2), "counter.b": .integer(1),
+        "bytes": .string("(bytes)"), "bytearray": .string("(bytes)"), "complex": .string("(a complex number)"),
+      ])
   }
 
   /// A checksum that is there is still held against the bytes, beside records that have none.

@@ -84,7 +84,7 @@ struct PickleFlattener {
     case .double(let value): return .double(value)
     case .string(let value): return .string(value)
     case .global(let global): return .string(global.name)
-    case .hugeInteger, .dictionary, .storage, .tensor: return .string("(\(value.kind))")
+    case .hugeInteger, .bytes, .complex, .dictionary, .storage, .tensor: return .string("(\(value.kind))")
     case .tuple(let index), .list(let index):
       var values: [MetadataValue] = []
       for element in heap.sequences[index] {

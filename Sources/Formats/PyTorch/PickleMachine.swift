@@ -306,7 +306,14 @@ struct PickleMachine {
   }
 
   private func refusedGlobal(_ module: String, _ name: String, by opcode: String = "") -> Refusal {
-    refusal(
+    if let known = PickleGlobal.refused("\(module) \(name)") {
+      var refusal = refusal(known.problem, category: .unsupported, advice: known.advice)
+      // The key that the tensor would have been stored under lies below the functions that make it.
+      let below = stack.last { if case .global = $0 { false } else { true } }
+      if name.hasPrefix("_rebuild"), case .string(let key) = below { refusal.subject = key }
+      return refusal
+    }
+    return refusal(
       "the global '\(module).\(name)' is not allowed\(opcode)",
       advice: "nothing of the file was executed; if you trust it, \(Self.advice)")
   }
@@ -398,6 +405,23 @@ struct PickleMachine {
         throw refusal("'\(global.name)': expected a tensor and 2 more arguments")
       }
       return values[0]
+    case .rebuildParameterWithState:
+      guard count == 4, case .tensor(let tensor) = values[0] else {
+        throw refusal("'\(global.name)': expected a tensor and 3 more arguments")
+      }
+      try note(values[3], asAttributesOf: tensor, global)
+      return values[0]
+    case .rebuildFromType: return try tensor(fromType: values, global)
+    case .rebuildDeviceTensor:
+      guard count == 4, case .tensor(let tensor) = values[0] else {
+        throw refusal("'\(global.name)': expected a tensor and 3 more arguments")
+      }
+      guard case .global(.elementType(_, let type)) = values[1], type == heap.tensors[tensor].type else {
+        throw refusal(
+          "'\(global.name)': expected the type of the tensor, \(heap.tensors[tensor].type.displayName), found \(values[1].kind)",
+          category: .unsupported)
+      }
+      return values[0]
     case .rebuildTensor2: return try tensor(values, global, type: nil)
     case .rebuildTensor3:
       guard count >= 7, case .global(.elementType(let name, let type)) = values[6] else {
@@ -405,7 +429,60 @@ struct PickleMachine {
       }
       guard let type else { throw refusal("tensors of '\(name)' are not read", category: .unsupported) }
       return try tensor(values, global, type: type)
-    case .storage, .elementType: throw refusal("'\(global.name)' cannot be called")
+    case .set, .counter, .encode, .bytes, .byteArray, .complex: return try value(of: values, global)
+    case .tensorClass, .storage, .elementType: throw refusal("'\(global.name)' cannot be called")
+    }
+  }
+
+  /// A value of Python itself. A set keeps the place of the list that it is made of, so that nothing is copied.
+  private mutating func value(of values: [PickleValue], _ global: PickleGlobal) throws(Refusal) -> PickleValue {
+    switch (global, values.count, values.first) {
+    case (.set, 0, _): return makeTuple([])
+    case (.set, 1, .list), (.set, 1, .tuple): return values[0]
+    case (.counter, 0, _): return makeDictionary(isOrdered: false)
+    case (.counter, 1, .dictionary): return values[0]
+    case (.encode, 2, .string), (.bytes, 0, _), (.byteArray, 0, _), (.byteArray, 1, .bytes): return .bytes
+    case (.complex, 2, .double): return .complex
+    default:
+      let found = values.isEmpty ? "nothing" : values.map(\.kind).joined(separator: ", ")
+      throw refusal("'\(global.name)': unexpected arguments: \(found)")
+    }
+  }
+
+  /// A function that makes a tensor, the tensor's class, what to call the function with, and the tensor's attributes.
+  private mutating func tensor(fromType values: [PickleValue], _ global: PickleGlobal) throws(Refusal) -> PickleValue {
+    guard values.count == 4 else { throw refusal("'\(global.name)': expected 4 arguments, found \(values.count)") }
+    switch values[0] {
+    case .global(.rebuildTensor2), .global(.rebuildTensor3): break
+    default:
+      throw refusal("'\(global.name)': expected a function that makes a tensor, found \(values[0].kind)")
+    }
+    guard case .global(.tensorClass) = values[1] else {
+      throw refusal(
+        "'\(global.name)': expected torch.Tensor or Parameter, found \(values[1].kind)", category: .unsupported)
+    }
+    let tensor = try call(values[0], with: values[2])
+    if case .tensor(let index) = tensor { try note(values[3], asAttributesOf: index, global) }
+    return tensor
+  }
+
+  /// Attributes are a dict, or a pair of the dict and of what is in slots; None stands for an empty one. Only the name
+  /// of the first is kept.
+  private mutating func note(
+    _ state: PickleValue, asAttributesOf tensor: Int, _ global: PickleGlobal
+  ) throws(Refusal) {
+    var states = [state]
+    if case .tuple(let pair) = state, heap.sequences[pair].count == 2 { states = heap.sequences[pair] }
+    for state in states {
+      switch state {
+      case .none: break
+      case .dictionary(let attributes):
+        guard heap.tensors[tensor].attribute == nil, let first = heap.dictionaries[attributes].pairs.first else {
+          break
+        }
+        heap.tensors[tensor].attribute = first.key.kind
+      default: throw refusal("'\(global.name)': expected attributes in a dict, found \(state.kind)")
+      }
     }
   }
 

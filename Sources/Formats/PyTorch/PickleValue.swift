@@ -10,6 +10,8 @@ enum PickleValue: Sendable {
   case hugeInteger(byteCount: Int)
   case double(Double)
   case string(String)
+  /// Bytes and complex numbers, which nothing here needs.
+  case bytes, complex
   case tuple(Int)
   case list(Int)
   case dictionary(Int)
@@ -27,6 +29,8 @@ enum PickleValue: Sendable {
     case .hugeInteger(let byteCount): "an integer of \(byteCount) bytes"
     case .double(let value): "\(value)"
     case .string(let value): "'\(value.prefix(80))'"
+    case .bytes: "bytes"
+    case .complex: "a complex number"
     case .tuple: "a tuple"
     case .list: "a list"
     case .dictionary: "a dict"
@@ -65,6 +69,8 @@ struct PickleHeap: Sendable {
     var strides: [Int]
     /// Of the call, in data.pkl.
     var byteOffset: Int
+    /// The key of the first attribute that it was given, as messages show it; nil for an ordinary tensor.
+    var attribute: String?
   }
 
   /// Tuples and lists.
@@ -78,8 +84,14 @@ struct PickleHeap: Sendable {
 /// machine understands.
 enum PickleGlobal: Sendable, Equatable {
   case orderedDict
-  case rebuildTensor2, rebuildTensor3, rebuildParameter
+  case rebuildTensor2, rebuildTensor3
+  /// Each of these is called with a tensor, or with what makes one.
+  case rebuildParameter, rebuildParameterWithState, rebuildFromType, rebuildDeviceTensor
   case size, device
+  /// Values of Python that torch.load reads by default, `weights_only=True`.
+  case set, counter, encode, bytes, byteArray, complex
+  /// `torch.Tensor` and its subclasses of the same meaning.
+  case tensorClass(name: String)
   /// `torch.FloatStorage`, or `torch.storage.UntypedStorage` with nil.
   case storage(name: String, ElementType?)
   /// `torch.bfloat16`, with nil where tensors of the type are not read.
@@ -97,9 +109,18 @@ enum PickleGlobal: Sendable, Equatable {
     case .rebuildTensor2: "torch._utils._rebuild_tensor_v2"
     case .rebuildTensor3: "torch._utils._rebuild_tensor_v3"
     case .rebuildParameter: "torch._utils._rebuild_parameter"
+    case .rebuildParameterWithState: "torch._utils._rebuild_parameter_with_state"
+    case .rebuildFromType: "torch._tensor._rebuild_from_type_v2"
+    case .rebuildDeviceTensor: "torch._utils._rebuild_device_tensor_from_cpu_tensor"
     case .size: "torch.Size"
     case .device: "torch.device"
-    case .storage(let name, _), .elementType(let name, _): name
+    case .set: "builtins.set"
+    case .counter: "collections.Counter"
+    case .encode: "_codecs.encode"
+    case .bytes: "builtins.bytes"
+    case .byteArray: "builtins.bytearray"
+    case .complex: "builtins.complex"
+    case .tensorClass(let name), .storage(let name, _), .elementType(let name, _): name
     }
   }
 
@@ -109,13 +130,26 @@ enum PickleGlobal: Sendable, Equatable {
       "torch._utils _rebuild_tensor_v2": .rebuildTensor2,
       "torch._utils _rebuild_tensor_v3": .rebuildTensor3,
       "torch._utils _rebuild_parameter": .rebuildParameter,
+      "torch._utils _rebuild_parameter_with_state": .rebuildParameterWithState,
+      "torch._tensor _rebuild_from_type_v2": .rebuildFromType,
+      "torch._utils _rebuild_device_tensor_from_cpu_tensor": .rebuildDeviceTensor,
+      "torch Tensor": .tensorClass(name: "torch.Tensor"),
+      "torch.nn.parameter Parameter": .tensorClass(name: "torch.nn.parameter.Parameter"),
       "torch Size": .size,
       "torch device": .device,
       "torch.storage UntypedStorage": .storage(name: "torch.storage.UntypedStorage", nil),
+      "collections Counter": .counter, "_codecs encode": .encode,
     ]
+    // Protocol 2 spells the module as Python 2 did.
+    for module in ["__builtin__", "builtins"] {
+      all["\(module) set"] = .set
+      all["\(module) bytes"] = .bytes
+      all["\(module) bytearray"] = .byteArray
+      all["\(module) complex"] = .complex
+    }
     let storages: KeyValuePairs<String, ElementType> = [
       "Float": .f32, "Double": .f64, "Half": .f16, "BFloat16": .bf16, "Long": .i64, "Int": .i32, "Short": .i16,
-      "Char": .i8, "Byte": .u8, "Bool": .bool,
+      "Char": .i8, "Byte": .u8, "Bool": .bool, "ComplexFloat": .c64,
     ]
     for (name, type) in storages { all["torch \(name)Storage"] = .storage(name: "torch.\(name)Storage", type) }
     let types: KeyValuePairs<String, ElementType?> = [
@@ -127,4 +161,37 @@ enum PickleGlobal: Sendable, Equatable {
     for (name, type) in types { all["torch \(name)"] = .elementType(name: "torch.\(name)", type) }
     return all
   }()
+
+  /// What is known of names that are refused: what the value is, and what to do about it.
+  ///
+  /// - Parameter name: module, a space, name.
+  static func refused(_ name: String) -> (problem: String, advice: String)? { allRefused[name] }
+
+  private static let allRefused: [String: (problem: String, advice: String)] = [
+    "torch._utils _rebuild_sparse_tensor": (
+      "sparse tensors are not read", "call to_dense() on the tensor before saving"
+    ),
+    "torch._utils _rebuild_qtensor": (
+      "quantised tensors are not read", "call dequantize() on the tensor before saving"
+    ),
+    "torch._utils _rebuild_meta_tensor_no_storage": (
+      "the tensor was on the device 'meta' and has no numbers", "load the weights before saving"
+    ),
+    "torch._utils _rebuild_nested_tensor": (
+      "nested tensors are not read", "save the tensors that unbind() returns, each under a name"
+    ),
+    "torch._utils _rebuild_wrapper_subclass": (
+      "tensors of classes that wrap other tensors are not read",
+      "save plain tensors: of a DTensor, what full_tensor() returns"
+    ),
+    "torch._utils _rebuild_device_tensor_from_numpy": (
+      "tensors that were saved as arrays of numpy are not read", "call cpu() on the tensor before saving"
+    ),
+    "torch ComplexDoubleStorage": (
+      "complex numbers of 128 bits are not read", "convert the tensor to complex64 before saving"
+    ),
+    "transformers.training_args TrainingArguments": (
+      "these are the arguments of a training run, not a model", "give the file that holds the model's state dict"
+    ),
+  ]
 }

@@ -45,6 +45,12 @@ struct StateDict {
     try resolve(named, scalars: flattener.scalars)
     metadata.merge(flattener.metadata) { first, _ in first }
     warnings = flattener.warnings
+    let attributes = named.compactMap { name, tensor in heap.tensors[tensor].attribute.map { (name, $0) } }
+    if let (name, attribute) = attributes.first {
+      warnings.append(
+        "\(pickleName): attributes of tensors are ignored (\(attributes.count));"
+          + " the first is \(attribute) of '\(name)'")
+    }
     if let warning = archive.zip.warningOnChecksums { warnings.append(warning) }
   }
 
