@@ -456,17 +456,8 @@ extension PyTorchDefect {
         + " save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later", pickle: raw("]")),
     .init(
       "no tensor",
-      "unsupported: m.bin (a/data.pkl): the dict holds no tensor;"
+      "unsupported: m.bin (a/data.pkl): the dict holds no tensor, nor does a dict in it;"
         + " save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later", pickle: raw("}")),
-    .init(
-      "no tensor in the wrapper",
-      "unsupported: m.bin (a/data.pkl), 'model': the dict holds no tensor;"
-        + " save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later",
-      pickle: P.dict(["model": raw("}"), "w": P.tensor([6], strides: [1])])),
-    .init(
-      "two wrappers",
-      "unsupported: m.bin (a/data.pkl), 'state_dict': the archive has another state dict under 'model';"
-        + " save the one that is meant", pickle: P.dict(["model": raw("}"), "state_dict": raw("}")])),
     .init(
       "integer as a name",
       "malformed: m.bin (a/data.pkl) at byte 146: the name of a tensor: expected a string of 1 to 1024 bytes without NUL, found 7;"

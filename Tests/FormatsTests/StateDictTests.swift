@@ -31,7 +31,105 @@ struct StateDictCase: CustomTestStringConvertible {
 
 extension StateDictCase {
   private static let tensor = P.tensor([2, 3], strides: [3, 1])
+  private static let other = P.tensor([3, 2], strides: [2, 1])
+  private static let empty = P.dict([:])
   private static let linear = "weight F32 [2, 3], bias F32 [2]"
+
+  static let wrapped: [StateDictCase] = [
+    .init(fixture: "tutorial.pt", .accepted(linear)),
+    .init(fixture: "policy.pt", .accepted(linear)),
+    .init(fixture: "deepspeed.pt", .accepted(linear)),
+    .init("under model", pickle: P.dict(["model": P.dict(["w": tensor])]), .accepted("w F32 [2, 3]")),
+    .init("under state_dict", pickle: P.dict(["state_dict": P.dict(["w": tensor])]), .accepted("w F32 [2, 3]")),
+    .init(
+      "under a key that holds settings in other files",
+      pickle: P.dict(["model": P.dict(["name": P.string("gpt2")]), "model_state_dict": P.dict(["w": tensor])]),
+      .accepted("w F32 [2, 3]")),
+    .init(
+      "under a key of no known program",
+      pickle: P.dict(["epoch": P.integer(3), "net": P.dict(["w": tensor])]),
+      .accepted("w F32 [2, 3]", warnings: ["m.pt (a/data.pkl): reading the state dict under 'net'"])),
+    .init(
+      "under a key of no known program, beside a scalar tensor",
+      pickle: P.dict(["best": P.tensor([], strides: []), "net": P.dict(["w": tensor])]),
+      .accepted("w F32 [2, 3]", warnings: ["m.pt (a/data.pkl): reading the state dict under 'net'"])),
+    .init(
+      "a known key before another",
+      pickle: P.dict(["ema": P.dict(["w": other]), "model": P.dict(["w": tensor])]),
+      .accepted(
+        "w F32 [2, 3]",
+        warnings: ["m.pt (a/data.pkl): tensors outside the state dict are ignored (1); the first is 'ema.w'"])),
+    .init(
+      "not under a key, since the dict itself holds the tensors",
+      pickle: P.dict(["w": tensor, "net": P.dict(["v": other])]),
+      .accepted(
+        "w F32 [2, 3]",
+        warnings: ["m.pt (a/data.pkl): tensors outside the state dict are ignored (1); the first is 'net.v'"])),
+    .init(
+      "the dict itself beside an empty one under a known key", pickle: P.dict(["model": empty, "w": tensor]),
+      .accepted("w F32 [2, 3]")),
+    .init(
+      "one state dict under two keys",
+      pickle: P.dict(["model": P.dict(["w": tensor]) + [0x71, 0], "state": [0x68, 0]]),
+      .accepted("w F32 [2, 3]")),
+    .init(
+      "the same tensors under two keys",
+      pickle: P.dict(["module": P.dict(["w": tensor]), "state_dict": P.dict(["w": tensor])]),
+      .accepted("w F32 [2, 3]")),
+    .init(
+      "two state dicts under known keys",
+      pickle: P.dict(["model": P.dict(["w": tensor]), "state_dict": P.dict(["w": other])]),
+      .refused(
+        "m.pt (a/data.pkl): expected one state dict, found them under 'model' and 'state_dict'; save the one that is meant alone, with torch.save"
+      )),
+    .init(
+      "two state dicts of other names under known keys",
+      pickle: P.dict(["model": P.dict(["w": tensor]), "module": P.dict(["v": tensor])]),
+      .refused(
+        "m.pt (a/data.pkl): expected one state dict, found them under 'model' and 'module'; save the one that is meant alone, with torch.save"
+      )),
+    .init(
+      "two state dicts whose names differ at their ends",
+      pickle: P.dict([
+        "model": P.dict([String(repeating: "w", count: 100): tensor]),
+        "module": P.dict([String(repeating: "w", count: 101): tensor]),
+      ]),
+      .refused(
+        "m.pt (a/data.pkl): expected one state dict, found them under 'model' and 'module'; save the one that is meant alone, with torch.save"
+      )),
+    .init(
+      "many state dicts under other keys",
+      pickle: P.dict([
+        "a": P.dict(["w": tensor]), "b": P.dict(["w": other]), "c": P.dict(["w": other]), "d": P.dict(["v": other]),
+        "e": P.dict(["w": other]), "f": P.dict(["w": other]),
+      ]),
+      .refused(
+        "m.pt (a/data.pkl): expected one state dict, found them under 'a', 'b', 'c', 'd' and 2 more keys; save the one that is meant alone, with torch.save"
+      )),
+    .init(
+      "an optimizer under another key",
+      pickle: P.dict([
+        "model": P.dict(["w": tensor]),
+        "optim": P.dict([
+          "state": P.dict([(P.integer(0), P.dict(["exp_avg": tensor]))]), "param_groups": Array("]".utf8),
+        ]),
+      ]), .accepted("w F32 [2, 3]")),
+    .init(
+      fixture: "optimizer.pt",
+      .refused(
+        "m.pt (optimizer/data.pkl), 'param_groups': this is the state of an optimizer, not of a model; give the file that holds the model's state dict"
+      )),
+    .init(
+      fixture: "deepspeed-zero3.pt",
+      .refused(
+        "m.pt (deepspeed-zero3/data.pkl), 'weight': expected shape [2, 3], which 'param_shapes' says, found [0]; its numbers are not in this file: if DeepSpeed's ZeRO-3 wrote it, join the parts with DeepSpeed's zero_to_fp32.py and give what that writes"
+      )),
+    .init(
+      "no tensor under a known key", pickle: P.dict(["model": empty]),
+      .refused(
+        "m.pt (a/data.pkl): the dict holds no tensor, nor does a dict in it; save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+      )),
+  ]
 
   static let attributes: [StateDictCase] = [
     .init(
@@ -193,7 +291,7 @@ extension StateDictCase {
 
 @Suite struct StateDictTests {
   @Test(
-    "reads or refuses", arguments: StateDictCase.attributes + StateDictCase.checksums)
+    "reads or refuses", arguments: StateDictCase.wrapped + StateDictCase.attributes + StateDictCase.checksums)
   func rows(_ row: StateDictCase) throws {
     let directory = try TemporaryDirectory()
     let path = try directory.write(try row.bytes(), to: "m.pt")
@@ -207,6 +305,23 @@ extension StateDictCase {
       return (checkpoint.summary, checkpoint.warnings)
     }
     #expect(verdict == row.verdict, "ROW|\(row.testDescription)|\(verdict)|END")
+  }
+
+  @Test("what stands beside the state dict becomes metadata")
+  func metadata() throws {
+    #expect(
+      try Checkpoint(pytorch: Fixtures.path("pytorch/tutorial.pt")).metadata == [
+        "epoch": .integer(5), "loss": .double(Double(Float(3 + 12))),
+      ])
+    #expect(
+      try Checkpoint(pytorch: Fixtures.path("pytorch/policy.pt")).metadata == [
+        "step_idx": .integer(7), "metrics.loss": .double(0.25),
+      ])
+    let deepspeed = try Checkpoint(pytorch: Fixtures.path("pytorch/deepspeed.pt")).metadata
+    #expect(deepspeed["global_steps"] == .integer(12))
+    #expect(deepspeed["ds_config.zero_optimization.stage"] == .integer(1))
+    #expect(deepspeed["sparse_tensor_module_names"] == .array([.string("wte")]))
+    #expect(deepspeed["lr_scheduler"] == .null)
   }
 
   @Test("values that torch.load reads by default are read")
@@ -231,5 +346,23 @@ extension StateDictCase {
     let refusal = #expect(throws: Refusal.self) { _ = try Checkpoint(pytorch: path) }
     #expect(refusal?.problem.hasPrefix("CRC-32: expected 0cb59300, found ") == true)
     #expect(try Checkpoint(pytorch: Fixtures.path("pytorch/skip-data.pt")).integrityChecks.isEmpty)
+  }
+
+  /// However many keys lead to a large dict, the time stays in proportion to the file.
+  @Test("many keys for one large dict", arguments: [false, true])
+  func manyKeys(ofTensors: Bool) throws {
+    let directory = try TemporaryDirectory()
+    let count = 60_000
+    var pickle = Array("}".utf8) + P.string("model") + P.dict(["w": P.tensor([6], strides: [1]) + [0x71, 1]])
+    pickle += Array("s".utf8) + P.string("large")
+    let value = ofTensors ? [0x68, 1] : P.none
+    pickle += P.dict((0..<count).map { (P.string("\($0)"), value) }) + [0x71, 0] + Array("s(".utf8)
+    for index in 0..<count { pickle += P.string(index.isMultiple(of: 2) ? "module" : "k\(index)") + [0x68, 0] }
+    pickle += Array("u".utf8)
+    let path = try directory.write(ZipWriter(records: P.records(pickle)).archive, to: "m.pt")
+    let start = ContinuousClock.now
+    let refusal = #expect(throws: Refusal.self) { _ = try Checkpoint(pytorch: path) }
+    #expect(refusal != nil)
+    #expect(ContinuousClock.now - start < .seconds(20))
   }
 }

@@ -7,7 +7,6 @@ struct StateDict {
   /// Temporary files, for what was deflated.
   private(set) var expandedFiles: [MappedFile] = []
 
-  static let wrapperKeys = ["model", "state_dict"]
   static let maximumNameByteCount = 1_024
 
   private let archive: PyTorchArchive
@@ -21,30 +20,32 @@ struct StateDict {
         .unsupported, file: pickleName, "expected a dict of tensors, found \(archive.outcome.root.kind)",
         advice: PickleMachine.advice)
     }
-    let (wrapper, dictionary) = try Self.findStateDict(in: root, of: archive)
+    let place = try Self.findPlace(in: root, of: heap, file: pickleName)
     var flattener = PickleFlattener(heap: archive.outcome.heap, file: archive.pickleName)
-    if let wrapper {
+    if place.key != nil {
       for (key, value) in heap.dictionaries[root].pairs {
         // `optimizer`, `optimizer_states`, `optimizer_state_dict`: as large as the model twice over, and no part of it.
-        if case .string(let key) = key, key == wrapper || key.hasPrefix("optimizer") { continue }
+        if case .string(let key) = key, place.passedKeys.contains(key) || key.hasPrefix("optimizer") { continue }
         try flattener.add(value, key: key, prefix: "")
       }
     }
     var named: [(name: String, tensor: Int)] = []
-    for (key, value) in heap.dictionaries[dictionary].pairs {
+    for (key, value) in heap.dictionaries[place.dictionary].pairs {
       if case .tensor(let tensor) = value {
         named.append((try checkedName(key, heap.tensors[tensor]), tensor))
       } else {
         try flattener.add(value, key: key, prefix: "")
       }
     }
-    guard !named.isEmpty else {
-      throw Refusal(
-        .unsupported, file: pickleName, subject: wrapper, "the dict holds no tensor", advice: PickleMachine.advice)
+    if place.key != nil {
+      try Self.refuseEmptyParameters(named, statedIn: root, of: heap, file: pickleName)
     }
     try resolve(named, scalars: flattener.scalars)
     metadata.merge(flattener.metadata) { first, _ in first }
-    warnings = flattener.warnings
+    if let key = place.key, !place.isUnderKnownKey {
+      warnings.append("\(pickleName): reading the state dict under '\(key.prefix(80))'")
+    }
+    warnings += flattener.warnings
     let attributes = named.compactMap { name, tensor in heap.tensors[tensor].attribute.map { (name, $0) } }
     if let (name, attribute) = attributes.first {
       warnings.append(
@@ -52,25 +53,6 @@ struct StateDict {
           + " the first is \(attribute) of '\(name)'")
     }
     if let warning = archive.zip.warningOnChecksums { warnings.append(warning) }
-  }
-
-  /// The dict with the tensors, and the key of the outer dict that it is under, if any.
-  private static func findStateDict(
-    in root: Int, of archive: PyTorchArchive
-  ) throws(Refusal) -> (wrapper: String?, dictionary: Int) {
-    var found: [(String, Int)] = []
-    for (key, value) in archive.outcome.heap.dictionaries[root].pairs {
-      if case .string(let key) = key, wrapperKeys.contains(key), case .dictionary(let inner) = value {
-        found.append((key, inner))
-      }
-    }
-    guard found.count <= 1 else {
-      throw Refusal(
-        .unsupported, file: archive.pickleName, subject: found[1].0,
-        "the archive has another state dict under '\(found[0].0)'",
-        advice: "save the one that is meant")
-    }
-    return found.first.map { ($0.0, $0.1) } ?? (nil, root)
   }
 
   private func checkedName(_ key: PickleValue, _ tensor: PickleHeap.Tensor) throws(Refusal) -> String {

@@ -1,0 +1,163 @@
+extension StateDict {
+  /// Where the state dict of the model is: the archive's own dict, or one of those that it holds.
+  ///
+  ///     {"wte.weight": tensor, …}                                                         a state dict alone
+  ///     {"model": {…}, "optimizer": …, "model_args": …}                                   nanoGPT
+  ///     {"epoch": 5, "model_state_dict": {…}, "optimizer_state_dict": …, "loss": …}       PyTorch's tutorial
+  ///     {"step_idx": 7, "state": {…}, "metrics": …}                                       preference optimisation
+  ///     {"module": {…}, "param_shapes": […], "ds_config": …, …}                           DeepSpeed
+  ///
+  /// What decides is where the tensors are: a dict under a known key that holds none is no state dict. Where no known
+  /// key has one, and the archive's own dict holds no more than scalars, such as a loss, it may be under any key.
+  struct Place {
+    /// nil for the archive's own dict.
+    var key: String?
+    var dictionary: Int
+    /// Where the state dict is under a key: keys beside it that are no metadata, its own and that of an optimizer.
+    var passedKeys: Set<String> = []
+    var isUnderKnownKey = true
+  }
+
+  static let knownKeys: Set<String> = ["model", "state_dict", "model_state_dict", "state", "module"]
+
+  /// - Throws: `.unsupported` where there is no state dict, or more than one.
+  static func findPlace(in root: Int, of heap: PickleHeap, file: String) throws(Refusal) -> Place {
+    var contents: [Int: PickleHeap.DictionaryContent] = [:]
+    // Each dict is examined once, however many keys lead to it.
+    func content(of dictionary: Int) -> PickleHeap.DictionaryContent {
+      if let content = contents[dictionary] { return content }
+      let content = heap.content(ofDictionary: dictionary)
+      contents[dictionary] = content
+      return content
+    }
+    var candidates: [(key: String, dictionary: Int)] = []
+    var passedKeys: Set<String> = []
+    for (key, value) in heap.dictionaries[root].pairs {
+      guard case .string(let key) = key, case .dictionary(let dictionary) = value else { continue }
+      let content = content(of: dictionary)
+      if content.isOptimizerState {
+        passedKeys.insert(key)
+      } else if content.tensors != .none, !key.hasPrefix("optimizer") {
+        candidates.append((key, dictionary))
+      }
+    }
+    let own = content(of: root)
+    let known = candidates.filter { knownKeys.contains($0.key) }
+    if known.isEmpty, own.tensors == .some || candidates.isEmpty && own.tensors == .scalars {
+      return Place(key: nil, dictionary: root)
+    }
+    if !known.isEmpty { candidates = known }
+    guard let first = candidates.first else {
+      guard !own.isOptimizerState else {
+        throw Refusal(
+          .unsupported, file: file, subject: "param_groups", "this is the state of an optimizer, not of a model",
+          advice: "give the file that holds the model's state dict")
+      }
+      throw Refusal(
+        .unsupported, file: file, "the dict holds no tensor, nor does a dict in it", advice: PickleMachine.advice)
+    }
+    let views = heap.namedViews(ofDictionary: first.dictionary)
+    var seen: Set = [first.dictionary]
+    let others = candidates.filter { candidate in
+      seen.insert(candidate.dictionary).inserted
+        && !heap.namedViews(ofDictionary: candidate.dictionary).elementsEqual(views) { $0.isSame(as: $1) }
+    }
+    guard others.isEmpty else {
+      throw Refusal(
+        .unsupported, file: file,
+        "expected one state dict, found them under \(list(of: [first.key] + others.map(\.key)))",
+        advice: "save the one that is meant alone, with torch.save")
+    }
+    passedKeys.formUnion(candidates.map(\.key))
+    return Place(
+      key: first.key, dictionary: first.dictionary, passedKeys: passedKeys, isUnderKnownKey: !known.isEmpty)
+  }
+
+  /// `'a', 'b' and 'c'`; four at most, and how many more there are.
+  private static func list(of keys: [String]) -> String {
+    let limit = 4
+    var words = keys.prefix(limit).map { "'\($0.prefix(80))'" }
+    if keys.count > limit { words.append("\(keys.count - limit) more keys") }
+    return words.dropLast().joined(separator: ", ") + " and " + (words.last ?? "")
+  }
+
+  /// With ZeRO-3 DeepSpeed leaves an empty tensor in the place of each parameter, and says its shape elsewhere.
+  ///
+  /// - Throws: `.unsupported` for a tensor without elements that should have some.
+  static func refuseEmptyParameters(
+    _ tensors: [(name: String, tensor: Int)], statedIn root: Int, of heap: PickleHeap, file: String
+  ) throws(Refusal) {
+    let empty = tensors.filter { heap.tensors[$0.tensor].shape.contains(0) }
+    guard !empty.isEmpty else { return }
+    var stated: [String: [Int]] = [:]
+    for (key, value) in heap.dictionaries[root].pairs {
+      guard case .string("param_shapes") = key else { continue }
+      let parts: [PickleValue] = if case .list(let list) = value { heap.sequences[list] } else { [value] }
+      // As many as there are optimizer groups; a list of the same dict a million times is nothing to be read.
+      for case .dictionary(let part) in parts.prefix(64) {
+        for case (.string(let name), .tuple(let shape)) in heap.dictionaries[part].pairs {
+          stated[name] = heap.sequences[shape].prefix(PickleMachine.maximumRank).map { extent in
+            if case .integer(let extent) = extent { extent } else { 0 }
+          }
+        }
+      }
+    }
+    for (name, tensor) in empty {
+      guard let shape = stated[name], !shape.contains(0) else { continue }
+      throw Refusal(
+        .unsupported, file: file, subject: name,
+        "expected shape \(shape), which 'param_shapes' says, found \(heap.tensors[tensor].shape)",
+        advice: "its numbers are not in this file: if DeepSpeed's ZeRO-3 wrote it, join the parts with DeepSpeed's"
+          + " zero_to_fp32.py and give what that writes")
+    }
+  }
+}
+
+extension PickleHeap {
+  struct DictionaryContent {
+    enum Tensors { case none, scalars, some }
+
+    /// Those that the dict itself holds; `scalars` where all of them have one element and no axis.
+    var tensors = Tensors.none
+    /// The two keys that the state of every optimizer of PyTorch has.
+    var isOptimizerState = false
+  }
+
+  func content(ofDictionary index: Int) -> DictionaryContent {
+    var content = DictionaryContent()
+    var (hasState, hasGroups) = (false, false)
+    for (key, value) in dictionaries[index].pairs {
+      switch (key, value) {
+      case (_, .tensor(let tensor)):
+        if !tensors[tensor].shape.isEmpty { content.tensors = .some }
+        if content.tensors == .none { content.tensors = .scalars }
+      case (.string("state"), .dictionary): hasState = true
+      case (.string("param_groups"), .list): hasGroups = true
+      default: break
+      }
+    }
+    content.isOptimizerState = hasState && hasGroups && content.tensors == .none
+    return content
+  }
+
+  /// A tensor of a dict with its name.
+  struct NamedView {
+    var name: String
+    var tensor: Tensor
+
+    /// Whether both are the same view of the same storage under the same name.
+    func isSame(as other: Self) -> Bool {
+      name == other.name && tensor.storage == other.tensor.storage && tensor.type == other.tensor.type
+        && tensor.elementOffset == other.tensor.elementOffset && tensor.shape == other.tensor.shape
+        && tensor.strides == other.tensor.strides
+    }
+  }
+
+  func namedViews(ofDictionary index: Int) -> [NamedView] {
+    dictionaries[index].pairs.compactMap { key, value in
+      guard case .tensor(let tensor) = value else { return nil }
+      let name = if case .string(let name) = key { name } else { key.kind }
+      return NamedView(name: name, tensor: tensors[tensor])
+    }
+  }
+}
