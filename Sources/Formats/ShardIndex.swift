@@ -27,31 +27,9 @@ struct ShardIndex {
   /// - Throws: `.malformed` where the index breaks a rule above or a shard is missing.
   init(path: String, suffix: String) throws(Refusal) {
     self.path = path
-    let file = try MappedFile(path: path)
-    guard file.byteCount <= Self.maximumByteCount else {
-      throw Refusal(
-        .malformed, file: path, "an index has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
-    }
-    let json = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
-      return try JSONValue(parsing: bytes, file: path)
-    }
-    guard let map = json["weight_map"]?.members else {
-      throw Refusal(
-        .malformed, file: path, subject: "weight_map",
-        "expected an object of file names, found \(json["weight_map"]?.kind ?? "nothing")")
-    }
-    guard !map.isEmpty else { throw Refusal(.malformed, file: path, subject: "weight_map", "names no tensor") }
+    let json = try Self.parse(path)
     totalByteCount = json["metadata"]?["total_size"]?.count
-    var byTensor: [String: String] = [:]
-    for member in map {
-      guard let name = member.value.string else {
-        throw Refusal(
-          .malformed, file: path, at: member.byteOffset, subject: member.key,
-          "expected a file name, found \(member.value.kind)")
-      }
-      byTensor[member.key] = name
-    }
+    let byTensor = try Self.shardsByTensor(in: json, path: path)
     shardByTensor = byTensor
     let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
     let homes = HomeDirectories(ofFileAt: path)
@@ -74,6 +52,41 @@ struct ShardIndex {
     self.shards = shards
   }
 
+  /// The names of all shards, wherever they lead.
+  static func shardNames(inIndexAt path: String) throws(Refusal) -> Set<String> {
+    Set(try shardsByTensor(in: parse(path), path: path).values)
+  }
+
+  private static func parse(_ path: String) throws(Refusal) -> JSONValue {
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= maximumByteCount else {
+      throw Refusal(.malformed, file: path, "an index has at most \(maximumByteCount) bytes, found \(file.byteCount)")
+    }
+    return try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return try JSONValue(parsing: bytes, file: path)
+    }
+  }
+
+  private static func shardsByTensor(in json: JSONValue, path: String) throws(Refusal) -> [String: String] {
+    guard let map = json["weight_map"]?.members else {
+      throw Refusal(
+        .malformed, file: path, subject: "weight_map",
+        "expected an object of file names, found \(json["weight_map"]?.kind ?? "nothing")")
+    }
+    guard !map.isEmpty else { throw Refusal(.malformed, file: path, subject: "weight_map", "names no tensor") }
+    var byTensor: [String: String] = [:]
+    for member in map {
+      guard let name = member.value.string else {
+        throw Refusal(
+          .malformed, file: path, at: member.byteOffset, subject: member.key,
+          "expected a file name, found \(member.value.kind)")
+      }
+      byTensor[member.key] = name
+    }
+    return byTensor
+  }
+
   private static func checkName(_ name: String, suffix: String, index: String) throws(Refusal) {
     let isPlain =
       !name.isEmpty && !name.contains("/") && !name.contains("\\") && !name.contains(":") && !name.utf8.contains(0)
@@ -86,8 +99,8 @@ struct ShardIndex {
   }
 
   /// Holds the index against what the shards really contain: every tensor in exactly the shard that the index names.
-  /// - Returns: warnings.
-  /// - Throws: `.malformed` for a tensor in another shard than the index says, in none, or in the shards only.
+  /// - Returns: warnings, one of them for names that no shard holds.
+  /// - Throws: `.malformed` for a tensor in another shard than the index says, or in the shards only.
   func check(_ tensors: [Tensor]) throws(Refusal) -> [String] {
     var seen: Set<String> = []
     for tensor in tensors {
@@ -104,17 +117,20 @@ struct ShardIndex {
       }
       seen.insert(tensor.name)
     }
-    if let missing = shardByTensor.keys.filter({ !seen.contains($0) }).min(), let shard = shardByTensor[missing] {
-      throw Refusal(
-        .malformed, file: path, subject: missing, "expected in \(shard), which does not have it",
-        advice: "the index and the shards are of different checkpoints; download them again")
+    var warnings: [String] = []
+    // Some writers name a tied head that they leave out. Whether a network can do without it is not known here.
+    let missing = shardByTensor.keys.filter { !seen.contains($0) }.sorted()
+    if !missing.isEmpty {
+      let names = missing.map { String($0.prefix(80)) }.listed()
+      warnings.append(
+        "\(path): names \(missing.count) tensor\(missing.count == 1 ? "" : "s") that no shard holds: \(names)")
     }
     let byteCount = tensors.reduce(0) { $0 + $1.info.byteCount }
     // Some writers count the bytes that tied tensors share once, others for each name.
     var starts: [ObjectIdentifier: Set<Int>] = [:]
     let unshared = tensors.filter { starts[ObjectIdentifier($0.file), default: []].insert($0.byteOffset).inserted }
     let unsharedByteCount = unshared.reduce(0) { $0 + $1.info.byteCount }
-    guard let totalByteCount, totalByteCount != byteCount, totalByteCount != unsharedByteCount else { return [] }
-    return ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
+    guard let totalByteCount, totalByteCount != byteCount, totalByteCount != unsharedByteCount else { return warnings }
+    return warnings + ["\(path): total_size says \(totalByteCount) bytes, the shards hold \(byteCount)"]
   }
 }

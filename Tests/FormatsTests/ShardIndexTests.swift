@@ -135,8 +135,20 @@ extension IndexCase {
       )),
     .init(
       "tensor in no shard", "{\"weight_map\":{\(maps),\"d\":\"\(one)\"}}",
+      .accepted(
+        "a F32 [2], b F32 [2], c F32 [2]",
+        warnings: ["x.safetensors.index.json: names 1 tensor that no shard holds: d"])),
+    .init(
+      "tensors in no shard",
+      "{\"metadata\":{\"total_size\":24},\"weight_map\":{\(maps),\"h\":\"\(one)\",\"d\":\"\(one)\",\"f\":\"\(two)\",\"e\":\"\(two)\",\"g\":\"\(two)\"}}",
+      .accepted(
+        "a F32 [2], b F32 [2], c F32 [2]",
+        warnings: ["x.safetensors.index.json: names 5 tensors that no shard holds: d, e, f and 2 more"])),
+    .init(
+      "a tensor in no shard, another in the wrong one",
+      "{\"weight_map\":{\"a\":\"\(one)\",\"b\":\"\(two)\",\"c\":\"\(two)\",\"d\":\"\(one)\"}}",
       .refused(
-        "x.safetensors.index.json, 'd': expected in x-1.safetensors, which does not have it; the index and the shards are of different checkpoints; download them again"
+        "x.safetensors.index.json, 'b': expected in x-2.safetensors, found in x-1.safetensors; the index and the shards are of different checkpoints; download them again"
       )),
     .init(
       "tensor in a shard only", "{\"weight_map\":{\"a\":\"\(one)\",\"c\":\"\(two)\"}}",

@@ -63,22 +63,15 @@ extension StateDict {
         && !heap.namedViews(ofDictionary: candidate.dictionary).elementsEqual(views) { $0.isSame(as: $1) }
     }
     guard others.isEmpty else {
+      let keys = ([first.key] + others.map(\.key)).map { "'\($0.prefix(80))'" }
       throw Refusal(
         .unsupported, file: file,
-        "expected one state dict, found them under \(list(of: [first.key] + others.map(\.key)))",
+        "expected one state dict, found them under \(keys.listed(limit: 4, remainder: "more keys"))",
         advice: "save the one that is meant alone, with torch.save")
     }
     passedKeys.formUnion(candidates.map(\.key))
     return Place(
       key: first.key, dictionary: first.dictionary, passedKeys: passedKeys, isUnderKnownKey: !known.isEmpty)
-  }
-
-  /// `'a', 'b' and 'c'`; four at most, and how many more there are.
-  private static func list(of keys: [String]) -> String {
-    let limit = 4
-    var words = keys.prefix(limit).map { "'\($0.prefix(80))'" }
-    if keys.count > limit { words.append("\(keys.count - limit) more keys") }
-    return words.dropLast().joined(separator: ", ") + " and " + (words.last ?? "")
   }
 
   /// With ZeRO-3 DeepSpeed leaves an empty tensor in the place of each parameter, and says its shape elsewhere.
