@@ -16,7 +16,8 @@ package struct CheckpointLocation: Sendable {
 
   package var configurationPath: String { directory + "/config.json" }
 
-  /// - Parameter path: a directory, or one file.
+  /// - Parameter path: a directory, one file, or the directory of a model in the cache of
+  ///   huggingface_hub.
   /// - Throws: `.malformed` where there is nothing, or nothing that could be a checkpoint; `.unsupported` where a
   ///   directory holds more than one.
   package init(path: String) throws(Refusal) {
@@ -25,49 +26,24 @@ package struct CheckpointLocation: Sendable {
       throw Refusal(.malformed, file: path, "there is no such file or directory", advice: "check the path")
     }
     if isDirectory.boolValue {
-      directory = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+      let given = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+      if Self.checkpointFiles(in: given).isEmpty, let snapshot = try HubCache.snapshot(in: given) {
+        directory = snapshot.path
+        warnings.append(snapshot.warning)
+      } else {
+        directory = given
+      }
       let (name, others) = try Self.choice(in: directory)
       self.path = directory + "/" + name
       if let other = others.first {
         warnings.append("\(directory): reading \(name), not \(other); name a file to read that one")
       }
     } else {
-      self.path = path
       directory = path.contains("/") ? String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) : "."
+      try Self.refuseMetaPart(at: path, directory: directory)
+      self.path = path
     }
     isCompressed = self.path.hasSuffix(".zst")
-  }
-
-  /// Names under which a directory holds its one checkpoint; the first group that is there counts, as it does for
-  /// transformers. Two of one group contradict each other.
-  private static let knownNames: [[String]] = [
-    ["model.safetensors", "model.safetensors.index.json"], ["pytorch_model.bin", "pytorch_model.bin.index.json"],
-    ["ckpt.pt"], ["model.gguf"],
-  ]
-
-  private static func choice(in directory: String) throws(Refusal) -> (name: String, others: [String]) {
-    func existing(_ names: [String]) -> [String] {
-      names.flatMap { [$0, $0 + ".zst"] }.filter { FileManager.default.fileExists(atPath: directory + "/" + $0) }
-    }
-    var groups = knownNames.map(existing).filter { !$0.isEmpty }
-    if groups.isEmpty {
-      let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-      let files = names.filter { $0.hasSuffix(".gguf") || $0.hasSuffix(".gguf.zst") }.sorted()
-      // The first part of a split model stands for all of it.
-      let wholes = files.filter { !$0.contains("-of-") || $0.contains("-00001-of-") }
-      if !wholes.isEmpty { groups = [wholes] }
-    }
-    guard let first = groups.first else {
-      throw Refusal(
-        .malformed, file: directory, "holds no checkpoint",
-        advice: "expected \(knownNames.joined().joined(separator: ", ")), or one .gguf file")
-    }
-    guard first.count == 1 else {
-      throw Refusal(
-        .unsupported, file: directory, "holds \(first.joined(separator: " and "))",
-        advice: "name the file that counts: \(directory)/\(first[0])")
-    }
-    return (first[0], groups.dropFirst().flatMap { $0 })
   }
 
   /// Opens the checkpoint; a compressed one is expanded first.
@@ -76,8 +52,8 @@ package struct CheckpointLocation: Sendable {
   /// - Throws: what the readers throw.
   package func open(temporaryDirectory: String? = nil) throws(Refusal) -> Checkpoint {
     let name = isCompressed ? String(path.dropLast(4)) : path
-    if name.hasSuffix(".index.json") {
-      return name.hasSuffix(".bin.index.json")
+    if Self.isIndex(name.split(separator: "/").last.map(String.init) ?? name) {
+      return name.contains(".bin.index.")
         ? try Checkpoint(pytorchIndex: path) : try Checkpoint(safetensorsIndex: path)
     }
     if !isCompressed {

@@ -111,6 +111,42 @@ extension MatrixRow {
     ) { text, _ in
       text = text.replacing("\"weight_map\": {", with: "\"weight_map\": {\"transformer.wte.weight\": \"\(second)\",")
     },
+    index(
+      23, "a tied head that no shard has",
+      .accepted(["in/model.safetensors.index.json: names 1 tensor that no shard holds: lm_head.weight"])
+    ) { text, _ in
+      text = text.replacing("\"weight_map\": {", with: "\"weight_map\": {\"lm_head.weight\": \"\(first)\",")
+    },
+    MatrixRow(
+      24, "the directory of a model in the Hub's cache",
+      .accepted(["in: reading the snapshot 0123456789abcdef, which refs/main names"]),
+      arrange: { place in
+        let root = place / "models--org--name"
+        for name in ["refs", "blobs", "snapshots/0123456789abcdef"] {
+          try FileManager.default.createDirectory(atPath: root + "/" + name, withIntermediateDirectories: true)
+        }
+        for name in ["config.json", "model.safetensors"] {
+          try FileManager.default.copyItem(
+            atPath: Fixtures.path("tiny-2x32/lnfree/" + name), toPath: root + "/blobs/" + name)
+          try FileManager.default.createSymbolicLink(
+            atPath: root + "/snapshots/0123456789abcdef/" + name, withDestinationPath: "../../blobs/" + name)
+        }
+        try place.write(Array("0123456789abcdef".utf8), to: "models--org--name/refs/main")
+        return Arrangement(place, root)
+      }),
+    MatrixRow(
+      24, "the checkpoints of a run",
+      .refused(
+        4,
+        "in: holds no checkpoint itself, but 2 directories of a training run by their names; give the one that is meant, such as the last: in/checkpoint-1000"
+      ),
+      arrange: { place in
+        for name in ["checkpoint-500", "checkpoint-1000"] {
+          try FileManager.default.createDirectory(
+            atPath: place / "run/" + name, withIntermediateDirectories: true)
+        }
+        return Arrangement(place, place / "run")
+      }),
     MatrixRow(
       24, "one file and an index beside it", copyOf: "lnfree",
       .refused(

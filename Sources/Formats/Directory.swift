@@ -1,0 +1,23 @@
+import Foundation
+
+/// What lies in directories that users name, without an error where there is nothing.
+enum Directory {
+  static func exists(at path: String) -> Bool {
+    var isDirectory: ObjCBool = false
+    return unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
+  }
+
+  /// The names of everything in a directory, in their order.
+  static func names(in path: String) -> [String] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+  }
+
+  /// The names of the directories in a directory, in their order; links and hidden ones are left out.
+  static func subdirectories(of path: String) -> [String] {
+    names(in: path).filter { name in
+      let place = path + "/" + name
+      return !name.hasPrefix(".") && exists(at: place)
+        && (try? FileManager.default.destinationOfSymbolicLink(atPath: place)) == nil
+    }
+  }
+}
