@@ -31,6 +31,24 @@ extension MatrixRow {
     }
   }
 
+  /// A sound model as an archive of torch.save, perhaps changed.
+  private static func model(
+    _ number: Int, _ name: String, under key: String? = nil, _ answer: Answer,
+    change: @escaping @Sendable (inout ZipWriter) -> Void = { _ in }
+  ) -> MatrixRow {
+    MatrixRow(number, name, answer) { place in
+      let source = place / "in"
+      try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+      try FileManager.default.copyItem(
+        atPath: Fixtures.path("tiny-2x32/lnfree/config.json"), toPath: source + "/config.json")
+      let checkpoint = try Checkpoint(safetensors: Fixtures.path("tiny-2x32/lnfree/model.safetensors"))
+      var writer = Pickle.archive(of: EditableTensors(of: checkpoint), under: key)
+      change(&writer)
+      try Data(writer.archive).write(to: URL(filePath: source + "/pytorch_model.bin"))
+      return Arrangement(place, source)
+    }
+  }
+
   static let archives: [MatrixRow] = [
     pickle(
       26, "os.system", Pickle.call(Pickle.global("os", "system"), [Pickle.string("id")]),
@@ -77,6 +95,14 @@ extension MatrixRow {
         bytes[bytes.count / 2] ^= 1
         try bytes.write(to: url)
       }),
+    model(
+      27, "no CRCs",
+      .accepted([
+        "in/pytorch_model.bin: 31 of its 31 records have no checksum (a CRC-32 of 0, as torch.save writes it when told to compute none), so damage to them is not noticed"
+      ])
+    ) { writer in
+      for index in writer.records.indices { writer.records[index].crc = 0 }
+    },
     pickle(
       28, "strides that overlap", Pickle.dict(["w": Pickle.tensor([2, 3], strides: [1, 1])]),
       .refused(
@@ -126,6 +152,23 @@ extension MatrixRow {
         4,
         "in/pytorch_model.bin (a/data.pkl): expected a dict of tensors, found a tuple; save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
       )),
+    model(31, "a state dict alone", .accepted()),
+    model(31, "a state dict as in PyTorch's tutorial", under: "model_state_dict", .accepted()),
+    model(31, "a state dict of preference optimisation", under: "state", .accepted()),
+    model(31, "a state dict of DeepSpeed", under: "module", .accepted()),
+    model(
+      31, "a state dict under another key", under: "net",
+      .accepted(["in/pytorch_model.bin (a/data.pkl): reading the state dict under 'net'"])),
+    MatrixRow(
+      31, "the state of an optimizer",
+      .refused(
+        4,
+        "in (optimizer/data.pkl), 'param_groups': this is the state of an optimizer, not of a model; give the file that holds the model's state dict"
+      ),
+      arrange: { place in
+        try FileManager.default.copyItem(atPath: Fixtures.path("pytorch/optimizer.pt"), toPath: place / "optimizer.pt")
+        return Arrangement(place, place / "optimizer.pt")
+      }),
     MatrixRow(
       31, "the format before 1.6",
       .refused(
