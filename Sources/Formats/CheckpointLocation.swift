@@ -16,7 +16,7 @@ package struct CheckpointLocation: Sendable {
 
   package var configurationPath: String { directory + "/config.json" }
 
-  /// - Parameter path: a directory, one file, or the directory of a model in the cache of
+  /// - Parameter path: a directory, one file, one shard beside the others, or the directory of a model in the cache of
   ///   huggingface_hub.
   /// - Throws: `.malformed` where there is nothing, or nothing that could be a checkpoint; `.unsupported` where a
   ///   directory holds more than one.
@@ -41,9 +41,33 @@ package struct CheckpointLocation: Sendable {
     } else {
       directory = path.contains("/") ? String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]) : "."
       try Self.refuseMetaPart(at: path, directory: directory)
-      self.path = path
+      let whole = try Self.whole(besideShardAt: path)
+      self.path = whole?.path ?? path
+      if let whole { warnings.append(whole.warning) }
     }
     isCompressed = self.path.hasSuffix(".zst")
+  }
+
+  /// What a shard is a part of, where that lies beside it: a shard alone makes no network.
+  ///
+  /// - Returns: the file to open, and what the user should know; nil for what is no shard.
+  private static func whole(besideShardAt path: String) throws(Refusal) -> (path: String, warning: String)? {
+    let name = path.split(separator: "/").last.map(String.init) ?? path
+    guard let shard = ShardName(name) else { return nil }
+    let directory = String(path.dropLast(name.count))
+    if shard.suffix == ".gguf" {
+      let first = directory + shard.firstName
+      guard shard.number > 1, FileManager.default.fileExists(atPath: first),
+        let count = GGUFSplit.count(ofShardAt: path, number: shard.number)
+      else { return nil }
+      return (first, "\(path): is shard \(shard.number) of \(count); reading the model from the first, \(first)")
+    }
+    let index = directory + shard.indexName
+    guard FileManager.default.fileExists(atPath: index) else { return nil }
+    guard try ShardIndex.shardNames(inIndexAt: index).contains(name) else {
+      return (path, "\(path): is not named in \(index); reading this file alone")
+    }
+    return (index, "\(path): is one of the shards of \(index); reading all of them")
   }
 
   /// Opens the checkpoint; a compressed one is expanded first.

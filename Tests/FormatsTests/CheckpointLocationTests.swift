@@ -74,8 +74,48 @@ extension LocationCase {
 
   static let shards: [LocationCase] = [
     .init(
+      "a shard whose index lies beside it", open: "in/m-00002-of-00002.safetensors",
+      files: [
+        "in/m.safetensors.index.json": .text(index), "in/m-00001-of-00002.safetensors": .tensors(["a"]),
+        "in/m-00002-of-00002.safetensors": .tensors(["b"]),
+      ],
+      .accepted(
+        "in: a F32 [2], b F32 [2]",
+        warnings: [
+          "in/m-00002-of-00002.safetensors: is one of the shards of in/m.safetensors.index.json; reading all of them"
+        ])),
+    .init(
+      "a shard of PyTorch whose index lies beside it", open: "in/m-00001-of-00001.bin",
+      files: [
+        "in/m.bin.index.json": .text("{\"weight_map\":{\"w\":\"m-00001-of-00001.bin\"}}"),
+        "in/m-00001-of-00001.bin": .archive,
+      ],
+      .accepted(
+        "in: w F32 [2, 3]",
+        warnings: ["in/m-00001-of-00001.bin: is one of the shards of in/m.bin.index.json; reading all of them"])),
+    .init(
+      "a shard that the index beside it does not name", open: "in/m-00003-of-00003.safetensors",
+      files: ["in/m.safetensors.index.json": .text(index), "in/m-00003-of-00003.safetensors": .tensors(["b"])],
+      .accepted(
+        "in: b F32 [2]",
+        warnings: [
+          "in/m-00003-of-00003.safetensors: is not named in in/m.safetensors.index.json; reading this file alone"
+        ])),
+    .init(
       "a shard without an index", open: "in/m-00002-of-00002.safetensors",
       files: ["in/m-00002-of-00002.safetensors": .tensors(["b"])], .accepted("in: b F32 [2]")),
+    .init(
+      "a shard whose index is damaged", open: "in/m-00002-of-00002.safetensors",
+      files: ["in/m.safetensors.index.json": .text("{"), "in/m-00002-of-00002.safetensors": .tensors(["b"])],
+      .refused("in/m.safetensors.index.json at byte 1: not valid JSON: expected a key, found the end of the text")),
+    .init(
+      "a later part of a split GGUF model", open: "in/m-00003-of-00003.gguf",
+      files: gguf(GGUFSplitTests.names),
+      .accepted(
+        "in: a F32 [4], b F32 [4], c F32 [4]",
+        warnings: [
+          "in/m-00003-of-00003.gguf: is shard 3 of 3; reading the model from the first, in/m-00001-of-00003.gguf"
+        ])),
     .init(
       "a later part of a split GGUF model without the first", open: "in/m-00003-of-00003.gguf",
       files: gguf([GGUFSplitTests.names[2]]),

@@ -118,6 +118,13 @@ extension MatrixRow {
       text = text.replacing("\"weight_map\": {", with: "\"weight_map\": {\"lm_head.weight\": \"\(first)\",")
     },
     MatrixRow(
+      24, "a shard whose index lies beside it",
+      .accepted(["in: is one of the shards of model/model.safetensors.index.json; reading all of them"]),
+      arrange: { place in
+        try FileManager.default.copyItem(atPath: Fixtures.path("tiny-2x32/lnfree-sharded"), toPath: place / "model")
+        return Arrangement(place, place / "model/" + second)
+      }),
+    MatrixRow(
       24, "the directory of a model in the Hub's cache",
       .accepted(["in: reading the snapshot 0123456789abcdef, which refs/main names"]),
       arrange: { place in

@@ -51,6 +51,15 @@ struct GGUFSplit {
     self.tensorCount = tensorCount
   }
 
+  /// - Parameter number: from 1.
+  /// - Returns: how many shards a file says that there are; nil where it does not say that it is the one of this number.
+  static func count(ofShardAt path: String, number: Int) -> Int? {
+    guard let file = try? MappedFile(path: path), let header = try? GGUFHeader(of: file),
+      header.value("split.no")?.integer == number - 1, let count = header.value("split.count")?.integer, count >= number
+    else { return nil }
+    return count
+  }
+
   /// The paths of all shards but the first.
   /// - Throws: `.malformed`, naming the shards that are missing.
   func otherPaths() throws(Refusal) -> [String] {
