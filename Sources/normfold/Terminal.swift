@@ -4,14 +4,36 @@ import Foundation
 import Glibc
 import Synchronization
 
+enum Terminal {
+  /// Columns of a terminal that does not say how many it has.
+  static let usualWidth = 80
+
+  /// Columns of the terminal that reads standard output; nil where none does.
+  static let width = width(of: STDOUT_FILENO)
+
+  static func width(of descriptor: Int32) -> Int? {
+    guard isatty(descriptor) == 1 else { return nil }
+    var size = winsize()
+    guard unsafe ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return usualWidth }
+    return Int(size.ws_col)
+  }
+}
+
 extension String {
-  /// Columns of a terminal that text is laid out for.
-  static let lineWidth = 100
+  /// Columns that text is laid out for; a narrower terminal has its own.
+  static let lineWidth = Swift.min(Terminal.width ?? 100, 100)
+
+  /// A line that begins so is not broken. Unicode has the character, WORD JOINER, for that purpose.
+  private static let joiner: Character = "\u{2060}"
+
+  /// The line, for ``wrapped(to:)`` to leave as it is.
+  var unbreakable: String { String(Self.joiner) + self }
 
   /// Lines of at most `width` characters, broken between words; what follows a break stands two columns deeper.
-  /// Words longer than a line stay whole.
+  /// Words longer than a line stay whole, and so do lines that are ``unbreakable``.
   func wrapped(to width: Int = lineWidth) -> String {
     split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      if line.first == Self.joiner { return String(line.dropFirst()) }
       guard line.count > width else { return String(line) }
       let indentation = String(repeating: " ", count: line.prefix(while: { $0 == " " }).count)
       var lines = [indentation]
@@ -76,6 +98,7 @@ final class ProgressLine: Sendable {
   }
 
   private let isEnabled: Bool
+  private let width = Terminal.width(of: STDERR_FILENO) ?? Terminal.usualWidth
   private let start = ContinuousClock.now
   private let state = Mutex(State())
 
@@ -105,7 +128,8 @@ final class ProgressLine: Sendable {
       let left = fraction > 0.02 ? "  \(Int((elapsed / fraction * (1 - fraction)).rounded(.up))) s left" : ""
       let text =
         "\(progress.stage.rawValue) \(progress.subject.printable)  \(bar) \(Int(fraction * 100))%\(rate)\(left)"
-      StandardError.write("\r\u{1B}[K" + text.prefix(99))
+      // A line that the terminal breaks cannot be cleared as one.
+      StandardError.write("\r\u{1B}[K" + text.prefix(min(99, width - 1)))
     }
   }
 
