@@ -5,7 +5,7 @@
 # make sanitize the whole test suite under the address and the thread sanitizer
 # make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
 # make screenshots  pictures of the demo's report on a desk, a phone and paper (chromium)
-# make interop  the written files in the hands of the real programs (PyPI, in .venv and .venv-transformer-lens)
+# make interop  the written files in the hands of the real programs (PyPI, in .venv; with ALL=1 also in .venv-transformer-lens)
 
 
 SWIFT  ?= swift
@@ -75,7 +75,7 @@ format:
 	$(SWIFT) format --in-place --recursive Sources Tests Benchmarks Package.swift
 
 interop: all
-	Tests/Interop/run $(NORMFOLD) $(PYTHON)
+	ALL=$(ALL) Tests/Interop/run $(NORMFOLD) $(PYTHON)
 
 clean:
 	rm -rf .build demo .venv .venv-transformer-lens

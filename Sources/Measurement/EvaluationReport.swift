@@ -26,7 +26,7 @@ public struct EvaluationReport: Codable, Sendable {
     public var largestDivergence: Double
     /// Mean over the scored tokens of the Jensen-Shannon divergence, in nats: at most ln 2.
     public var meanJensenShannon: Double
-    /// The share of scored tokens at which both hold the same token for the likeliest.
+    /// The share of scored tokens at which both have the same top-1 token.
     public var top1Agreement: Double
     /// Tokens at which either is not finite: they are in no divergence.
     public var unjudgedTokenCount: Int

@@ -3,15 +3,15 @@ import Foundation
 
 /// How a token is chosen by its logits.
 public struct Sampling: Sendable {
-  /// What logits are divided by; 0 takes the likeliest token.
+  /// What logits are divided by; 0 takes the top-1 token.
   public var temperature = 0.0
-  /// Only so many of the likeliest tokens; nil for all.
+  /// Only this many of the most probable tokens; nil for all.
   public var topK: Int?
-  /// Only the likeliest tokens that together are at least so probable; nil for all.
+  /// Only the most probable tokens that together are at least so probable; nil for all.
   public var topP: Double?
   public var seed: UInt64 = 1
 
-  /// The likeliest token always.
+  /// The top-1 token always.
   public static let greedy = Sampling()
 
   public init() {}

@@ -63,8 +63,9 @@ package struct StockClass: Sendable {
       let known = Set(architecture.configuration.keyNames)
       sizes.own = sizes.own.filter { known.contains($0.key) }
     }
-    let prepared = network.withBiases(of: layout).withAttentionScales(of: architecture, sizes)
-    sizes = architecture.hyperparameters(of: prepared, from: sizes)
+    let biased = network.withBiases(of: layout)
+    sizes = architecture.hyperparameters(of: biased, from: sizes)
+    let prepared = biased.withAttentionScales(of: architecture, sizes)
     guard architecture.network(sizes, parametersOf: prepared) != nil else { throw other(source, target) }
     let kind = architecture.normKind
     if let other = prepared.norms.first(where: { $0.norm.kind != kind }) {

@@ -40,11 +40,12 @@ struct GenerateCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Draw tokens, their logits divided by this number; 1 by default.", valueName: "number"))
   var temperature: Double?
 
-  @Option(help: ArgumentHelp("Draw from so many of the top-1 tokens.", valueName: "count"))
+  @Option(help: ArgumentHelp("Draw from this many of the most probable tokens.", valueName: "count"))
   var topK: Int?
 
   @Option(
-    help: ArgumentHelp("Draw from the top-1 tokens that together are so probable.", valueName: "probability"))
+    help: ArgumentHelp(
+      "Draw from the most probable tokens that together are at least so probable.", valueName: "probability"))
   var topP: Double?
 
   @Option(help: ArgumentHelp("Seed of the drawing; 1 by default.", valueName: "number"))

@@ -128,6 +128,9 @@ extension MatrixRow {
       )),
     file(
       21, "another architecture", File(pairs: 1).pair("general.architecture", type: 8, GGUFBytes().text("mamba").bytes),
-      .refused(4, "in/model.gguf, 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, phi, gpt_neox and opt")),
+      .refused(
+        4,
+        "in/model.gguf, 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, phi, gpt_neox and opt"
+      )),
   ]
 }

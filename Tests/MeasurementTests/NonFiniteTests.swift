@@ -30,8 +30,9 @@ import Testing
     evaluation.other = Fixtures.path("tiny-2x32/vanilla")
     let forwards = try #require(try evaluation.run().comparison)
     #expect(forwards.unjudgedTokenCount == 2 * 53)
-    #expect(forwards.meanDivergence == 0)
-    #expect(forwards.meanJensenShannon == 0)
+    // Rows are computed alone where a value is not finite, and OpenBLAS may sum one row in another order than several.
+    #expect(abs(forwards.meanDivergence) <= 1e-12)
+    #expect(abs(forwards.meanJensenShannon) <= 1e-12)
     #expect(forwards.top1Agreement == 1)
     evaluation.input.model = Fixtures.path("tiny-2x32/vanilla")
     evaluation.other = checkpoint.path

@@ -190,7 +190,8 @@ struct OtherArchitectureTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(path, to: "transformers") }
     #expect(
       refusal?.description
-        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, phi, gpt_neox and opt")
+        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, phi, gpt_neox and opt"
+    )
   }
 
   @Test("a network is inspected as before")

@@ -110,7 +110,9 @@ extension GPT2 {
   static let transformerLensForm: StorageForm = .init(
     recognises: { (content) throws(Refusal) in
       guard content.checkpoint.container != .gguf else { return false }
-      return try content.configuration()["normalization_type"] != nil
+      // A config of transformers says its model type, and may have a key of this name too.
+      let configuration = try content.configuration()
+      return configuration["normalization_type"] != nil && configuration["model_type"] == nil
     },
     read: { (content) throws(Refusal) in
       let fields = Fields(json: try content.configuration(), path: content.configurationPath)
