@@ -17,15 +17,9 @@ extension Architecture {
       let tokens = b.embed(by: .token, at: "embedding.tokens")
       var x = b.add(tokens, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
       for block in 0..<sizes.blockCount {
-        let path: Path = "blocks.\(block)"
-        let attended = b.attention(
-          of: b.normalised(x, at: path.appending("attention.norm")), block: block,
-          scale: GPT2.attentionScale(sizes, block: block))
-        let middle = b.add(x, attended, at: path.appending("middle"))
-        let activation = GPT2.activation(sizes, block: block)
-        x = b.add(
-          middle, b.mlp(of: b.normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation),
-          at: path)
+        x = b.preNormBlock(
+          of: x, block: block, attentionScale: GPT2.attentionScale(sizes, block: block),
+          activation: GPT2.activation(sizes, block: block))
       }
       b.head(of: x)
     })

@@ -14,13 +14,7 @@ extension Architecture {
     forward: { sizes, b in
       let tokens = b.embed(by: .token, at: "embedding.tokens")
       var x = b.add(tokens, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
-      for block in 0..<sizes.blockCount {
-        let path: Path = "blocks.\(block)"
-        let attended = b.attention(of: b.normalised(x, at: path.appending("attention.norm")), block: block)
-        let middle = b.add(x, attended, at: path.appending("middle"))
-        x = b.add(
-          middle, b.mlp(of: b.normalised(middle, at: path.appending("mlp.norm")), block: block), at: path)
-      }
+      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
       b.head(of: x)
     })
 }

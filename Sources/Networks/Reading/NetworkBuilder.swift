@@ -103,6 +103,18 @@ package struct NetworkBuilder {
     return linear(hidden, at: path.appending("output"))
   }
 
+  /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)).
+  package mutating func preNormBlock(
+    of x: Path, block: Int, attentionScale: Double? = nil, activation: Activation? = nil
+  ) -> Path {
+    let path: Path = "blocks.\(block)"
+    let attended = attention(
+      of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale)
+    let middle = add(x, attended, at: path.appending("middle"))
+    let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)
+    return add(middle, hidden, at: path)
+  }
+
   /// The logits of the residual stream behind the last block.
   package mutating func head(of x: Path) {
     _ = linear(normalised(x, at: "final.norm"), at: "unembedding")
