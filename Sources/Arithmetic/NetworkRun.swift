@@ -82,7 +82,7 @@ extension Network {
   }
 }
 
-/// What the norms of a network are for some of the tokens that go through it.
+/// Norms that some of the tokens have in place of those of the network.
 package struct NormsOfRows: Sendable {
   package let rows: Range<Int>
   package let norms: [Path: Norm]

@@ -8,7 +8,7 @@ public struct ConversionPlan: Sendable, Encodable {
   /// A norm and the maps that absorb it.
   public struct Step: Sendable, Encodable {
     public let norm: String
-    /// Where the norm stands in the network.
+    /// The path of the norm in the network.
     public let path: String
     /// The maps that absorb it, by their paths.
     public let readers: [String]
@@ -37,9 +37,9 @@ public struct ConversionPlan: Sendable, Encodable {
   /// A norm that stays.
   public struct Kept: Sendable, Encodable {
     public let norm: String
-    /// Where it stands in the network.
+    /// The path of the norm in the network.
     public let path: String
-    /// What reads it and is no linear map, where that is why it stays.
+    /// The path of the reader that is no linear map; nil where the norm stays for another reason.
     public let reader: String?
     /// Why it stays.
     public let reason: String
