@@ -1,6 +1,7 @@
 # make demo     install what is missing, build, convert a bundled checkpoint, show what was proved; demo/report.html has charts
 # make test     lint and unit tests; needs no Python
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
+# make proof    random networks of every family: none refused that is honest, no planted error passed: make proof SEED=2
 # make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
 # make sanitize the whole test suite under the address and the thread sanitizer
 # make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
@@ -12,7 +13,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo screenshots test faults fuzz sanitize bench proto lint format interop setup clean
+.PHONY: all demo screenshots test faults proof fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -42,6 +43,14 @@ faults: setup
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --disable-xctest --filter MatrixTests
 	Tests/Faults/run .build/debug/normfold $(KILLS)
+
+# Optimised, and as many networks as README.md speaks of.
+SEED        ?= 1
+CONVERSIONS ?= 10000
+PERIOD      ?= 50
+proof: setup
+	$(SWIFT) build -c release --product normfold-proof
+	.build/release/normfold-proof --seed $(SEED) --conversions $(CONVERSIONS) --period $(PERIOD)
 
 SECONDS ?= 60
 fuzz: setup

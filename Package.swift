@@ -48,10 +48,11 @@ let package = Package(
         "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
       ],
       swiftSettings: strict),
+    .target(name: "CKernels"),
     .target(
       name: "Verify",
       dependencies: [
-        "Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
+        "Arithmetic", "CKernels", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
       ],
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
@@ -90,6 +91,17 @@ let package = Package(
 
     // MARK: Tests
     .target(
+      name: "ProofSupport",
+      dependencies: [
+        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Tests/ProofSupport", swiftSettings: strict),
+    .executableTarget(
+      name: "normfold-proof",
+      dependencies: ["ProofSupport", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      path: "Tests/Proof", swiftSettings: strict),
+    .target(
       name: "TestSupport", dependencies: ["CZstd", "Formats", "Networks", "Arithmetic"], path: "Tests/TestSupport",
       swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
@@ -121,7 +133,7 @@ let package = Package(
     .testTarget(
       name: "ConversionTests",
       dependencies: [
-        "Conversion", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "Conversion", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),

@@ -8,6 +8,9 @@ extension ConversionReport {
 
 extension Verification.TargetClaims {
   fileprivate func failures(of output: ConversionReport.Output) -> [String] {
+    if !partsHold, let parts = judgement.parts {
+      return ["\(output.target) does not hold what the source holds."] + parts.failureSentences()
+    }
     guard !(algebraHolds && arithmeticHolds) else { return [] }
     let outcome = algebraHolds ? judgement.single : judgement.double
     let worst = outcome.logits.worst

@@ -1,6 +1,7 @@
 import Arithmetic
 import Formats
 import Networks
+import Targets
 import Verify
 
 /// Whether two checkpoints compute the same logits: the candidate in single precision, held against the reference's own
@@ -36,7 +37,8 @@ public struct VerificationRun: Sendable {
     public var isUpToShift: Bool { judgement.isUpToShift }
 
     private enum CodingKeys: String, CodingKey {
-      case reference, candidate, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount, probes
+      case reference, candidate, parts, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount,
+        probes
       case overflows, warnings, holds
     }
 
@@ -44,6 +46,7 @@ public struct VerificationRun: Sendable {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(reference, forKey: .reference)
       try container.encode(candidate, forKey: .candidate)
+      try container.encodeIfPresent(judgement.parts, forKey: .parts)
       try container.encode(judgement.double, forKey: .double)
       try container.encode(judgement.single, forKey: .single)
       try container.encode(judgement.noise, forKey: .noise)
@@ -61,25 +64,55 @@ public struct VerificationRun: Sendable {
 
   public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
     let source = try Model(opening: reference, options: readingOptions)
-    let other = try Model(opening: candidate, options: readingOptions)
-    let network = other.literalNetwork ?? other.network
+    let other = try Candidate(opening: candidate, for: source, options: readingOptions)
     let probes = try probeOptions.probes(for: source, at: reference)
     let found = try Judgements(
       of: [
-        .init(name: candidate, exact: network, model: .network(network), type: .f32, isUpToShift: isUpToShift)
+        .init(
+          name: candidate, exact: other.network, model: other.written, type: other.type, isUpToShift: isUpToShift,
+          allowance: .independent)
       ], against: source.network, named: reference, literal: nil, on: probes, workers: workers
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
     try source.checkpoint.requireIntact()
-    try other.checkpoint.requireIntact()
+    try other.requireIntact()
     let judgement = found.judgements[0]
-    let unmeasured = Storage(of: network).typesWithoutRounding.map(\.displayName).sorted()
+    let unmeasured = Storage(of: other.network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
       reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,
       tokenCount: found.tokenCount, probes: found.probes, overflows: found.overflows,
       warnings: source.warnings + other.warnings
         + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
       holds: judgement.holds)
+  }
+}
+
+/// What is held against the reference: a checkpoint, or a graph.
+private struct Candidate {
+  /// Its operations, run in double precision.
+  let network: Network
+  /// What its runtime computes.
+  let written: WrittenModel
+  let type: ElementType
+  let warnings: [String]
+  let requireIntact: () throws(Refusal) -> Void
+
+  init(opening path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
+    if ONNXProgram.isThere(at: path) {
+      let program = try ONNXProgram(opening: path)
+      guard let network = program.network(like: source.network, endOfText: source.endOfText) else {
+        throw Refusal(
+          .unsupported, file: path, "is not a graph that NormFold writes of a network with the reference's operations",
+          advice: "give the checkpoint that the graph was exported from")
+      }
+      (self.network, written, type, warnings) = (network, .program(program), program.type, [])
+      requireIntact = { () throws(Refusal) in try program.requireIntact() }
+    } else {
+      let model = try Model(opening: path, options: options)
+      network = model.literalNetwork ?? model.network
+      (written, type, warnings) = (.network(network, meant: model.network), .f32, model.warnings)
+      requireIntact = { () throws(Refusal) in try model.checkpoint.requireIntact() }
+    }
   }
 }

@@ -49,7 +49,7 @@ package struct ONNXLowering: Backend {
   static let newTokens = ONNXGraph.Dimension.named("sequence_length")
   static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
   static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
-  private static let logits = "logits"
+  private static let logits = ONNXGraph.logits
 
   // MARK: Operations
 

@@ -24,10 +24,11 @@ package struct OutputClaims {
     package var isDetail = false
   }
 
-  /// The three claims.
+  /// The claims: about the parts, the algebra, the file and the run.
   package var rows: [Row] {
     let single = claims.judgement.single.logits
-    var rows = [
+    var rows = partsRows
+    rows += [
       Row(
         name: "folded weights compute the source's \(measure) (float64)",
         found: Quantity.scientific(share(claims.judgement.double.logits)),
@@ -58,6 +59,23 @@ package struct OutputClaims {
         name: "positions with the same top-1 token", found: Quantity.percent(single.top1Agreement),
         limit: Quantity.percent(claims.judgement.limits.agreement) + "*", holds: nil, isDetail: true),
     ]
+    return rows
+  }
+
+  private var partsRows: [Row] {
+    guard let parts = claims.judgement.parts else { return [] }
+    let holding = parts.parts.count { $0.holds }
+    var rows = [
+      Row(
+        name: "parts that compute what the source's compute, for every input",
+        found: "\(holding)", limit: "\(parts.parts.count)", holds: parts.holds)
+    ]
+    if let worst = parts.worst {
+      rows.append(
+        Row(
+          name: "the largest difference of a weight, over what its rounding can do", found: Quantity.short(worst.ratio),
+          limit: "1", holds: nil, isDetail: true))
+    }
     return rows
   }
 }

@@ -1,4 +1,5 @@
 import Formats
+import Foundation
 import Networks
 import ONNX
 
@@ -65,17 +66,54 @@ package struct ONNXTarget: Target {
 
 /// A written graph, computed as a runtime generates text: most tokens in one run, behind masked ones, and the last one
 /// through the cache. A mask or cache that is wrong is off by the size of the logits.
-struct ONNXProgram: LogitProgram {
+package struct ONNXProgram: LogitProgram {
   let evaluator: ONNXEvaluator
+
+  init(evaluator: ONNXEvaluator) { self.evaluator = evaluator }
+
+  /// Opens a graph that was written for onnxruntime: its directory, or the model file in it.
+  ///
+  /// - Throws: what reading a graph throws.
+  package init(opening path: String) throws(Refusal) {
+    let directory = Self.isFile(path) ? String(path.dropLast(ONNXWriter.modelName.count)) : path
+    evaluator = try ONNXEvaluator(
+      ONNXGraph(reading: directory.isEmpty ? "." : directory), file: directory + "/" + ONNXWriter.modelName)
+  }
+
+  /// Whether a path names a graph, or a directory that has one.
+  package static func isThere(at path: String) -> Bool {
+    isFile(path) || FileManager.default.fileExists(atPath: path + "/" + ONNXWriter.modelName)
+  }
+
+  private static func isFile(_ path: String) -> Bool {
+    path.split(separator: "/").last == Substring(ONNXWriter.modelName)
+  }
+
+  /// The network that the graph computes, where it is one of the form that this program writes.
+  package func network(like reference: Network, endOfText: Int?) -> Network? {
+    evaluator.graph.raised(like: reference, endOfText: endOfText)
+  }
+
+  /// The type that its matrices are stored in.
+  package var type: ElementType { evaluator.graph.externalInitializers.first?.info.type ?? .f32 }
+
+  /// - Throws: `.input` where the file of the weights changed while it was read.
+  package func requireIntact() throws(Refusal) {
+    for initializer in evaluator.graph.externalInitializers {
+      for tensor in initializer.value.storedTensors { return try tensor.file.requireIntact() }
+    }
+  }
 
   private static let paddingCount = 3
 
-  var vocabularySize: Int {
+  package var vocabularySize: Int {
     let extent = evaluator.graph.outputs.first { $0.name == "logits" }?.shape.last
     return if case .fixed(let size) = extent { size } else { 0 }
   }
 
-  func logits(
+  package func storing(_ network: Network) -> Network? { evaluator.graph.storing(network) }
+
+  package func logits(
     of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double] {
     var evaluator = evaluator

@@ -157,7 +157,7 @@ extension Target {
   /// Where a checkpoint was written: every norm with its epsilon, however large, as the runtime computes it.
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     let model = try Model(opening: directory)
-    return .network(model.literalNetwork ?? model.network)
+    return .network(model.literalNetwork ?? model.network, meant: model.network)
   }
 
   /// - Throws: `.unsupported` for a kind of norm that the runtime does not compute.

@@ -9,6 +9,8 @@ package struct Judgement: Sendable, Codable {
   /// over the same tokens; over the fixtures their ratio stays below 2.
   package static let noiseFactor = 4.0
 
+  /// Every part of the candidate as it is stored against the reference's; nil for a program whose numbers are not known.
+  package var parts: PartsClaim?
   /// The candidate before any rounding against the reference, both in double precision.
   package var double: Comparison.Outcome
   /// The candidate as its runtime computes it against the reference in double precision.
@@ -26,8 +28,13 @@ package struct Judgement: Sendable, Codable {
   /// program.
   package var long: LongOutcome?
 
+  /// Whether every part that was compared holds.
+  package var partsHold: Bool { parts?.holds ?? true }
+  /// Whether every part was compared, so that nothing depends on the choice of probes.
+  package var isComplete: Bool { parts?.isComplete ?? false }
   /// Whether the candidate as its runtime computes it is within the limits on the precise probes.
-  package var holds: Bool { limits.hold(for: single.logits) }
+  package var runHolds: Bool { limits.hold(for: single.logits) }
+  package var holds: Bool { partsHold && runHolds }
 
   /// What was found on the probes that are run in single precision only.
   package struct LongOutcome: Sendable, Codable {
@@ -56,10 +63,12 @@ package struct Judgement: Sendable, Codable {
     package let approximation: Activation?
     /// Whether the logits of each position may differ from the reference's by a constant.
     package let isUpToShift: Bool
+    /// What is allowed besides the rounding of its weights.
+    package let allowance: Allowance
 
     package init(
       name: String, exact: Network, model: WrittenModel, type: ElementType, approximation: Activation? = nil,
-      isUpToShift: Bool = false
+      isUpToShift: Bool = false, allowance: Allowance = .conversion
     ) {
       self.name = name
       self.exact = exact
@@ -67,6 +76,15 @@ package struct Judgement: Sendable, Codable {
       self.type = type
       self.approximation = approximation
       self.isUpToShift = isUpToShift
+      self.allowance = allowance
+    }
+
+    /// What its parts are read from; nil for a program whose numbers are not known.
+    var stored: Network? {
+      switch model {
+      case .network(_, let meant): meant
+      case .program(let program): program.storing(exact)
+      }
     }
   }
 }
@@ -110,7 +128,15 @@ package struct Judgements: Sendable {
       precise += probes.long
       result = try outcome(precise, long: [])
     }
-    judgements = result.judgements
+    judgements = zip(candidates, result.judgements).map { candidate, judgement in
+      var judgement = judgement
+      judgement.parts = candidate.stored.map {
+        PartsClaim(
+          of: $0, against: reference, allowance: candidate.allowance, approximation: candidate.approximation,
+          isUpToShift: candidate.isUpToShift, workers: workers)
+      }
+      return judgement
+    }
     self.literal = result.literal
     overflows = result.overflows.map(\.description)
     largestLogit = result.largestLogit
@@ -241,7 +267,7 @@ extension Judgement.Candidate {
   /// What takes part for the candidate: a network in single precision, or a program on one probe.
   fileprivate func comparisonCandidate(programProbe: Int?) -> Comparison.Candidate {
     switch model {
-    case .network(let network): return .init(name: name, network: network, precision: .single)
+    case .network(let network, _): return .init(name: name, network: network, precision: .single)
     case .program(let program):
       var candidate = Comparison.Candidate(name: name, program: program)
       candidate.onlyProbe = programProbe
@@ -252,7 +278,7 @@ extension Judgement.Candidate {
   /// What the candidate's limits are measured by: the reference in the candidate's types, and where it holds the reference's
   /// own matrices in blocks, in single precision.
   fileprivate func noiseSources(of reference: Network) -> [NoiseSource] {
-    guard case .network(let network) = model else {
+    guard case .network(let network, _) = model else {
       return [NoiseSource(storage: Storage(type).ofFoldedWeights, approximation: approximation, isForProgram: true)]
     }
     let storage = Storage(of: network)

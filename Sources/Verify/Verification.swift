@@ -20,17 +20,23 @@ package struct Verification: Sendable, Encodable {
     package var target: String
     /// The numbers: ``Judgement/double`` of the folded network, ``Judgement/single`` of the written file.
     package var judgement: Judgement
+    package var partsHold: Bool
     package var algebraHolds: Bool
     package var arithmeticHolds: Bool
 
+    package var holds: Bool { partsHold && algebraHolds && arithmeticHolds }
+
     private enum CodingKeys: String, CodingKey {
-      case target, algebra, algebraHolds, written, noise, limits, holdsSourceMatrices, arithmeticHolds, isUpToShift,
+      case target, parts, partsHold, algebra, algebraHolds, written, noise, limits, holdsSourceMatrices,
+        arithmeticHolds, isUpToShift,
         long
     }
 
     package func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(target, forKey: .target)
+      try container.encodeIfPresent(judgement.parts, forKey: .parts)
+      try container.encode(partsHold, forKey: .partsHold)
       try container.encode(judgement.double, forKey: .algebra)
       try container.encode(algebraHolds, forKey: .algebraHolds)
       try container.encode(judgement.single, forKey: .written)
@@ -52,7 +58,7 @@ package struct Verification: Sendable, Encodable {
   package var tokenCount: Int
   package var probes: [String]
 
-  package var holds: Bool { !targets.isEmpty && targets.allSatisfy { $0.algebraHolds && $0.arithmeticHolds } }
+  package var holds: Bool { !targets.isEmpty && targets.allSatisfy(\.holds) }
 
   /// - Parameters:
   ///   - source: the network that the input means.
@@ -68,10 +74,10 @@ package struct Verification: Sendable, Encodable {
       of: written, against: source, named: name, literal: literal, on: probes, workers: workers, progress: progress)
     targets = zip(written, found.judgements).map { file, judgement in
       TargetClaims(
-        target: file.name, judgement: judgement,
+        target: file.name, judgement: judgement, partsHold: judgement.partsHold,
         algebraHolds: judgement.double.logits.isWithin(
           Self.algebraLimit * found.largestLogit, upToShift: file.isUpToShift),
-        arithmeticHolds: judgement.holds)
+        arithmeticHolds: judgement.runHolds)
     }
     self.literal = found.literal
     overflows = found.overflows

@@ -11,8 +11,10 @@ struct VerifyCommand: ParsableCommand {
     abstract: "Holds the logits of one checkpoint against those of another.",
     usage: "normfold verify REFERENCE CANDIDATE [OPTIONS]",
     discussion: """
-      The candidate is run in single precision against the reference in double precision; the limit is what rounding \
-      alone does to the reference on the same tokens. Exit status 7 says that they are not the same network.
+      Every matrix, table, bias and norm of the candidate is held against that of the reference, with what was folded \
+      into it: no weight may be farther off than rounding to its type can put it. Then the candidate is run in single \
+      precision against the reference in double precision on some tokens; the limit is what rounding alone does to the \
+      reference on the same tokens. Exit status 7 says that they are not the same network.
 
       EXAMPLES
         normfold verify gpt2-lnfree/ out/
@@ -76,8 +78,9 @@ extension VerificationRun.Report {
     table.add(
       "same top-1 token", Quantity.percent(judgement.double.logits.top1Agreement),
       Quantity.percent(judgement.single.logits.top1Agreement), Quantity.percent(judgement.limits.agreement))
-    var lines = [
-      "\(candidate.printable) against \(reference.printable)",
+    var lines = ["\(candidate.printable) against \(reference.printable)"]
+    lines += partsText
+    lines += [
       "  on \(tokenCount) tokens: \(probes.joined(separator: ", "))", "", table.text, "",
     ]
     if let long = judgement.long {
@@ -98,10 +101,25 @@ extension VerificationRun.Report {
       lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.")
     }
     lines += warnings.map { "  Warning: \($0.printable)" }
-    lines += [
-      "",
-      holds ? "The same network\(isUpToShift ? ", but for a constant per position" : "")." : "NOT the same network.",
-    ]
+    lines += ["", verdict]
     return lines.joined(separator: "\n")
+  }
+
+  /// Whether all parts are the same, and what differs.
+  private var partsText: [String] {
+    guard let parts = judgement.parts else { return [] }
+    var lines = ["  \(parts.summary)."]
+    lines += parts.failureSentences().map { "  \($0.printable)" }
+    lines += parts.notes.map { "  Note: \($0.printable)." }
+    lines += parts.notCompared.map { "  Not compared part by part: \($0.printable)." }
+    return lines
+  }
+
+  private var verdict: String {
+    guard holds else { return "NOT the same network." }
+    let difference = isUpToShift ? ", but for a constant per position" : ""
+    return judgement.isComplete
+      ? "The same network\(difference), for every input."
+      : "The same network\(difference), as far as these \(tokenCount) tokens can tell."
   }
 }

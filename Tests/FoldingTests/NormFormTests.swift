@@ -177,7 +177,7 @@ import Verify
     func verification() throws -> Verification {
       try Verification(
         source: source, literal: nil,
-        written: [.init(name: "t", exact: wrong, model: .network(wrong), type: .f32)],
+        written: [.init(name: "t", exact: wrong, model: .network(wrong, meant: wrong), type: .f32)],
         probes: ProbeSet.standard(for: source, endOfText: 0))
     }
     #expect(try verification().targets[0].algebraHolds)

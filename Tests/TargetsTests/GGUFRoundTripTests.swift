@@ -128,7 +128,9 @@ struct GGUFRoundTripTests {
       alter(&network)
       return try Verification(
         source: model.network, literal: nil,
-        written: [.init(name: "llama.cpp", exact: model.network, model: .network(network), type: .q4_0)],
+        written: [
+          .init(name: "llama.cpp", exact: model.network, model: .network(network, meant: network), type: .q4_0)
+        ],
         probes: probes
       ).targets[0]
     }

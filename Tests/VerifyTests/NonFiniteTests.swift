@@ -71,6 +71,8 @@ import Verify
   private struct Program: LogitProgram {
     let vocabularySize = 3
 
+    func storing(_ network: Network) -> Network? { nil }
+
     func logits(
       of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
     ) throws(Refusal) -> [Double] {
@@ -135,7 +137,11 @@ import Verify
     let refusal = #expect(throws: Refusal.self) {
       _ = try Verification(
         source: source, literal: nil,
-        written: [.init(name: "t", exact: try Self.network(), model: .network(try Self.network()), type: .f32)],
+        written: [
+          .init(
+            name: "t", exact: try Self.network(), model: .network(try Self.network(), meant: try Self.network()),
+            type: .f32)
+        ],
         probes: ProbeSet(precise: Self.probes))
     }
     #expect(refusal?.category == .nonFinite)
@@ -151,7 +157,9 @@ import Verify
     let verification = try Verification(
       source: good, literal: nil,
       written: [
-        .init(name: "t", exact: foldedIsWrong ? bad : good, model: .network(foldedIsWrong ? good : bad), type: .f32)
+        .init(
+          name: "t", exact: foldedIsWrong ? bad : good,
+          model: .network(foldedIsWrong ? good : bad, meant: foldedIsWrong ? good : bad), type: .f32)
       ],
       probes: ProbeSet(precise: Self.probes))
     #expect(verification.targets[0].algebraHolds == !foldedIsWrong)

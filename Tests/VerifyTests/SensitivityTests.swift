@@ -67,7 +67,7 @@ struct NetworkDefect: CustomTestStringConvertible, Sendable {
   private static func verification(of altered: Network, against source: Network) throws -> Verification {
     try Verification(
       source: source, literal: nil,
-      written: [.init(name: "t", exact: altered, model: .network(altered), type: .f32)],
+      written: [.init(name: "t", exact: altered, model: .network(altered, meant: altered), type: .f32)],
       probes: ProbeSet.standard(for: source, endOfText: 0))
   }
 

@@ -12,6 +12,12 @@ package typealias MatrixProduct =
 package protocol LogitProgram: Sendable {
   var vocabularySize: Int { get }
 
+  /// The network with the numbers that the program multiplies by in the places of its parameters; nil where the program
+  /// does not say which of its numbers are which.
+  ///
+  /// - Parameter network: what the program was made from.
+  func storing(_ network: Network) -> Network?
+
   /// The logits [tokens, vocabulary] of one sequence, row-major.
   ///
   /// - Parameters:
@@ -25,8 +31,9 @@ package protocol LogitProgram: Sendable {
 
 /// A model that was written, opened again.
 package enum WrittenModel: Sendable {
-  /// As its runtime will compute it.
-  case network(Network)
+  /// As its runtime will compute it, and as it is meant where that is not the same: norms whose epsilon makes them nearly
+  /// linear are meant to be linear.
+  case network(Network, meant: Network)
   /// A graph that is computed node by node.
   case program(any LogitProgram)
 }

@@ -1,0 +1,68 @@
+#include "CKernels.h"
+
+#include <math.h>
+
+#if defined(__x86_64__) && defined(__linux__)
+#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define CLONES
+#endif
+
+// Rows of mapped files begin where they begin.
+typedef float unaligned_float __attribute__((aligned(1)));
+typedef double unaligned_double __attribute__((aligned(1)));
+
+#define DEFINE(suffix, type)                                                                                            \
+  CLONES bool normfold_row_exceeds_##suffix(                                                                            \
+      const type *rows, const type *candidates, size_t count, double rowFactor, const double *columnFactors,            \
+      double rowShift, const double *columnShifts, double rowSlack, const double *columnSlacks, double relative,        \
+      double referenceRelative, double limit) {                                                                         \
+    const unaligned_##type *r = (const unaligned_##type *)rows;                                                         \
+    const unaligned_##type *c = (const unaligned_##type *)candidates;                                                   \
+    long within = 0;                                                                                                    \
+    for (size_t i = 0; i < count; i++) {                                                                                \
+      double scaled = (double)r[i] * rowFactor * columnFactors[i];                                                      \
+      double found = (double)c[i];                                                                                      \
+      double distance = fabs(scaled - rowShift - columnShifts[i] - found);                                              \
+      double bound = relative * fabs(found) + referenceRelative * fabs(scaled) + rowSlack + columnSlacks[i];            \
+      within += distance <= limit * bound;                                                                              \
+    }                                                                                                                   \
+    return (size_t)within < count;                                                                                      \
+  }                                                                                                                     \
+  CLONES void normfold_row_accumulate_##suffix(                                                                         \
+      const type *row, size_t count, double factor, double *restrict sums, double *restrict magnitudes) {               \
+    const unaligned_##type *r = (const unaligned_##type *)row;                                                          \
+    for (size_t i = 0; i < count; i++) {                                                                                \
+      double scaled = (double)r[i] * factor;                                                                            \
+      sums[i] += scaled;                                                                                                \
+      magnitudes[i] += fabs(scaled);                                                                                    \
+    }                                                                                                                   \
+  }                                                                                                                     \
+  CLONES void normfold_row_project_##suffix(                                                                            \
+      const type *row, size_t count, double value, double error, double *restrict sums, double *restrict magnitudes) {  \
+    const unaligned_##type *r = (const unaligned_##type *)row;                                                          \
+    for (size_t i = 0; i < count; i++) {                                                                                \
+      sums[i] += (double)r[i] * value;                                                                                  \
+      magnitudes[i] += fabs((double)r[i]) * error;                                                                      \
+    }                                                                                                                   \
+  }                                                                                                                     \
+  CLONES void normfold_row_sums_##suffix(                                                                               \
+      const type *row, size_t count, const double *factors, const double *values, const double *errors,                 \
+      double *result) {                                                                                                 \
+    _Pragma("clang fp reassociate(on)") const unaligned_##type *r = (const unaligned_##type *)row;                      \
+    double sum = 0, magnitude = 0, projection = 0, error = 0;                                                           \
+    for (size_t i = 0; i < count; i++) {                                                                                \
+      double scaled = (double)r[i] * factors[i];                                                                        \
+      sum += scaled;                                                                                                    \
+      magnitude += fabs(scaled);                                                                                        \
+      projection += (double)r[i] * values[i];                                                                           \
+      error += fabs((double)r[i]) * errors[i];                                                                          \
+    }                                                                                                                   \
+    result[0] = sum;                                                                                                    \
+    result[1] = magnitude;                                                                                              \
+    result[2] = projection;                                                                                             \
+    result[3] = error;                                                                                                  \
+  }
+
+DEFINE(float, float)
+DEFINE(double, double)

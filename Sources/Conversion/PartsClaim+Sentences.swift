@@ -1,0 +1,43 @@
+import Verify
+
+extension PartsClaim.Part {
+  /// What is wrong with the part, in a sentence without its full stop.
+  package var sentence: String {
+    if let problem { return "\(path): \(problem)" }
+    let count = "\(Quantity.count(beyondCount)) element\(beyondCount == 1 ? "" : "s")"
+    var places: [String] = []
+    if let inputs, !path.hasSuffix(".bias") { places.append(Self.range(inputs, "input")) }
+    if let outputs { places.append(Self.range(outputs, "output")) }
+    var result = "\(path): \(count) beyond what rounding can do (\(places.joined(separator: ", ")))"
+    if let expected, let found {
+      result +=
+        ", at worst \(Quantity.short(found)) in place of \(Quantity.short(expected)), "
+        + "\(Quantity.scientific(ratio)) times its bound"
+    }
+    return result
+  }
+
+  private static func range(_ range: [Int], _ noun: String) -> String {
+    range[0] == range[1] ? "\(noun) \(range[0])" : "\(noun)s \(range[0]) to \(range[1])"
+  }
+}
+
+extension PartsClaim {
+  /// What differs, the first few parts by name.
+  package func failureSentences(limit: Int = 5) -> [String] {
+    let failures = failures
+    var result = failures.prefix(limit).map { $0.sentence + "." }
+    if failures.count > limit { result.append("\(failures.count - limit) more parts differ.") }
+    return result
+  }
+
+  /// What was compared, and how close it is.
+  package var summary: String {
+    var result =
+      "\(Quantity.count(parts.count)) parts with \(Quantity.count(elementCount)) weights compared, each for every input"
+    if holds, let worst {
+      result += "; closest to its bound: \(worst.path), \(Quantity.short(worst.ratio)) of what rounding can do"
+    }
+    return result
+  }
+}

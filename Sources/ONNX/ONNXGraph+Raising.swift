@@ -1,0 +1,86 @@
+import Formats
+import Networks
+
+extension ONNXGraph {
+  /// The network that the graph computes, where it is one that ``ONNXLowering`` writes, whoever wrote it.
+  ///
+  /// Its nodes say which norms are there and which maps have a bias; what the network is besides, it has from a network
+  /// that it is to be held against. The result is written down again, and must give the same nodes.
+  ///
+  /// - Parameter reference: a network with operations of the same names.
+  /// - Returns: nil where the graph is another.
+  package func raised(like reference: Network, endOfText: Int?) -> Network? {
+    var network = reference
+    for node in reference.nodes {
+      let name = node.path.description
+      switch node.operation {
+      case .norm(let norm): network[norm: node.path] = self.norm(at: name, like: norm)
+      case .linear(let map):
+        let adds = producer(of: name + ".product").map { $0.operation == "MatMul" || $0.inputs.count > 2 } ?? false
+        let bias = Parameter.constant(0, shape: [map.weight.columnCount])
+        network[linear: node.path] = LinearMap(weight: map.weight, bias: adds ? bias : nil)
+      case .scale:
+        guard let scale = producer(of: name), scale.operation == "Mul", scale.inputs.count == 2 else {
+          network.remove(node.path)
+          continue
+        }
+        guard let factor = number(named: scale.inputs[1]) else { return nil }
+        network.replaceOperation(at: node.path, by: .scale(factor))
+      default: continue
+      }
+    }
+    guard let stored = storing(network), let type = outputs.first(where: { $0.name == Self.logits })?.type,
+      let again = try? ONNXGraph(of: stored, type: type, endOfText: endOfText), again.nodes == nodes,
+      again.outputs == outputs, again.inputs == inputs, again.smallConstants == smallConstants
+    else { return nil }
+    return stored
+  }
+
+  /// The norm that some nodes compute; nil where there are none.
+  private func norm(at name: String, like norm: Norm) -> Norm? {
+    var result = norm
+    if let node = producer(of: name), node.operation == "LayerNormalization" {
+      guard case .number(let epsilon) = node.attributes["epsilon"] else { return nil }
+      (result.kind, result.deviation) = (.layer, .computed(epsilon: Double(epsilon)))
+      result.bias = node.inputs.count > 2 ? norm.bias ?? .constant(0, shape: norm.gain.shape) : nil
+      return result
+    }
+    let isScaled = producer(of: name + ".scaled") != nil
+    if let variance = producer(of: name + ".variance"), variance.inputs.count == 2 {
+      guard let epsilon = number(named: variance.inputs[1]) else { return nil }
+      let isCompressed = producer(of: name + ".sum_square") != nil
+      (result.kind, result.deviation) = (isCompressed ? .crms : .rms, .computed(epsilon: epsilon))
+      if !isScaled { result.gain = .constant(1, shape: [norm.gain.elementCount - (isCompressed ? 1 : 0)]) }
+    } else if isScaled {
+      result.kind = producer(of: name + ".centred") == nil ? .rms : .layer
+      result.deviation = .fixed(.constant(1, shape: norm.gain.shape))
+    } else {
+      return nil
+    }
+    result.bias = producer(of: name)?.operation == "Add" ? norm.bias ?? .constant(0, shape: norm.gain.shape) : nil
+    return result
+  }
+
+  private func producer(of value: String) -> Node? { nodes.first { $0.outputs.first == value } }
+
+  private func number(named name: String) -> Double? {
+    guard let constant = initializers.first(where: { $0.name == name }), case .numbers(let values) = constant.content
+    else { return nil }
+    return values.count == 1 ? values[0] : nil
+  }
+
+  /// The constants that stand in the model file itself, by name, as the file holds them.
+  private var smallConstants: [String: Content] {
+    var result: [String: Content] = [:]
+    for initializer in initializers {
+      switch initializer.content {
+      case .integers: result[initializer.name] = initializer.content
+      case .numbers(let values):
+        result[initializer.name] = .numbers(
+          values.map { initializer.type == .f16 ? Double(Float16($0)) : Double(Float($0)) })
+      case .external: continue
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,14 @@
+/// What is allowed besides the rounding of the candidate's weights.
+package struct Allowance: Sendable {
+  /// Whether the reference's weights may have been rounded, too: nobody knows which of two files came first.
+  package var countsReferenceRounding = false
+  /// How many roundings of single precision whoever folded may have made on the way to each weight, as a number of
+  /// units 2⁻²⁴ of what was added up.
+  package var foldingRoundings = 0.0
+
+  /// For a file of ours: its weights were computed in double precision and rounded once.
+  package static let conversion = Allowance()
+  /// For files of others. A weight that is multiplied by γ, divided by σ and centred in single precision is rounded three
+  /// times, and its mean as often as the sum has levels.
+  package static let independent = Allowance(countsReferenceRounding: true, foldingRoundings: 8)
+}

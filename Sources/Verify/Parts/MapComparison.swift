@@ -1,0 +1,442 @@
+import Arithmetic
+import CKernels
+import Formats
+import Networks
+
+/// The numbers of one side of a comparison of matrices:
+///
+///     m = f · Cᵢ · diag(g) · W · Cₒ        [in, out]
+///
+/// Cᵢ subtracts the mean of each column, Cₒ the mean of each row, where they are there.
+struct MapNumbers: Sendable {
+  /// W [in, out]
+  var weight: Parameter
+  /// f · g [in]; nil for ones.
+  var factors: [Double]?
+  /// How far factors may be from those that were meant, over themselves.
+  var factorError = 0.0
+  var centresInput = false
+  var centresOutput = false
+  /// What storing W cost; nil where it counts as exact.
+  var error: StorageError?
+}
+
+/// What a comparison of two matrices or vectors found: the largest ratio of a difference to its bound, and where it is.
+struct Difference: Sendable {
+  /// At most 1 where everything is within its bound.
+  var ratio = 0.0
+  var input = 0
+  var output = 0
+  var expected = 0.0
+  var found = 0.0
+  /// How many elements are beyond their bound, and in which rows and columns.
+  var beyondCount = 0
+  var inputs: ClosedRange<Int>?
+  var outputs: ClosedRange<Int>?
+
+  var holds: Bool { ratio <= 1 }
+
+  mutating func merge(_ other: Difference) {
+    if other.ratio > ratio || other.ratio.isNaN {
+      (ratio, input, output) = (other.ratio.isNaN ? .infinity : other.ratio, other.input, other.output)
+      (expected, found) = (other.expected, other.found)
+    }
+    beyondCount += other.beyondCount
+    inputs = Self.union(inputs, other.inputs)
+    outputs = Self.union(outputs, other.outputs)
+  }
+
+  private static func union(_ a: ClosedRange<Int>?, _ b: ClosedRange<Int>?) -> ClosedRange<Int>? {
+    guard let a, let b else { return a ?? b }
+    return min(a.lowerBound, b.lowerBound)...max(a.upperBound, b.upperBound)
+  }
+
+  /// Adds one element: NaN is beyond every bound.
+  mutating func add(_ expected: Double, _ found: Double, bound: Double, input: Int, output: Int) {
+    let distance = abs(expected - found)
+    let ratio = distance <= bound ? (bound > 0 ? distance / bound : 0) : max(distance / bound, 1.0.nextUp)
+    var one = Difference(ratio: ratio, input: input, output: output, expected: expected, found: found)
+    if !(distance <= bound) {
+      (one.beyondCount, one.inputs, one.outputs) = (1, input...input, output...output)
+    }
+    merge(one)
+  }
+}
+
+/// Holds the effective matrix of a candidate against that of a reference, element by element.
+struct MapComparison: Sendable {
+  let reference: MapNumbers
+  let candidate: MapNumbers
+  let allowance: Allowance
+  /// A vector that goes through the reference's matrix on the way, and how far each of its numbers may be off, [in].
+  let shift: InputShift?
+  /// The extents that are compared. One of the two may have an output more.
+  let inputCount: Int
+  let outputCount: Int
+  /// Whether rows of a block are outputs: as the candidate lies in its file.
+  private let rowsAreOutputs: Bool
+
+  struct InputShift: Sendable {
+    var values: [Double]
+    var errors: [Double]
+  }
+
+  /// What a tile gave.
+  struct Tile: Sendable {
+    var difference = Difference()
+    var outputs: Range<Int>
+    /// The shift through the columns of the tile: Σ v·w and Σ e·|w|; empty without a shift.
+    var through: [Double] = []
+    var errors: [Double] = []
+  }
+
+  init(_ reference: MapNumbers, _ candidate: MapNumbers, shift: InputShift? = nil, allowance: Allowance) {
+    self.reference = reference
+    self.candidate = candidate
+    self.shift = shift
+    self.allowance = allowance
+    inputCount = candidate.weight.rowCount
+    outputCount = min(reference.weight.columnCount, candidate.weight.columnCount)
+    rowsAreOutputs = candidate.weight.readsAcrossStoredRows
+  }
+
+  /// Parts of the matrix that can be compared at the same time, each of about so many elements.
+  func tiles(ofAbout elementCount: Int = 1 << 20) -> [(inputs: Range<Int>, outputs: Range<Int>)] {
+    let splitsInputs = !reference.centresInput && !candidate.centresInput && shift == nil && !rowsAreOutputs
+    let splitsOutputs = !splitsInputs && !reference.centresOutput && !candidate.centresOutput
+    guard splitsInputs || splitsOutputs else { return [(0..<inputCount, 0..<outputCount)] }
+    let (extent, other) = splitsInputs ? (inputCount, outputCount) : (outputCount, inputCount)
+    // Whole lines of the cache.
+    let step = max(64, elementCount / max(1, other) / 64 * 64)
+    return stride(from: 0, to: extent, by: step).map {
+      let range = $0..<min($0 + step, extent)
+      return splitsInputs ? (range, 0..<outputCount) : (0..<inputCount, range)
+    }
+  }
+
+  /// The shift through the whole matrix, put together from what tiles gave; nil without a shift.
+  func through(_ tiles: [Tile]) -> InputShift? {
+    guard shift != nil else { return nil }
+    let count = reference.weight.columnCount
+    var result = InputShift(values: [Double](repeating: 0, count: count), errors: [Double](repeating: 0, count: count))
+    for tile in tiles {
+      result.values.replaceSubrange(tile.outputs, with: tile.through)
+      result.errors.replaceSubrange(tile.outputs, with: tile.errors)
+    }
+    return result
+  }
+
+  /// The shift through the whole matrix, without a comparison.
+  var wholeThrough: InputShift? { shift.map { reference.weight.projected($0.values, $0.errors) } }
+
+  /// Compares one tile.
+  func tile(inputs: Range<Int>, outputs: Range<Int>) -> Tile {
+    let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
+    let mine = Side(reference, shift: shift, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
+    let theirs = Side(candidate, shift: nil, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
+    let bounds = Bounds(mine, theirs, allowance: allowance)
+    var tile = Tile(outputs: outputs, through: mine.through ?? [], errors: mine.throughErrors ?? [])
+    func add(_ row: Int, _ r: [Double], _ c: [Double]) {
+      compare(row, r, c, mine, theirs, bounds, rows: rows, columns: columns, into: &tile.difference)
+    }
+    guard let limits = bounds.kernelLimits(columnCount: columns.count) else {
+      for row in rows {
+        add(row, mine.values(row: row, columns: columns), theirs.values(row: row, columns: columns))
+      }
+      return tile
+    }
+    mine.rows.forEachRow(with: theirs.rows, rows: rows, columns: columns) { row, isFloat, r, c in
+      let exceeds = limits.isExceeded(
+        by: r, c, isFloat: isFloat, mine, row: row - rows.lowerBound, limit: min(1, tile.difference.ratio))
+      // Rarely: the largest ratio so far is soon close to one.
+      if exceeds { add(row, mine.values(row: row, columns: columns), theirs.values(row: row, columns: columns)) }
+    }
+    return tile
+  }
+
+  /// Compares one row in plain steps.
+  private func compare(
+    _ row: Int, _ expected: [Double], _ found: [Double], _ mine: Side, _ theirs: Side, _ bounds: Bounds,
+    rows: Range<Int>, columns: Range<Int>, into result: inout Difference
+  ) {
+    var (expected, found) = (expected, found)
+    let place = row - rows.lowerBound
+    let limits = bounds.row(place, expected, found)
+    mine.transform(&expected, row: place)
+    theirs.transform(&found, row: place)
+    for index in 0..<columns.count {
+      let (input, output) = (columns.lowerBound + index, row)
+      result.add(
+        expected[index], found[index], bound: limits[index], input: rowsAreOutputs ? input : output,
+        output: rowsAreOutputs ? output : input)
+    }
+  }
+}
+
+/// One side of a comparison, made ready for the rows of a tile.
+private struct Side {
+  let numbers: MapNumbers
+  let rows: StoredRows
+  /// What each row and each column is multiplied by; nil for ones.
+  let rowFactors: [Double]?
+  let columnFactors: [Double]?
+  /// What is subtracted from each row and from each column.
+  private(set) var rowShifts: [Double]?
+  private(set) var columnShifts: [Double]?
+  /// The means of magnitudes that belong to these.
+  private(set) var rowMagnitudes: [Double]?
+  private(set) var columnMagnitudes: [Double]?
+  /// By output: a vector through the matrix, and its errors.
+  private(set) var through: [Double]?
+  private(set) var throughErrors: [Double]?
+
+  init(
+    _ numbers: MapNumbers, shift: MapComparison.InputShift?, rowsAreOutputs: Bool, inputs: Range<Int>,
+    outputs: Range<Int>
+  ) {
+    self.numbers = numbers
+    rows = StoredRows(rowsAreOutputs ? numbers.weight.transposed() : numbers.weight)
+    let factors = numbers.factors.map { Array($0[inputs]) }
+    (rowFactors, columnFactors) = rowsAreOutputs ? (nil, factors) : (factors, nil)
+    guard numbers.centresInput || numbers.centresOutput || shift != nil else { return }
+    // All inputs are summed for the mean of a column, all outputs for that of a row.
+    let allInputs = numbers.centresInput ? 0..<numbers.weight.rowCount : inputs
+    let allOutputs = numbers.centresOutput ? 0..<numbers.weight.columnCount : outputs
+    let sums = Sums(
+      self, inputs: allInputs, outputs: allOutputs, rowsAreOutputs: rowsAreOutputs, shift: shift,
+      needsInputMeans: numbers.centresInput, needsOutputMeans: numbers.centresOutput)
+    let (firstOutput, firstInput) = (
+      outputs.lowerBound - allOutputs.lowerBound, inputs.lowerBound - allInputs.lowerBound
+    )
+    var (overInputs, inputMagnitudes) = ([Double](), [Double]())
+    var (overOutputs, outputMagnitudes) = ([Double](), [Double]())
+    if numbers.centresInput {
+      let count = Double(allInputs.count)
+      // What both subtract is subtracted twice: the mean of all.
+      let mean = numbers.centresOutput ? sums.overInputs.reduce(0, +) / (count * Double(allOutputs.count)) : 0
+      overInputs = sums.overInputs[firstOutput..<firstOutput + outputs.count].map { $0 / count - mean }
+      inputMagnitudes = sums.inputMagnitudes[firstOutput..<firstOutput + outputs.count].map { $0 / count }
+    }
+    if numbers.centresOutput {
+      let count = Double(allOutputs.count)
+      overOutputs = sums.overOutputs[firstInput..<firstInput + inputs.count].map { $0 / count }
+      outputMagnitudes = sums.outputMagnitudes[firstInput..<firstInput + inputs.count].map { $0 / count }
+    }
+    let byOutput = numbers.centresInput ? (overInputs, inputMagnitudes) : nil
+    let byInput = numbers.centresOutput ? (overOutputs, outputMagnitudes) : nil
+    let (byRow, byColumn) = rowsAreOutputs ? (byOutput, byInput) : (byInput, byOutput)
+    (rowShifts, rowMagnitudes) = (byRow?.0, byRow?.1)
+    (columnShifts, columnMagnitudes) = (byColumn?.0, byColumn?.1)
+    if shift != nil {
+      through = Array(sums.through[firstOutput..<firstOutput + outputs.count])
+      throughErrors = Array(sums.throughErrors[firstOutput..<firstOutput + outputs.count])
+    }
+  }
+
+  /// The weights of a row, as they are stored.
+  func values(row: Int, columns: Range<Int>) -> [Double] { rows.values(row: row, columns: columns) }
+
+  /// Replaces the weights of a row of the tile by the elements of m.
+  func transform(_ values: inout [Double], row: Int) {
+    for index in values.indices {
+      values[index] =
+        values[index] * (rowFactors?[row] ?? 1) * (columnFactors?[index] ?? 1) - (rowShifts?[row] ?? 0)
+        - (columnShifts?[index] ?? 0)
+    }
+  }
+}
+
+extension MapComparison {
+  /// How far each element of a candidate's row may be from the reference's.
+  private struct Bounds {
+    private let (reference, candidate): (Side, Side)
+    private let allowance: Allowance
+    /// What centring adds, by row and by column of the tile; double rounding is in it.
+    private let rowSlack: [Double]?
+    private let columnSlack: [Double]?
+    /// Over |m| of the candidate and |v| of the reference, besides what storing costs.
+    private let (candidateRelative, referenceRelative): (Double, Double)
+
+    init(_ reference: Side, _ candidate: Side, allowance: Allowance) {
+      (self.reference, self.candidate, self.allowance) = (reference, candidate, allowance)
+      // Each product, each sum of n terms in double precision.
+      func double(_ side: Side) -> Double { Double(side.numbers.weight.rowCount + 8) * 0x1p-53 }
+      let folding = allowance.foldingRoundings * 0x1p-24
+      candidateRelative = candidate.numbers.factorError + 4 * 0x1p-53
+      referenceRelative =
+        (allowance.countsReferenceRounding ? reference.numbers.factorError : 0) + 4 * 0x1p-53 + folding
+      let ofReference = allowance.countsReferenceRounding ? (reference.numbers.error?.slackPerMagnitude ?? 0) : 0
+      let ofCandidate = candidate.numbers.error?.slackPerMagnitude ?? 0
+      let (mine, theirs) = (
+        double(reference) + folding + ofReference, double(candidate) + ofCandidate + candidateRelative
+      )
+      func slack(_ r: [Double]?, _ c: [Double]?) -> [Double]? {
+        guard let count = r?.count ?? c?.count else { return nil }
+        return (0..<count).map { (r?[$0] ?? 0) * mine + (c?[$0] ?? 0) * theirs }
+      }
+      rowSlack = slack(reference.rowMagnitudes, candidate.rowMagnitudes)
+      columnSlack = slack(reference.columnMagnitudes, candidate.columnMagnitudes)
+    }
+
+    /// The bounds of one row, given the weights as they are stored.
+    func row(_ row: Int, _ expected: [Double], _ found: [Double]) -> [Double] {
+      let mine = bounds(reference, referenceRelative, of: expected, row, counts: allowance.countsReferenceRounding)
+      let theirs = bounds(candidate, candidateRelative, of: found, row, counts: true)
+      return found.indices.map { mine[$0] + theirs[$0] + (rowSlack?[row] ?? 0) + (columnSlack?[$0] ?? 0) }
+    }
+
+    private func bounds(
+      _ side: Side, _ relative: Double, of values: [Double], _ row: Int, counts: Bool
+    ) -> [Double] {
+      let error = counts ? side.numbers.error : nil
+      var result = values.map { (relative + (error?.relative ?? 0)) * abs($0) + (error?.absolute ?? 0) }
+      if let error, error.hasBlocks {
+        values.withUnsafeBufferPointer { values in
+          result.withUnsafeMutableBufferPointer { error.bounds(of: values, into: $0) }
+        }
+        for index in result.indices { result[index] += relative * abs(values[index]) }
+      }
+      for index in result.indices {
+        result[index] *= abs((side.rowFactors?[row] ?? 1) * (side.columnFactors?[index] ?? 1))
+      }
+      return result
+    }
+
+    /// The same as numbers for the kernel; nil where a row has to be looked at in plain steps: the candidate's weights are
+    /// changed before they are compared, or bounds depend on blocks.
+    func kernelLimits(columnCount: Int) -> KernelLimits? {
+      let (error, other) = (candidate.numbers.error, allowance.countsReferenceRounding ? reference.numbers.error : nil)
+      guard candidate.numbers.factors == nil, !candidate.numbers.centresInput, !candidate.numbers.centresOutput,
+        error?.hasBlocks != true, other?.hasBlocks != true
+      else { return nil }
+      let absolute = (error?.absolute ?? 0)
+      return KernelLimits(
+        relative: candidateRelative + (error?.relative ?? 0),
+        referenceRelative: referenceRelative + (other?.relative ?? 0),
+        columnFactors: reference.columnFactors ?? [Double](repeating: 1, count: columnCount),
+        columnShifts: reference.columnShifts ?? [Double](repeating: 0, count: columnCount),
+        columnSlacks: columnSlack.map { $0.map { $0 + absolute } } ?? [Double](repeating: absolute, count: columnCount),
+        rowSlacks: rowSlack)
+    }
+  }
+
+  /// What the kernel needs besides the rows.
+  private struct KernelLimits {
+    let relative: Double
+    let referenceRelative: Double
+    let columnFactors: [Double]
+    let columnShifts: [Double]
+    let columnSlacks: [Double]
+    let rowSlacks: [Double]?
+
+    /// Whether an element of a row is farther off than `limit` times its bound.
+    func isExceeded(
+      by r: UnsafeRawPointer, _ c: UnsafeRawPointer, isFloat: Bool, _ side: Side, row: Int, limit: Double
+    ) -> Bool {
+      let (factor, shift, slack) = (side.rowFactors?[row] ?? 1, side.rowShifts?[row] ?? 0, rowSlacks?[row] ?? 0)
+      let count = columnFactors.count
+      return isFloat
+        ? normfold_row_exceeds_float(
+          r.assumingMemoryBound(to: Float.self), c.assumingMemoryBound(to: Float.self), count, factor, columnFactors,
+          shift, columnShifts, slack, columnSlacks, relative, referenceRelative, limit)
+        : normfold_row_exceeds_double(
+          r.assumingMemoryBound(to: Double.self), c.assumingMemoryBound(to: Double.self), count, factor, columnFactors,
+          shift, columnShifts, slack, columnSlacks, relative, referenceRelative, limit)
+    }
+  }
+}
+
+/// The sums over rows and columns of a matrix whose inputs were multiplied by factors, and vectors through it.
+private struct Sums {
+  /// By output: Σ g·w over the inputs, and Σ |g·w|.
+  private(set) var overInputs: [Double]
+  private(set) var inputMagnitudes: [Double]
+  /// By input: the same over the outputs.
+  private(set) var overOutputs: [Double]
+  private(set) var outputMagnitudes: [Double]
+  /// By output: Σ v·w and Σ e·|w| for a vector and its errors.
+  private(set) var through: [Double]
+  private(set) var throughErrors: [Double]
+
+  init(
+    _ side: Side, inputs: Range<Int>, outputs: Range<Int>, rowsAreOutputs: Bool, shift: MapComparison.InputShift?,
+    needsInputMeans: Bool, needsOutputMeans: Bool
+  ) {
+    func zeros(_ count: Int) -> [Double] { [Double](repeating: 0, count: count) }
+    var (overInputs, inputMagnitudes) = (zeros(outputs.count), zeros(outputs.count))
+    var (overOutputs, outputMagnitudes) = (zeros(inputs.count), zeros(inputs.count))
+    var (through, throughErrors) = (zeros(outputs.count), zeros(outputs.count))
+    let factors = side.numbers.factors.map { Array($0[inputs]) } ?? [Double](repeating: 1, count: inputs.count)
+    let values = shift.map { Array($0.values[inputs]) } ?? zeros(inputs.count)
+    let errors = shift.map { Array($0.errors[inputs]) } ?? zeros(inputs.count)
+    let ones = [Double](repeating: 1, count: max(inputs.count, outputs.count))
+    var sums = zeros(4)
+    let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
+    side.rows.forEachRow(with: nil, rows: rows, columns: columns) { row, isFloat, r, _ in
+      let place = row - rows.lowerBound
+      if rowsAreOutputs {
+        Kernel.sums(r, isFloat, columns.count, factors, values, errors, &sums)
+        (overInputs[place], inputMagnitudes[place]) = (sums[0], sums[1])
+        (through[place], throughErrors[place]) = (sums[2], sums[3])
+        if needsOutputMeans {
+          Kernel.accumulate(r, isFloat, columns.count, 1, &overOutputs, &outputMagnitudes)
+        }
+      } else {
+        if needsInputMeans {
+          Kernel.accumulate(r, isFloat, columns.count, factors[place], &overInputs, &inputMagnitudes)
+        }
+        if shift != nil {
+          Kernel.project(r, isFloat, columns.count, values[place], errors[place], &through, &throughErrors)
+        }
+        if needsOutputMeans {
+          Kernel.sums(r, isFloat, columns.count, ones, ones, ones, &sums)
+          (overOutputs[place], outputMagnitudes[place]) = (sums[0] * factors[place], sums[1] * abs(factors[place]))
+        }
+      }
+    }
+    if rowsAreOutputs, needsOutputMeans {
+      for index in factors.indices {
+        overOutputs[index] *= factors[index]
+        outputMagnitudes[index] *= abs(factors[index])
+      }
+    }
+    (self.overInputs, self.inputMagnitudes) = (overInputs, inputMagnitudes)
+    (self.overOutputs, self.outputMagnitudes) = (overOutputs, outputMagnitudes)
+    (self.through, self.throughErrors) = (through, throughErrors)
+  }
+}
+
+/// The kernels for rows of Floats and of Doubles.
+private enum Kernel {
+  static func sums(
+    _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ factors: [Double], _ values: [Double], _ errors: [Double],
+    _ result: inout [Double]
+  ) {
+    isFloat
+      ? normfold_row_sums_float(row.assumingMemoryBound(to: Float.self), count, factors, values, errors, &result)
+      : normfold_row_sums_double(row.assumingMemoryBound(to: Double.self), count, factors, values, errors, &result)
+  }
+
+  static func accumulate(
+    _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ factor: Double, _ sums: inout [Double],
+    _ magnitudes: inout [Double]
+  ) {
+    isFloat
+      ? normfold_row_accumulate_float(row.assumingMemoryBound(to: Float.self), count, factor, &sums, &magnitudes)
+      : normfold_row_accumulate_double(row.assumingMemoryBound(to: Double.self), count, factor, &sums, &magnitudes)
+  }
+
+  static func project(
+    _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ value: Double, _ error: Double, _ sums: inout [Double],
+    _ magnitudes: inout [Double]
+  ) {
+    isFloat
+      ? normfold_row_project_float(row.assumingMemoryBound(to: Float.self), count, value, error, &sums, &magnitudes)
+      : normfold_row_project_double(row.assumingMemoryBound(to: Double.self), count, value, error, &sums, &magnitudes)
+  }
+}
+
+extension StorageError {
+  /// A bound on the mean of errors, over the mean of magnitudes. In a block the largest number has the largest share.
+  fileprivate var slackPerMagnitude: Double { hasBlocks ? 1 : relative }
+}

@@ -1,0 +1,85 @@
+import Formats
+import Networks
+
+/// The claim that every part of a candidate computes what the same part of a reference computes, whatever enters it.
+///
+/// No token is run and none is left out: each matrix, with the fixed norm, gain, bias and scales around it, is one map of
+/// the residual stream, and is compared element by element; so are the tables, row by row, the biases, the norms that are
+/// computed, the activations and how attention is divided into heads. Networks whose parts are equal are equal for every
+/// input. How far an element may be off follows from the type that it is stored in (``StorageError``); nothing is picked.
+package struct PartsClaim: Sendable, Codable {
+  /// One part, and how far it is off.
+  package struct Part: Sendable, Codable {
+    /// Where it is in the network: `blocks.3.attention.query.weight`.
+    package var path: String
+    /// The largest |difference| over its bound: at most 1 where the part holds.
+    package var ratio: Double
+    /// Where that is: the input and the output feature, or the row and the feature of a table.
+    package var input: Int?
+    package var output: Int?
+    package var expected: Double?
+    package var found: Double?
+    /// How many elements are beyond their bounds.
+    package var beyondCount = 0
+    /// The first and the last row and column that hold one of them.
+    package var inputs: [Int]?
+    package var outputs: [Int]?
+    /// What differs, where that is no number of a matrix: `ε is 1e-06, expected 1e-05`.
+    package var problem: String?
+
+    package var holds: Bool { ratio <= 1 && problem == nil }
+    var isBias: Bool { path.hasSuffix(".bias") }
+    package var block: Int? { Path(path).block }
+  }
+
+  /// What the candidate did to the residual stream.
+  package enum Stream: String, Sendable, Codable {
+    /// Nothing.
+    case same
+    /// It subtracts the mean over the features.
+    case centred
+    /// It does not, and the reference does.
+    case uncentred
+    /// Only one of the two or neither subtracts the mean everywhere, and no reader sees it.
+    case upToMean = "up-to-mean"
+    /// It subtracts the mean and leaves the last feature out.
+    case compressed
+    /// It has the last feature that the reference leaves out.
+    case expanded
+  }
+
+  package var parts: [Part]
+  package var stream: Stream
+  /// The share of every weight of the candidate that was compared.
+  package var elementCount: Int
+  /// Why parts were not compared; empty where all were.
+  package var notCompared: [String]
+  /// What was allowed to differ, and by how much.
+  package var notes: [String]
+
+  /// Whether every part of both networks was compared.
+  package var isComplete: Bool { notCompared.isEmpty }
+  package var holds: Bool { parts.allSatisfy(\.holds) }
+  package var failures: [Part] { parts.filter { !$0.holds } }
+  /// The part that is closest to its bound, or farthest beyond.
+  package var worst: Part? { failures.max { $0.ratio < $1.ratio } ?? parts.max { $0.ratio < $1.ratio } }
+}
+
+extension PartsClaim {
+  /// Compares two networks.
+  ///
+  /// - Parameters:
+  ///   - candidate: as it was read from its file.
+  ///   - allowance: what is allowed besides the rounding of the candidate's weights.
+  ///   - approximation: an activation that the candidate may have in place of the reference's.
+  ///   - isUpToShift: whether all logits of a position may be off by one constant.
+  package init(
+    of candidate: Network, against reference: Network, allowance: Allowance, approximation: Activation? = nil,
+    isUpToShift: Bool = false, workers: Workers = .all
+  ) {
+    self = PartsComparison(
+      reference: reference, candidate: candidate, allowance: allowance, approximation: approximation,
+      isUpToShift: isUpToShift, workers: workers
+    ).claim()
+  }
+}

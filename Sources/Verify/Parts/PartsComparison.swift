@@ -1,0 +1,348 @@
+import Arithmetic
+import Formats
+import Networks
+import Synchronization
+
+/// Two networks on the way to a ``PartsClaim``: both are cut into wires, those that lead to the same operand of the same
+/// operation are compared group by group.
+struct PartsComparison {
+  let reference: Network
+  let candidate: Network
+  let allowance: Allowance
+  let approximation: Activation?
+  let isUpToShift: Bool
+  let workers: Workers
+
+  func claim() -> PartsClaim {
+    var claim = PartsClaim(parts: [], stream: .same, elementCount: 0, notCompared: [], notes: [])
+    let pairs: [WirePair]
+    do throws(CuttingFailure) {
+      pairs = try self.pairs(&claim)
+    } catch {
+      claim.notCompared.append("\(error.path): \(error.reason)")
+      return claim
+    }
+    var groups = groupPairs(of: pairs, &claim)
+    let stream = StreamRelation(
+      groups, widths: (reference.streamWidth, candidate.streamWidth), allowance: allowance)
+    claim.stream = stream.relation
+    var parts = compare(groups, in: stream)
+    for (path, attention) in reference.attentions {
+      reorderHeads(of: path, attention, &groups, &parts, in: stream, &claim)
+      handOnValueBiases(of: path, attention, &groups, &parts, in: stream)
+    }
+    claim.parts += parts.flatMap(\.self)
+    claim.elementCount = groups.reduce(0) { $0 + $1.elementCount }
+    let unknown = groups.filter { $0.candidate.weight?.hasKnownError == false }
+    if let first = unknown.first {
+      claim.notCompared.append(
+        "\(first.candidate.path): what storing \(unknown.count == 1 ? "it" : "\(unknown.count) matrices") cost is not known"
+      )
+    }
+    return claim
+  }
+
+  /// Compares groups, several tiles of their matrices at a time.
+  ///
+  /// - Returns: the parts by group.
+  private func compare(_ groups: [GroupPair], in stream: StreamRelation) -> [[PartsClaim.Part]] {
+    var parts = groups.map { _ in [PartsClaim.Part]() }
+    var open = groups.indices.map { (index: $0, form: 0) }
+    while !open.isEmpty {
+      let round = open.map { (group: groups[$0.index], form: groups[$0.index].forms(in: stream)[$0.form]) }
+      let results = compare(round, in: stream)
+      var next: [(index: Int, form: Int)] = []
+      for ((index, form), found) in zip(open, results) {
+        let holds = found.allSatisfy(\.holds)
+        // Where no form holds, the strictest one says what is wrong.
+        if holds || form == 0 { parts[index] = found }
+        if !holds, form + 1 < groups[index].forms(in: stream).count { next.append((index, form + 1)) }
+      }
+      open = next
+    }
+    return parts
+  }
+
+  private func compare(
+    _ round: [(group: GroupPair, form: ComparisonForm)], in stream: StreamRelation
+  ) -> [[PartsClaim.Part]] {
+    let allowance = allowance
+    let comparisons = round.map { $0.group.comparison($0.form, in: stream, allowance: allowance) }
+    let tiles = comparisons.enumerated().flatMap { index, comparison in
+      (comparison?.tiles() ?? []).map { (index: index, inputs: $0.inputs, outputs: $0.outputs) }
+    }
+    let found = Mutex((tiles: round.map { _ in [MapComparison.Tile]() }, vectors: round.map { _ in Difference?.none }))
+    workers.forEach(tiles.count) { number in
+      let tile = tiles[number]
+      guard let result = comparisons[tile.index]?.tile(inputs: tile.inputs, outputs: tile.outputs) else { return }
+      found.withLock { $0.tiles[tile.index].append(result) }
+    }
+    let byGroup = found.withLock { $0.tiles }
+    workers.forEach(round.count) { number in
+      let (group, form) = round[number]
+      let difference: Difference?
+      if let comparison = comparisons[number] {
+        let through = comparison.through(byGroup[number])
+        difference = group.biasDifference(form, through: through, allowance: allowance)?.difference
+      } else {
+        difference = group.candidate.weight == nil ? group.vectorDifference(allowance: allowance) : nil
+      }
+      found.withLock { $0.vectors[number] = difference }
+    }
+    let vectors = found.withLock { $0.vectors }
+    return round.indices.map { index in
+      let group = round[index].group
+      if let problem = group.problem(in: stream) {
+        return [PartsClaim.Part(path: group.candidate.path.description, ratio: .infinity, problem: problem)]
+      }
+      return group.parts(
+        matrix: comparisons[index] == nil
+          ? nil : byGroup[index].map(\.difference).reduce(into: Difference()) { $0.merge($1) },
+        vector: vectors[index])
+    }
+  }
+}
+
+/// Two wires that lead to the same operand of the same operation.
+struct WirePair {
+  let reference: Wire
+  let candidate: Wire
+  /// The operation; nil behind the last.
+  let junction: Path?
+  /// The number of the operand.
+  let operand: Int
+  /// Whether what arrives becomes part of the residual stream.
+  let entersStream: Bool
+  /// Whether what leaves is a state of the residual stream.
+  let leavesStream: Bool
+}
+
+extension PartsComparison {
+  /// Pairs the wires of both networks. Operations without a matrix are compared on the way.
+  private func pairs(_ claim: inout PartsClaim) throws(CuttingFailure) -> [WirePair] {
+    let (ours, theirs) = (reference.junctions, candidate.junctions)
+    for (node, other) in zip(ours, theirs) where node.path != other.path || node.operation.kind != other.operation.kind
+    {
+      throw CuttingFailure(
+        path: node.path,
+        reason: "the candidate has \(other.operation.kind) at \(other.path), the reference \(node.operation.kind)")
+    }
+    guard ours.count == theirs.count else {
+      let extra = ours.count > theirs.count ? ours[theirs.count] : theirs[ours.count]
+      throw CuttingFailure(
+        path: extra.path, reason: "only the \(ours.count > theirs.count ? "reference" : "candidate") has it")
+    }
+    let states = Set(reference.streamStates)
+    var pairs: [WirePair] = []
+    func add(_ wire: Wire, _ other: Wire, _ junction: Path?, _ operand: Int) throws(CuttingFailure) {
+      guard wire.origin == other.origin else {
+        throw CuttingFailure(
+          path: junction ?? reference.output,
+          reason: "the candidate reads \(other.origin), the reference \(wire.origin)")
+      }
+      pairs.append(
+        WirePair(
+          reference: wire, candidate: other, junction: junction, operand: operand,
+          entersStream: junction.map { states.contains($0) } ?? false,
+          leavesStream: states.contains(wire.origin)))
+    }
+    for (node, other) in zip(ours, theirs) {
+      if let part = operationPart(node, other, &claim) { claim.parts.append(part) }
+      let (wires, others) = (try reference.wires(to: node), try candidate.wires(to: other))
+      for (operand, (wire, other)) in zip(wires, others).enumerated() { try add(wire, other, node.path, operand) }
+    }
+    try add(try reference.wire(endingAt: reference.output), try candidate.wire(endingAt: candidate.output), nil, 0)
+    return pairs
+  }
+
+  /// Compares what an operation is besides its operands: heads, angles, the function; nil where there is nothing to it.
+  private func operationPart(
+    _ node: Network.Node, _ other: Network.Node, _ claim: inout PartsClaim
+  ) -> PartsClaim.Part? {
+    func part(_ problem: String?) -> PartsClaim.Part {
+      PartsClaim.Part(path: node.path.description, ratio: problem == nil ? 0 : .infinity, problem: problem)
+    }
+    switch (node.operation, other.operation) {
+    case (.attend(let mine), .attend(let theirs)):
+      let same = mine.headCount == theirs.headCount && mine.keyValueHeadCount == theirs.keyValueHeadCount
+      return part(
+        same
+          ? nil
+          : "\(theirs.headCount) heads with \(theirs.keyValueHeadCount) of keys and values, "
+            + "expected \(mine.headCount) with \(mine.keyValueHeadCount)")
+    case (.rotate(let mine, let heads), .rotate(let theirs, let otherHeads)):
+      // Files may hold the base in single precision.
+      let same =
+        mine.width == theirs.width && heads == otherHeads
+        && abs(mine.base - theirs.base) <= 0x1p-23 * abs(mine.base)
+      return part(
+        same
+          ? nil
+          : "\(theirs.width) features of \(otherHeads) heads with base \(theirs.base), "
+            + "expected \(mine.width) of \(heads) with \(mine.base)")
+    case (.activate(let mine), .activate(let theirs)):
+      guard mine != theirs else { return part(nil) }
+      let distance = mine.largestDifference(from: theirs)
+      if theirs == approximation {
+        let note = "the activation is \(theirs.configName) in place of \(mine.configName), at most \(distance) apart"
+        if !claim.notes.contains(note) { claim.notes.append(note) }
+        return part(nil)
+      }
+      return part("the activation is \(theirs.configName), expected \(mine.configName), up to \(distance) apart")
+    default: return nil
+    }
+  }
+
+  /// The groups that have numbers to compare. Norms with a computed deviation are compared on the way.
+  private func groupPairs(of pairs: [WirePair], _ claim: inout PartsClaim) -> [GroupPair] {
+    var groups: [GroupPair] = []
+    // Several maps read one norm.
+    var comparedCores: Set<Path> = []
+    for pair in pairs {
+      let (mine, theirs) = (pair.reference, pair.candidate)
+      guard mine.cores.count == theirs.cores.count else {
+        let core = (mine.cores.count > theirs.cores.count ? mine : theirs).cores[0]
+        let has = mine.cores.count > theirs.cores.count ? "reference" : "candidate"
+        claim.parts.append(
+          .init(
+            path: core.path.description, ratio: .infinity,
+            problem: "only the \(has) computes a norm here, on the way to \(pair.junction ?? reference.output)"))
+        continue
+      }
+      for (index, group) in mine.groups.enumerated() {
+        let isFirst = index == 0, isLast = index == mine.groups.count - 1
+        let core = index > 0 ? (mine.cores[index - 1], theirs.cores[index - 1]) : nil
+        var item = GroupPair(
+          reference: group, candidate: theirs.groups[index], origin: mine.origin, junction: pair.junction,
+          operand: pair.operand, isFirst: isFirst, isLast: isLast, readsStream: pair.leavesStream && isFirst,
+          writesStream: isLast && pair.entersStream, isUpToShift: isUpToShift && isLast && pair.junction == nil)
+        if let core {
+          item.coreKinds = (core.0.kind, core.1.kind)
+          item.readsStream = pair.leavesStream && index == 1 && mine.groups[0].weight == nil
+          if comparedCores.insert(core.0.path).inserted {
+            let factors = (mine.groups[index - 1].inputFactor, theirs.groups[index - 1].inputFactor)
+            claim.parts.append(corePart(core.0, core.1, factors, hasMap: mine.groups[index - 1].weight != nil))
+          }
+        }
+        // In front of a norm a factor changes ε alone: see `corePart`.
+        if !isLast, group.weight == nil, isFirst { (item.reference.inputFactor, item.candidate.inputFactor) = (1, 1) }
+        let isWhole = isFirst && isLast
+        if item.isTrivial, !isWhole || pair.leavesStream == pair.entersStream { continue }
+        groups.append(item)
+      }
+    }
+    return groups + tables(&claim)
+  }
+
+  /// Compares what is left of a norm without gain and bias. c·x has the norm of x with ε/c² in place of ε.
+  private func corePart(
+    _ mine: Wire.Core, _ theirs: Wire.Core, _ factors: (Double, Double), hasMap: Bool
+  ) -> PartsClaim.Part {
+    var part = PartsClaim.Part(path: mine.path.description, ratio: 0)
+    let compatible: Set<[Norm.Kind]> = [[.layer, .rms], [.layer, .crms], [.rms, .layer], [.crms, .layer]]
+    if mine.kind != theirs.kind, !compatible.contains([mine.kind, theirs.kind]) {
+      part.problem = "is \(theirs.kind.displayName), expected \(mine.kind.displayName)"
+    }
+    switch (mine.deviation, theirs.deviation) {
+    case (.computed(let epsilon), .computed(let other)):
+      let scales = hasMap ? (1, 1) : factors
+      let (expected, found) = (epsilon / (scales.0 * scales.0), other / (scales.1 * scales.1))
+      // Files may hold it in single precision.
+      if abs(expected - found) > 0x1p-22 * abs(expected) || scales.0 * scales.1 <= 0 {
+        part.problem = "ε is \(found), expected \(expected)"
+      }
+    case (let a, let b) where a == b: break
+    default: part.problem = "its deviation is another"
+    }
+    if part.problem != nil { part.ratio = .infinity }
+    return part
+  }
+
+  /// The tables of both networks.
+  private func tables(_ claim: inout PartsClaim) -> [GroupPair] {
+    let (states, others) = (Set(reference.streamStates), Set(candidate.streamStates))
+    var result: [GroupPair] = []
+    for node in reference.nodes {
+      guard case .embed(let table, let index) = node.operation else { continue }
+      guard case .embed(let other, index) = candidate[node.path] else {
+        claim.notCompared.append("\(node.path): the candidate has no such table")
+        continue
+      }
+      func group(_ table: Parameter) -> AffineGroup {
+        var group = AffineGroup(path: node.path)
+        (group.weight, group.isTable) = (table, true)
+        return group
+      }
+      result.append(
+        GroupPair(
+          reference: group(table), candidate: group(other), origin: node.path, junction: nil, operand: 0, isFirst: true,
+          isLast: true, readsStream: false,
+          writesStream: states.contains(node.path) && others.contains(node.path), isUpToShift: false))
+    }
+    return result
+  }
+
+  /// Each row of an attention pattern sums to one, so that what the values have as a bias arrives whole at the map behind
+  /// attention. Where the biases of values differ, they are compared there.
+  private func handOnValueBiases(
+    of path: Path, _ attention: Attention, _ groups: inout [GroupPair], _ parts: inout [[PartsClaim.Part]],
+    in stream: StreamRelation
+  ) {
+    guard let values = groups.firstIndex(where: { $0.junction == path && $0.operand == 2 && $0.isLast }),
+      parts[values].contains(where: { !$0.holds && $0.isBias }), let form = groups[values].forms(in: stream).first,
+      let comparison = groups[values].comparison(form, in: stream, allowance: allowance)
+    else { return }
+    let readers = groups.indices.filter { groups[$0].origin == path && groups[$0].isFirst }
+    guard readers.count == reference.users(of: path).count, readers.allSatisfy({ groups[$0].takesInputShift }),
+      let found = groups[values].biasDifference(form, through: comparison.wholeThrough, allowance: allowance)
+    else { return }
+    groups[values].handsBiasOn = true
+    let dHead = found.shift.count / attention.keyValueHeadCount
+    // Heads of the queries that share values get the same bias each.
+    let origins = (0..<attention.headCount).flatMap { head in
+      let first = head * attention.keyValueHeadCount / attention.headCount * dHead
+      return Array(first..<first + dHead)
+    }
+    for reader in readers {
+      groups[reader].valueBiasShift = (origins.map { found.shift[$0] }, origins.map { found.bounds[$0] })
+    }
+    let changed = [values] + readers
+    for (index, result) in zip(changed, compare(changed.map { groups[$0] }, in: stream)) { parts[index] = result }
+  }
+
+  /// Where the maps around an attention differ, looks for an order of the candidate's heads in which they do not: heads may
+  /// be permuted if queries, keys, values and the map behind them are permuted alike.
+  private func reorderHeads(
+    of path: Path, _ attention: Attention, _ groups: inout [GroupPair], _ parts: inout [[PartsClaim.Part]],
+    in stream: StreamRelation, _ claim: inout PartsClaim
+  ) {
+    let rotated = reference.node(at: path)?.operands ?? []
+    func index(_ operand: Int) -> Int? {
+      groups.firstIndex {
+        $0.isLast && ($0.junction == path && $0.operand == operand || $0.junction == rotated[operand] && operand < 2)
+      }
+    }
+    guard let query = index(0), let key = index(1), let value = index(2),
+      let output = groups.firstIndex(where: { $0.origin == path && $0.isFirst }),
+      ![query, key, value, output].allSatisfy({ parts[$0].allSatisfy(\.holds) }),
+      let queryOrder = groups[query].headOrder(attention.headCount, in: stream),
+      let valueOrder = groups[value].headOrder(attention.keyValueHeadCount, in: stream)
+    else { return }
+    let share = attention.headCount / attention.keyValueHeadCount
+    guard queryOrder != Array(queryOrder.indices),
+      queryOrder.enumerated().allSatisfy({ valueOrder[$0 / share] == $1 / share })
+    else { return }
+    var changed = groups
+    changed[query].candidate.reorderOutputs(queryOrder)
+    changed[key].candidate.reorderOutputs(valueOrder)
+    changed[value].candidate.reorderOutputs(valueOrder)
+    changed[output].candidate.reorderInputs(queryOrder)
+    let indices = [query, key, value, output]
+    let found = compare(indices.map { changed[$0] }, in: stream)
+    // Biases of values may have been moved besides.
+    guard found.allSatisfy({ $0.allSatisfy { $0.holds || $0.isBias } }) else { return }
+    groups = changed
+    for (index, result) in zip(indices, found) { parts[index] = result }
+    claim.notes.append("\(path): the heads are in another order, the same in every map")
+  }
+}

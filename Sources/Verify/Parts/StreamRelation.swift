@@ -1,0 +1,63 @@
+import Formats
+import Networks
+
+/// How the residual streams of two networks are related, as read off their tables and output maps.
+///
+/// With P, which subtracts the mean over the features, and a state x of the reference's stream, the candidate's is x, Px, or
+/// Px without its last feature; or the other way round.
+struct StreamRelation: Sendable {
+  let relation: PartsClaim.Stream
+
+  /// Whether one stream has a feature more than the other.
+  var changesWidth: Bool { relation == .compressed || relation == .expanded }
+
+  /// Whether readers of the reference's stream may be held to what they do with Px.
+  var projectsReferenceInput: Bool { relation == .uncentred || relation == .expanded }
+  /// Whether readers of the candidate's stream are: it is Px already.
+  var projectsCandidateInput: Bool { relation == .centred || relation == .compressed }
+
+  /// Whether the reference's and the candidate's writers are compared without the mean of each row.
+  var centredOutputs: (Bool, Bool) {
+    switch relation {
+    case .same: (false, false)
+    case .centred, .compressed: (true, false)
+    case .uncentred, .expanded: (false, true)
+    case .upToMean: (true, true)
+    }
+  }
+
+  /// Looks at some rows of everything that writes into the stream, and chooses the relation that most of them obey.
+  ///
+  /// - Parameter widths: of the streams of reference and candidate.
+  init(_ groups: [GroupPair], widths: (Int, Int), allowance: Allowance) {
+    guard widths.0 == widths.1 else {
+      relation = widths.0 > widths.1 ? .compressed : .expanded
+      return
+    }
+    let writers = groups.filter { $0.writesStream && $0.reference.weight != nil && $0.candidate.weight != nil }
+    let candidates: [PartsClaim.Stream] = [.same, .centred, .uncentred, .upToMean]
+    var counts = candidates.map { _ in 0 }
+    for writer in writers {
+      let rowCount = min(writer.reference.weight?.rowCount ?? 0, writer.candidate.weight?.rowCount ?? 0)
+      // Whole blocks, where the type has some: they may run along the inputs.
+      let width = writer.candidate.weight?.storageError?.type.elementsPerBlock ?? 1
+      let step = max(width, rowCount / 8 / width * width)
+      let rows = stride(from: 0, to: rowCount, by: step).map { $0..<min($0 + width, rowCount) }
+      for (index, relation) in candidates.enumerated() {
+        let (mine, theirs) = StreamRelation(relation).centredOutputs
+        guard let a = writer.reference.numbers(.init(output: mine)),
+          let b = writer.candidate.numbers(.init(output: theirs)),
+          a.weight.columnCount == b.weight.columnCount
+        else { continue }
+        let comparison = MapComparison(a, b, allowance: allowance)
+        for row in rows where comparison.tile(inputs: row, outputs: 0..<b.weight.columnCount).difference.holds {
+          counts[index] += 1
+        }
+      }
+    }
+    let most = counts.max() ?? 0
+    relation = zip(candidates, counts).first { $0.1 == most }?.0 ?? .same
+  }
+
+  init(_ relation: PartsClaim.Stream) { self.relation = relation }
+}
