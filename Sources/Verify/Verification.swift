@@ -2,14 +2,16 @@ import Arithmetic
 import Formats
 import Networks
 
-/// The three claims of a conversion, each with its numbers.
+/// The claims of a conversion, each with its numbers.
 ///
-/// 1. *Algebra.* The source and the folded network, both in double precision, differ by rounding only.
-/// 2. *File.* What was written holds, bit for bit, what was meant; whoever wrote it has checked that.
-/// 3. *Arithmetic.* The written file, run in the precision that it is for, is as close to the source in double
-///    precision as the source itself is in that precision, its matrices rounded to the types of the file: the limits (on
-///    logits, Kullback-Leibler divergence and top-1 tokens) are measured on the precise probes, not picked. A program
-///    is run on one of them, and so is the source that it is measured by.
+/// 1. *Parts.* Every part of what was written computes what the same part of the source does, up to the rounding of its
+///    type, for every input (``PartsClaim``).
+/// 2. *Algebra.* The source and the folded network, both in double precision, differ by rounding only.
+/// 3. *File.* What was written holds, bit for bit, what was meant; whoever wrote it has checked that.
+/// 4. *Run.* The written file, run in the precision that it is for, is as close to the source in double precision as the
+///    source itself is in that precision, its matrices rounded to the types of the file: the limits (on logits,
+///    Kullback-Leibler divergence and top-1 tokens) are measured on the precise probes, not picked. A program is run on one
+///    of them, and so is the source that it is measured by.
 package struct Verification: Sendable, Encodable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
