@@ -49,6 +49,8 @@ public struct Inspection: Sendable, Encodable {
   public let sites: [Site]
   /// Tensors that take no part, with the rule by which they are left out.
   public let dropped: [String: String]
+  /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
+  public let wrappers: [String]
   public let warnings: [String]
 
   public var foldableSiteCount: Int { sites.count { $0.isFoldable } }
@@ -88,6 +90,7 @@ public struct Inspection: Sendable, Encodable {
     tensorCount = model.checkpoint.tensors.count
     elementTypes = model.checkpoint.tensors.reduce(into: [:]) { $0[$1.info.type.displayName, default: 0] += 1 }
     dropped = Dictionary(model.dropped.map { ($0.name, $0.rule) }) { first, _ in first }
+    wrappers = model.wrappers
     warnings = model.warnings
     sites = Site.all(of: network)
     try model.checkpoint.requireIntact()

@@ -21,8 +21,12 @@ package enum Quantity {
     return String(text.reversed())
   }
 
-  /// Two significant digits and a power of ten: `1.2e-06`.
-  package static func scientific(_ value: Double) -> String { value == 0 ? "0" : String(format: "%.1e", value) }
+  /// Two significant digits and a power of ten: `1.2e-06`; a dash where there was nothing to measure.
+  package static func scientific(_ value: Double) -> String {
+    value.isNaN ? none : value == 0 ? "0" : String(format: "%.1e", value)
+  }
+
+  private static let none = "–"
 
   /// Three significant digits, the shorter of plain and scientific.
   package static func short(_ value: Double) -> String { String(format: "%.3g", value) }
@@ -30,8 +34,10 @@ package enum Quantity {
   /// One digit behind the point.
   package static func decimal(_ value: Double) -> String { fixed(value, digits: 1) }
 
-  /// `99.61%`
-  package static func percent(_ share: Double) -> String { String(format: "%.2f%%", share * 100) }
+  /// `99.61%`; a dash for the share of nothing.
+  package static func percent(_ share: Double) -> String {
+    share.isNaN ? none : String(format: "%.2f%%", share * 100)
+  }
 
   /// For the marks of an axis: `10⁻¹²`, `1`, `10`.
   package static func powerOfTen(_ exponent: Int) -> String {

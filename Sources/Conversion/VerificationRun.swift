@@ -78,6 +78,12 @@ public struct VerificationRun: Sendable {
     try source.checkpoint.requireIntact()
     try other.requireIntact()
     let judgement = found.judgements[0]
+    guard judgement.single.logits.tokenCount > 0 else {
+      throw Refusal(
+        .nonFinite, file: candidate,
+        "its logits are NaN or infinite on every token on which those of \(reference) are finite",
+        advice: "check its weights; where they are F16, which ends at 65504, save them in F32 or BF16")
+    }
     let unmeasured = Storage(of: other.network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
       reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,

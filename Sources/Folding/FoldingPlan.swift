@@ -233,6 +233,7 @@ private struct Obstacle {
       && network.streamReaders.allSatisfy { if case .norm = $0.operation { true } else { false } }
       && !obstacles.contains(where: \.isReader)
     if isOrdinary {
+      if let lost = network.noteOnLostEpsilon { return Refusal(.notFoldable, lost.problem, advice: lost.advice) }
       let isLayerNorm = network.norms.allSatisfy { $0.norm.kind == .layer }
       return Refusal(
         .notFoldable,

@@ -48,15 +48,19 @@ public struct Generation: Sendable {
     self.prompt = prompt
   }
 
-  /// - Parameter onToken: called with each new token and the bytes that it stands for, nil without a tokenizer.
+  /// - Parameters:
+  ///   - onToken: called with each new token and the bytes that it stands for, nil without a tokenizer.
+  ///   - onStart: called once the prompt is known to be one that can be continued.
   /// - Throws: what opening throws; `.usage` for a prompt that does not fit; `.nonFinite` where the logits are not finite;
-  ///   what `onToken` throws.
+  ///   what `onStart` and `onToken` throw.
   public func run(
-    onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
+    onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void = { _, _ throws(Refusal) in },
+    onStart: () throws(Refusal) -> Void = { () throws(Refusal) in }
   ) throws(Refusal) -> Report {
     let opened = try Model(opening: model, options: readingOptions)
     try opened.checkpoint.checkIntegrity()
     let (ids, tokenizer) = try promptTokens(opened)
+    try onStart()
     return switch precision {
     case .single: try run(opened, ids, tokenizer, as: Float.self, onToken: onToken)
     case .double: try run(opened, ids, tokenizer, as: Double.self, onToken: onToken)
@@ -116,7 +120,7 @@ public struct Generation: Sendable {
           advice: precision == .single ? "try --precision double" : "")
       }
       let token = sampler.choose(logits)
-      if stopsAtEndOfText, token == opened.endOfText {
+      if stopsAtEndOfText, opened.endsOfText.contains(token) {
         end = .endOfText
         break
       }

@@ -291,7 +291,7 @@ extension Network {
       switch slot.presence {
       case .always: wanted.formUnion(slot.parameters)
       case .ifSaid(let key): keys[key, default: []] += slot.parameters
-      case .perhaps: continue
+      case .perhaps, .beyond: continue
       }
     }
     for names in keys.values where names.contains(where: { parameter(named: $0) != nil }) { wanted.formUnion(names) }

@@ -125,11 +125,7 @@ package struct TensorStream: Sendable {
   /// `.nonFinite`, naming the stored tensor that the NaN or infinity comes from, where it is in one.
   private func notFinite(_ parameter: TargetOutput.StoredParameter) -> Refusal {
     for tensor in parameter.value.storedTensors {
-      for (index, value) in tensor.decoded(as: Double.self).enumerated() where !value.isFinite {
-        return Refusal(
-          .nonFinite, file: tensor.file.path, subject: tensor.name, "element \(index) is \(value)",
-          advice: "the training run that wrote it diverged")
-      }
+      if let refusal = tensor.nonFiniteRefusal() { return refusal }
     }
     return Refusal(
       .nonFinite, file: file, subject: parameter.info.name, "its numbers overflow double precision: \(parameter.value)")

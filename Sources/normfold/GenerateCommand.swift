@@ -97,10 +97,13 @@ struct GenerateCommand: ParsableCommand {
     generation.precision = precision
     generation.readingOptions = input.readingOptions(tokenizer: tokenizer)
     if output.json { return try StandardOutput.print(json: try generation.run()) }
-    if let prompt { try StandardOutput.write(StandardOutput.harmless(Array(prompt.utf8))) }
-    let report = try generation.run { (token, bytes) throws(Refusal) in
-      try StandardOutput.write(bytes.map(StandardOutput.harmless) ?? Array("\(token) ".utf8))
-    }
+    let report = try generation.run(
+      onToken: { (token, bytes) throws(Refusal) in
+        try StandardOutput.write(bytes.map(StandardOutput.harmless) ?? Array("\(token) ".utf8))
+      },
+      onStart: { () throws(Refusal) in
+        if let prompt { try StandardOutput.write(StandardOutput.harmless(Array(prompt.utf8))) }
+      })
     try StandardOutput.print("")
     for warning in report.warnings { output.logger.warning("\(warning.printable)") }
     let rate = report.secondsPerToken.map { ", \(Quantity.short(1 / $0)) tokens/s" } ?? ""

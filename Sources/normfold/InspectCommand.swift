@@ -62,6 +62,7 @@ extension Inspection {
       let rules = Set(dropped.values).sorted().map { rule in "\(dropped.values.count { $0 == rule }) × \(rule)" }
       lines.append("Left out: \(rules.joined(separator: ", ")).")
     }
+    if !wrappers.isEmpty { lines.append("Names are read without \(wrappers.map { "'\($0)'" }.listed().printable).") }
     lines += warnings.map { "Warning: \($0.printable)" }
     return lines.joined(separator: "\n")
   }

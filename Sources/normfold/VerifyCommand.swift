@@ -100,6 +100,12 @@ extension VerificationRun.Report {
     if !overflows.isEmpty {
       lines.append("  The reference itself overflows on \(overflows.count) tokens, which were not judged.")
     }
+    let nonFiniteTokenCount = judgement.single.logits.nonFiniteTokenCount
+    if nonFiniteTokenCount > 0 {
+      lines.append(
+        "  The candidate's logits are NaN or infinite on \(nonFiniteTokenCount) tokens on which the reference's are finite; "
+          + "the numbers above are of the others.")
+    }
     lines += warnings.map { "  Warning: \($0.printable)" }
     lines += ["", verdict]
     return lines.joined(separator: "\n")

@@ -15,6 +15,21 @@ import Testing
     70: "OutputTests of the command; names are escaped in every row here that has one",
   ]
 
+  @Test("Files of users' own programs are read, or refused by their true reason, and the destination stays as it was")
+  func users() throws {
+    var accepted = 0
+    for user in UserRow.all {
+      let outcome = try user.row.run()
+      if case .accepted = user.row.answer { accepted += 1 }
+      #expect(outcome.isAsSpecified, "ROW|\(user.kind)|\(outcome.found)|END")
+      print("\(outcome.isAsSpecified ? "as specified" : "OTHERWISE   ")  \(user.kind): \(user.reason)")
+    }
+    #expect(Set(UserRow.all.map(\.kind)).count == UserRow.all.count)
+    print(
+      "\(UserRow.all.count) kinds of users' files: \(accepted) to be accepted, \(UserRow.all.count - accepted) to be refused"
+    )
+  }
+
   @Test("Every known bad input gets its answer, and the destination stays as it was")
   func matrix() throws {
     let rows =

@@ -117,7 +117,8 @@ extension OpeningDefect {
     },
     OpeningDefect(
       "no blocks", .unsupported,
-      "model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); is this a GPT-2?"
+      "model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are "
+        + "transformer.ln_f.bias, transformer.ln_f.weight, transformer.wpe.weight and 1 more; is this a GPT-2?"
     ) {
       for name in $0.tensors.names where name.hasPrefix("transformer.h.") { $0.tensors[name] = nil }
     },
@@ -131,8 +132,8 @@ extension OpeningDefect {
     },
     OpeningDefect(
       "an adapter's tensor", .unsupported,
-      "model.safetensors: 1 tensor of unknown meaning: transformer.h.0.attn.c_attn.lora_A.weight; "
-        + "if they take no part in the network, pass --ignore with their names"
+      "model.safetensors, 'transformer.h.0.attn.c_attn.lora_A.weight': is named as peft names its adapters, and this one is "
+        + "not merged into the network; merge it with merge_and_unload(), and give what save_pretrained() writes then"
     ) { $0.tensors["transformer.h.0.attn.c_attn.lora_A.weight"] = .init([1], shape: [1, 1]) },
     OpeningDefect(
       "the same parameter under two names", .malformed,

@@ -65,6 +65,30 @@ struct GGUFRoundTripTests {
     }
   }
 
+  @Test("factors of rotary frequencies that are all 1 change nothing; others are refused", arguments: [Float(1), 8])
+  func rotaryFactors(_ factor: Float) throws {
+    let converted = try Converted(Fixtures.path("llama/random")) { $0.allowsPartial = true }
+    let file = try converted.checkpoint()
+    let place = try TemporaryDirectory()
+    let factors = TensorInfo(name: "rope_freqs.weight", type: .f32, shape: [3])
+    let writer = try GGUFWriter(
+      creating: place / "model.gguf", metadata: converted.header().metadata,
+      tensors: file.tensors.map(\.info) + [factors])
+    for info in writer.order {
+      try writer.append(
+        file[info.name]?.bytes ?? (0..<3).flatMap { little((($0 == 2 ? factor : 1) as Float).bitPattern) })
+    }
+    try writer.finish()
+    guard factor != 1 else {
+      let model = try Model(opening: place.path)
+      #expect(model.dropped.map(\.rule) == ["factors of rotary frequencies, all of them 1"])
+      #expect(try VerificationRun(reference: converted.path, candidate: place.path).run().holds)
+      return
+    }
+    let refusal = #expect(throws: Refusal.self) { try Model(opening: place.path) }
+    #expect(refusal?.subject == "rope_freqs.weight" && refusal?.category == .unsupported)
+  }
+
   @Test("an unembedding of its own and an unusual attention scale come through", arguments: [ElementType.f32, .q5_0])
   func untied(_ type: ElementType) throws {
     let source = try CheckpointLocation(path: Fixtures.path("tiny-2x32/lnfree")).open()

@@ -343,14 +343,19 @@ import Verify
 
     static let all: [Defect] = [
       Defect(
-        "norms",
-        "config.json, 'normalization_type': expected null, found \"LN\"; of TransformerLens, only networks "
-          + "without norms and with learned positions are read"
+        "norms of another kind",
+        "config.json, 'normalization_type': expected null, \"LN\" or \"LNPre\", found \"RMS\""
+      ) { config, _ in config["normalization_type"] = .string("RMS") },
+      Defect(
+        "norms that are not there",
+        "model.safetensors: 10 tensors are missing: blocks.0.ln1.w, blocks.1.ln1.w, blocks.0.ln1.b, blocks.1.ln1.b, "
+          + "blocks.0.ln2.w, blocks.1.ln2.w, blocks.0.ln2.b, blocks.1.ln2.b, ln_final.w, ln_final.b; these are all of its "
+          + "norms: if they were taken out of the network, pass --norms identity; if not, the checkpoint is incomplete"
       ) { config, _ in config["normalization_type"] = .string("LN") },
       Defect(
         "rotary positions",
         "config.json, 'positional_embedding_type': expected \"standard\", found \"rotary\"; of "
-          + "TransformerLens, only networks without norms and with learned positions are read"
+          + "TransformerLens, only networks with learned positions are read"
       ) { config, _ in config["positional_embedding_type"] = .string("rotary") },
       Defect(
         "an argument that may mean anything",
@@ -408,6 +413,43 @@ import Verify
     try Data(JSONValue.object(members).text.utf8).write(to: URL(filePath: altered + "/config.json"))
     let refusal = #expect(throws: Refusal.self) { try Model(opening: altered) }
     #expect(refusal?.description.replacing(altered + "/", with: "") == defect.message)
+  }
+
+  @Test(
+    "Norms that HookedTransformer computes are read, with gains and without, and so are its names beside another config",
+    arguments: ["LN", "LNPre", "config of transformers"])
+  func norms(_ kind: String) throws {
+    let reference = Fixtures.path("tiny-2x32/vanilla")
+    var network = try Model(opening: reference).network
+    if kind == "LNPre" { network = try FoldingPlan(folding: network, options: .init(normForm: .unit)).folded }
+    var tensors = EditableTensors()
+    for (slot, value) in Layout.transformerLens.tensors(of: network, sizes: network.sizes) {
+      let shape = Layout.transformerLens.storedShape(of: slot, in: network.sizes)
+      tensors[slot.name] = .init(ParameterReader(value).values(), shape: shape)
+    }
+    if kind != "LNPre" {
+      for (path, norm) in network.norms {
+        let name = path.description.replacing("attention.norm", with: "ln1").replacing("mlp.norm", with: "ln2")
+          .replacing("final.norm", with: "ln_final")
+        tensors[name + ".w"] = .init(ParameterReader(norm.gain).values(), shape: [32])
+        tensors[name + ".b"] = .init(ParameterReader(try #require(norm.bias)).values(), shape: [32])
+      }
+    }
+    let place = try Place()
+    try place.convert()
+    var config = try String(contentsOfFile: place.output + "/config.json", encoding: .utf8)
+    config = config.replacing(#""normalization_type": null"#, with: #""eps": 1e-05, "normalization_type": "\#(kind)""#)
+    if kind == "config of transformers" {
+      config = try String(contentsOfFile: reference + "/config.json", encoding: .utf8)
+    }
+    let written = place.directory / "written"
+    try FileManager.default.createDirectory(atPath: written, withIntermediateDirectories: false)
+    try tensors.write(to: written + "/model.safetensors")
+    try Data(config.utf8).write(to: URL(filePath: written + "/config.json"))
+    let found = try VerificationRun(reference: reference, candidate: written).run()
+    #expect(found.holds)
+    #expect(found.judgement.double.logits.relative < 1e-6)
+    #expect(try Model(opening: written).network.norms.count == 5)
   }
 
   @Test("The mask that HookedTransformer's own state dict holds is left out by name")

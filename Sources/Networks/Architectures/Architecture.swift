@@ -166,6 +166,7 @@ extension Architecture {
   /// - Throws: `.unsupported` for an architecture that is none of ours; what reading the config throws.
   static func recognise(_ content: CheckpointContent) throws(Refusal) -> (architecture: Architecture, form: StorageForm)
   {
+    if content.presentConfiguration == nil { try ForeignTensors.refuseForm(of: content.checkpoint) }
     for architecture in all {
       for form in architecture.forms where try form.recognises(content) { return (architecture, form) }
     }
@@ -203,5 +204,5 @@ extension Architecture {
 
 extension Layout {
   /// A GPT-2 without norms as TransformerLens's HookedTransformer names it.
-  package static let transformerLens = GPT2.transformerLensLayout
+  package static let transformerLens = GPT2.transformerLensLayout(norms: nil)
 }

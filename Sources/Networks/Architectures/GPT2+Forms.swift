@@ -20,7 +20,10 @@ extension GPT2 {
       sizes.isScheduledRemoval = true
       return sizes
     },
-    layout: { _ in layout(name: "nanoGPT", isTransposed: true, biases: .ifSaid("bias")) }, reading: reading)
+    layout: { _ in
+      layout(
+        name: "nanoGPT", isTransposed: true, biases: .ifSaid("bias"), headBias: .beyond(className: "GPT of nanoGPT"))
+    }, reading: reading)
 
   private static let nanoGPTConfiguration: ConfigurationTable = .init([
     .size("n_head", .heads, required: ""), .size("n_layer", .blocks), .size("n_embd", .model),
@@ -67,7 +70,7 @@ extension GPT2 {
       try readSlopes(fields, into: &sizes)
       return sizes
     },
-    layout: { _ in layout(name: "Hugging Face GPT-2", isTransposed: false, norms: .perhaps) },
+    layout: { _ in layout(name: "Hugging Face GPT-2", isTransposed: false, norms: .perhaps, headBias: .perhaps) },
     reading: .init(complete: { (_, sizes) throws(Refusal) in try requireSlopes(of: sizes, key: "leaky_relu_slopes") }))
 
   private static func keptNorms(_ fields: Fields) throws(Refusal) -> JSONValue? {
@@ -101,12 +104,20 @@ extension GPT2 {
   /// Arguments of HookedTransformerConfig that are written or understood, or that change no logit. Any other may stand for
   /// an architecture that is none of ours.
   private static let transformerLensKeys: Set<String> = [
-    "act_fn", "d_head", "d_mlp", "d_model", "d_vocab", "default_prepend_bos", "device", "init_weights", "model_name",
+    "act_fn", "d_head", "d_mlp", "d_model", "d_vocab", "default_prepend_bos", "device", "eps", "init_weights",
+    "model_name",
     "n_ctx", "n_heads", "n_layers", "normalization_type", "original_architecture", "positional_embedding_type",
     "scale_attn_by_inverse_layer_idx", "seed", "tokenizer_name", "use_attn_scale",
   ]
 
-  /// A GPT-2 without norms as TransformerLens's HookedTransformer stores it.
+  /// What HookedTransformer puts in the places of norms: `normalization_type`, where that is not null.
+  private enum TransformerLensNorms: String, CaseIterable {
+    case layer = "LN"
+    /// A LayerNorm whose gain and bias are in the weights.
+    case bare = "LNPre"
+  }
+
+  /// A GPT-2 as TransformerLens's HookedTransformer stores it, with its config.
   static let transformerLensForm: StorageForm = .init(
     recognises: { (content) throws(Refusal) in
       guard content.checkpoint.container != .gguf else { return false }
@@ -123,16 +134,18 @@ extension GPT2 {
           "\(unknown.count) argument\(unknown.count == 1 ? "" : "s") of HookedTransformerConfig not supported yet: "
             + unknown.joined(separator: ", "))
       }
-      for (key, expected) in [
-        ("normalization_type", JSONValue.null), ("positional_embedding_type", .string("standard")),
-      ] {
-        guard let found = fields[key], found != expected else { continue }
+      if let found = fields["positional_embedding_type"], found != .string("standard") {
         throw Refusal(
-          .unsupported, file: fields.path, subject: key, "expected \(expected.kind), found \(found.kind)",
-          advice: "of TransformerLens, only networks without norms and with learned positions are read")
+          .unsupported, file: fields.path, subject: "positional_embedding_type",
+          "expected \"standard\", found \(found.kind)",
+          advice: "of TransformerLens, only networks with learned positions are read")
       }
       var sizes = Hyperparameters(path: fields.path)
-      sizes.isFolded = true
+      let norms = try transformerLensNorms(fields)
+      sizes.isFolded = norms != .layer
+      sizes.own["normalization_type"] = norms.map { .string($0.rawValue) }
+      if norms == .bare { sizes.own["kept_norms"] = .string(Dialect.KeptPath.all.rawValue) }
+      sizes.epsilon = try fields.positiveNumber("eps", usual: 1e-5)
       sizes.isTied = false
       let heads = try fields.requiredCount("n_heads")
       _ = try fields.requiredCount("n_layers")
@@ -152,16 +165,54 @@ extension GPT2 {
       sizes.own["scale_attn_by_inverse_layer_idx"] = .bool(try fields.bool("scale_attn_by_inverse_layer_idx") ?? false)
       return sizes
     },
-    layout: { _ in transformerLensLayout })
+    layout: { sizes in
+      let norms = sizes.own["normalization_type"]?.string.flatMap(TransformerLensNorms.init)
+      return transformerLensLayout(norms: norms.map { $0 == .layer ? .always : .perhaps })
+    })
+
+  /// The same tensors beside a config of transformers, which says nothing of norms.
+  static let transformerLensNamesForm: StorageForm = .init(
+    recognises: { (content) throws(Refusal) in
+      guard content.checkpoint.tensors.contains(where: { $0.name.hasSuffix("blocks.0.attn.W_Q") }) else { return false }
+      return content.presentConfiguration?["model_type"]?.string == "gpt2"
+    },
+    read: { (content) throws(Refusal) in
+      var sizes = try stated(in: content, by: configuration)
+      sizes.isTied = false
+      return sizes
+    },
+    layout: { _ in transformerLensLayout(norms: .always) })
+
+  private static func transformerLensNorms(_ fields: Fields) throws(Refusal) -> TransformerLensNorms? {
+    let key = "normalization_type"
+    guard let name = try fields.string(key) else { return nil }
+    guard let norms = TransformerLensNorms(rawValue: name) else {
+      let known = TransformerLensNorms.allCases.map { "\"\($0.rawValue)\"" }
+      throw Refusal(
+        .unsupported, file: fields.path, subject: key,
+        "expected \((["null"] + known).listed("or")), found \(JSONValue.string(name).kind)")
+    }
+    return norms
+  }
 
   private static let transformerLensSizes: ConfigurationTable = .init([
     .size("n_heads", .heads), .size("n_layers", .blocks), .size("d_model", .model), .size("d_mlp", .hidden),
     .size("n_ctx", .context), .size("d_vocab", .vocabulary),
   ])
 
-  /// A GPT-2 without norms as TransformerLens's HookedTransformer names it: each head with matrices of its own, and an
-  /// unembedding that always has a bias. The causal mask, which its state dict has too, is no parameter.
-  package static let transformerLensLayout: Layout = {
+  /// A GPT-2 as TransformerLens's HookedTransformer names it: each head with matrices of its own, and an unembedding that
+  /// always has a bias. The causal mask, which its state dict has too, is no parameter.
+  ///
+  /// - Parameter norms: when there are tensors of norms; nil for never.
+  package static func transformerLensLayout(norms: Slot.Presence?) -> Layout {
+    func norm(_ name: String, _ path: String) -> [SlotPattern] {
+      guard let norms else { return [] }
+      return [("w", "weight"), ("b", "bias")].map { end, parameter in
+        SlotPattern(
+          tensor: "\(name).\(end)", parameters: ["\(path).\(parameter)"], input: nil, outputs: [.model],
+          axes: [[.output]], presence: norms)
+      }
+    }
     func intoHeads(_ name: String, _ path: String) -> [SlotPattern] {
       [
         .weight(
@@ -188,7 +239,8 @@ extension GPT2 {
           .table("embed.W_E", "embedding.tokens", rows: .vocabulary),
           .table("pos_embed.W_pos", "embedding.positions", rows: .positions),
         ],
-        intoHeads("Q", "query"), intoHeads("K", "key"), intoHeads("V", "value"),
+        norm("blocks.#.ln1", "blocks.#.attention.norm"), norm("blocks.#.ln2", "blocks.#.mlp.norm"),
+        norm("ln_final", "final.norm"), intoHeads("Q", "query"), intoHeads("K", "key"), intoHeads("V", "value"),
         map(
           "blocks.#.attn.W_O", "blocks.#.attn.b_O", "blocks.#.attention.output", from: .heads, to: .model,
           axes: [[.head], [.headFeature], [.output]]),
@@ -199,7 +251,7 @@ extension GPT2 {
           .bias("unembed.b_U", ["unembedding"], to: [.vocabulary], presence: .perhaps),
         ],
       ])
-  }()
+  }
 
   // MARK: relu-revival-normfree
 

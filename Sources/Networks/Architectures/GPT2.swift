@@ -11,7 +11,10 @@ extension Architecture {
     layout: GPT2.layout(name: "Hugging Face GPT-2", isTransposed: false),
     gguf: GGUFDescription(
       architecture: "gpt2", configuration: GPT2.ggufConfiguration, layout: GPT2.ggufLayout, activation: .geluTanh),
-    otherForms: [GPT2.nanoGPTForm, GPT2.transformerLensForm, GPT2.foldedForm, GPT2.normFreeForm, GPT2.unnamedForm],
+    otherForms: [
+      GPT2.nanoGPTForm, GPT2.transformerLensForm, GPT2.transformerLensNamesForm, GPT2.foldedForm, GPT2.normFreeForm,
+      GPT2.unnamedForm,
+    ],
     reading: GPT2.reading,
     forward: { sizes, b in
       let tokens = b.embed(by: .token, at: "embedding.tokens")
@@ -89,9 +92,11 @@ enum GPT2 {
   ///   - hasBlockNorms: whether norms stand in the blocks.
   ///   - norms: whether norms must be there.
   ///   - biases: whether biases must be there.
+  ///   - headBias: whether the unembedding has one.
   static func layout(
     name: String, isTransposed: Bool, hasSplitValues: Bool = false, hasBlockNorms: Bool = true,
-    norms: Slot.Presence = .always, biases: Slot.Presence = .always
+    norms: Slot.Presence = .always, biases: Slot.Presence = .always,
+    headBias: Slot.Presence = .beyond(className: "GPT2LMHeadModel")
   ) -> Layout {
     let (query, key, value) = ("blocks.#.attention.query", "blocks.#.attention.key", "blocks.#.attention.value")
     func norm(_ tensor: String, _ path: String) -> [SlotPattern] {
@@ -125,7 +130,7 @@ enum GPT2 {
         linear("h.#.mlp.c_proj", ["blocks.#.mlp.output"], from: .hidden, to: [.model]),
         norm("ln_f", "final.norm"),
         // A Linear, whatever the others are.
-        SlotPattern.unembedding("lm_head", bias: .perhaps),
+        SlotPattern.unembedding("lm_head", bias: headBias),
       ])
   }
 

@@ -23,6 +23,14 @@ extension Architecture {
     })
 }
 
+extension Tensor {
+  /// Whether it is a vector of ones, as long as the pairs of features of any head at most.
+  fileprivate var isAllOnes: Bool {
+    shape.count == 1 && info.elementCount < 1 << 20 && info.type.isDecodable
+      && decoded(as: Double.self).allSatisfy { $0 == 1 }
+  }
+}
+
 private enum LLaMA {
   static let configuration: ConfigurationTable = .init([
     .size("num_attention_heads", .heads, required: "the tensors do not say how many heads there are"),
@@ -86,6 +94,7 @@ private enum LLaMA {
   /// in another order than Hugging Face's.
   static let ggufLayout: Layout = .init(
     name: "GGUF llama",
+    buffers: [(start: rotaryFactors, end: "", rule: "factors of rotary frequencies, all of them 1")],
     tensors(
       embedding: "token_embd.weight", block: "blk.#", attentionNorm: "attn_norm", query: "attn_q", key: "attn_k",
       value: "attn_v", output: "attn_output", mlpNorm: "ffn_norm", gate: "ffn_gate", up: "ffn_up", down: "ffn_down",
@@ -142,8 +151,8 @@ private enum LLaMA {
       throw Refusal(
         .unsupported, file: path, subject: "llama.expert_count", "\(count) experts: only dense MLPs are supported")
     }
-    guard checkpoint["rope_freqs.weight"] == nil else {
-      throw .scaledRotary("llama3", file: path, subject: "rope_freqs.weight")
+    if let factors = checkpoint[rotaryFactors], !factors.isAllOnes {
+      throw .scaledRotary("llama3", file: path, subject: rotaryFactors)
     }
     try sizes.requireEvenGroups()
     let width =
@@ -154,6 +163,9 @@ private enum LLaMA {
         "\(rotated) of the \(width) features of a head are rotated; only all of them are supported")
     }
   }
+
+  /// What llama.cpp divides the frequencies of rotary positions by.
+  private static let rotaryFactors = "rope_freqs.weight"
 
   // MARK: LayerNorm Scaling
 

@@ -119,6 +119,26 @@ extension Dialect {
   }
 }
 
+extension Dialect {
+  /// One deviation for every norm, which the user says: the form of the published models' cards, whose gains are divided by
+  /// 10⁶ and whose norms only centre.
+  static func givenDeviation(_ reading: DialectReading) -> Dialect? {
+    guard let value = reading.options.deviation else { return nil }
+    var dialect = Dialect(displayName: "deviations fixed at \(value.formula), as told")
+    dialect.changesFunction = true
+    dialect.isMeantOtherwise = true
+    dialect.notes = [
+      "every norm divides by \(value.formula), as told (--deviations): a runtime of the files would compute deviations"
+    ]
+    dialect.interpret = { (network) throws(Refusal) in
+      try network.settingDeviations { (norm, _) throws(Refusal) in
+        .fixed(.constant(value, shape: network[norm: norm]?.gain.shape ?? []))
+      }
+    }
+    return dialect
+  }
+}
+
 extension Network {
   fileprivate func fixingDeviations(by file: DeviationFile) throws(Refusal) -> Network {
     try settingDeviations { (norm, _) throws(Refusal) in

@@ -23,12 +23,14 @@ package struct Dialect: Sendable {
     if let dialect = try largeEpsilon(&reading) { return dialect }
     if let dialect = try folded(&reading) { return dialect }
     if let dialect = try deviationFile(&reading) { return dialect }
+    if let dialect = givenDeviation(reading) { return dialect }
     return .ordinary(reading)
   }
 
   /// Every norm is computed, or where a network was trained without norms in its blocks the last one.
   private static func ordinary(_ reading: DialectReading) -> Dialect {
-    Dialect(
+    if reading.norms.isEmpty { return Dialect(displayName: "without norms: nothing stands in their places, as told") }
+    return Dialect(
       displayName: reading.hyperparameters.isWithoutBlockNorms
         ? "trained without norms in its blocks; the last one is computed" : "ordinary: every norm is computed")
   }
@@ -58,8 +60,19 @@ struct DialectReading {
 
   /// - Throws: `.usage` where a file of deviations was named, which the checkpoint leaves no room for.
   func refuseDeviationFile(because reason: String) throws(Refusal) {
-    guard options.deviations != nil else { return }
+    guard options.deviations != nil || options.deviation != nil else { return }
     throw Refusal(.usage, subject: "--deviations", reason, advice: "leave it out")
+  }
+
+  /// - Throws: `.usage` where every norm is stored, so that there is nothing for `--norms` to say.
+  func requireMissingNorms() throws(Refusal) {
+    let gains = layout.slots(blockCount: hyperparameters.blockCount).filter {
+      $0.isOfNorm && $0.parameters[0].hasSuffix(".weight")
+    }
+    guard !gains.isEmpty, gains.allSatisfy({ parameters[$0.parameters[0]] != nil }) else { return }
+    throw Refusal(
+      .usage, subject: "--norms", "every norm of the checkpoint has its tensors, so that none was taken out",
+      advice: "leave it out")
   }
 }
 

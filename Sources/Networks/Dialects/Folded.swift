@@ -29,14 +29,20 @@ extension Dialect {
       guard slot.input == nil, let parameter = slot.parameters.first, parameter.hasSuffix(".weight") else { return nil }
       return Path(String(parameter.dropLast(".weight".count)))
     }
-    for (name, path) in sizes.keptNorms {
-      guard let place = places.first(where: { reading.layout.normName(at: $0) == name }) else {
-        throw Refusal(.malformed, file: sizes.path, subject: "kept_norms.\(name)", "there is no such norm")
-      }
+    func keep(_ place: Path, named name: String, for path: KeptPath) {
       kept[place] = path
       reading.parameters["\(place).weight"] = .constant(1, shape: [sizes.dModel])
       reading.parameters["\(place).bias"] = nil
       reading.parameters.setNormName(name, at: place)
+    }
+    if sizes.own["kept_norms"]?.string == KeptPath.all.rawValue {
+      for place in places { keep(place, named: reading.layout.normName(at: place) ?? place.description, for: .all) }
+    }
+    for (name, path) in sizes.keptNorms {
+      guard let place = places.first(where: { reading.layout.normName(at: $0) == name }) else {
+        throw Refusal(.malformed, file: sizes.path, subject: "kept_norms.\(name)", "there is no such norm")
+      }
+      keep(place, named: name, for: path)
     }
     let count = reading.norms.count
     var dialect = Dialect(

@@ -33,6 +33,16 @@ package struct Layout: Sendable {
     }
   }
 
+  /// The same layout, in which any norm may be missing as a whole.
+  var withOptionalNorms: Layout {
+    var patterns = patterns
+    for index in patterns.indices where patterns[index].slot(block: 0).isOfNorm {
+      patterns[index].presence = .perhaps
+    }
+    return Layout(
+      name: name, prefix: prefix, buffers: buffers, otherNames: otherNames, positionOffset: positionOffset, [patterns])
+  }
+
   /// The slot that holds a parameter and nothing else.
   package func slot(of parameter: String, blockCount: Int) -> Slot? {
     slots(blockCount: blockCount).first { $0.parameters == [parameter] }

@@ -40,6 +40,8 @@ package struct Slot: Sendable {
     case perhaps
     /// Where a key of the config is true; where the config does not say so, perhaps.
     case ifSaid(String)
+    /// Perhaps, though this class, which the tensors are named for, has no such parameter and would leave it out.
+    case beyond(className: String)
   }
 
   /// The name in the file without the layout's prefix.
@@ -59,6 +61,9 @@ package struct Slot: Sendable {
 
   /// Whether the tensor is left out where the unembedding is tied to the embedding.
   package var isOmittedWhereTied: Bool { parameters == ["unembedding.weight"] && presence != .always }
+
+  /// Whether it holds a gain or a bias of a norm.
+  var isOfNorm: Bool { parameters[0].contains(".norm.") }
 
   /// What the axes are, for messages: `[out, in]`.
   package var axesDescription: String {

@@ -135,10 +135,10 @@ extension ConfigurationTable.Key {
     Key(
       name,
       read: { (fields, hyperparameters) throws(Refusal) in
-        hyperparameters.endOfText = fields.token(name)
-        guard hyperparameters.endOfText != nil || fields[name].map({ $0.isNull || $0.array == [] }) ?? true else {
-          throw fields.refusal(name, expected: "a token, or several of them")
-        }
+        guard let value = fields[name], !value.isNull else { return }
+        let tokens = (value.array ?? [value]).map(\.integer)
+        hyperparameters.endsOfText = tokens.compactMap { $0 }
+        guard !tokens.contains(nil) else { throw fields.refusal(name, expected: "a token, or several of them") }
       })
   }
 

@@ -11,7 +11,9 @@ extension Fields {
       guard let inner = try object(key) else { continue }
       let (newer, older) = (try inner.string("rope_type"), try inner.string("type"))
       let type = newer ?? older ?? "default"
-      guard type == "default" else { throw .scaledRotary(type, file: path, subject: "\(key).rope_type") }
+      // Positions that are divided by 1 are what they were.
+      let isPlain = type == "default" || type == "linear" && inner["factor"]?.double == 1
+      guard isPlain else { throw .scaledRotary(type, file: path, subject: "\(key).rope_type") }
       objects.append(inner)
     }
     return objects
@@ -20,7 +22,9 @@ extension Fields {
   /// - Throws: `.unsupported` where llama.cpp would compute any type of rotary positions but the plain one.
   func requirePlainRotary() throws(Refusal) {
     let type = try string("rope.scaling.type") ?? "none"
-    guard type == "none", self["rope.scale_linear"] == nil else {
+    // Positions that are divided by 1 are what they were. Older files have the factor under the second key.
+    let isPlain = type == "none" || type == "linear" && self["rope.scaling.factor"]?.double == 1
+    guard isPlain, self["rope.scale_linear"].map({ $0.double == 1 }) ?? true else {
       throw .scaledRotary(type == "none" ? "linear" : type, file: path, subject: fullName("rope.scaling.type"))
     }
   }

@@ -139,9 +139,6 @@ package struct Fields: Sendable {
     return activation
   }
 
-  /// A token, or the first of several.
-  package func token(_ key: String) -> Int? { self[key]?.array?.first?.integer ?? self[key]?.integer }
-
   /// The members of an object.
   package func object(_ key: String) throws(Refusal) -> Fields? {
     guard let value = self[key], !value.isNull else { return nil }

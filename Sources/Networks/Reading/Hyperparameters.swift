@@ -48,8 +48,12 @@ package struct Hyperparameters: Sendable {
   package var isWithoutBlockNorms = false
   /// Whether the checkpoint may come from a removal run whose schedule says which norms are fixed at which step.
   package var isScheduledRemoval = false
-  /// The token that ends a text, as the config has it.
-  package var endOfText: Int?
+  /// The tokens that end a text, as the config has them; where one is asked for, the first counts.
+  package var endsOfText: [Int] = []
+  package var endOfText: Int? {
+    get { endsOfText.first }
+    set { endsOfText = newValue.map { [$0] } ?? [] }
+  }
   /// What only the file of the architecture reads, by the key of its config.
   package var own: [String: JSONValue] = [:]
   /// Numbers that outputs of maps are multiplied by, by the path of the map.

@@ -12,7 +12,8 @@ extension Hyperparameters {
     guard blockCount > 0 else {
       throw Refusal(
         .unsupported, file: file,
-        "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.block != nil }?.name ?? ""))",
+        "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.block != nil }?.name ?? "")); "
+          + "the names found are \(tensors.checkpoint.tensors.map(\.name).listed())",
         advice: "is this \(architecture.nameWithArticle)?")
     }
     func matrix(_ name: String) throws(Refusal) -> [Int]? {

@@ -13,10 +13,12 @@ extension Model {
     let content = CheckpointContent(checkpoint, at: location)
     let (architecture, form) = try Architecture.recognise(content)
     var sizes = try form.read(content)
-    let layout = form.layout(sizes)
+    let layout = options.missingNorms == nil ? form.layout(sizes) : form.layout(sizes).withOptionalNorms
 
+    try ForeignTensors.refuse(in: checkpoint)
     var tensors = try NamedTensors(of: checkpoint, layout: layout, options: options)
     try form.reading.check(tensors, sizes)
+    if sizes.isTied { tensors.fillTiedEmbedding(of: layout) }
     if layout.blockCount(in: tensors.names) > 0 {
       try ParameterTable.requireAll(of: layout, in: tensors, hyperparameters: sizes)
     }
@@ -28,6 +30,7 @@ extension Model {
     var reading = DialectReading(
       checkpoint: checkpoint, hyperparameters: sizes, layout: layout, options: options, tensors: tensors,
       parameters: parameters, hasFakeNorms: hasFakeNorms)
+    if options.missingNorms != nil { try reading.requireMissingNorms() }
     let dialect = try Dialect.detect(&reading)
     (tensors, parameters) = (reading.tensors, reading.parameters)
 
@@ -39,9 +42,14 @@ extension Model {
       preconditionFailure("\(layout.name) has no place for \(builder.missing.joined(separator: ", "))")
     }
     let stored = builder.network
+    try stored.requireFiniteNorms()
     var meant = try dialect.interpret(stored)
     var literal = dialect.isMeantOtherwise ? stored : nil
-    var notes = dialect.notes
+    var notes = dialect.notes + parameters.notes(layout: layout)
+    if options.missingNorms != nil {
+      notes.append(
+        "norms without tensors are taken for identities, as told (--norms identity): they do not centre either")
+    }
     if let scaling = options.normScaling {
       meant = meant.scalingNorms(by: scaling)
       literal = literal?.scalingNorms(by: scaling)
@@ -49,6 +57,7 @@ extension Model {
         "taken as told (--norm-scaling \(scaling.rawValue)): both norms of layer l are divided by √l; nothing in the "
           + "checkpoint says so")
     }
+    if let lost = meant.noteOnLostEpsilon { notes.append("\(lost.problem); \(lost.advice)") }
     try tensors.requireAllUsed()
     notes += tensors.unmatched(options.ignoredTensors).map {
       "--ignore \($0): no tensor of \(checkpoint.path) is called so"
@@ -64,6 +73,19 @@ extension Model {
     directory = location.directory
     tokenizer = options.tokenizer
     dropped = tensors.dropped
+    wrappers = tensors.wrappers
     warnings = location.warnings + checkpoint.warnings + notes
+  }
+}
+
+extension Network {
+  /// - Throws: `.nonFinite` for a gain or bias of a norm that is no number: they are few, and everything that is said of a
+  ///   norm depends on them.
+  fileprivate func requireFiniteNorms() throws(Refusal) {
+    for (_, norm) in norms {
+      for tensor in norm.gain.storedTensors + (norm.bias?.storedTensors ?? []) {
+        if let refusal = tensor.nonFiniteRefusal() { throw refusal }
+      }
+    }
   }
 }

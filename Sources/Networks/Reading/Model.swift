@@ -24,16 +24,18 @@ package struct Model: Sendable {
   /// computes each norm with its large epsilon.
   package let literalNetwork: Network?
   package let dropped: [DroppedTensor]
+  /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
+  package let wrappers: [String]
   package let warnings: [String]
 
   /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
   package var changesFunction: Bool { dialect.changesFunction }
 
   /// The token that separates texts, where the vocabulary holds it.
-  package var endOfText: Int? {
-    // A GGUF file may say −1.
-    hyperparameters.endOfText.flatMap { (0..<network.vocabularySize).contains($0) ? $0 : nil }
-  }
+  package var endOfText: Int? { endsOfText.first }
+
+  /// The tokens that end a text, of those that the vocabulary holds: a GGUF file may say −1.
+  package var endsOfText: [Int] { hyperparameters.endsOfText.filter((0..<network.vocabularySize).contains) }
 
   /// The token that a text begins with, where a GGUF file says so.
   package var beginOfText: Int? {

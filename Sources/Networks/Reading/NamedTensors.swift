@@ -5,16 +5,19 @@ import Formats
 struct NamedTensors {
   let checkpoint: Checkpoint
   private(set) var dropped: [Model.DroppedTensor] = []
+  /// What wrappers had put into the names.
+  let wrappers: [String]
   private var remaining: [String: Tensor] = [:]
 
-  /// - Parameter layout: takes off its prefix, drops what it says are no parameters, and replaces other names by its own;
-  ///   `torch.compile` puts another prefix before that.
-  /// - Throws: `.malformed` where two tensors have the same bare name.
+  /// - Parameter layout: takes off its prefix, drops what it says are no parameters, and replaces other names by its own.
+  /// - Throws: `.malformed` where two tensors have the same bare name; what finding out about wrappers throws.
   init(of checkpoint: Checkpoint, layout: Layout, options: ReadingOptions) throws(Refusal) {
     self.checkpoint = checkpoint
-    for tensor in checkpoint.tensors {
-      var name = Substring(tensor.name)
-      for prefix in ["_orig_mod.", layout.prefix] where name.hasPrefix(prefix) { name = name.dropFirst(prefix.count) }
+    let names = try TensorNames(of: checkpoint, layout: layout, without: options.strippedPrefixes)
+    wrappers = names.wrappers
+    for (tensor, fullName) in zip(checkpoint.tensors, names.bare) {
+      var name = Substring(fullName)
+      if name.hasPrefix(layout.prefix) { name = name.dropFirst(layout.prefix.count) }
       if let rule = layout.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
       } else if let other = remaining.updateValue(tensor, forKey: layout.otherNames[String(name)] ?? String(name)) {
@@ -38,6 +41,16 @@ struct NamedTensors {
 
   /// The tensor of this bare name, which then counts as used.
   mutating func take(_ name: String) -> Tensor? { remaining.removeValue(forKey: name) }
+
+  /// Lets a stored unembedding stand for a token embedding that is not: where the two are tied, a program may leave out
+  /// either. safetensors' own `save_model` leaves out all but the first name.
+  mutating func fillTiedEmbedding(of layout: Layout) {
+    guard let embedding = layout.slot(of: "embedding.tokens.weight", blockCount: 1), peek(embedding.name) == nil,
+      let head = layout.slot(of: "unembedding.weight", blockCount: 1), head.axes.last == [.input],
+      let tensor = take(head.name)
+    else { return }
+    remaining[embedding.name] = tensor
+  }
 
   mutating func drop(_ name: String, rule: String) {
     if let tensor = remaining.removeValue(forKey: name) { dropped.append(.init(name: tensor.name, rule: rule)) }
@@ -102,10 +115,11 @@ struct NamedTensors {
       tensors: [frozen, down, up])
   }
 
-  /// - Throws: `.unsupported` with every tensor that was neither used nor dropped.
+  /// - Throws: `.unsupported` with every tensor that was neither used nor dropped, or with the head that they belong to.
   func requireAllUsed() throws(Refusal) {
     guard !remaining.isEmpty else { return }
     let names = remaining.values.map(\.name).sorted()
+    try ForeignTensors.refuseHead(named: names, in: checkpoint)
     throw Refusal(
       .unsupported, file: checkpoint.path,
       "\(names.count) tensor\(names.count == 1 ? "" : "s") of unknown meaning: \(names.joined(separator: ", "))",

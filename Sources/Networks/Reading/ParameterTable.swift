@@ -32,16 +32,22 @@ struct ParameterTable {
       guard !present.contains(slot.parameters[0]) else { return false }
       switch slot.presence {
       case .always: return true
-      case .perhaps: return slot.isGain && present.contains(slot.parameters[0].dropLast("weight".count) + "bias")
+      case .perhaps, .beyond:
+        return slot.isGain && present.contains(slot.parameters[0].dropLast("weight".count) + "bias")
       case .ifSaid(let key): return hyperparameters.flag(key) == true
       }
     }
     guard missing.isEmpty else {
+      let areNorms =
+        missing.allSatisfy(\.isOfNorm) && slots.allSatisfy { !$0.isOfNorm || !present.contains($0.parameters[0]) }
       throw Refusal(
         .malformed, file: tensors.checkpoint.path,
         "\(missing.count) tensor\(missing.count == 1 ? " is" : "s are") missing: "
           + missing.map(\.name).joined(separator: ", "),
-        advice: "the checkpoint is incomplete; a runtime would fill them with random numbers")
+        advice: areNorms
+          ? "these are all of its norms: if they were taken out of the network, pass --norms identity; if not, the checkpoint "
+            + "is incomplete"
+          : "the checkpoint is incomplete; a runtime would fill them with random numbers")
     }
     for slot in slots where present.contains(slot.parameters[0]) {
       guard case .ifSaid(let key) = slot.presence, hyperparameters.flag(key) == false else { continue }
@@ -83,6 +89,17 @@ struct ParameterTable {
       }
     }
     try settleUnembedding(layout: layout, file: file, hyperparameters, options)
+  }
+
+  /// What runtimes would make otherwise of the tensors that are there: those that change something and that the class
+  /// they are named for does not have.
+  func notes(layout: Layout) -> [String] {
+    layout.slots(blockCount: 1).compactMap { slot in
+      guard case .beyond(let className) = slot.presence, let name = names[slot.parameters[0]],
+        let value = parameters[slot.parameters[0]], ParameterReader(value).values().contains(where: { $0 != 0 })
+      else { return nil }
+      return "\(name) takes part here; the class \(className) has no such parameter, and would leave it out"
+    }
   }
 
   /// Decides on one unembedding: the stored one, or the token embedding.

@@ -19,6 +19,16 @@ package struct ReadingOptions: Sendable {
   package var assumesEndOfTextDisabled = false
   /// A file of deviations (`std_dict`, `std_bos_dict`), for a checkpoint that does not hold its own.
   package var deviations: String?
+  /// What every norm that is still computed divides by from now on; nil where the files say it.
+  package var deviation: Double?
+  /// What stands in the places of norms that have no tensors.
+  package enum MissingNorms: String, Sendable, CaseIterable {
+    /// Nothing: what the norm would read is passed on.
+    case identity
+  }
+
+  /// Nil where a checkpoint without them is incomplete.
+  package var missingNorms: MissingNorms?
   /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
   package var removalStep: Int?
   /// How the norms were scaled in training; nil for not at all.
@@ -33,6 +43,8 @@ package struct ReadingOptions: Sendable {
   }
 
   package var tokenizer = Tokenizer.ofCheckpoint
+  /// What is taken off the names of tensors that begin with it.
+  package var strippedPrefixes: [String] = []
   /// Names of tensors, with `*` for any part, that may be left out of account.
   package var ignoredTensors: [String] = []
   /// Where compressed inputs are expanded; nil for the system's temporary directory.

@@ -1,6 +1,22 @@
 import Formats
 
 extension Tensor {
+  /// The refusal of the first element that is no finite number; nil where all are.
+  package func nonFiniteRefusal() -> Refusal? {
+    for (index, value) in decoded(as: Double.self).enumerated() where !value.isFinite {
+      // What F16 cannot hold becomes infinity when it is saved.
+      if info.type == .f16, value.isInfinite {
+        return Refusal(
+          .nonFinite, file: file.path, subject: name, "element \(index) is \(value), and F16 ends at 65504",
+          advice: "if the number was larger before it was saved so, save the checkpoint in F32 or BF16")
+      }
+      return Refusal(
+        .nonFinite, file: file.path, subject: name, "element \(index) is \(value)",
+        advice: "the training run that wrote it diverged")
+    }
+    return nil
+  }
+
   /// - Throws: `.unsupported` for elements that cannot be decoded.
   func requireNumbers(in file: String) throws(Refusal) {
     guard !info.type.isDecodable else { return }
