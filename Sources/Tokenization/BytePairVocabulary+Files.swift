@@ -23,13 +23,20 @@ extension BytePairVocabulary {
       return nil
     }
     try readSpecialTokens(beside: directory)
+    try readChatTemplates(beside: directory)
   }
 
   /// Every file that is read, where it is there.
   package static let fileNames = [
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
-    "added_tokens.json",
+    "added_tokens.json", chatTemplateName,
   ]
+
+  /// The template of a conversation, which counts before the one in `tokenizer_config.json`.
+  package static let chatTemplateName = "chat_template.jinja"
+
+  /// Templates in use have a few kilobytes.
+  private static let maximumTemplateByteCount = 1 << 20
 
   /// What is counted with ids must not overflow.
   private static let idLimit = 1 << 32
@@ -61,7 +68,9 @@ extension BytePairVocabulary {
       (SpecialRole.beginOfText, "bos_token_id"), (.endOfText, "eos_token_id"), (.padding, "pad_token_id"),
     ]
     where specialTokens[role] == nil {
-      if let id = configuration?[key]?.count, tokens[id] != nil { specialTokens[role] = id }
+      // Of several tokens that end a text, the first.
+      let said = configuration?[key]
+      if let id = said?.count ?? said?.array?.first?.count, tokens[id] != nil { specialTokens[role] = id }
     }
     if specialTokens[.endOfText] == nil, let id = id(of: "<|endoftext|>") { specialTokens[.endOfText] = id }
     if specialTokens[.beginOfText] == nil { specialTokens[.beginOfText] = specialTokens[.endOfText] }
@@ -249,6 +258,40 @@ extension BytePairVocabulary {
       }
       addsBeginOfText = file.value["add_bos_token"]?.bool ?? addsBeginOfText
     }
+  }
+
+  // MARK: Chat templates
+
+  /// - Throws: `.malformed` for a template that is no text.
+  private mutating func readChatTemplates(beside directory: String) throws(Refusal) {
+    if let file = try JSONFile(ifPresentAt: directory + "/tokenizer_config.json"),
+      let value = file.value["chat_template"]
+    {
+      // One template, or several with a name each.
+      if let text = value.string { chatTemplates[Self.defaultTemplate] = text }
+      for item in value.array ?? [] {
+        guard let name = item["name"]?.string, let text = item["template"]?.string else {
+          throw file.refusal("chat_template", expected: "templates with a name each", item)
+        }
+        chatTemplates[name] = text
+      }
+    }
+    let path = directory + "/" + Self.chatTemplateName
+    guard FileIdentity(ofItemAt: path) != nil else { return }
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumTemplateByteCount else {
+      throw Refusal(
+        .malformed, file: path,
+        "a template has at most \(Self.maximumTemplateByteCount) bytes, found \(file.byteCount)")
+    }
+    let bytes = try file.parse { (bytes) throws(Refusal) in
+      try GitLFSPointer.refuse(bytes, file: path)
+      return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+    }
+    guard let text = String(validating: bytes, as: UTF8.self) else {
+      throw Refusal(.malformed, file: path, "is not UTF-8", advice: "save it as UTF-8, or take it away")
+    }
+    chatTemplates[Self.defaultTemplate] = text
   }
 
   // MARK: Merges

@@ -24,8 +24,17 @@ extension BytePairVocabulary {
         tokens[$0] == nil ? nil : $0
       }
     }
+    for (key, value) in header.metadata {
+      guard case .string(let text) = value, key.hasPrefix(Self.templateKey) else { continue }
+      let name = key.dropFirst(Self.templateKey.count)
+      if name.isEmpty { chatTemplates[Self.defaultTemplate] = text }
+      if name.hasPrefix(".") { chatTemplates[String(name.dropFirst())] = text }
+    }
     addsBeginOfText = header.value("tokenizer.ggml.add_bos_token") == .bool(true)
   }
+
+  /// llama.cpp's key of the template that counts; those of others have a name behind it.
+  package static let templateKey = "tokenizer.chat_template"
 
   /// As Hugging Face's GPT2Tokenizer reads it.
   package var files: [(name: String, bytes: [UInt8])] {
@@ -47,6 +56,14 @@ extension BytePairVocabulary {
     for role in SpecialRole.allCases {
       guard let id = specialTokens[role], let token = tokens[id] else { continue }
       settings.append(.init(key: role.rawValue, value: .string(token.text)))
+    }
+    if let only = chatTemplates[Self.defaultTemplate], chatTemplates.count == 1 {
+      settings.append(.init(key: "chat_template", value: .string(only)))
+    } else if !chatTemplates.isEmpty {
+      let named = chatTemplates.sorted { $0.key < $1.key }.map { name, text in
+        JSONValue.object(["name": .string(name), "template": .string(text)])
+      }
+      settings.append(.init(key: "chat_template", value: .array(named)))
     }
     settings.append(.init(key: "tokenizer_class", value: .string("GPT2Tokenizer")))
     return [

@@ -56,6 +56,10 @@ package struct BytePairVocabulary: Sendable {
   package var merges: [String] = []
   package var specialTokens: [SpecialRole: Int] = [:]
   package var addsBeginOfText = false
+  /// How runtimes lay out a conversation, by the name of the template: nothing here reads them.
+  package var chatTemplates: [String: String] = [:]
+  /// The name of the template that counts where none is named.
+  package static let defaultTemplate = "default"
   /// Whether text is brought to Unicode's normalisation form C before it is split (`NFC`).
   package var normalizesToNFC = false
 

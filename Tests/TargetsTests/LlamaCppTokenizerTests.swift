@@ -143,15 +143,89 @@ struct LlamaCppTokenizerTests {
 
   @Test("goes without where there is none, with a clear line")
   func absent() throws {
-    for choice in [ReadingOptions.Tokenizer.ofCheckpoint, .absent] {
+    for (choice, reason) in [
+      (
+        ReadingOptions.Tokenizer.ofCheckpoint,
+        "there is none beside the source; --tokenizer names a directory that holds one"
+      ),
+      (.absent, "none was to be written (--tokenizer none)"),
+    ] {
       let found = try tokenizer(choice)
       #expect(found.keys.map(\.key) == ["tokenizer.ggml.model"])
       #expect(value(found, "model") == .string("none"))
       #expect(
         found.notes == [
-          "there is no tokenizer beside the source, so the file has none: llama.cpp's library runs it on token ids, its server and command line do not; --tokenizer names a directory that holds one"
+          "the file has no tokenizer, so that llama.cpp's library runs it on token ids, and its server and command line do not: "
+            + reason
         ])
     }
+  }
+
+  @Test("says of a tokenizer of another kind that it is there")
+  func sentencePiece() throws {
+    let altered = try AlteredCheckpoint(of: "llama/random") { _ in }
+    try altered.directory.write([1, 2, 3], to: "model/tokenizer.model")
+    let found = try LlamaCppTokenizer(of: try TargetSource(try Model(opening: altered.path)))
+    #expect(
+      found.notes == [
+        "the file has no tokenizer, so that llama.cpp's library runs it on token ids, and its server and command line do not: "
+          + "the one beside the source, tokenizer.model, is SentencePiece's, which is not read yet; --tokenizer names a "
+          + "directory that holds one"
+      ])
+  }
+
+  // MARK: Chat templates
+
+  @Test("carries the template of a conversation, the file before the one in tokenizer_config.json")
+  func chatTemplates() throws {
+    func keys(_ files: [String: String]) throws -> [String: GGUFValue] {
+      let place = try small(files.merging(["tokenizer.json": json()]) { $1 })
+      let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+      return Dictionary(uniqueKeysWithValues: try tokenizer.ggufKeys(vocabularySize: 3))
+    }
+    let template = #"{% for m in messages %}{{ "é" + m }}{% endfor %}"#
+    let settings = #"{"chat_template": "{% for m in messages %}{{ \"é\" + m }}{% endfor %}"}"#
+    #expect(try keys([:])["tokenizer.chat_template"] == nil)
+    #expect(try keys(["tokenizer_config.json": settings])["tokenizer.chat_template"] == .string(template))
+    #expect(
+      try keys(["tokenizer_config.json": settings, "chat_template.jinja": "{{ x }}\n"])["tokenizer.chat_template"]
+        == .string("{{ x }}\n"))
+    let several = try keys([
+      "tokenizer_config.json":
+        #"{"chat_template": [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]}"#
+    ])
+    #expect(several["tokenizer.chat_template"] == .string("D"))
+    #expect(several["tokenizer.chat_templates"] == .strings(["tool_use"]))
+    #expect(several["tokenizer.chat_template.tool_use"] == .string("T"))
+  }
+
+  @Test("refuses a template that is no text")
+  func badTemplate() throws {
+    let place = try small(["tokenizer.json": json()])
+    try place.write([0x7B, 0xFF], to: "chat_template.jinja")
+    let refusal = #expect(throws: Refusal.self) { try BytePairVocabulary(directory: place.path) }
+    #expect(
+      refusal?.description
+        == "\(place.path)/chat_template.jinja: is not UTF-8; save it as UTF-8, or take it away")
+  }
+
+  @Test(
+    "A template goes from a directory to every target, and from GGUF back to a directory", arguments: ["jinja", "json"])
+  func templateRoundTrip(_ form: String) throws {
+    let source = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { _ in }
+    for name in ["vocab.json", "merges.txt"] { try source.directory.write(Array(text(name).utf8), to: "model/" + name) }
+    let template = "{{ messages[0].content }}"
+    try source.directory.write(
+      Array((form == "jinja" ? template : #"{"chat_template": "\#(template)"}"#).utf8),
+      to: "model/" + (form == "jinja" ? "chat_template.jinja" : "tokenizer_config.json"))
+    for target in ["transformers", "gpt2", "onnxruntime", "transformer-lens"] {
+      let written = try Converted(source.path, to: target)
+      #expect(try #require(try BytePairVocabulary(directory: written.path)).chatTemplates == ["default": template])
+    }
+    let gguf = try Converted(source.path)
+    #expect(try gguf.header().value("tokenizer.chat_template") == .string(template))
+    let back = try Converted(gguf.path, to: "gpt2")
+    #expect(try #require(try BytePairVocabulary(directory: back.path)).chatTemplates == ["default": template])
   }
 
   // MARK: Refusals

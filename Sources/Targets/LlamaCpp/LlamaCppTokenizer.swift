@@ -19,8 +19,8 @@ struct LlamaCppTokenizer {
     } else {
       keys = [("tokenizer.ggml.model", .string("none"))]
       notes = [
-        "there is no tokenizer beside the source, so the file has none: llama.cpp's library runs it on token ids, its "
-          + "server and command line do not; --tokenizer names a directory that holds one"
+        "the file has no tokenizer, so that llama.cpp's library runs it on token ids, and its server and command line do not: "
+          + source.reasonForNoTokenizer
       ]
     }
   }
@@ -78,6 +78,11 @@ extension BytePairVocabulary {
       if let id = specialTokens[role] { keys.append(("tokenizer.ggml.\(name)_token_id", .u32(UInt32(id)))) }
     }
     keys.append(("tokenizer.ggml.add_bos_token", .bool(addsBeginOfText)))
+    // As llama.cpp's converter writes them: the default one under a key of its own, the names of all others in a list.
+    let named = chatTemplates.filter { $0.key != Self.defaultTemplate }.sorted { $0.key < $1.key }
+    if let text = chatTemplates[Self.defaultTemplate] { keys.append((Self.templateKey, .string(text))) }
+    if !named.isEmpty { keys.append(("\(Self.templateKey)s", .strings(named.map(\.key)))) }
+    keys += named.map { ("\(Self.templateKey).\($0.key)", .string($0.value)) }
     return keys
   }
 

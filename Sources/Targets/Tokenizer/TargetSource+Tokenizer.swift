@@ -41,7 +41,9 @@ extension TargetSource {
     case .absent: return try copies(of: [generation], in: directory)
     case .directory(let other):
       let files = try copies(of: Self.carriedFileNames, in: other)
-      guard !files.isEmpty else { throw Self.noTokenizer(in: other) }
+      guard files.contains(where: { $0.name != BytePairVocabulary.chatTemplateName }) else {
+        throw Self.noTokenizer(in: other)
+      }
       return try files + copies(of: [generation], in: directory)
     case .ofCheckpoint:
       if let ggufHeader, let own = BytePairVocabulary(gguf: ggufHeader, path: checkpointPath) {
@@ -68,8 +70,19 @@ extension TargetSource {
       advice: "name the directory of the tokenizer with --tokenizer, or pass --tokenizer none")
   }
 
+  /// Why there is no vocabulary where the user did not name one, and what to do about it, for notes.
+  var reasonForNoTokenizer: String {
+    let other = "--tokenizer names a directory that holds one"
+    if tokenizer == .absent { return "none was to be written (--tokenizer none)" }
+    return FileIdentity(ofItemAt: "\(directory)/\(Self.sentencePieceName)") == nil
+      ? "there is none beside the source; \(other)"
+      : "the one beside the source, \(Self.sentencePieceName), is SentencePiece's, which is not read yet; \(other)"
+  }
+
+  private static let sentencePieceName = "tokenizer.model"
+
   /// The files of a tokenizer, also of one of another kind, which is carried unread.
-  private static let carriedFileNames = BytePairVocabulary.fileNames + ["tokenizer.model"]
+  private static let carriedFileNames = BytePairVocabulary.fileNames + [sentencePieceName]
 
   /// The largest tokenizers in use take a tenth of it.
   private static let maximumCarriedByteCount = 256 << 20
