@@ -65,6 +65,7 @@ public struct Conversion: Sendable {
   public func run(logger: Logger, progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> ConversionReport {
     let start = ContinuousClock.now
     let chosen = try chosenTargets()
+    try refuseFileName()
     let place = try Destination(directory: destination, replacing: replacesDestination)
     for name in StagedOutput.removeStale(beside: place) {
       logger.notice("removed \(name), which a conversion that was killed had left behind")
@@ -159,16 +160,27 @@ public struct Conversion: Sendable {
     return (plan, try output(target, plan.folded, source, options))
   }
 
+  /// - Throws: `.usage` for a destination that is named like a file, where a directory would appear: other converters write
+  /// the file.
+  private func refuseFileName() throws(Refusal) {
+    let ends = [".gguf", ".safetensors", ".onnx", ".bin", ".pt", ".pth"]
+    guard let end = ends.first(where: destination.hasSuffix) else { return }
+    throw Refusal(
+      .usage, file: destination,
+      "is named like a file, and a directory would appear, with the weights and what belongs to them",
+      advice: "name a directory, as in '\(destination.dropLast(end.count))'")
+  }
+
   func chosenTargets() throws(Refusal) -> [any Target] {
     guard !targets.isEmpty else {
       throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers")
     }
     var chosen: [any Target] = []
-    for name in targets {
+    for name in targets.flatMap({ $0.split(separator: ",").map(String.init) }) {
       let target = try Targets.require(name)
       try target.require(type)
       if let normForm { try target.require(normForm.kind) }
-      if !chosen.contains(where: { $0.name == name }) { chosen.append(target) }
+      if !chosen.contains(where: { $0.name == target.name }) { chosen.append(target) }
     }
     return chosen
   }
@@ -234,12 +246,20 @@ public struct Conversion: Sendable {
     }
   }
 
-  /// What was written, the tensors first.
+  /// Everything that was written, whoever wrote it, the tensors first.
   private func files(of item: Prepared) throws(Refusal) -> [ConversionReport.Output.File] {
-    let tensors = try MappedFile(path: item.directory + "/" + item.output.fileName)
-    let sides = item.output.sideFiles.sorted { $0.name < $1.name }
-    return [.init(name: item.output.fileName, byteCount: tensors.byteCount)]
-      + sides.map { .init(name: $0.name, byteCount: $0.bytes.count) }
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: item.directory)
+    } catch {
+      throw Refusal(.output, file: item.directory, "cannot be listed: \(error.localizedDescription)")
+    }
+    let sides = names.filter { $0 != item.output.fileName }.sorted()
+    var files: [ConversionReport.Output.File] = []
+    for name in [item.output.fileName] + sides {
+      files.append(.init(name: name, byteCount: try MappedFile(path: item.directory + "/" + name).byteCount))
+    }
+    return files
   }
 
   /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.

@@ -62,6 +62,9 @@ public struct ConversionPlan: Sendable, Encodable {
   /// The targets with a line on each, for `--help`.
   public static let targetSummaries = Targets.all.map { "  \($0.name): \($0.summary)" }.joined(separator: "\n")
 
+  /// The types that some target can store matrices in.
+  package static let types = Targets.types
+
   public let source: String
   public let target: String
   public let steps: [Step]

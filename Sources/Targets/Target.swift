@@ -186,20 +186,3 @@ extension Target {
       advice: "it takes \(types.map(\.displayName).joined(separator: ", "))")
   }
 }
-
-/// Every target there is, by the name that the user gives.
-package enum Targets {
-  package static let all: [any Target] = [
-    TransformersTarget(), StockGPT2Target(), TransformerLensTarget(), LlamaCppTarget(), ONNXTarget(),
-  ]
-
-  /// - Throws: `.usage` with the names that there are.
-  package static func require(_ name: String) throws(Refusal) -> any Target {
-    guard let target = all.first(where: { $0.name == name }) else {
-      throw Refusal(
-        .usage, subject: name, "there is no such target", advice: "known are \(all.map(\.name).joined(separator: ", "))"
-      )
-    }
-    return target
-  }
-}

@@ -52,7 +52,7 @@ enum ExitStatus: Int32 {
         do { try StandardOutput.print(message) } catch { exit(with: error) }
         Foundation.exit(success.rawValue)
       }
-      StandardError.write(message + "\n")
+      StandardError.write(UsageHint.mend(message, for: Array(CommandLine.arguments.dropFirst())) + "\n")
       Foundation.exit(code == .validationFailure ? usage.rawValue : internalError.rawValue)
     }
   }

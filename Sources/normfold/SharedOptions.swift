@@ -53,8 +53,9 @@ struct InputOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Fixed deviations for a checkpoint that has none of its own: std_dict and std_bos_dict as JSON.",
-      valueName: "file"))
+      "Fixed deviations for a checkpoint that has none of its own: std_dict and std_bos_dict as JSON, or one number for all "
+        + "norms (1 where gains were divided by 1e6, as the published models' cards do).",
+      valueName: "file|number"))
   var deviations: String?
 
   @Option(
@@ -77,19 +78,42 @@ struct InputOptions: ParsableArguments {
   @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
   var assumeEotDisabled = false
 
+  @Option(
+    help: ArgumentHelp(
+      "What stands in the places of norms without tensors: identity for nothing.", valueName: "identity"))
+  var norms: ReadingOptions.MissingNorms?
+
+  @Option(
+    help: ArgumentHelp(
+      "Take this off the names of tensors that begin with it; what known wrappers add (module., _orig_mod.) goes by itself.",
+      valueName: "prefix"))
+  var stripPrefix: [String] = []
+
   @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
   var ignore: [String] = []
+
+  func validate() throws {
+    if let number = deviations.flatMap(Double.init), !(number > 0 && number.isFinite) {
+      throw ValidationError("--deviations: expected a positive number, or a file, found \(deviations ?? "")")
+    }
+  }
 
   /// - Parameter tokenizer: where it lies, if the user says so.
   func readingOptions(tokenizer: ReadingOptions.Tokenizer? = nil) -> ReadingOptions {
     var options = ReadingOptions()
     options.tokenizer = tokenizer ?? .ofCheckpoint
     options.head = head
-    options.deviations = deviations
+    if let number = deviations.flatMap(Double.init) {
+      options.deviation = number
+    } else {
+      options.deviations = deviations
+    }
+    options.missingNorms = norms
     options.deviationAxis = deviationAxis
     options.removalStep = removalStep
     options.normScaling = normScaling
     options.assumesEndOfTextDisabled = assumeEotDisabled
+    options.strippedPrefixes = stripPrefix
     options.ignoredTensors = ignore
     return options
   }
@@ -97,6 +121,7 @@ struct InputOptions: ParsableArguments {
 
 extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
+extension ReadingOptions.MissingNorms: ExpressibleByArgument {}
 extension NormScaling: ExpressibleByArgument {}
 
 extension ReadingOptions.Tokenizer: ExpressibleByArgument {
@@ -173,9 +198,18 @@ extension FoldingRule: EnumerableFlag {
 extension ElementType {
   /// `f32`, `bf16`, `q8_0`, in either case.
   init(argument: String) throws {
-    guard let type = ElementType(rawValue: argument.lowercased()), type.isEncodable else {
-      let known = ElementType.allCases.filter(\.isEncodable).map(\.rawValue).joined(separator: ", ")
-      throw Refusal(.usage, subject: argument, "is not a type that can be written", advice: "known are \(known)")
+    let word = argument.lowercased()
+    guard let type = ElementType(rawValue: word), ConversionPlan.types.contains(type) else {
+      let known = ElementType.allCases.filter(ConversionPlan.types.contains).map(\.rawValue).joined(separator: ", ")
+      let others = [
+        "fp16": "f16", "float16": "f16", "half": "f16", "fp32": "f32", "float32": "f32", "float": "f32",
+        "bfloat16": "bf16",
+      ]
+      let isOfLlamaCpp = word.hasPrefix("q") || word.hasPrefix("iq") || word.hasPrefix("tq")
+      throw Refusal(
+        .usage, subject: argument, "is not a type that can be written",
+        advice: (others[word].map { "did you mean \($0)? " } ?? "") + "known are \(known)"
+          + (isOfLlamaCpp ? "; for others of llama.cpp, write f16 and give that to its llama-quantize" : ""))
     }
     self = type
   }

@@ -14,7 +14,33 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     (["lnfree", "OUT", "--for", "tensorrt"], 2, "'tensorrt': there is no such target; known are \(knownTargets)"),
     (
       ["lnfree", "OUT", "--for", "gpt2", "--type", "f8"], 2,
-      "'f8': is not a type that can be written; known are f16, bf16, f32, f64, q4_0, q4_1, q5_0, q5_1, q8_0"
+      "'f8': is not a type that can be written; known are f16, bf16, f32, q4_0, q4_1, q5_0, q5_1, q8_0"
+    ),
+    (
+      ["lnfree", "OUT", "--for", "gpt2", "--type", "fp16"], 2,
+      "'fp16': is not a type that can be written; did you mean f16? known are f16, bf16, f32, q4_0, q4_1, q5_0, q5_1, q8_0"
+    ),
+    (
+      ["lnfree", "OUT", "--for", "llama.cpp", "--type", "Q4_K_M"], 2,
+      "'Q4_K_M': is not a type that can be written; known are f16, bf16, f32, q4_0, q4_1, q5_0, q5_1, q8_0; for others of "
+        + "llama.cpp, write f16 and give that to its llama-quantize"
+    ),
+    (
+      ["lnfree", "OUT", "--for", "tranformers"], 2,
+      "'tranformers': there is no such target; did you mean transformers? known are \(knownTargets)"
+    ),
+    (
+      ["lnfree", "OUT", "--for", "vLLM"], 2,
+      "'vLLM': there is no such target, but one that serves it; use --for gpt2; known are \(knownTargets)"
+    ),
+    (
+      ["lnfree", "OUT", "--for", "gpt2,onnx"], 2,
+      "'onnx': there is no such target, but one that serves it; use --for onnxruntime; known are \(knownTargets)"
+    ),
+    (
+      ["lnfree", "OUT.gguf", "--for", "llama.cpp"], 2,
+      "OUT.gguf: is named like a file, and a directory would appear, with the weights and what belongs to them; name a "
+        + "directory, as in 'OUT'"
     ),
     (["absent", "OUT", "--for", "gpt2"], 3, "absent: there is no such file or directory; check the path"),
     (
@@ -108,6 +134,96 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
         + "so there is nothing to hold another network against; check the weights\n")
     #expect(result.output == "")
     #expect(try FileManager.default.contentsOfDirectory(atPath: altered.directory.path) == ["model"])
+  }
+
+  @Test(
+    "Names of targets in any case, with anything between their words",
+    arguments: [
+      ["TransformerLens"], ["llama_cpp"], ["LLAMACPP"], ["Onnx-Runtime"], ["gpt2,transformers"],
+      ["gpt2", "GPT2", "transformers"],
+    ])
+  func targetNames(_ names: [String]) throws {
+    let place = try TemporaryDirectory()
+    let result = try Command.run(
+      ["convert", "lnfree", place / "out", "--for"] + names, in: Fixtures.path("tiny-2x32"))
+    #expect(result.status == 0)
+    #expect(result.error == "")
+  }
+
+  @Test(
+    "Arguments in another program's order are told apart from a misspelling",
+    arguments: [
+      (
+        ["convert", "--for", "gpt2", "lnfree", "out"],
+        "Error: Missing expected argument '<source>'. Paths come before --for, which takes everything up to the next option."
+      ),
+      (
+        ["convert", "lnfree", "--out", "there", "--for", "gpt2"],
+        "Error: There is no option --out: the destination is the second path, behind the source."
+      ),
+      (
+        ["convert", "lnfree", "--outfile=there", "--for", "gpt2"],
+        "Error: There is no option --outfile: the destination is the second path, behind the source."
+      ),
+      (
+        ["convert", "lnfree", "out", "--for", "gpt2", "--tpye", "f32"],
+        "Error: Unknown option '--tpye'. Did you mean '--type'?"
+      ),
+    ])
+  func order(arguments: [String], message: String) throws {
+    let place = try TemporaryDirectory()
+    let result = try Command.run(arguments, in: place.path)
+    #expect(result.status == 2)
+    #expect(result.error.hasPrefix(message + "\n"))
+  }
+
+  @Test("A candidate that gives no numbers ends with 6, and nothing is printed of it")
+  func candidateWithoutNumbers() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors.change("transformer.wte.weight") { entry in for index in 0..<512 * 32 { entry[index] = .infinity } }
+    }
+    let result = try Command.run("verify", Fixtures.path("tiny-2x32/lnfree"), "model", in: altered.directory.path)
+    #expect(result.status == 6)
+    #expect(result.output == "")
+    #expect(result.error.hasPrefix("error: model: its logits are NaN or infinite on every token on which those of "))
+  }
+
+  @Test("A candidate that gives no numbers on some tokens is another network, and no NaN is printed as a share")
+  func candidateWithoutSomeNumbers() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") {
+      $0.tensors.change("transformer.wpe.weight") { $0[60 * 32] = .infinity }
+    }
+    let result = try Command.run("verify", Fixtures.path("tiny-2x32/lnfree"), "model", in: altered.directory.path)
+    #expect(result.status == 7)
+    #expect(result.output.contains("The candidate's logits are NaN or infinite on "))
+    #expect(!result.output.contains("nan"))
+  }
+
+  @Test("F16 in the published form ends with 6 in every command", arguments: ["inspect", "plan", "convert", "verify"])
+  func narrow(_ command: String) throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { content in
+      content.tensors["transformer.h.0.ln_1.weight"] = .init(
+        [Double](repeating: 6.5e6, count: 32), shape: [32], type: .f16)
+    }
+    let more = ["convert": ["out", "--for", "gpt2"], "verify": ["model"]][command] ?? []
+    let result = try Command.run([command, "model"] + more, in: altered.directory.path)
+    #expect(result.status == 6)
+    #expect(result.output == "")
+    #expect(
+      result.error
+        == "error: model/model.safetensors, 'transformer.h.0.ln_1.weight': element 0 is inf, and F16 ends at 65504; if the "
+        + "number was larger before it was saved so, save the checkpoint in F32 or BF16\n")
+  }
+
+  @Test("inspect says what wrappers had put into the names")
+  func wrappers() throws {
+    let altered = try AlteredCheckpoint(of: "tiny-2x32/lnfree") { content in
+      for name in content.tensors.names { content.tensors.rename(name, to: "module._orig_mod." + name) }
+    }
+    let result = try Command.run("inspect", "model", in: altered.directory.path)
+    #expect(result.output.contains("\nNames are read without '_orig_mod.' and 'module.'.\n"))
+    let document = try Command.run("inspect", "model", "--json", in: altered.directory.path).json()
+    #expect(document["wrappers"] as? [String] == ["_orig_mod.", "module."])
   }
 
   @Test("An existing destination ends with 8; --force replaces it")

@@ -1,3 +1,4 @@
+import Formats
 import Foundation
 import TestSupport
 import Testing
@@ -84,6 +85,23 @@ import Testing
       .json()
     #expect(document["end"] as? String == "context")
     #expect((document["tokens"] as? [Int])?.count == 127)
+  }
+
+  @Test("generate prints nothing of a prompt that it cannot read, and ends at any token that ends a text")
+  func generateRefusals() throws {
+    let result = try run("generate", "lnfree", "--prompt", "hello", "--tokenizer", "none")
+    #expect(result.status == 2)
+    #expect(result.output == "")
+    let long = try run("generate", "lnfree", "--prompt-tokens", "41", "--tokens", "3", "--ignore-eot", "--json").json()
+    let tokens = try #require(long["tokens"] as? [Int])
+    let altered = try AlteredCheckpoint(of: "shakespeare-4x128/lnfree") {
+      $0.config["eos_token_id"] = .array([.number(0), .number(tokens[1])])
+    }
+    let short = try Command.run(
+      ["generate", "model", "--prompt-tokens", "41", "--tokens", "3", "--json"], in: altered.directory.path
+    ).json()
+    #expect(short["end"] as? String == "end of text")
+    #expect(short["tokens"] as? [Int] == (tokens[0] == tokens[1] ? [] : [tokens[0]]))
   }
 
   @Test("A text is a probe of verify and convert")

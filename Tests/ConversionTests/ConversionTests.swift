@@ -3,6 +3,7 @@ import Conversion
 import Formats
 import Foundation
 import Networks
+import Targets
 import TestSupport
 import Testing
 import Verify
@@ -35,6 +36,18 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     return target == "gpt2"
       ? Set(blocks + ["wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"])
       : Set((blocks + ["wte.weight", "wpe.weight"]).map { "transformer." + $0 } + ["lm_head.weight", "lm_head.bias"])
+  }
+
+  @Test("The report names every file that was written, with its size")
+  func files() throws {
+    let workplace = try Workplace()
+    let report = try workplace.convert(Fixtures.path("tiny-2x32/lnfree"), to: Targets.all.map(\.name))
+    for output in report.outputs {
+      let content = try TestSupport.content(ofDirectory: output.directory)
+      #expect(Set(output.files.map(\.name)) == Set(content.keys))
+      for file in output.files { #expect(file.byteCount == content[file.name]??.count) }
+    }
+    #expect(report.outputs.first { $0.target == "onnxruntime" }?.files.map(\.name).contains("model.onnx") == true)
   }
 
   @Test(
