@@ -165,6 +165,6 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: ["Formats", "Networks", "Folding", "Targets", "Tokenization", "ONNX", "TestSupport"], path: "Fuzz",
-      exclude: ["run"],
+      exclude: ["run", "keep", "corpora"],
       swiftSettings: strict))
 }

@@ -12,12 +12,12 @@ import TestSupport
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   do {
     let input = UnsafeRawBufferPointer(start: start, count: count)
-    if let encloses = fuzzer.encloses {
-      try encloses([UInt8](input)).withUnsafeBytes { try place.put($0) }
-    } else {
+    switch fuzzer.run {
+    case .bytes(let run): try run(MappedFile(copying: [UInt8](input), path: fuzzer.fileName))
+    case .file(let run):
       try place.put(input)
+      try run(place)
     }
-    try fuzzer.run(place)
   } catch let refusal as Refusal {
     // Whatever a message quotes, it can be printed.
     let message = refusal.description
@@ -53,7 +53,7 @@ public func initialize(
 }
 
 // Set before the first input, and not changed by another thread: libFuzzer has one.
-private nonisolated(unsafe) var fuzzer = Fuzzer(fileName: "", run: { _ in })
+private nonisolated(unsafe) var fuzzer = Fuzzer(fileName: "", run: .bytes { _ in })
 private nonisolated(unsafe) var place = InputPlace()
 
 /// A parser with the file that it reads its input from.
@@ -65,9 +65,14 @@ struct Fuzzer: Sendable {
   var companions: [String] = []
   /// A file of so many zeros that stands beside the input.
   var zeros: (name: String, byteCount: Int)?
-  /// Makes the file of the input, where that is not the input itself.
-  var encloses: (@Sendable ([UInt8]) -> [UInt8])?
-  let run: @Sendable (InputPlace) throws -> Void
+  let run: Run
+
+  enum Run: Sendable {
+    /// Reads its input from memory.
+    case bytes(@Sendable (MappedFile) throws -> Void)
+    /// Looks for its input under a name, and for files beside it.
+    case file(@Sendable (InputPlace) throws -> Void)
+  }
 }
 
 /// A directory in memory, with the input in it under the name that its reader expects.
@@ -97,11 +102,6 @@ struct InputPlace {
       throw CocoaError(.fileWriteUnknown)
     }
     close(descriptor)
-  }
-
-  /// What was put.
-  func content() throws -> [UInt8] {
-    try MappedFile(path: path).withBytes { bytes in bytes.withUnsafeBytes { [UInt8]($0) } }
   }
 }
 

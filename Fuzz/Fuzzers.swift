@@ -12,74 +12,77 @@ extension Fuzzer {
     "safetensors": Fuzzer(
       fileName: "model.safetensors",
       seeds: ["element-types", "names", "odd-sizes", "metadata-only"].map { "safetensors/\($0).safetensors" }
-        + ["pytorch/types.safetensors"]
-    ) { try use(Checkpoint(safetensors: $0.path)) },
+        + ["pytorch/types.safetensors"],
+      run: .bytes { try use(Checkpoint(safetensors: $0)) }),
     "index": Fuzzer(
       fileName: "model.safetensors.index.json", seeds: ["tiny-2x32/lnfree-sharded/model.safetensors.index.json"],
-      companions: (1...3).map { "tiny-2x32/lnfree-sharded/model-0000\($0)-of-00003.safetensors" }
-    ) { try use(Checkpoint(safetensorsIndex: $0.path)) },
+      companions: (1...3).map { "tiny-2x32/lnfree-sharded/model-0000\($0)-of-00003.safetensors" },
+      run: .file { try use(Checkpoint(safetensorsIndex: $0.path)) }),
     "gguf": Fuzzer(
-      fileName: "model.gguf", seeds: ["values", "tensors", "blocks", "split"].map { "seeds/gguf/\($0).gguf" }
-    ) { try use(Checkpoint(gguf: $0.path)) },
+      fileName: "model.gguf", seeds: ["values", "tensors", "blocks", "split"].map { "seeds/gguf/\($0).gguf" },
+      run: .bytes { try use(Checkpoint(gguf: $0)) }),
     "pytorch": Fuzzer(
       fileName: "pytorch_model.bin",
       seeds: [
         "types", "types-deflated", "wrapped", "legacy", "module", "torchscript", "attributes", "deepspeed", "values",
         "tutorial", "no-checksums", "skip-data", "sparse",
-      ].map { "pytorch/\($0).pt" }
-    ) { try use(Checkpoint(pytorch: $0.path)) },
+      ].map { "pytorch/\($0).pt" },
+      run: .bytes { try use(Checkpoint(pytorch: $0)) }),
     // Behind a checksum no mutation of an archive reaches the pickle.
     "pickle": Fuzzer(
       fileName: "pytorch_model.bin",
       seeds: ["types", "wrapped", "module", "torchscript", "nanogpt", "attributes", "deepspeed", "values"].map {
         "seeds/pickle/\($0).pkl"
       },
-      encloses: archive
-    ) { try use(Checkpoint(pytorch: $0.path)) },
-    "zstd": Fuzzer(fileName: "model.safetensors.zst", seeds: ["pytorch/types.safetensors.zst"]) {
-      _ = try ZstdFile(decompressing: $0.path, maximumByteCount: 16 << 20, temporaryDirectory: $0.directory)
-    },
+      run: .bytes { file in
+        try use(Checkpoint(pytorch: MappedFile(copying: archive(content(of: file)), path: file.path)))
+      }),
+    "zstd": Fuzzer(
+      fileName: "model.safetensors.zst", seeds: ["pytorch/types.safetensors.zst"],
+      run: .bytes {
+        _ = try ZstdFile(decompressing: $0, maximumByteCount: 16 << 20, temporaryDirectory: "/dev/shm")
+      }),
     "config": Fuzzer(
       fileName: "config.json",
       seeds: ["lnfree", "vanilla", "fakeln"].map { "tiny-2x32/\($0)/config.json" } + ["found/capp-gpt/config.json"],
-      companions: ["tiny-2x32/lnfree/model.safetensors"]
-    ) { _ = try Model(opening: $0.directory) },
+      companions: ["tiny-2x32/lnfree/model.safetensors"], run: .file { _ = try Model(opening: $0.directory) }),
     "deviations": Fuzzer(
       fileName: "std_dicts.json",
       seeds: ["published-scales/gpt2_std_dicts.json", "tiny-2x32/nanogpt/std_dicts.json"],
-      companions: ["tiny-2x32/vanilla/model.safetensors", "tiny-2x32/vanilla/config.json"]
-    ) {
-      var options = ReadingOptions()
-      options.deviations = $0.path
-      _ = try Model(opening: $0.directory, options: options)
-    },
+      companions: ["tiny-2x32/vanilla/model.safetensors", "tiny-2x32/vanilla/config.json"],
+      run: .file {
+        var options = ReadingOptions()
+        options.deviations = $0.path
+        _ = try Model(opening: $0.directory, options: options)
+      }),
     "tokenizer": Fuzzer(
       fileName: "tokenizer.json",
       seeds: ["seeds/tokenizer/whole.json", "shakespeare-4x128/tokenizer/tokenizer.json"],
-      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json"]
-    ) { try useTokenizer(in: $0) },
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json"],
+      run: .file { try useTokenizer(in: $0) }),
     "vocabulary": Fuzzer(
       fileName: "vocab.json", seeds: ["seeds/tokenizer/vocab.json"],
-      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/merges.txt"]
-    ) { try useTokenizer(in: $0) },
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/merges.txt"],
+      run: .file { try useTokenizer(in: $0) }),
     "merges": Fuzzer(
       fileName: "merges.txt", seeds: ["seeds/tokenizer/merges.txt"],
-      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/vocab.json"]
-    ) { try useTokenizer(in: $0) },
-    "text": Fuzzer(fileName: "text", seeds: ["README.md", "shakespeare-4x128/tokenizer/merges.txt"]) {
-      try tokenize($0)
-    },
-    "ids": Fuzzer(fileName: "ids", seeds: ["tiny-2x32/tokenizer/vocab.json", "seeds/gguf/values.gguf"]) { place in
-      let bytes = try place.content()
-      for format in TokenFormat.allCases {
-        if let tokens = try? format.tokens(in: bytes.span, file: place.path) {
-          _ = try? smallTokenizer.decode(tokens)
+      companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/vocab.json"],
+      run: .file { try useTokenizer(in: $0) }),
+    "text": Fuzzer(
+      fileName: "text", seeds: ["README.md", "shakespeare-4x128/tokenizer/merges.txt"], run: .file { try tokenize($0) }),
+    "ids": Fuzzer(
+      fileName: "ids", seeds: ["tiny-2x32/tokenizer/vocab.json", "seeds/gguf/values.gguf"],
+      run: .bytes { file in
+        let bytes = content(of: file)
+        for format in TokenFormat.allCases {
+          if let tokens = try? format.tokens(in: bytes.span, file: file.path) {
+            _ = try? smallTokenizer.decode(tokens)
+          }
         }
-      }
-    },
+      }),
     "onnx": Fuzzer(
-      fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768)
-    ) { _ = try ONNXGraph(reading: $0.directory) },
+      fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768),
+      run: .file { _ = try ONNXGraph(reading: $0.directory) }),
   ]
 
   /// What every user of a checkpoint does with it: all numbers, all checksums.
@@ -93,11 +96,10 @@ extension Fuzzer {
   /// The target that looks into a tokenizer.
   private static func useTokenizer(in place: InputPlace) throws {
     let model = try Model(opening: place.directory)
-    let target = LlamaCppTarget()
-    let options = FoldingPlan.Options(
-      keptNorms: target.keptNorms(of: TargetSource(model), options: TargetOptions()))
+    let (target, source) = (LlamaCppTarget(), try TargetSource(model))
+    let options = FoldingPlan.Options(keptNorms: target.keptNorms(of: source, options: TargetOptions()))
     let folded = try FoldingPlan(folding: model.network, options: options).folded
-    _ = try target.output(of: folded, from: TargetSource(model), options: TargetOptions())
+    _ = try target.output(of: folded, from: source, options: TargetOptions())
     let tokenizer = try Tokenizer(opening: place.directory)
     let text = "It's  1605;\n\n o'er naïve 東京 🙂<|endoftext|> the  end"
     // Not always the text: a token may take the white space beside it.
@@ -127,8 +129,12 @@ extension Fuzzer {
     precondition(whole.refusal?.description == pieces.refusal?.description)
     if let refusal = whole.refusal { throw refusal }
     precondition(whole.tokens == pieces.tokens)
-    let (decoded, text) = (try smallTokenizer.decode(whole.tokens), try place.content())
+    let (decoded, text) = (try smallTokenizer.decode(whole.tokens), try content(of: MappedFile(path: place.path)))
     precondition(decoded == text)
+  }
+
+  private static func content(of file: MappedFile) -> [UInt8] {
+    file.withBytes { bytes in bytes.withUnsafeBytes { [UInt8]($0) } }
   }
 
   /// An archive as torch.save writes it, with this pickle and some storages.

@@ -18,6 +18,8 @@ import Glibc
   private nonisolated(unsafe) let base: UnsafeRawPointer?
   /// In the table of `CMappingGuard`; -1 without a mapping.
   private let guardNumber: Int32
+  /// Whether the bytes are memory of our own, and no mapping.
+  private let isInMemory: Bool
 
   /// What changes when a file is written to.
   private struct State: Equatable {
@@ -25,11 +27,28 @@ import Glibc
     let seconds: Int
     let nanoseconds: Int
 
+    init(byteCount: Int) { (self.byteCount, seconds, nanoseconds) = (byteCount, 0, 0) }
+
     init(_ status: stat) {
       byteCount = Int(status.st_size)
       seconds = status.st_mtim.tv_sec
       nanoseconds = status.st_mtim.tv_nsec
     }
+  }
+
+  /// Copies bytes that have never been a file: what a fuzzer gives to a parser, without the cost of writing one.
+  ///
+  /// - Parameter path: what messages call them.
+  package init(copying bytes: [UInt8], path: String) {
+    self.path = path
+    byteCount = bytes.count
+    state = State(byteCount: bytes.count)
+    (descriptor, guardNumber, isInMemory) = (-1, -1, true)
+    // Exactly as large as the bytes, so that AddressSanitizer sees whoever reads on.
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 64)
+    unsafe copy.copyBytes(from: bytes)
+    unsafe base = UnsafeRawPointer(copy.baseAddress)
+    identity = unsafe FileIdentity(ofMemoryAt: base)
   }
 
   /// - Throws: `.malformed` where there is no such file, or it is not a regular one.
@@ -56,6 +75,7 @@ import Glibc
       identity = FileIdentity(status)
       state = State(status)
       byteCount = state.byteCount
+      isInMemory = false
       unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
       guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
       self.descriptor = descriptor
@@ -76,6 +96,7 @@ import Glibc
     self.identity = identity ?? FileIdentity(status)
     state = State(status)
     byteCount = state.byteCount
+    isInMemory = false
     unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
     guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
     self.descriptor = -1
@@ -104,7 +125,9 @@ import Glibc
   }
 
   deinit {
-    if let base = unsafe base {
+    if isInMemory {
+      unsafe base?.deallocate()
+    } else if let base = unsafe base {
       mapping_guard_remove(guardNumber)
       unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount)
     }
@@ -133,7 +156,7 @@ import Glibc
   /// Gives back the memory of what was read before `byteOffset`, for those who read once from start to end; reading it
   /// again is possible.
   package func forget(before byteOffset: Int) {
-    guard let base = unsafe base else { return }
+    guard let base = unsafe base, !isInMemory else { return }
     let pageByteCount = Int(getpagesize())
     let count = min(byteOffset, byteCount) / pageByteCount * pageByteCount
     guard count > 0 else { return }
@@ -175,6 +198,12 @@ import Glibc
 package struct FileIdentity: Hashable, Sendable {
   private let device: UInt64
   private let inode: UInt64
+
+  /// Of bytes that are no file: no device has this number.
+  fileprivate init(ofMemoryAt address: UnsafeRawPointer?) {
+    device = .max
+    inode = UInt64(UInt(bitPattern: address))
+  }
 
   init(_ status: stat) {
     device = UInt64(status.st_dev)

@@ -81,3 +81,32 @@ func maps(_ row: MappedFileCase) throws {
   #expect(try MappedFile(path: directory / "soft").identity == file.identity)
   #expect(FileIdentity(ofItemAt: directory / "none") == nil)
 }
+
+@Test("Bytes in memory are read like those of a file, and stay what they are", arguments: ["safetensors", "gguf"])
+func inMemory(_ container: String) throws {
+  let path = Fixtures.path(container == "gguf" ? "seeds/gguf/tensors.gguf" : "safetensors/element-types.safetensors")
+  let bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
+  let file = MappedFile(copying: bytes, path: path)
+  file.forget(before: bytes.count)
+  #expect(file.withBytes { span in span.withUnsafeBytes { [UInt8]($0) } } == bytes)
+  try file.requireIntact()
+  #expect(file.identity != MappedFile(copying: bytes, path: path).identity)
+  func tensors(_ checkpoint: Checkpoint) -> [String: [UInt8]] {
+    checkpoint.tensors.reduce(into: [:]) { result, tensor in
+      result[tensor.name] = tensor.withBytes { span in span.withUnsafeBytes { [UInt8]($0) } }
+    }
+  }
+  let (found, expected) =
+    container == "gguf"
+    ? (try Checkpoint(gguf: file), try Checkpoint(gguf: path))
+    : (try Checkpoint(safetensors: file), try Checkpoint(safetensors: path))
+  #expect(tensors(found) == tensors(expected))
+}
+
+@Test("No bytes in memory are an empty file")
+func emptyInMemory() throws {
+  let file = MappedFile(copying: [], path: "nothing.safetensors")
+  #expect(file.byteCount == 0)
+  let refusal = #expect(throws: Refusal.self) { try Checkpoint(safetensors: file) }
+  #expect(refusal?.file == "nothing.safetensors" && refusal?.category == .malformed)
+}

@@ -32,7 +32,17 @@ package struct ZstdFile: Sendable {
   package init(
     decompressing path: String, maximumByteCount: Int? = nil, temporaryDirectory directory: String? = nil
   ) throws(Refusal) {
-    let file = try MappedFile(path: path)
+    try self.init(
+      decompressing: try MappedFile(path: path), maximumByteCount: maximumByteCount, temporaryDirectory: directory)
+  }
+
+  /// Expands a file that is mapped already.
+  ///
+  /// - Throws: as for a path.
+  package init(
+    decompressing file: MappedFile, maximumByteCount: Int? = nil, temporaryDirectory directory: String? = nil
+  ) throws(Refusal) {
+    let path = file.path
     let output = try TemporaryFile(in: directory)
     var expansion = try Expansion(
       file: file, output: output, limit: maximumByteCount ?? ExpansionLimit.byteCount(forCompressed: file.byteCount))
