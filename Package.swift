@@ -153,7 +153,12 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["normfold", "Targets", "Formats", "TestSupport"], swiftSettings: strict),
+      name: "CommandTests",
+      dependencies: [
+        "normfold", "Targets", "Formats", "TestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )

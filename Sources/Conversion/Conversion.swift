@@ -132,7 +132,7 @@ public struct Conversion: Sendable {
     try model.checkpoint.requireIntact()
     var warnings = model.warnings
     let holds = verification?.holds ?? true
-    if holds { warnings += try staged.publish() }
+    if holds { warnings += try staged.publish().map { Message($0) } }
     return ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
       changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
@@ -161,7 +161,7 @@ public struct Conversion: Sendable {
 
   func chosenTargets() throws(Refusal) -> [any Target] {
     guard !targets.isEmpty else {
-      throw Refusal(.usage, "no target is named", advice: "say what the output is for: --for transformers")
+      throw Refusal(.usage, "no target is named", advice: "say what the output is for: \(.targets, "transformers")")
     }
     var chosen: [any Target] = []
     for name in targets {
@@ -297,7 +297,7 @@ extension Norm {
 
 extension FoldingPlan {
   /// Which norms keep gain and bias because of what reads them.
-  fileprivate var notesOnKept: [String] {
+  fileprivate var notesOnKept: [Message] {
     kept.compactMap { norm in
       switch norm.reason {
       case .reader, .output: "\(norm.norm) keeps its gain and bias: \(norm.reason)"
@@ -307,7 +307,7 @@ extension FoldingPlan {
   }
 
   /// What became of the scales of norms and branches.
-  fileprivate var notesOnScales: [String] {
+  fileprivate var notesOnScales: [Message] {
     [
       scaledNorms.isEmpty ? nil : "the scales of \(scaledNorms.count) norms are in their gains now: γ' = γ · s",
       scaledMaps.isEmpty

@@ -72,7 +72,7 @@ public struct ConversionPlan: Sendable, Encodable {
   public let normForm: NormForm?
   public let tensors: [Tensor]
   public let byteCount: Int
-  public let warnings: [String]
+  public let warnings: [Message]
 
   /// What a conversion to one target would write.
   ///

@@ -1,4 +1,5 @@
 import Folding
+import Formats
 import Verify
 
 /// What a conversion did and what was proved of it.
@@ -46,7 +47,7 @@ public struct ConversionReport: Sendable, Encodable {
     public let isNormFree: Bool
     /// Whether any norm in the output still computes its deviation from the activations, other than as a near-identity.
     public let hasComputedNorms: Bool
-    public let notes: [String]
+    public let notes: [Message]
     /// Claim 2: tensors that were read back bit for bit; nil where nothing was verified.
     public let verifiedTensorCount: Int?
   }
@@ -63,7 +64,7 @@ public struct ConversionReport: Sendable, Encodable {
   public let outputs: [Output]
   /// nil where none was asked for.
   package let verification: Verification?
-  public let warnings: [String]
+  public let warnings: [Message]
   /// Whether all claims hold and the output stands at its destination.
   public internal(set) var published: Bool
   public internal(set) var seconds: Double

@@ -49,7 +49,7 @@ public struct Inspection: Sendable, Encodable {
   public let sites: [Site]
   /// Tensors that take no part, with the rule by which they are left out.
   public let dropped: [String: String]
-  public let warnings: [String]
+  public let warnings: [Message]
 
   public var foldableSiteCount: Int { sites.count { $0.isFoldable } }
 

@@ -30,7 +30,7 @@ public struct VerificationRun: Sendable {
     public let tokenCount: Int
     public let probes: [String]
     public let overflows: [String]
-    public let warnings: [String]
+    public let warnings: [Message]
     public let holds: Bool
 
     /// Whether the logits of each position may all be off by one constant.

@@ -1,7 +1,8 @@
 import Arithmetic
+import Formats
 
 /// How a model's attention and residual stream behave on a text.
-public struct DiagnosisReport: Codable, Sendable {
+public struct DiagnosisReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.
   public var texts: [String]
@@ -11,11 +12,11 @@ public struct DiagnosisReport: Codable, Sendable {
   public var tokenCount: Int
   public var attention: Attention
   public var residual: Residual
-  public var warnings: [String]
+  public var warnings: [Message]
   public var seconds: Double
 
   /// Matrices are [block][head], means over all queries of all sequences.
-  public struct Attention: Codable, Sendable {
+  public struct Attention: Encodable, Sendable {
     /// −Σ p ln p of a query's attention, in nats.
     public var entropy: [[Double]]
     /// What attention spread evenly over all visible positions would have, in nats: the mean of ln(position + 1).
@@ -39,7 +40,7 @@ public struct DiagnosisReport: Codable, Sendable {
   }
 
   /// Matrices are [depth][position range]: depth 0 is behind the embedding, depth n behind the n-th block.
-  public struct Residual: Codable, Sendable {
+  public struct Residual: Encodable, Sendable {
     /// Position 0, then ranges that double in length.
     public var positions: [PositionRange]
     /// The mean Euclidean norm of the residual stream.
@@ -47,7 +48,7 @@ public struct DiagnosisReport: Codable, Sendable {
     public var largestNorm: [[Double]]
   }
 
-  public struct PositionRange: Codable, Hashable, Sendable {
+  public struct PositionRange: Encodable, Hashable, Sendable {
     public var first: Int
     public var last: Int
   }

@@ -12,7 +12,7 @@ public struct Generation: Sendable {
   }
 
   /// Why it ended.
-  public enum End: String, Codable, Sendable {
+  public enum End: String, Encodable, Sendable {
     /// As many tokens as were asked for.
     case length
     case endOfText = "end of text"
@@ -20,7 +20,7 @@ public struct Generation: Sendable {
     case context
   }
 
-  public struct Report: Codable, Sendable {
+  public struct Report: Encodable, Sendable {
     public var model: String
     public var promptTokens: [Int]
     public var tokens: [Int]
@@ -31,7 +31,7 @@ public struct Generation: Sendable {
     public var promptSeconds: Double
     /// For each new token behind the first.
     public var secondsPerToken: Double?
-    public var warnings: [String]
+    public var warnings: [Message]
   }
 
   public var model: String
@@ -113,7 +113,7 @@ public struct Generation: Sendable {
       guard logits.allSatisfy(\.isFinite) else {
         throw Refusal(
           .nonFinite, file: model, "the logits behind token \(promptIds.count + tokens.count - 1) are not finite",
-          advice: precision == .single ? "try --precision double" : "")
+          advice: precision == .single ? "try \(.precision, Precision.double)" : "")
       }
       let token = sampler.choose(logits)
       if stopsAtEndOfText, token == opened.endOfText {

@@ -33,7 +33,8 @@ public enum TextSource: Sendable {
     let tokens = try tokens(limit: limit ?? Self.largestTokenCount + 1, for: model, at: path)
     guard limit != nil || tokens.count <= Self.largestTokenCount else {
       throw Refusal(
-        .usage, "the text has more than \(Self.largestTokenCount) tokens", advice: "say how many to take with --limit")
+        .usage, "the text has more than \(Self.largestTokenCount) tokens",
+        advice: "say how many to take with \(.tokenLimit)")
     }
     return tokens
   }
@@ -51,7 +52,7 @@ public enum TextSource: Sendable {
       for id in tokens where id >= vocabularySize {
         throw Refusal(
           .malformed, file: tokenizer.path, "token \(id) is not in the model's vocabulary of \(vocabularySize)",
-          advice: "name the model's own tokenizer with --tokenizer")
+          advice: "name the model's own tokenizer with \(.tokenizer)")
       }
       return Array(tokens.prefix(limit))
     case .tokens(let path):
@@ -83,7 +84,7 @@ extension TextSource {
       }
     } catch {
       var refusal = error
-      refusal.advice = "give text with --text, and 16-bit ids in a file that is called .bin"
+      refusal.advice = "give text with \(.text), and 16-bit ids in a file that is called .bin"
       throw refusal
     }
   }

@@ -1,3 +1,5 @@
+import Formats
+
 /// What a section of a page is made of.
 package protocol Content: Sendable {
   var node: Node { get }
@@ -127,7 +129,7 @@ package struct CardList: Content {
   struct Card: Sendable {
     let title: String
     let facts: FactList
-    let notes: [String]
+    let notes: [Message]
   }
 
   let cards: [Card]

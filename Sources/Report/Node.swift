@@ -7,7 +7,7 @@ import Formats
 package struct Node: Sendable {
   private indirect enum Content: Sendable {
     case element(String, [(name: String, value: String)], [Node])
-    case text(String)
+    case text(Message)
     case verbatim(StaticString)
   }
 
@@ -21,23 +21,25 @@ package struct Node: Sendable {
     Node(.element(name, attributes.map { ($0.key, $0.value) }, children))
   }
 
-  package static func text(_ text: String) -> Node { Node(.text(text)) }
+  package static func text(_ text: String) -> Node { Node(.text(Message(text))) }
+
+  package static func text(_ text: Message) -> Node { Node(.text(text)) }
 
   /// What this program's source says, as it stands there: a style sheet.
   static func verbatim(_ text: StaticString) -> Node { Node(.verbatim(text)) }
 
-  package var rendered: String {
+  package func rendered(naming names: SettingNames = .library) -> String {
     var output = ""
-    render(to: &output)
+    render(to: &output, naming: names)
     return output
   }
 
   /// Elements that HTML ends where they begin.
   private static let emptyElements: Set = ["meta"]
 
-  private func render(to output: inout String) {
+  private func render(to output: inout String, naming names: SettingNames) {
     switch content {
-    case .text(let text): Self.escape(text.printable, to: &output)
+    case .text(let text): Self.escape(text.text(naming: names).printable, to: &output)
     case .verbatim(let text): output += text.description
     case .element(let name, let attributes, let children):
       output += "<\(name)"
@@ -49,7 +51,7 @@ package struct Node: Sendable {
       }
       guard !Self.emptyElements.contains(name) else { return output += "/>" }
       output += ">"
-      for child in children { child.render(to: &output) }
+      for child in children { child.render(to: &output, naming: names) }
       output += "</\(name)>"
     }
   }

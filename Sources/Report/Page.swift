@@ -1,4 +1,5 @@
 import Conversion
+import Formats
 
 /// A report to look at: one file that needs nothing else, not even a script.
 package struct Page: Sendable {
@@ -31,12 +32,17 @@ package struct Page: Sendable {
   let subject: String
   let verdict: Verdict
   var keyFigures: [KeyFigure] = []
-  var warnings: [String] = []
+  var warnings: [Message] = []
   var sections: [Section]
   /// The last line.
   var footer = Tool.nameAndVersion
 
-  package var html: String { "<!DOCTYPE html>\n" + root.rendered + "\n" }
+  /// Returns the page as a document.
+  ///
+  /// - Parameter names: what settings are called that a warning or a note speaks of.
+  package func html(naming names: SettingNames = .library) -> String {
+    "<!DOCTYPE html>\n" + root.rendered(naming: names) + "\n"
+  }
 
   private var root: Node {
     .element(
@@ -89,7 +95,7 @@ package struct Page: Sendable {
           }))
     }
     nodes += warnings.map {
-      .element("p", ["class": "warning"], [.element("strong", [:], ["Warning"]), .text(" " + $0)])
+      .element("p", ["class": "warning"], [.element("strong", [:], ["Warning"]), .text(" "), .text($0)])
     }
     if sections.count > 2 {
       let links = sections.map { section in

@@ -105,7 +105,7 @@ package struct TargetOutput: Sendable {
   /// Other files, by name.
   package let sideFiles: [(name: String, bytes: [UInt8])]
   /// What the user should know about this output.
-  package var notes: [String]
+  package var notes: [Message]
   /// What the runtime computes instead of the network's activation, where the user allowed that.
   package var approximation: Activation?
 
@@ -113,7 +113,7 @@ package struct TargetOutput: Sendable {
   package init(
     fileName: String, parameters: [StoredParameter],
     writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
-    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.init(
       fileName: fileName, parameters: parameters, writer: writer,
@@ -124,7 +124,7 @@ package struct TargetOutput: Sendable {
 
   /// A safetensors file that says what libraries around PyTorch ask for.
   package init(
-    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     let infos = parameters.map(\.info)
     self.init(
@@ -138,7 +138,7 @@ package struct TargetOutput: Sendable {
     fileName: String, parameters: [StoredParameter],
     writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
     readTensors: @escaping @Sendable (_ directory: String) throws(Refusal) -> [Tensor],
-    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.fileName = fileName
     self.parameters = parameters
@@ -163,7 +163,7 @@ extension Target {
   /// - Throws: `.unsupported` for a kind of norm that the runtime does not compute.
   package func require(_ kind: Norm.Kind) throws(Refusal) {
     guard !normKinds.contains(kind) else { return }
-    let able = Targets.all.filter { $0.normKinds.contains(kind) }.map { "--for \($0.name)" }
+    let able = Targets.all.filter { $0.normKinds.contains(kind) }.map { Message("\(.targets, $0.name)") }
     throw Refusal(
       .unsupported, subject: kind.displayName, "the target \(name) \(obstacle(to: kind))",
       advice: "use \(able.joined(separator: " or "))")

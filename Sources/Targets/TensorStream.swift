@@ -139,7 +139,7 @@ package struct TensorStream: Sendable {
     Refusal(
       .nonFinite, file: file, subject: info.name,
       "element \(element) is \(value), too large for \(info.type.displayName)",
-      advice: "choose a wider type with --type")
+      advice: "choose a wider type with \(.type)")
   }
 }
 

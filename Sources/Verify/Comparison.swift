@@ -224,7 +224,7 @@ extension Comparison.Request {
       guard let context = candidate.contextLength, context < end else { continue }
       throw Refusal(
         .unsupported, "\(candidate.name) has a context of \(context) tokens, the probes have \(end) positions",
-        advice: "give --probe-length \(context) or less")
+        advice: "give \(.probeLength) \(context) or less")
     }
   }
 }

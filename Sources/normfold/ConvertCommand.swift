@@ -83,7 +83,7 @@ extension ConversionReport {
         lines.append(
           "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
             + "\(output.foldedNormCount) norms folded, \(output.rest).")
-        lines += output.notes.map { "  Note: \($0)" }
+        lines += output.notes.map { "  Note: \($0.text(naming: .flags))" }
       }
     } else {
       lines += failures.map { "  \($0)" }

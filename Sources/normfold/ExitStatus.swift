@@ -40,7 +40,7 @@ enum ExitStatus: Int32 {
     case let verdict as Verdict: Foundation.exit(verdict.status.rawValue)
     case let refusal as Refusal:
       let status = ExitStatus(refusal.category)
-      StandardError.write("error: \(refusal)\n")
+      StandardError.write("error: \(refusal.text(naming: .flags))\n")
       if CommandLine.arguments.contains("--json") {
         try? StandardOutput.print(json: RefusalDocument(refusal, status: status))
       }
@@ -66,16 +66,17 @@ private struct RefusalDocument: Encodable {
     let message: String
     let file: String?
     let byteOffset: Int?
-    let subject: String?
+    let subject: Message?
     let problem: String
-    let advice: String
+    let advice: Message
   }
 
   let error: Content
 
   init(_ refusal: Refusal, status: ExitStatus) {
     error = Content(
-      category: refusal.category.rawValue, status: status.rawValue, message: refusal.description, file: refusal.file,
+      category: refusal.category.rawValue, status: status.rawValue, message: refusal.text(naming: .flags),
+      file: refusal.file,
       byteOffset: refusal.byteOffset, subject: refusal.subject, problem: refusal.problem, advice: refusal.advice)
   }
 }

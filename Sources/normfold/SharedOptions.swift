@@ -35,7 +35,7 @@ struct OutputOptions: ParsableArguments {
   /// Prints a result: one JSON document where that was asked for, text otherwise.
   ///
   /// - Parameter advice: what a reader should know who does not get to see it.
-  func print(_ result: some Encodable, as text: @autoclosure () -> String, advice: String = "") throws {
+  func print(_ result: some Encodable, as text: @autoclosure () -> String, advice: Message = "") throws {
     if json {
       try StandardOutput.print(json: result, advice: advice)
     } else {
@@ -248,7 +248,7 @@ struct ReportOptions: ParsableArguments {
   /// Writes the page, after what was found has been printed, and says where it is, unless that was one JSON document.
   func write(_ report: @autoclosure () -> Page, to destination: Destination?, with output: OutputOptions) throws {
     guard let destination else { return }
-    for warning in try StagedOutput.write(Array(report().html.utf8), to: destination) {
+    for warning in try StagedOutput.write(Array(report().html(naming: .flags).utf8), to: destination) {
       output.logger.warning("\(warning.printable)")
     }
     if !output.json { try StandardOutput.print("\n  Report: \(destination.path.printable)") }

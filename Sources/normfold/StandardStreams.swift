@@ -56,14 +56,14 @@ enum StandardOutput {
   /// - Parameter advice: what a reader should know who does not get to see it.
   /// - Throws: ``Refusal`` where it cannot be written whole. Where its reader has gone, the process ends as if
   ///   it had not ignored the signal, which is what the shell and the reader expect.
-  static func print(_ text: String, advice: String = "") throws(Refusal) {
+  static func print(_ text: String, advice: Message = "") throws(Refusal) {
     try write((text + "\n").utf8, advice: advice)
   }
 
   /// Writes bytes as they are.
   ///
   /// - Throws: as ``print(_:advice:)``.
-  static func write(_ bytes: some Sequence<UInt8>, advice: String = "") throws(Refusal) {
+  static func write(_ bytes: some Sequence<UInt8>, advice: Message = "") throws(Refusal) {
     let code = StandardStreams.write(bytes, to: STDOUT_FILENO)
     if code == EPIPE {
       signal(SIGPIPE, SIG_DFL)
@@ -83,8 +83,9 @@ enum StandardOutput {
   }
 
   /// One JSON document; NaN and infinities as strings, which JSON has no numbers for.
-  static func print(json value: some Encodable, advice: String = "") throws {
+  static func print(json value: some Encodable, advice: Message = "") throws {
     let encoder = JSONEncoder()
+    encoder.userInfo[.settingNames] = SettingNames.flags
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")

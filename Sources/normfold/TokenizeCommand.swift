@@ -81,7 +81,7 @@ struct TokenizeCommand: ParsableCommand {
     }
     try sink.finish()
     if json {
-      let advice = destination == nil ? "" : "the output itself is in place"
+      let advice: Message = destination == nil ? "" : "the output itself is in place"
       try StandardOutput.print(
         json: Document(tokenizer: tokenizer.path, count: count, ids: listsIDs ? listed : nil, output: output),
         advice: advice)

@@ -23,7 +23,7 @@ import Testing
   @Test("No target is refused")
   func noTarget() throws {
     let refusal = try Workplace().refusal(Self.source, to: [])
-    #expect(refusal?.description == "no target is named; say what the output is for: --for transformers")
+    #expect(refusal?.description == "no target is named; say what the output is for: targets = transformers")
     #expect(refusal?.category == .usage)
   }
 
@@ -49,7 +49,7 @@ import Testing
     try place.convert(Self.source)
     let refusal = try place.refusal(Self.source)
     #expect(
-      place.short(refusal) == "out: exists already; choose another destination, or replace it with --force")
+      place.short(refusal) == "out: exists already; choose another destination, or replace it with replacesDestination")
     #expect(refusal?.category == .output)
   }
 
@@ -133,7 +133,7 @@ import Testing
     #expect(
       refusal?.description
         == "model.safetensors, 'transformer.h.0.mlp.c_proj.weight': element 5 is 70000.0, too large for F16; "
-        + "choose a wider type with --type")
+        + "choose a wider type with type")
     #expect(refusal?.category == .nonFinite)
   }
 
@@ -148,7 +148,7 @@ import Testing
     #expect(
       refusal?.description
         == "model.safetensors, 'transformer.wpe.weight': element 40 is 1e+300, too large for F32; "
-        + "choose a wider type with --type")
+        + "choose a wider type with type")
   }
 
   // MARK: The source
@@ -160,7 +160,7 @@ import Testing
     #expect(
       refusal?.description
         == "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; "
-        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
+        + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with deviations, or keep the norms in another form with normForm"
     )
   }
 

@@ -225,7 +225,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     let refusal = try twice.refusal(once.output, to: ["gpt2"])
     #expect(
       refusal?.description
-        == "'lm_head.bias': the target gpt2 has no place for a bias of the unembedding; use --for transformers")
+        == "'lm_head.bias': the target gpt2 has no place for a bias of the unembedding; use targets = transformers")
     #expect(refusal?.category == .unsupported)
   }
 }

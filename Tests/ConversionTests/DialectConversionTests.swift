@@ -76,12 +76,12 @@ import Verify
         "3 norms are not a linear map: transformer.h.2.ln_1 (values): its deviation is still computed (epsilon 1e-05); "
           + "transformer.h.3.ln_1 (values): its deviation is still computed (epsilon 1e-05); "
           + "transformer.ln_f: its deviation is still computed (epsilon 1e-05); "
-          + "finish the removal, or pass --allow-partial to fold the rest and keep these"
+          + "finish the removal, or pass allowsPartial to fold the rest and keep these"
       ),
       (
         "tiny-2x32/fakeln-partial",
         "1 norm is not a linear map: transformer.ln_f: its deviation is still computed (epsilon 1e-05); "
-          + "finish the removal, or pass --allow-partial to fold the rest and keep these"
+          + "finish the removal, or pass allowsPartial to fold the rest and keep these"
       ),
       (
         "tiny-2x32/fakeln-positional",

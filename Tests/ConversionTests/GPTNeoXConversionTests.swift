@@ -95,7 +95,7 @@ import Verify
     #expect(
       refusal?.description
         == "'gpt_neox.layers.0.input_layernorm': the target transformers computes no RMSNorms (\(name)); "
-        + "use --for onnxruntime")
+        + "use targets = onnxruntime")
   }
 
   @Test("A class that does not hold it, and a target that does not, say so by name")
@@ -115,7 +115,7 @@ import Verify
     }
     #expect(sequential?.category == .unsupported)
     let gpt2 = try place.refusal(Self.path("parallel"), to: ["gpt2"]) { $0.normForm = .unit }
-    #expect(gpt2?.description == "'gpt2': writes GPT-2 only, and this is a GPT-NeoX; use --for transformers")
+    #expect(gpt2?.description == "'gpt2': writes GPT-2 only, and this is a GPT-NeoX; use targets = transformers")
   }
 
   // MARK: llama.cpp

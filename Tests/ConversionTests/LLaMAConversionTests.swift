@@ -70,7 +70,7 @@ import Verify
     }
     #expect(report.holds)
     #expect(report.outputs[0].notes.contains("the scales of 8 norms are in their gains now: γ' = γ · s"))
-    #expect(report.warnings.contains { $0.hasPrefix("taken as told (--norm-scaling lns)") })
+    #expect(report.warnings.contains { $0.description.hasPrefix("taken as told (normScaling = lns)") })
     #expect(try difference(place.output) <= 1e-6)
     // Nothing but gains has changed.
     let (before, after) = (try Model(opening: source.path).network, try Model(opening: place.output).network)
@@ -108,7 +108,7 @@ import Verify
     let file = try Checkpoint(safetensors: place.output + "/model.safetensors")
     #expect(file["model.layers.3.input_layernorm.weight"]?.info.type == .f32)
     #expect(file["model.layers.3.mlp.up_proj.weight"]?.info.type == .bf16)
-    #expect(report.outputs[0].notes.contains { $0.contains("gains are F32, since BF16 would round") })
+    #expect(report.outputs[0].notes.contains { $0.description.contains("gains are F32, since BF16 would round") })
   }
 
   @Test("Learned scales of branches are in the output maps", arguments: ["transformers", "llama.cpp"])
@@ -235,7 +235,7 @@ import Verify
   func refused(_ target: String) throws {
     let refusal = try Workplace().refusal(Fixtures.path("llama/random"), to: [target]) { $0.allowsPartial = true }
     #expect(
-      refusal?.description == "'\(target)': writes GPT-2 only, and this is a LLaMA; use --for transformers")
+      refusal?.description == "'\(target)': writes GPT-2 only, and this is a LLaMA; use targets = transformers")
   }
 
   @Test(

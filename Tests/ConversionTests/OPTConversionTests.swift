@@ -81,7 +81,7 @@ import Testing
   func llamaCpp() throws {
     let refusal = try Workplace().refusal(Fixtures.path("opt/relu"), to: ["llama.cpp"]) { $0.normForm = .unit }
     #expect(
-      refusal?.description == "'llama.cpp': llama.cpp has no architecture for an OPT; use --for onnxruntime")
+      refusal?.description == "'llama.cpp': llama.cpp has no architecture for an OPT; use targets = onnxruntime")
   }
 
   @Test("Its class has one epsilon always, and with that no norm is near an identity")
@@ -98,7 +98,7 @@ import Testing
     #expect(
       refusal?.description
         == "'transformers': OPTForCausalLM computes every norm with an epsilon of 1e-05, and with that none is near an "
-        + "identity; use --for onnxruntime")
+        + "identity; use targets = onnxruntime")
     let report = try place.convert(Fixtures.path("opt/relu"), to: ["onnxruntime"]) {
       $0.readingOptions.deviations = place.directory / "std.json"
     }

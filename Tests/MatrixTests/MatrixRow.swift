@@ -141,7 +141,7 @@ struct MatrixRow: Sendable {
     var isSame = false
     do throws(Refusal) {
       let report = try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-      let warnings = report.warnings.map(short)
+      let warnings = report.warnings.map { short($0.text(naming: .flags)) }
       found = report.holds ? "accepted(\(warnings))" : "mismatch"
       switch answer {
       case .accepted(let expected): isSame = report.holds && warnings == expected
@@ -153,7 +153,7 @@ struct MatrixRow: Sendable {
       }
     } catch {
       let status = ExitStatus(error.category).rawValue
-      let sentence = short(error.description)
+      let sentence = short(error.text(naming: .flags))
       found = "refused(\(status), \(sentence.debugDescription))"
       if case .refused(let expectedStatus, let expected) = answer {
         isSame = expectedStatus == status && expected == sentence

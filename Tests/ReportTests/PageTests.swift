@@ -110,9 +110,9 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     let (page, text) = try given.make()
     // To look at: Scripts/screenshots takes pictures of it.
     if let directory = ProcessInfo.processInfo.environment["NORMFOLD_REPORTS"] {
-      try page.html.write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
+      try page.html().write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
     }
-    let html = try #require(Markup.parse(page.html))
+    let html = try #require(Markup.parse(page.html()))
     #expect(html.name == "html")
 
     // Nothing from elsewhere, nothing that runs.

@@ -46,12 +46,12 @@ extension Model {
       meant = meant.scalingNorms(by: scaling)
       literal = literal?.scalingNorms(by: scaling)
       notes.append(
-        "taken as told (--norm-scaling \(scaling.rawValue)): both norms of layer l are divided by √l; nothing in the "
+        "taken as told (\(.normScaling, scaling)): both norms of layer l are divided by √l; nothing in the "
           + "checkpoint says so")
     }
     try tensors.requireAllUsed()
     notes += tensors.unmatched(options.ignoredTensors).map {
-      "--ignore \($0): no tensor of \(checkpoint.path) is called so"
+      "\(.ignoredTensors, $0): no tensor of \(checkpoint.path) is called so"
     }
     self.checkpoint = checkpoint
     self.architecture = architecture
@@ -64,6 +64,6 @@ extension Model {
     directory = location.directory
     tokenizer = options.tokenizer
     dropped = tensors.dropped
-    warnings = location.warnings + checkpoint.warnings + notes
+    warnings = (location.warnings + checkpoint.warnings).map { Message($0) } + notes
   }
 }

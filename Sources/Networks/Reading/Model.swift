@@ -24,7 +24,7 @@ package struct Model: Sendable {
   /// computes each norm with its large epsilon.
   package let literalNetwork: Network?
   package let dropped: [DroppedTensor]
-  package let warnings: [String]
+  package let warnings: [Message]
 
   /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
   package var changesFunction: Bool { dialect.changesFunction }

@@ -109,7 +109,7 @@ struct ParameterTable {
       throw Refusal(
         .unsupported, file: file, subject: names[head],
         "differs from the token embedding, and \(hyperparameters.path) says that they are tied",
-        advice: "say which one counts: --head stored or --head tied")
+        advice: "say which one counts: \(.head, ReadingOptions.Head.stored) or \(.head, ReadingOptions.Head.tied)")
     }
   }
 }

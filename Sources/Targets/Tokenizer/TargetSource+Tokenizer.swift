@@ -28,7 +28,7 @@ extension TargetSource {
       return try BytePairVocabulary(directory: directory, besideFileAt: checkpoint)
     } catch {
       var refusal = error
-      if refusal.category == .unsupported { refusal.advice = "pass --tokenizer none to write token ids only" }
+      if refusal.category == .unsupported { refusal.advice = "pass \(.tokenizer, "absent") to write token ids only" }
       throw refusal
     }
   }
@@ -52,12 +52,12 @@ extension TargetSource {
   }
 
   /// What is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
-  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [String] {
+  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [Message] {
     guard tokenizer == .ofCheckpoint, files.isEmpty, let ggufHeader,
       case .string(let kind)? = ggufHeader.value("tokenizer.ggml.model"), kind != "none"
     else { return [] }
     return [
-      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; --tokenizer names a "
+      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; \(.tokenizer) names a "
         + "directory that holds them"
     ]
   }
@@ -65,7 +65,7 @@ extension TargetSource {
   private static func noTokenizer(in directory: String) -> Refusal {
     Refusal(
       .usage, file: directory, "holds neither tokenizer.json nor vocab.json and merges.txt",
-      advice: "name the directory of the tokenizer with --tokenizer, or pass --tokenizer none")
+      advice: "name the directory of the tokenizer with \(.tokenizer), or pass \(.tokenizer, "absent")")
   }
 
   /// The files of a tokenizer, also of one of another kind, which is carried unread.
