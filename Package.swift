@@ -47,7 +47,7 @@ let package = Package(
       dependencies: [
         "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
+      swiftSettings: strictest),
     .target(name: "CKernels"),
     .target(
       name: "Verify",
@@ -57,7 +57,8 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
     .target(
-      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"], swiftSettings: strict),
+      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
+      swiftSettings: strictest),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),

@@ -79,7 +79,7 @@ extension TextSource {
     do throws(Refusal) {
       return try file.parse { (bytes) throws(Refusal) in
         let wanted = format == .uint16 && limit <= bytes.byteCount / 2 ? 2 * limit : bytes.byteCount
-        let copy = bytes.extracting(0..<wanted).withUnsafeBytes { [UInt8]($0) }
+        let copy = unsafe bytes.extracting(0..<wanted).withUnsafeBytes { unsafe [UInt8]($0) }
         return Array(try format.tokens(in: copy.span, file: path).prefix(limit))
       }
     } catch {
