@@ -13,13 +13,8 @@ let strictest = strict + [.strictMemorySafety()]
 let package = Package(
   name: "normfold",
   products: [
-    .executable(name: "normfold", targets: ["normfold"]),
-    .library(
-      name: "NormFold",
-      targets: [
-        "Report", "Conversion", "Measurement", "Targets", "Verify", "Arithmetic", "ONNX", "Folding", "Networks",
-        "Tokenization", "Formats",
-      ]),
+    .executable(name: "normfold", targets: ["NormFoldCommand"]),
+    .library(name: "NormFold", targets: ["NormFold"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -63,23 +58,27 @@ let package = Package(
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
-      name: "Conversion",
+      name: "NormFold",
       dependencies: [
         "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Targets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report", dependencies: ["Conversion", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
+      name: "Report", dependencies: ["NormFold", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
       swiftSettings: strictest),
     .executableTarget(
-      name: "normfold",
+      name: "NormFoldCommand",
       dependencies: [
-        "Report", "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
+        "Report", "NormFold", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: strictest),
+      path: "Sources/Command", swiftSettings: strictest),
+
+    // MARK: Examples
+    .executableTarget(
+      name: "normfold-example", dependencies: ["NormFold"], path: "Examples", swiftSettings: strictest),
 
     // MARK: Benchmarks
     .executableTarget(
@@ -94,7 +93,7 @@ let package = Package(
     .target(
       name: "ProofSupport",
       dependencies: [
-        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "NormFold", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/ProofSupport", swiftSettings: strict),
@@ -115,7 +114,7 @@ let package = Package(
     .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "Conversion", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
+        "NormFold", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -132,16 +131,19 @@ let package = Package(
       dependencies: ["ONNX", "COnnxProto", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "ConversionTests",
+      name: "NormFoldTests",
       dependencies: [
-        "Conversion", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
+        "NormFold", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
+      name: "LibraryTests", dependencies: ["NormFold", "normfold-example", "TestSupport"], swiftSettings: strict),
+    .testTarget(
       name: "ReportTests",
       dependencies: [
-        "normfold", "Report", "Conversion", "Measurement", "Targets", "Arithmetic", "Verify", "Folding", "Networks",
+        "NormFoldCommand", "Report", "NormFold", "Measurement", "Targets", "Arithmetic", "Verify", "Folding",
+        "Networks",
         "Formats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
@@ -150,13 +152,13 @@ let package = Package(
     .testTarget(
       name: "MatrixTests",
       dependencies: [
-        "normfold", "Conversion", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        "NormFoldCommand", "NormFold", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "normfold", "Targets", "Formats", "TestSupport",
+        "NormFoldCommand", "Targets", "Formats", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),

@@ -62,6 +62,8 @@ package func prepareProcessForArithmetic() {
 }
 
 /// A precision that a network is computed in.
-package enum Precision: String, Sendable, Codable {
+///
+///     input.precision = .double
+public enum Precision: String, Sendable, Codable {
   case single, double
 }

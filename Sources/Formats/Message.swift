@@ -1,5 +1,8 @@
 /// What a caller of the library can choose, by the name that it has in the library, so that a message can speak of it
 /// wherever it is read: a program sets `probeLength`, the command's user gives `--probe-length`.
+///
+///     let names = SettingNames { setting, _ in "the field '\(setting.rawValue)'" }
+///     print(refusal.text(naming: names))
 public enum Setting: String, CaseIterable, Sendable {
   // What is read.
   case assumesEndOfTextDisabled
@@ -37,7 +40,7 @@ public enum Setting: String, CaseIterable, Sendable {
 /// The library's own names are ``library``; a program with a user interface of its own makes another:
 ///
 ///     let names = SettingNames { setting, value in
-///       value.map { "the field '\(setting)' with \($0)" } ?? "the field '\(setting)'"
+///       value.map { "\(setting.rawValue): \($0)" } ?? setting.rawValue
 ///     }
 ///     print(refusal.text(naming: names))
 public struct SettingNames: Sendable {
@@ -56,8 +59,7 @@ public struct SettingNames: Sendable {
 /// A text that may speak of settings, which it holds as values and not by a name.
 ///
 ///     let advice: Message = "give \(.probeLength) \(context) or less"
-///     advice.description               // give probeLength 32 or less
-///     advice.text(naming: flags)       // give --probe-length 32 or less
+///     print(advice)  // give probeLength 32 or less
 public struct Message: Sendable, Equatable {
   fileprivate enum Part: Sendable, Equatable {
     case text(String)

@@ -1,6 +1,12 @@
 /// Why an input, a fold or an output was refused: one sentence that lets its reader mend the matter without
 /// reading our source. Every module throws this one type, so that one place renders it and one table maps it to
 /// exit statuses.
+///
+///     do throws(Refusal) {
+///       print(try Inspection(of: "model.safetensors").dialect)
+///     } catch {
+///       print(error.category, error.file ?? "", error.problem, error.advice)
+///     }
 public struct Refusal: Error, Equatable, Sendable {
   public enum Category: String, Sendable, CaseIterable {
     /// Arguments that contradict each other or the input.

@@ -2,6 +2,8 @@ import Arithmetic
 import Formats
 
 /// The deviations σ = √(variance + ε) that the norms of a model divide by on a text: what they would be fixed to.
+///
+///     for site in report.sites { print(site.norm, site.usual.value, site.first.value) }
 public struct CalibrationReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.

@@ -3,6 +3,9 @@ import Formats
 /// How a text is cut into sequences, and which of its tokens are scored. The default is the protocol of the LN-removal
 /// papers (arXiv 2409.13710, 2507.02559): chunks as long as the context, one behind the other, nothing put before
 /// them, what is left at the end dropped.
+///
+///     input.chunking.contextLength = 512
+///     input.chunking.stride = 256
 public struct Chunking: Encodable, Hashable, Sendable {
   /// Tokens in a chunk, a prepended one included.
   public var contextLength: Int

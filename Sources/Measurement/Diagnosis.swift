@@ -3,6 +3,9 @@ import Formats
 import Networks
 
 /// Measures how attention and the residual stream of a model behave on a text.
+///
+///     let report = try Diagnosis(input).run()
+///     print(report.attention.sinkRate, report.residual.meanNorm.last ?? [])
 public struct Diagnosis: Sendable {
   public var input: MeasurementInput
 

@@ -2,6 +2,8 @@ import Arithmetic
 import Formats
 
 /// How a model's attention and residual stream behave on a text.
+///
+///     for (block, entropies) in report.attention.entropy.enumerated() { print(block, entropies) }
 public struct DiagnosisReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.

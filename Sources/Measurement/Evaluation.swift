@@ -4,6 +4,11 @@ import Foundation
 import Networks
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
+///
+///     var evaluation = Evaluation(input)
+///     evaluation.other = "out"
+///     let report = try evaluation.run()
+///     print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
 public struct Evaluation: Sendable {
   public var input: MeasurementInput
   /// Another checkpoint that is run on the same tokens.

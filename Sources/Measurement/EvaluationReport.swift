@@ -2,6 +2,8 @@ import Arithmetic
 import Formats
 
 /// Losses of a text under a model, and how another model's distributions differ from them.
+///
+///     print(report.loss.mean, report.comparison?.lossDifference ?? 0, report.droppedTokenCount)
 public struct EvaluationReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.
@@ -35,6 +37,9 @@ public struct EvaluationReport: Encodable, Sendable {
 }
 
 /// What per-token losses, in nats, come to.
+///
+///     let loss = report.loss
+///     print(loss.mean, loss.standardError, loss.central95.upper, loss.byPosition.count)
 public struct LossStatistics: Encodable, Sendable {
   /// Scored tokens.
   public var tokenCount: Int

@@ -4,6 +4,10 @@ import Networks
 import Tokenization
 
 /// Continues a text, token by token, each against the cached keys and values of those before it.
+///
+///     var generation = Generation(model: "out", prompt: .text("Once upon a time"))
+///     generation.tokenCount = 40
+///     print(try generation.run().text ?? "")
 public struct Generation: Sendable {
   public enum Prompt: Sendable {
     /// Needs the model's tokenizer; nothing stands for the end-of-text token.
@@ -40,8 +44,8 @@ public struct Generation: Sendable {
   public var tokenCount = 128
   public var sampling = Sampling.greedy
   public var stopsAtEndOfText = true
-  package var precision = Precision.single
-  package var readingOptions = ReadingOptions()
+  public var precision = Precision.single
+  public var readingOptions = ReadingOptions()
 
   public init(model: String, prompt: Prompt) {
     self.model = model

@@ -4,6 +4,11 @@ import Networks
 import Synchronization
 
 /// A checkpoint and the text that it is measured on.
+///
+///     var input = MeasurementInput(model: "gpt2", text: .text(files: ["book.txt"]))
+///     input.chunking.contextLength = 256
+///     input.tokenLimit = 20_000
+///     print(try Evaluation(input).run().loss.mean)
 public struct MeasurementInput: Sendable {
   /// A directory or file, as the user named it.
   public var model: String
@@ -11,9 +16,9 @@ public struct MeasurementInput: Sendable {
   public var chunking = Chunking.Options()
   /// How many tokens of the text to take; nil for all.
   public var tokenLimit: Int?
-  package var precision = Precision.single
-  package var readingOptions = ReadingOptions()
-  package var workers = Workers.all
+  public var precision = Precision.single
+  public var readingOptions = ReadingOptions()
+  public var workers = Workers.all
 
   public init(model: String, text: TextSource) {
     self.model = model

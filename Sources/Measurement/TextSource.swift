@@ -3,6 +3,9 @@ import Networks
 import Tokenization
 
 /// Where the tokens come from.
+///
+///     let input = MeasurementInput(model: "gpt2", text: .tokens(file: "book.bin"))
+///     print(try Evaluation(input).run().loss.mean)
 public enum TextSource: Sendable {
   /// Files in UTF-8, tokenized with the model's tokenizer; between two the end-of-text token, where it has one.
   case text(files: [String])

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Formats
 
 /// A report to look at: one file that needs nothing else, not even a script.

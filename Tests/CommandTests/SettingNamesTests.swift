@@ -3,7 +3,7 @@ import Formats
 import Foundation
 import Testing
 
-@testable import normfold
+@testable import NormFoldCommand
 
 @Suite struct SettingNamesTests {
   @Test("Every setting is a flag that a command has")
@@ -14,7 +14,7 @@ import Testing
     ]
     let words = Set(
       commands.flatMap { command in
-        NormFold.helpMessage(for: command, columns: 200).split { !($0.isLetter || $0 == "-") }.map(String.init)
+        RootCommand.helpMessage(for: command, columns: 200).split { !($0.isLetter || $0 == "-") }.map(String.init)
       })
     for setting in Setting.allCases {
       #expect(!setting.flags.isEmpty)
@@ -47,7 +47,7 @@ import Testing
     let sources = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../Sources").standardized
     let flag = try Regex(#"(^|[^-\w])--[a-z]"#)
     var fileCount = 0
-    let modules = try FileManager.default.contentsOfDirectory(atPath: sources.path).filter { $0 != "normfold" }
+    let modules = try FileManager.default.contentsOfDirectory(atPath: sources.path).filter { $0 != "Command" }
     for module in modules {
       let directory = sources.appending(path: module).path
       for name in try FileManager.default.subpathsOfDirectory(atPath: directory) where name.hasSuffix(".swift") {

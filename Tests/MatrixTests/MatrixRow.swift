@@ -1,11 +1,11 @@
-import Conversion
+import NormFold
 import Formats
 import Foundation
 import Glibc
 import Logging
 import TestSupport
 
-@testable import normfold
+@testable import NormFoldCommand
 
 /// A bad input, or a bad place for an output, and what the command must make of it.
 struct MatrixRow: Sendable {
@@ -132,7 +132,7 @@ struct MatrixRow: Sendable {
     var conversion = Conversion(
       source: arrangement.source, destination: arrangement.destination, targets: ["transformers"])
     conversion.replacesDestination = true
-    conversion.probeOptions.longest = 4
+    conversion.probeOptions.probeLength = 4
     alterConversion(&conversion)
     func short(_ text: String) -> String {
       text.replacing(arrangement.source, with: "in").replacing(place.path + "/", with: "")

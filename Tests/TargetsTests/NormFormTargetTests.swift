@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Folding
 import Formats
 import Foundation

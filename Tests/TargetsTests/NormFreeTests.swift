@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Formats
 import Logging
 import Networks

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// A number for each pair of a row and a column, as a shade.

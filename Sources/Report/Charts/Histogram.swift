@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// How numbers are distributed: counts per bin, each series an outline of steps over one axis.

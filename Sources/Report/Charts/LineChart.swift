@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// Series of numbers over layers or positions, each joined by a line.

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// Where numbers lie along an axis, and which of them are written beside it.
