@@ -176,3 +176,8 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
       exclude: ["run"],
       swiftSettings: strict))
 }
+
+// Only who builds the documentation needs the plugin: `make docs` sets the variable.
+if Context.environment["NORMFOLD_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
