@@ -55,6 +55,7 @@ package struct Storage: Hashable, Sendable {
   /// but what folding makes of its weights does: as much as a source in other units.
   package var ofFoldedWeights: Storage {
     var result = self
+    // Any factor would do that is no power of two: those change exponents only, and round as before.
     result.unit = 0.7
     return result
   }

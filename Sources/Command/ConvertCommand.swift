@@ -115,7 +115,7 @@ extension ConversionReport {
     return lines
   }
 
-  /// What it means that the source, as it is stored, is not exactly the network with fixed norms.
+  /// Says what it means that the source, as it is stored, is not exactly the network with fixed norms.
   private func literalText(_ difference: LogitDifference) -> [String] {
     guard changesFunction else {
       return [

@@ -2,7 +2,7 @@ import ArgumentParser
 import Formats
 import Foundation
 
-/// What the process ends with. `normfold --help` lists it.
+/// The status that the process ends with. `normfold --help` lists it.
 enum ExitStatus: Int32 {
   case success = 0
   case usage = 2

@@ -4,7 +4,7 @@ import Measurement
 import Networks
 import Arithmetic
 
-/// Where the tokens are from on which a model is measured, and how they are cut.
+/// Options say where the tokens are from on which a model is measured, and how they are cut.
 struct MeasurementOptions: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
@@ -69,7 +69,7 @@ extension Precision {
 }
 
 extension Chunking {
-  /// What the numbers are of, for the head of a report.
+  /// Returns what the numbers are of, for the head of a report.
   func text(count: String, texts: [String], precision: Precision) -> [String] {
     let source = texts.isEmpty ? "" : " of \(texts.map(\.printable).joined(separator: ", "))"
     return ["  on \(count)\(source)", "  \(summary); \(precision.displayName)"]

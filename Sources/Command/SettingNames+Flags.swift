@@ -16,7 +16,7 @@ extension SettingNames {
 }
 
 extension Setting {
-  /// What the command calls the setting; the rules are several flags.
+  /// The names that the command has for the setting; the rules are several flags.
   var flags: [String] {
     switch self {
     case .assumesEndOfTextDisabled: ["--assume-eot-disabled"]

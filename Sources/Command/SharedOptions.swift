@@ -7,7 +7,7 @@ import Measurement
 import Networks
 import Report
 
-/// What every command takes.
+/// The options that every command takes.
 struct OutputOptions: ParsableArguments {
   @Flag(help: "Print one JSON document instead of text.")
   var json = false
@@ -44,7 +44,7 @@ struct OutputOptions: ParsableArguments {
   }
 }
 
-/// What the user says of an input where its files leave a question open.
+/// The options for what the files of an input leave open.
 struct InputOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied")
@@ -103,7 +103,7 @@ extension ReadingOptions.Tokenizer: ExpressibleByArgument {
   public init(argument: String) { self = argument == "none" ? .absent : .directory(argument) }
 }
 
-/// What is to be written, for a conversion and for its plan.
+/// The options that say what is to be written, for a conversion and for its plan.
 struct ConversionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -181,7 +181,7 @@ extension ElementType {
   }
 }
 
-/// On which tokens a verification looks.
+/// The options that say on which tokens a verification looks.
 struct VerificationOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Seed of the random probe tokens.", valueName: "number"))
   var seed: UInt64 = 1
@@ -219,7 +219,7 @@ struct VerificationOptions: ParsableArguments {
   }
 }
 
-/// How many threads work.
+/// The option that says how many threads work.
 struct ThreadOptions: ParsableArguments {
   @Option(help: ArgumentHelp("How many threads work; by default as many as there are cores.", valueName: "number"))
   var threads: Int?

@@ -5,7 +5,7 @@ import Glibc
 /// The descriptors that a process is started with, some of which may be closed, full or broken.
 enum StandardStreams {
   /// A closed descriptor would be given to the next file that is opened, and messages would be written into that file.
-  /// What is put in its place can be opened, not written.
+  /// The file that is put in its place can be opened, not written.
   static func reserveClosed() {
     while true {
       let descriptor = unsafe open("/dev/null", O_RDONLY | O_CLOEXEC)
@@ -46,7 +46,7 @@ enum StandardStreams {
 enum StandardError {
   static let isTerminal = isatty(STDERR_FILENO) == 1
 
-  /// What cannot be said is lost; there is nowhere left to say so.
+  /// Writes a text. One that cannot be written is lost; there is nowhere left to say so.
   static func write(_ text: String) { _ = StandardStreams.write(text.utf8, to: STDERR_FILENO) }
 }
 
@@ -76,7 +76,7 @@ enum StandardOutput {
 
   private static let isTerminal = isatty(STDOUT_FILENO) == 1
 
-  /// What a model wrote, without what a terminal would obey; as it is where no terminal reads it.
+  /// Returns what a model wrote, without what a terminal would obey; as it is where no terminal reads it.
   static func harmless(_ bytes: [UInt8]) -> [UInt8] {
     guard isTerminal else { return bytes }
     return bytes.map { ($0 < 0x20 && ![0x09, 0x0A].contains($0)) || $0 == 0x7F ? UInt8(ascii: "?") : $0 }

@@ -106,7 +106,7 @@ final class ProgressLine: Sendable {
 
   var handler: ConversionProgress.Handler { { [self] in show($0) } }
 
-  /// Of a measurement, which counts tokens.
+  /// Takes the progress of a measurement, which counts tokens.
   var measuring: @Sendable (_ done: Int, _ total: Int) -> Void {
     { [self] in show(ConversionProgress(stage: .measuring, subject: "text", done: $0, total: $1, unit: "tokens")) }
   }

@@ -20,7 +20,7 @@ extension AttentionRecord {
   }
 }
 
-/// What each head of each block attends to: sums over queries, [block][head].
+/// A record of what each head of each block attends to: sums over queries, [block][head].
 struct AttentionRecord: Sendable {
   private var heads: [[Head]] = []
 
@@ -60,7 +60,8 @@ struct AttentionRecord: Sendable {
     }
   }
 
-  /// So many queries are scored against all keys at a time.
+  /// So many queries are scored against all keys at a time: against a context of 1,024 that is 1 MiB of scores, which stays
+  /// in a cache.
   private static let queryBlock = 128
 
   /// - Parameters:

@@ -12,12 +12,12 @@ public struct Chunking: Encodable, Hashable, Sendable {
   /// How many tokens of the text each chunk starts behind the one before. Where chunks overlap, a token is scored in
   /// the first chunk that holds it.
   public var stride: Int
-  /// Whether each chunk starts with the end-of-text token, so that the first token of the text is scored, too.
+  /// Is true if each chunk starts with the end-of-text token, so that the first token of the text is scored, too.
   public var prependsEndOfText: Bool
-  /// Whether what is left at the end is a shorter chunk.
+  /// Is true if what is left at the end is a shorter chunk.
   public var keepsRemainder: Bool
 
-  /// What a user says of it: nil for the default.
+  /// Options leave open what they hold nil for: the default is used.
   public struct Options: Sendable {
     public var contextLength: Int?
     public var stride: Int?

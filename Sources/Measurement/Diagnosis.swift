@@ -13,7 +13,7 @@ public struct Diagnosis: Sendable {
 
   /// Attention on position 0 that makes a head a sink (arXiv 2410.10781, and the LN-removal papers).
   private static let sinkThreshold = 0.3
-  /// Of uniform attention's entropy: a head below it looks at one position in most queries.
+  /// A share of uniform attention's entropy: a head below it looks at one position in most queries.
   private static let collapseThreshold = 0.05
 
   /// - Throws: what opening the checkpoint and reading the text throw.

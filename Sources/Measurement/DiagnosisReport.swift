@@ -21,7 +21,7 @@ public struct DiagnosisReport: Encodable, Sendable {
   public struct Attention: Encodable, Sendable {
     /// −Σ p ln p of a query's attention, in nats.
     public var entropy: [[Double]]
-    /// What attention spread evenly over all visible positions would have, in nats: the mean of ln(position + 1).
+    /// The entropy of attention that is spread evenly over all visible positions, in nats: the mean of ln(position + 1).
     public var uniformEntropy: Double
     /// Attention on position 0.
     public var sinkAttention: [[Double]]

@@ -13,7 +13,7 @@ public struct Evaluation: Sendable {
   public var input: MeasurementInput
   /// Another checkpoint that is run on the same tokens.
   public var other: String?
-  /// Whether norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
+  /// Is true if norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
   /// form, instead of as the linear maps that they mean.
   public var computesNormsAsStored = false
 
@@ -49,7 +49,7 @@ public struct Evaluation: Sendable {
       warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
-  /// What the user says of open questions and of deviations is about the model itself.
+  /// Opens the other model. The reading options are about the model itself, and are not used for it.
   private func openOther(_ path: String) throws(Refusal) -> Model {
     var options = ReadingOptions()
     options.temporaryDirectory = input.readingOptions.temporaryDirectory
@@ -83,16 +83,17 @@ private struct ModelDifference {
   var agreementCount = 0
 }
 
-/// What one group of chunks scores under each network.
+/// The scores of one group of chunks under each network.
 private struct GroupScores {
   /// The position of each scored token.
   let positions: [Int]
   /// [network][scored token]; NaN where the network is not finite.
   let losses: [[Double]]
-  /// Of the second network from the first.
+  /// The difference of the second network from the first.
   private(set) var difference = ModelDifference()
 
-  /// Logits of this many vocabulary entries are in memory at a time.
+  /// Logits of this many vocabulary entries are in memory at a time: with the 4,096 tokens of a group, 16 MiB for each
+  /// network in single precision.
   private static let vocabularyBlock = 1_024
 
   init(

@@ -36,7 +36,7 @@ public struct EvaluationReport: Encodable, Sendable {
   }
 }
 
-/// What per-token losses, in nats, come to.
+/// Statistics of per-token losses, in nats.
 ///
 ///     let loss = report.loss
 ///     print(loss.mean, loss.standardError, loss.central95.upper, loss.byPosition.count)
@@ -47,7 +47,7 @@ public struct LossStatistics: Encodable, Sendable {
   public var nonFiniteTokenCount: Int
   /// The cross-entropy, in nats per token.
   public var mean: Double
-  /// Of the mean, as if tokens were independent.
+  /// The standard error of the mean, as if tokens were independent.
   public var standardError: Double
   /// exp(mean)
   public var perplexity: Double

@@ -28,7 +28,7 @@ public struct Generation: Sendable {
     public var model: String
     public var promptTokens: [Int]
     public var tokens: [Int]
-    /// Of the new tokens; nil without a tokenizer.
+    /// The text of the new tokens; nil without a tokenizer.
     public var text: String?
     public var end: End
     /// Until the first new token, the weights' preparation included.

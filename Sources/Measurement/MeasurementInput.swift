@@ -48,7 +48,8 @@ struct MeasuredText {
 
   var tokenCount: Int { chunks.reduce(0) { $0 + $1.tokens.count } }
 
-  /// So many tokens go through each weight together: enough for matrix products to run at full speed.
+  /// So many tokens go through each weight together, four contexts of GPT-2: enough for matrix products to run at full
+  /// speed.
   private static let tokensPerGroup = 4_096
 
   /// Says how many of its steps a group has done.

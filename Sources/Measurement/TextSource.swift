@@ -2,7 +2,7 @@ import Formats
 import Networks
 import Tokenization
 
-/// Where the tokens come from.
+/// A source of tokens: texts, or ids.
 ///
 ///     let input = MeasurementInput(model: "gpt2", text: .tokens(file: "book.bin"))
 ///     print(try Evaluation(input).run().loss.mean)

@@ -1,7 +1,7 @@
 import Formats
 import Networks
 
-/// What a checkpoint holds, where its architecture is not one that makes a network here: everything that its container
+/// A listing of what a checkpoint holds, where its architecture is not one that makes a network here: everything that its container
 /// says.
 ///
 ///     for tensor in listing.tensors { print(tensor.name, tensor.type, tensor.shape) }
@@ -20,7 +20,7 @@ public struct CheckpointListing: Sendable, Encodable {
 
   public let path: String
   public let container: String
-  /// As the checkpoint names it.
+  /// The architecture as the checkpoint names it.
   public let architecture: String
   /// False always: for programs that read it beside an ``Inspection``.
   public let isSupported = false
@@ -49,7 +49,7 @@ public struct CheckpointListing: Sendable, Encodable {
   }
 }
 
-/// What `inspect` shows: a network with its norms, or what there is to see of a checkpoint that makes none here.
+/// The result of an inspection: a network with its norms, or what there is to see of a checkpoint that makes none here.
 ///
 ///     switch try InspectionResult(of: "model.gguf") {
 ///     case .network(let inspection): print(inspection.dialect)

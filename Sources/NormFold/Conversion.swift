@@ -24,20 +24,20 @@ public struct Conversion: Sendable {
   public var targets: [String]
   /// The type that matrices are stored in.
   public var type = ElementType.f32
-  /// Whether an existing destination may be replaced once everything holds.
+  /// Is true if an existing destination may be replaced once everything holds.
   public var replacesDestination = false
-  /// Whether norms that are still computed may stay.
+  /// Is true if norms that are still computed may stay.
   public var allowsPartial = false
-  /// Whether the output is opened again and held against the source before it appears at the destination.
+  /// Is true if the output is opened again and held against the source before it appears at the destination.
   public var verifies = true
   /// The paths of norms that must be folded, as a plan prints them: where one of them cannot be, the conversion is refused
   /// with its name.
   public var requiredNorms: [String] = []
-  /// What the norms that are still computed are to be; nil to refuse or, where they may stay, to leave them.
+  /// The form that norms get whose deviation is still computed; nil to refuse or, where they may stay, to leave them.
   public var normForm: NormForm?
-  /// What is done to the weights besides folding norms.
+  /// The rules that are applied to the weights besides folding norms.
   public var rules: [FoldingRule] = []
-  /// Whether a runtime without the network's activation may compute a close one instead.
+  /// Is true if a runtime without the network's activation may compute a close one instead.
   public var allowsApproximateActivation = false
   /// The class to write for, where a target has several that hold the network; nil for the first of them.
   public var className: String?
@@ -48,7 +48,7 @@ public struct Conversion: Sendable {
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
   }
-  /// What a target is asked for: tests break the answer.
+  /// Asks a target for its output: tests break the answer.
   package var output: @Sendable (any Target, Network, TargetSource, TargetOptions) throws(Refusal) -> TargetOutput = {
     (target, network, source, options) throws(Refusal) in
     try target.output(of: network, from: source, options: options)
@@ -76,7 +76,7 @@ public struct Conversion: Sendable {
   ///   - logger: is told what is noticed on the way; by default nobody is.
   ///   - progress: is called from any thread.
   /// - Returns: the report. Where a claim does not hold, nothing was published, and the report says which.
-  /// - Throws: ``Refusal`` for everything that keeps a verdict from being reached.
+  /// - Throws: a refusal for everything that keeps a verdict from being reached.
   public func run(
     logger: Logger = Logger(label: "NormFold") { _ in SwiftLogNoOpLogHandler() },
     progress: ConversionProgress.Handler = { _ in }
@@ -163,7 +163,7 @@ public struct Conversion: Sendable {
       seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
-  /// What one target gets: the fold, and what is written of it. No number is computed.
+  /// Returns what one target gets: the fold, and what is written of it. No number is computed.
   func planned(
     _ target: any Target, of model: Model, from source: TargetSource
   ) throws(Refusal) -> (FoldingPlan, TargetOutput) {
@@ -209,7 +209,7 @@ public struct Conversion: Sendable {
     }
   }
 
-  /// What made the output, for its metadata.
+  /// Returns what made the output, for its metadata.
   private func provenance(
     of model: Model, plan: FoldingPlan, hashes: String
   ) -> [String: String] {
@@ -253,7 +253,7 @@ public struct Conversion: Sendable {
     }
   }
 
-  /// What was written, the tensors first.
+  /// Returns the files that were written, the tensors first.
   private func files(of item: Prepared) throws(Refusal) -> [ConversionReport.Output.File] {
     let tensors = try MappedFile(path: item.directory + "/" + item.output.fileName)
     let sides = item.output.sideFiles.sorted { $0.name < $1.name }
@@ -310,7 +310,7 @@ public struct Conversion: Sendable {
 }
 
 extension Norm {
-  /// Whether nothing but the division is left.
+  /// Is true if nothing but the division is left.
   fileprivate var isBare: Bool { gain.constantValue == 1 && bias == nil }
 }
 
@@ -325,7 +325,7 @@ extension FoldingPlan {
     }
   }
 
-  /// What became of the scales of norms and branches.
+  /// The notes on what became of the scales of norms and branches.
   fileprivate var notesOnScales: [Message] {
     [
       scaledNorms.isEmpty ? nil : "the scales of \(scaledNorms.count) norms are in their gains now: γ' = γ · s",

@@ -3,7 +3,7 @@ import Formats
 import Networks
 import Targets
 
-/// What a conversion would write: decided, not computed.
+/// The decisions of a conversion: what it would write, without a number computed.
 ///
 ///     var conversion = Conversion(source: "gpt2-lnfree", destination: "out", targets: ["gpt2"])
 ///     conversion.requiredNorms = ["blocks.0.mlp.norm"]
@@ -70,15 +70,15 @@ public struct ConversionPlan: Sendable, Encodable {
   public let target: String
   public let steps: [Step]
   public let kept: [Kept]
-  /// What is done besides, in this order.
+  /// The rules that are applied besides, in this order.
   public let rules: [FoldingRule]
-  /// What becomes of the norms that stay.
+  /// The form that the norms get that stay.
   public let normForm: NormForm?
   public let tensors: [Tensor]
   public let byteCount: Int
   public let warnings: [Message]
 
-  /// What a conversion to one target would write.
+  /// Decides what a conversion would write for the first of its targets.
   ///
   /// - Throws: what reading, folding and the target refuse.
   public init(of conversion: Conversion) throws(Refusal) {
@@ -106,7 +106,7 @@ extension ConversionPlan: CustomStringConvertible {
     return (["\(source.printable) for \(target)"] + folded + linesBelowSteps).joined(separator: "\n")
   }
 
-  /// What a plan says below the norms that fold.
+  /// The lines of a plan below the norms that fold.
   package var linesBelowSteps: [String] {
     var lines = kept.isEmpty ? [] : [""]
     lines += kept.map { "  stays a norm: \($0.norm), since \($0.reason)" }

@@ -1,4 +1,4 @@
-/// Where a long run is.
+/// A step of a long run.
 ///
 ///     let report = try conversion.run { print("\($0.stage.rawValue) \($0.subject): \($0.done) of \($0.total) \($0.unit)") }
 ///     print(report.published)
@@ -10,11 +10,11 @@ public struct ConversionProgress: Sendable {
   }
 
   public let stage: Stage
-  /// What is being worked on: a target's name.
+  /// The thing that is being worked on: a target's name.
   public let subject: String
   public let done: Int
   public let total: Int
-  /// What is counted: bytes or steps.
+  /// The unit that is counted: bytes or steps.
   public let unit: String
 
   package init(stage: Stage, subject: String, done: Int, total: Int, unit: String) {

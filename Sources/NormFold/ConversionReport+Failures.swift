@@ -2,7 +2,7 @@ import Folding
 import Verify
 
 extension ConversionReport {
-  /// Where it goes wrong, in sentences for whoever has to find out why; none where every claim holds.
+  /// Says where it goes wrong, in sentences for whoever has to find out why; none where every claim holds.
   public var failures: [String] { zip(outputs, verification?.targets ?? []).flatMap { $1.failures(of: $0) } }
 }
 

@@ -14,15 +14,15 @@ import Networks
 ///     let logits = try network.logits(of: [1, 2, 3])
 ///     print(weights.count, logits.count)
 public struct FoldedNetwork: Sendable {
-  /// What is to be folded, and what is done to the weights besides.
+  /// Options say what is to be folded, and what is done to the weights besides.
   public struct Options: Sendable {
     /// The paths of norms that must be folded: where one of them cannot be, folding is refused with its name.
     public var requiredNorms: [String] = []
-    /// Whether norms that cannot be removed may stay.
+    /// Is true if norms that cannot be removed may stay.
     public var allowsPartial = false
-    /// What is done to the weights besides, in the order of the rules.
+    /// The rules that are applied to the weights besides.
     public var rules: [FoldingRule] = []
-    /// What the norms that are still computed are to be; nil to refuse or, where they may stay, to leave them.
+    /// The form that norms get whose deviation is still computed; nil to refuse or, where they may stay, to leave them.
     public var normForm: NormForm?
 
     public init() {}
@@ -38,7 +38,7 @@ public struct FoldedNetwork: Sendable {
     public let formula: String
   }
 
-  /// What was folded, in the order of computation.
+  /// The norms that were folded, in the order of computation.
   public let steps: [ConversionPlan.Step]
   /// The norms that stay, be it without gain and bias, in the order of computation.
   public let kept: [ConversionPlan.Kept]

@@ -3,24 +3,24 @@ import Formats
 import Foundation
 import Networks
 
-/// What a checkpoint is, norm site by norm site.
+/// A description of a checkpoint, norm by norm.
 ///
 ///     let inspection = try Inspection(of: "gpt2-lnfree")
 ///     for site in inspection.sites where !site.isFoldable { print(site.name, site.deviation) }
 public struct Inspection: Sendable, Encodable {
   public struct Site: Sendable, Encodable {
-    /// As the tensors spell it, with the path where the two paths of an attention differ.
+    /// The norm as the tensors spell it, with the path where the two paths of an attention differ.
     public let name: String
-    /// What reads it: `attention`, `attention q/k`, `attention v`, `MLP` or `final`.
+    /// A word or two for what reads the norm: `attention`, `attention q/k`, `attention v`, `MLP` or `final`.
     public let place: String
-    /// Nil for the final one.
+    /// The block that the norm is in; nil for the final one.
     public let block: Int?
     public let kind: String
     public let deviation: String
-    /// Of the fixed deviations, whatever they depend on; nil where they are computed.
+    /// The smallest of the fixed deviations, whatever they depend on; nil where they are computed.
     public let smallestDeviation: Double?
     public let largestDeviation: Double?
-    /// Of the gain over the deviation where that is fixed, else of the gain.
+    /// The smallest element of the gain over the deviation where that is fixed, else of the gain.
     public let smallestScale: Double
     public let medianScale: Double
     public let largestScale: Double
@@ -35,9 +35,9 @@ public struct Inspection: Sendable, Encodable {
   public let blockCount: Int
   public let dModel: Int
   public let headCount: Int
-  /// Heads of keys and values, each of which may serve several of the queries.
+  /// The number of heads of keys and values, each of which may serve several of the queries.
   public let keyValueHeadCount: Int
-  /// Of rotary positions, where there are any.
+  /// The base of rotary positions, where there are any.
   public let rotaryBase: Double?
   public let dMLP: Int
   public let contextLength: Int
@@ -143,7 +143,7 @@ extension Inspection.Site {
 }
 
 extension Path {
-  /// Where a norm stands, in a word or two.
+  /// Returns where a norm stands, in a word or two.
   ///
   /// - Parameter readers: what reads it, where other readers of the same stored norm read another one.
   fileprivate func place(readBy readers: [String]?) -> String {

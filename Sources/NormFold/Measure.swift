@@ -6,7 +6,7 @@ import Verify
 ///       print("\(measure.name): \(measure.value) of at most \(measure.limit), in \(measure.unit)")
 ///     }
 public struct Measure: Sendable, Encodable {
-  /// What is measured.
+  /// A kind says what is measured.
   public enum Kind: String, Sendable, Encodable, CaseIterable {
     /// How many parts of the file compute what the same parts of the source compute, for every input.
     case parts
@@ -26,7 +26,7 @@ public struct Measure: Sendable, Encodable {
     case top1Agreement
   }
 
-  /// What a value and its limit are counted in.
+  /// The unit that a value and its limit are counted in.
   public enum Unit: String, Sendable, Encodable {
     /// The largest logit of the source.
     case largestLogit
@@ -41,17 +41,17 @@ public struct Measure: Sendable, Encodable {
   }
 
   public let kind: Kind
-  /// What is measured, in words.
+  /// The measure in words.
   public let name: String
   public let value: Double
   public let unit: Unit
   /// The value may not be more; where ``isLowerLimit``, not less.
   public let limit: Double
-  /// Whether the limit is what the value may not fall below.
+  /// Is true if the limit is what the value may not fall below.
   public let isLowerLimit: Bool
-  /// Whether the limit was measured on the source in the same run, and not set beforehand.
+  /// Is true if the limit was measured on the source in the same run, and not set beforehand.
   public let isLimitMeasured: Bool
-  /// Whether the claim holds that the measure is of; nil where nothing is decided by it alone.
+  /// Is true if the claim holds that the measure is of; nil where nothing is decided by it alone.
   public let holds: Bool?
 
   fileprivate init(
@@ -68,7 +68,7 @@ public struct Measure: Sendable, Encodable {
     self.holds = holds
   }
 
-  /// Whether it says more about the claim before it.
+  /// Is true if it says more about the claim before it.
   package var isDetail: Bool { ![.parts, .algebra, .storedTensors, .arithmetic].contains(kind) }
 
   /// `3.3e-15`, `36`, `100.00%`.
@@ -89,7 +89,7 @@ extension Measure.Unit {
   }
 }
 
-/// What is claimed of one output of a conversion, with what was found.
+/// The claims on one output of a conversion, with what was found.
 ///
 ///     for verdict in report.verdicts where !verdict.holds {
 ///       print(verdict.output.target, verdict.measures.filter { $0.holds == false }.map(\.name))
@@ -100,10 +100,10 @@ public struct OutputVerdict: Sendable {
   public let claims: Verification.TargetClaims
   package let verification: Verification
 
-  /// Whether every claim holds.
+  /// Is true if every claim holds.
   public var holds: Bool { measures.allSatisfy { $0.holds ?? true } }
 
-  /// What the logits are compared as.
+  /// The word for what is compared.
   package var compared: String { claims.judgement.isUpToShift ? "log-probabilities" : "logits" }
 
   /// The largest difference that counts, over the largest logit.
@@ -166,7 +166,7 @@ extension OutputVerdict {
 }
 
 extension ConversionReport {
-  /// What was found of each output; empty without a verification.
+  /// The verdict on each output; empty without a verification.
   public var verdicts: [OutputVerdict] {
     guard let verification else { return [] }
     return zip(outputs, verification.targets).map {

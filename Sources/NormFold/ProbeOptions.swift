@@ -3,7 +3,7 @@ import Measurement
 import Networks
 import Verify
 
-/// On which tokens a verification looks.
+/// Options say on which tokens a verification looks.
 ///
 ///     conversion.probeOptions.seed = 7
 ///     conversion.probeOptions.text = .text(files: ["book.txt"])
@@ -11,7 +11,7 @@ public struct ProbeOptions: Sendable {
   public var seed: UInt64 = 1
   /// The length of the longest probe; nil for tokens across the full context.
   public var probeLength: Int?
-  /// How many probes of that length there are.
+  /// The number of probes of that length.
   public var probeCount = 1
 
   /// A text that is looked at besides random tokens.

@@ -4,7 +4,7 @@ import Networks
 import Targets
 import Verify
 
-/// Whether two checkpoints compute the same logits: the candidate in single precision, held against the reference's own
+/// A comparison of two checkpoints, which should compute the same logits: the candidate in single precision, held against the reference's own
 /// rounding noise.
 ///
 ///     let report = try VerificationRun(reference: "gpt2-lnfree", candidate: "out").run()
@@ -12,7 +12,7 @@ import Verify
 public struct VerificationRun: Sendable {
   public var reference: String
   public var candidate: String
-  /// Whether the logits of each position may all be off by one constant, which no probability can see.
+  /// Is true if the logits of each position may all be off by one constant, which no probability can see.
   public var isUpToShift = false
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
@@ -23,7 +23,7 @@ public struct VerificationRun: Sendable {
     self.candidate = candidate
   }
 
-  /// What was found.
+  /// The numbers that were found, and the verdict.
   public struct Report: Sendable, Encodable {
     public let reference: String
     public let candidate: String
@@ -36,7 +36,7 @@ public struct VerificationRun: Sendable {
     public let warnings: [Message]
     public let holds: Bool
 
-    /// Whether the logits of each position may all be off by one constant.
+    /// Is true if the logits of each position may all be off by one constant.
     public var isUpToShift: Bool { judgement.isUpToShift }
 
     private enum CodingKeys: String, CodingKey {

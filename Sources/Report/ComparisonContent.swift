@@ -6,7 +6,7 @@ import Verify
 /// Networks that were held against one reference, each with its name and its place among the marks.
 typealias ComparedNetworks = [(name: String, mark: Int, outcome: NetworkDifference)]
 
-/// Where along the residual stream networks part from the reference.
+/// A figure of where along the residual stream networks part from the reference.
 enum ResidualFigure {
   /// - Returns: nil where no network has a residual stream.
   static func figure(id: String, title: String, networks: ComparedNetworks, remark: String = "") -> Figure? {

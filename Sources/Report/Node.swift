@@ -2,7 +2,7 @@ import Formats
 
 /// A piece of a page.
 ///
-/// What it renders is HTML and well-formed XML at once. Text and attributes are escaped where they are rendered and nowhere
+/// A node renders HTML and well-formed XML at once. Text and attributes are escaped where they are rendered and nowhere
 /// else, so that no name from a file can become markup, steer a terminal or turn the direction of its line.
 package struct Node: Sendable {
   private indirect enum Content: Sendable {
@@ -25,7 +25,7 @@ package struct Node: Sendable {
 
   package static func text(_ text: Message) -> Node { Node(.text(text)) }
 
-  /// What this program's source says, as it stands there: a style sheet.
+  /// Returns a node of what this program's source says, as it stands there: a style sheet.
   static func verbatim(_ text: StaticString) -> Node { Node(.verbatim(text)) }
 
   package func rendered(naming names: SettingNames = .library) -> String {

@@ -3,7 +3,7 @@ import Folding
 import Verify
 
 extension Page {
-  /// What a conversion did, and what was proved of it.
+  /// Makes the page of a conversion: what it did, and what was proved of it.
   package init(_ report: ConversionReport) {
     guard let verification = report.verification else {
       self.init(
@@ -132,7 +132,7 @@ extension ConversionReport {
         + "source's own rounding.", content: content)
   }
 
-  /// Where the limits come from that are marked by a star.
+  /// Returns where the limits come from that are marked by a star.
   package func limitsFootnote(_ verification: Verification) -> String {
     let (noise, squared) = (Judgement.noiseFactor, Judgement.noiseFactor * Judgement.noiseFactor)
     let factor = "\(Quantity.short(noise)) × what"
@@ -333,7 +333,7 @@ extension OutputVerdict {
 }
 
 extension ConversionReport.Output {
-  /// What is left of the norms: `none left`, `5 kept as RMSNorm`.
+  /// Says what is left of the norms: `none left`, `5 kept as RMSNorm`.
   package var rest: String {
     if isNormFree { return "none left" }
     if hasComputedNorms {
@@ -346,7 +346,7 @@ extension ConversionReport.Output {
       + (keptNormCount == 0 ? "" : ", and \(keptNormCount) with its fixed scale kept")
   }
 
-  /// What is left of one of them.
+  /// Returns what is left of one of them.
   fileprivate func remainder(of site: Inspection.Site) -> String {
     let isFolded = steps.contains { $0.norm == site.name }
     if kept.contains(where: { $0.norm == site.name }) { return isFolded ? "σ, still computed" : "the norm as it was" }

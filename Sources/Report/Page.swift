@@ -3,7 +3,7 @@ import Formats
 
 /// A report to look at: one file that needs nothing else, not even a script.
 package struct Page: Sendable {
-  /// What it all comes to.
+  /// The verdict at the head of a page.
   package struct Verdict: Sendable {
     package enum Outcome: String, Sendable { case good, bad, neutral }
 
@@ -26,9 +26,9 @@ package struct Page: Sendable {
     var content: [any Content]
   }
 
-  /// What kind of report: `Conversion`.
+  /// The kind of report: `Conversion`.
   let kind: String
-  /// What it is about: a path.
+  /// The path that the report is about.
   let subject: String
   let verdict: Verdict
   var keyFigures: [KeyFigure] = []

@@ -13,7 +13,7 @@ package struct StockClass: Sendable {
   let layout: Layout
   /// The only activation that the class has; nil for one that its config names.
   let activation: Activation?
-  /// Whether the unembedding has a place for a bias.
+  /// Is true if the unembedding has a place for a bias.
   let hasVocabularyBias: Bool
   /// The architectures whose networks the class may hold.
   let sources: [Architecture]
@@ -31,11 +31,11 @@ package struct StockClass: Sendable {
   struct Stored {
     let network: Network
     let sizes: Hyperparameters
-    /// What the class computes instead of the network's activation, where the user allowed that.
+    /// The activation that the class computes instead of the network's, where the user allowed that.
     let approximation: Activation?
   }
 
-  /// Whether the class has no unembedding besides the token embedding.
+  /// Returns whether the class has no unembedding besides the token embedding.
   func sharesEmbedding(_ sizes: Hyperparameters) -> Bool {
     sizes.isTied && layout.slot(of: "unembedding.weight", blockCount: 1)?.isOmittedWhereTied ?? true
   }
@@ -208,7 +208,7 @@ package struct StockClass: Sendable {
 // MARK: Choosing
 
 extension StockClass {
-  /// Whether the class computes a source's network once the gains and biases of its norms are folded.
+  /// Returns whether the class computes a source's network once the gains and biases of its norms are folded.
   ///
   /// - Parameter kept: the norms that keep theirs.
   func mayHold(_ source: TargetSource, keeping kept: Set<Path> = []) -> Bool {
@@ -246,7 +246,7 @@ extension [StockClass] {
 }
 
 extension Layout {
-  /// Whether a parameter is the gain of a norm.
+  /// Returns whether a parameter is the gain of a norm.
   fileprivate func isNormGain(_ parameter: String) -> Bool {
     let block = Path(String(parameter.dropLast(".weight".count))).block ?? 0
     return parameter.hasSuffix(".weight") && slot(of: parameter, blockCount: block + 1)?.input == nil
@@ -258,7 +258,7 @@ extension Network {
   /// The norms that the output is computed from.
   package var lastNorms: Set<Path> { Set((node(at: output)?.operands ?? []).filter { self[norm: $0] != nil }) }
 
-  /// What to say of a network whose norms are all computed: nothing else tells that the last one is not bare.
+  /// The notes on a network whose norms are all computed: nothing else tells that the last one is not bare.
   var noteOnLastNorm: [Message] {
     lastNorms.compactMap { self[norm: $0] }.filter { norm in
       norm.kind == .layer && norm.isComputed && norm.gain.constantValue == nil

@@ -132,7 +132,7 @@ extension Slot {
 }
 
 extension StockClass {
-  /// What llama.cpp computes of an architecture; nil where it does not know it.
+  /// Returns what llama.cpp computes of an architecture; nil where it does not know it.
   static func gguf(_ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false)
     -> StockClass?
   {

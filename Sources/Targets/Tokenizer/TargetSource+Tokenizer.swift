@@ -51,7 +51,7 @@ extension TargetSource {
     }
   }
 
-  /// What is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
+  /// Returns what is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
   func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [Message] {
     guard tokenizer == .ofCheckpoint, files.isEmpty, let ggufHeader,
       case .string(let kind)? = ggufHeader.value("tokenizer.ggml.model"), kind != "none"
