@@ -6,6 +6,7 @@
 # make sanitize the whole test suite under the address and the thread sanitizer
 # make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
 # make screenshots  pictures of the demo's report on a desk, a phone and paper (chromium)
+# make docs     the documentation of the library, in .build/docs/NormFold.doccarchive
 # make interop  the written files in the hands of the real programs (PyPI, in .venv; with ALL=1 also in .venv-transformer-lens)
 
 
@@ -13,7 +14,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo screenshots test faults proof fuzz sanitize bench proto lint format interop setup clean
+.PHONY: all demo screenshots docs test faults proof fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -31,6 +32,14 @@ demo: all
 
 screenshots: demo
 	Scripts/screenshots demo/report.html demo/screenshots
+
+# The modules whose public types NormFold re-exports, before it.
+DOCUMENTED = Formats Networks Folding Arithmetic Verify Measurement NormFold
+docs: setup
+	@mkdir -p .build/docs && rm -rf .build/docs/NormFold.doccarchive
+	NORMFOLD_DOCS=1 $(SWIFT) package --allow-writing-to-directory .build/docs generate-documentation \
+	  --enable-experimental-combined-documentation $(DOCUMENTED:%=--target %) --warnings-as-errors \
+	  --output-path .build/docs/NormFold.doccarchive
 
 test: setup lint
 	$(SWIFT) build --build-tests
@@ -78,10 +87,10 @@ proto:
 	mv Sources/COnnxProto/onnx.pb-c.h Sources/COnnxProto/include/
 
 lint:
-	$(SWIFT) format lint --strict --recursive Sources Tests Benchmarks Package.swift
+	$(SWIFT) format lint --strict --recursive Sources Tests Benchmarks Examples Package.swift
 
 format:
-	$(SWIFT) format --in-place --recursive Sources Tests Benchmarks Package.swift
+	$(SWIFT) format --in-place --recursive Sources Tests Benchmarks Examples Package.swift
 
 interop: all
 	ALL=$(ALL) Tests/Interop/run $(NORMFOLD) $(PYTHON)

@@ -13,13 +13,8 @@ let strictest = strict + [.strictMemorySafety()]
 let package = Package(
   name: "normfold",
   products: [
-    .executable(name: "normfold", targets: ["normfold"]),
-    .library(
-      name: "NormFold",
-      targets: [
-        "Report", "Conversion", "Measurement", "Targets", "Verify", "Arithmetic", "ONNX", "Folding", "Networks",
-        "Tokenization", "Formats",
-      ]),
+    .executable(name: "normfold", targets: ["NormFoldCommand"]),
+    .library(name: "NormFold", targets: ["NormFold"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -47,7 +42,7 @@ let package = Package(
       dependencies: [
         "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
+      swiftSettings: strictest),
     .target(name: "CKernels"),
     .target(
       name: "Verify",
@@ -57,28 +52,33 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
     .target(
-      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"], swiftSettings: strict),
+      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
+      swiftSettings: strictest),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
-      name: "Conversion",
+      name: "NormFold",
       dependencies: [
         "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Targets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report", dependencies: ["Conversion", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
+      name: "Report", dependencies: ["NormFold", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
       swiftSettings: strictest),
     .executableTarget(
-      name: "normfold",
+      name: "NormFoldCommand",
       dependencies: [
-        "Report", "Conversion", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
+        "Report", "NormFold", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: strictest),
+      path: "Sources/Command", swiftSettings: strictest),
+
+    // MARK: Examples
+    .executableTarget(
+      name: "normfold-example", dependencies: ["NormFold"], path: "Examples", swiftSettings: strictest),
 
     // MARK: Benchmarks
     .executableTarget(
@@ -93,7 +93,7 @@ let package = Package(
     .target(
       name: "ProofSupport",
       dependencies: [
-        "Conversion", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "NormFold", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/ProofSupport", swiftSettings: strict),
@@ -114,7 +114,7 @@ let package = Package(
     .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "Conversion", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
+        "NormFold", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -131,16 +131,19 @@ let package = Package(
       dependencies: ["ONNX", "COnnxProto", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
-      name: "ConversionTests",
+      name: "NormFoldTests",
       dependencies: [
-        "Conversion", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
+        "NormFold", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
+      name: "LibraryTests", dependencies: ["NormFold", "normfold-example", "TestSupport"], swiftSettings: strict),
+    .testTarget(
       name: "ReportTests",
       dependencies: [
-        "normfold", "Report", "Conversion", "Measurement", "Targets", "Arithmetic", "Verify", "Folding", "Networks",
+        "NormFoldCommand", "Report", "NormFold", "Measurement", "Targets", "Arithmetic", "Verify", "Folding",
+        "Networks",
         "Formats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
@@ -149,11 +152,16 @@ let package = Package(
     .testTarget(
       name: "MatrixTests",
       dependencies: [
-        "normfold", "Conversion", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        "NormFoldCommand", "NormFold", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "CommandTests", dependencies: ["normfold", "Targets", "Formats", "TestSupport"], swiftSettings: strict),
+      name: "CommandTests",
+      dependencies: [
+        "NormFoldCommand", "Targets", "Formats", "TestSupport",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
   ],
   swiftLanguageModes: [.v6]
 )
@@ -167,4 +175,9 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
       dependencies: ["Formats", "Networks", "Folding", "Targets", "Tokenization", "ONNX", "TestSupport"], path: "Fuzz",
       exclude: ["run", "keep", "corpora"],
       swiftSettings: strict))
+}
+
+// Only who builds the documentation needs the plugin: `make docs` sets the variable.
+if Context.environment["NORMFOLD_DOCS"] != nil {
+  package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
 }

@@ -22,7 +22,7 @@ extension Float: ArithmeticScalar {
     _ b: UnsafePointer<Float>, strideB: Int, isTransposed: Bool, factor: Float, beta: Float,
     into c: UnsafeMutablePointer<Float>, strideC: Int
   ) {
-    cblas_sgemm(
+    unsafe cblas_sgemm(
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
   }
@@ -34,7 +34,7 @@ extension Double: ArithmeticScalar {
     _ b: UnsafePointer<Double>, strideB: Int, isTransposed: Bool, factor: Double, beta: Double,
     into c: UnsafeMutablePointer<Double>, strideC: Int
   ) {
-    cblas_dgemm(
+    unsafe cblas_dgemm(
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
   }
@@ -53,8 +53,8 @@ let blasRunsOnOneThread: Void = openblas_set_num_threads(1)
 package func prepareProcessForArithmetic() {
   _ = blasRunsOnOneThread
   // What OpenBLAS does before a process forks; its header does not have it, nor every build of it.
-  if let stopThreads = dlsym(nil, "blas_thread_shutdown_") {
-    _ = unsafeBitCast(stopThreads, to: (@convention(c) () -> CInt).self)()
+  if let stopThreads = unsafe dlsym(nil, "blas_thread_shutdown_") {
+    _ = unsafe unsafeBitCast(stopThreads, to: (@convention(c) () -> CInt).self)()
   }
   // The largest threshold that glibc takes: 32 MiB.
   _ = mallopt(M_MMAP_THRESHOLD, 32 << 20)
@@ -62,6 +62,8 @@ package func prepareProcessForArithmetic() {
 }
 
 /// A precision that a network is computed in.
-package enum Precision: String, Sendable, Codable {
+///
+///     input.precision = .double
+public enum Precision: String, Sendable, Codable {
   case single, double
 }

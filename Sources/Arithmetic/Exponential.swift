@@ -10,14 +10,14 @@ extension Float {
     guard let start = x.baseAddress else { return }
     let whole = x.count / Lanes.scalarCount * Lanes.scalarCount
     for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
-      let lanes = UnsafeMutableRawPointer(start + index)
-      lanes.storeBytes(of: exponential(lanes.loadUnaligned(as: Lanes.self)), as: Lanes.self)
+      let lanes = unsafe UnsafeMutableRawPointer(start + index)
+      unsafe lanes.storeBytes(of: exponential(lanes.loadUnaligned(as: Lanes.self)), as: Lanes.self)
     }
     if whole < x.count {
       var rest = Lanes()
-      for index in whole..<x.count { rest[index - whole] = x[index] }
+      for index in whole..<x.count { rest[index - whole] = unsafe x[index] }
       rest = exponential(rest)
-      for index in whole..<x.count { x[index] = rest[index - whole] }
+      for index in whole..<x.count { unsafe x[index] = rest[index - whole] }
     }
   }
 
@@ -42,26 +42,26 @@ extension Float {
     p = p * r + 1.0 / 6
     p = p * r + 0.5
     p = p * r * r + r + 1
-    let shiftedBits = unsafeBitCast(shifted, to: SIMD8<Int32>.self)
+    let shiftedBits = unsafe unsafeBitCast(shifted, to: SIMD8<Int32>.self)
     if isOrdinary {
       // k joins the exponent. Those bits of the shifter that are not shifted out are zero.
-      return unsafeBitCast(unsafeBitCast(p, to: SIMD8<Int32>.self) &+ shiftedBits &<< 23, to: SIMD8<Float>.self)
+      return unsafe unsafeBitCast(unsafeBitCast(p, to: SIMD8<Int32>.self) &+ shiftedBits &<< 23, to: SIMD8<Float>.self)
     }
     // 2ᵏ in two factors, so that results below the smallest normal number, and infinity, come out right.
-    let bits = shiftedBits &- unsafeBitCast(shifter, to: SIMD8<Int32>.self)
+    let bits = unsafe shiftedBits &- unsafeBitCast(shifter, to: SIMD8<Int32>.self)
     let half = bits &>> 1
     return p * powerOfTwo(half) * powerOfTwo(bits &- half)
   }
 
   @inline(__always)
   private static func powerOfTwo(_ k: SIMD8<Int32>) -> SIMD8<Float> {
-    unsafeBitCast((k &+ 127) &<< 23, to: SIMD8<Float>.self)
+    unsafe unsafeBitCast((k &+ 127) &<< 23, to: SIMD8<Float>.self)
   }
 }
 
 extension Double {
   /// Replaces each x by eˣ. The system's function is as fast as two lanes of the instructions that every x86-64 has.
   package static func exponentials(_ x: UnsafeMutableBufferPointer<Double>) {
-    for index in 0..<x.count { x[index] = .exp(x[index]) }
+    for index in 0..<x.count { unsafe x[index] = unsafe .exp(x[index]) }
   }
 }

@@ -11,14 +11,15 @@ struct Extremes {
     let whole = numbers.count / Lanes.scalarCount * Lanes.scalarCount
     if let start = numbers.baseAddress {
       for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
-        let lanes = Lanes(at: start + index)
+        let lanes = unsafe Lanes(at: start + index)
         low.replace(with: lanes, where: lanes .< low)
         high.replace(with: lanes, where: lanes .> high)
         poison += lanes - lanes
       }
     }
     var (least, most, rest) = (low.min(), high.max(), poison.sum())
-    for number in numbers[whole...] {
+    for index in whole..<numbers.count {
+      let number = unsafe numbers[index]
       (least, most) = (min(least, number), max(most, number))
       rest += number - number
     }

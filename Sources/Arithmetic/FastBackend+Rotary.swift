@@ -20,14 +20,14 @@ extension FastBackend {
           cosines[pair] = Scalar(Double.cos(angle))
           sines[pair] = Scalar(Double.sin(angle))
         }
-        let (from, to) = (x.row(token), result.row(token))
+        let (from, to) = unsafe (x.row(token), result.row(token))
         for head in stride(from: 0, to: x.columnCount, by: dHead) {
           for pair in 0..<half {
-            let (first, second) = (from[head + pair], from[head + half + pair])
-            to[head + pair] = first * cosines[pair] - second * sines[pair]
-            to[head + half + pair] = second * cosines[pair] + first * sines[pair]
+            let (first, second) = unsafe (from[head + pair], from[head + half + pair])
+            unsafe to[head + pair] = first * cosines[pair] - second * sines[pair]
+            unsafe to[head + half + pair] = second * cosines[pair] + first * sines[pair]
           }
-          for feature in 2 * half..<dHead { to[head + feature] = from[head + feature] }
+          for feature in 2 * half..<dHead { unsafe to[head + feature] = unsafe from[head + feature] }
         }
         token += 1
       }

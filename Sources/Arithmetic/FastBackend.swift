@@ -62,15 +62,15 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let width = table.columnCount
     let result = Matrix<Scalar>(rows: tokenCount, columns: width)
     let line = UnsafeMutableBufferPointer<Double>.allocate(capacity: width)
-    defer { line.deallocate() }
+    defer { unsafe line.deallocate() }
     let type = rounding.map { index == .token ? $0.tokenEmbedding : $0.positionEmbedding }
     var token = 0
     for probe in probes {
       for origin in index == .token ? probe.tokens : probe.positions {
-        let row = result.row(token)
-        rows.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
-        for column in 0..<width { row[column] = Scalar(line[column]) }
-        if let rounding, let type { row.round(to: type, unit: rounding.unit, columnCount: width) }
+        let row = unsafe result.row(token)
+        unsafe rows.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
+        for column in 0..<width { unsafe row[column] = unsafe Scalar(line[column]) }
+        if let rounding, let type { unsafe row.round(to: type, unit: rounding.unit, columnCount: width) }
         token += 1
       }
     }
@@ -101,18 +101,19 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     switch norm.deviation {
     case .computed(let epsilon) where norm.kind == .crms:
       for row in rows {
-        Kernels.normaliseCompressed(
+        unsafe Kernels.normaliseCompressed(
           x.row(row), epsilon: Scalar(epsilon), gain: gain, bias: bias, into: result.row(row))
       }
     case .computed(let epsilon):
       for row in rows {
-        Kernels.normalise(
+        unsafe Kernels.normalise(
           x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
       }
     case .fixed(let deviation):
       let factors = ParameterReader(deviation).values().map { Scalar($0) }
       for row in rows {
-        Kernels.divide(x.row(row), by: factors, isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+        unsafe Kernels.divide(
+          x.row(row), by: factors, isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
       }
     case .perPosition, .perToken:
       throw Refusal(
@@ -128,15 +129,15 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let isBiased = map.bias != nil
     if let bias = map.bias {
       let values = ParameterReader(bias).values().map { Scalar($0) }
-      values.withUnsafeBufferPointer { values in
+      unsafe values.withUnsafeBufferPointer { values in
         guard let start = values.baseAddress else { return }
         for row in 0..<result.rowCount {
-          (result.start + row * result.columnCount).update(from: start, count: values.count)
+          unsafe (result.start + row * result.columnCount).update(from: start, count: values.count)
         }
       }
     }
     forEachPart(of: map.weight) { part in
-      Scalar.multiply(
+      unsafe Scalar.multiply(
         rows: x.rowCount, columns: part.outputs.count, inner: part.inputs.count, x.start + part.inputs.lowerBound,
         strideA: x.columnCount, part.start, strideB: part.stride, isTransposed: part.isTransposed, factor: 1,
         beta: isBiased || part.inputs.lowerBound > 0 ? 1 : 0, into: result.start + part.outputs.lowerBound,
@@ -163,8 +164,8 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let scores = UnsafeMutablePointer<Scalar>.allocate(capacity: min(Self.attentionRows, longest) * longest)
     let totals = UnsafeMutablePointer<Scalar>.allocate(capacity: Self.attentionRows)
     defer {
-      scores.deallocate()
-      totals.deallocate()
+      unsafe scores.deallocate()
+      unsafe totals.deallocate()
     }
     var start = 0
     for probe in probes {
@@ -177,32 +178,34 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
         let isFinite =
           count == 1
           || (start..<start + past + count).allSatisfy { token in
-            value.row(token)[keyFeature..<keyFeature + dHead].allSatisfy(\.isFinite)
+            unsafe value.row(token)[keyFeature..<keyFeature + dHead].allSatisfy(\.isFinite)
           }
         let step = isFinite ? Self.attentionRows : 1
         for first in stride(from: 0, to: count, by: step) {
           let rows = first..<min(first + step, count)
           // Of what comes after the last of these rows nothing is computed.
           let length = past + rows.upperBound
-          Scalar.multiply(
+          unsafe Scalar.multiply(
             rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
             strideA: width, key.start + keyCorner, strideB: keyWidth, isTransposed: true,
             factor: Scalar(attention.scale), beta: 0, into: scores, strideC: length)
           for row in rows {
-            let line = UnsafeMutableBufferPointer(start: scores + (row - rows.lowerBound) * length, count: length)
+            let line = unsafe UnsafeMutableBufferPointer(
+              start: scores + (row - rows.lowerBound) * length, count: length)
             let visible = past + row + 1
-            totals[row - rows.lowerBound] = Kernels.exponentials(UnsafeMutableBufferPointer(rebasing: line[..<visible]))
-            for future in visible..<max(visible, length) { line[future] = 0 }
+            unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
+              UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+            for future in visible..<max(visible, length) { unsafe line[future] = 0 }
           }
-          Scalar.multiply(
+          unsafe Scalar.multiply(
             rows: rows.count, columns: dHead, inner: length, scores, strideA: length, value.start + keyCorner,
             strideB: keyWidth, isTransposed: false, factor: 1, beta: 0,
             into: result.start + corner + rows.lowerBound * width, strideC: width)
           // The shares of the softmax are taken here, where there are fewer numbers.
           for row in rows {
-            let factor = 1 / totals[row - rows.lowerBound]
-            let mixed = result.start + corner + row * width
-            for feature in 0..<dHead { mixed[feature] *= factor }
+            let factor = unsafe 1 / totals[row - rows.lowerBound]
+            let mixed = unsafe result.start + corner + row * width
+            for feature in 0..<dHead { unsafe mixed[feature] *= factor }
           }
         }
       }
@@ -219,7 +222,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   @specialized(where Scalar == Double)
   private func activate(_ x: Matrix<Scalar>, by activation: Activation) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
-    Kernels.activate(x.values, by: activation, into: result.values)
+    unsafe Kernels.activate(x.values, by: activation, into: result.values)
     return result
   }
 
@@ -227,7 +230,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   @specialized(where Scalar == Double)
   private func add(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
-    for index in 0..<a.values.count { result.values[index] = a.values[index] + b.values[index] }
+    for index in unsafe 0..<a.values.count { unsafe result.values[index] = unsafe a.values[index] + b.values[index] }
     return result
   }
 
@@ -235,7 +238,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   @specialized(where Scalar == Double)
   private func multiply(_ a: Matrix<Scalar>, _ b: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
-    for index in 0..<a.values.count { result.values[index] = a.values[index] * b.values[index] }
+    for index in unsafe 0..<a.values.count { unsafe result.values[index] = unsafe a.values[index] * b.values[index] }
     return result
   }
 
@@ -244,7 +247,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   private func scale(_ x: Matrix<Scalar>, by factor: Double) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let factor = Scalar(factor)
-    for index in 0..<x.values.count { result.values[index] = x.values[index] * factor }
+    for index in unsafe 0..<x.values.count { unsafe result.values[index] = unsafe x.values[index] * factor }
     return result
   }
 
@@ -256,7 +259,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   }
 
   /// Some rows or columns of a weight [in, out] as BLAS reads them.
-  private struct WeightPart {
+  @safe private struct WeightPart {
     let inputs: Range<Int>
     let outputs: Range<Int>
     let start: UnsafePointer<Scalar>
@@ -272,11 +275,11 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       view.tensor.info.type == Scalar.storedType
     {
       let isLent = view.tensor.withBytes { bytes in
-        bytes.withUnsafeBytes { raw in
+        unsafe bytes.withUnsafeBytes { raw in
           guard let base = raw.baseAddress, Int(bitPattern: base) % MemoryLayout<Scalar>.alignment == 0 else {
             return false
           }
-          body(
+          unsafe body(
             WeightPart(
               inputs: 0..<parameter.rowCount, outputs: 0..<parameter.columnCount,
               start: base.assumingMemoryBound(to: Scalar.self) + view.elementOffset, stride: view.leadingDimension,
@@ -295,19 +298,19 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       rounding != nil ? reader.rowCount : max(reader.rowsPerBlock, isTransposed ? 0 : tokenCount / 4)
     for first in stride(from: 0, to: reader.rowCount, by: rowCount) {
       let rows = first..<min(first + rowCount, reader.rowCount)
-      let start = workspace.memory(for: rowCount * reader.columnCount)
-      let numbers = UnsafeMutableBufferPointer(start: start, count: rows.count * reader.columnCount)
-      reader.read(rows: rows, into: numbers)
+      let start = unsafe workspace.memory(for: rowCount * reader.columnCount)
+      let numbers = unsafe UnsafeMutableBufferPointer(start: start, count: rows.count * reader.columnCount)
+      unsafe reader.read(rows: rows, into: numbers)
       if let rounding {
         // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
         let type = rounding.matrix(inputWidth: parameter.rowCount)
         if isTransposed {
-          numbers.round(to: type, unit: rounding.unit, columnCount: reader.columnCount)
+          unsafe numbers.round(to: type, unit: rounding.unit, columnCount: reader.columnCount)
         } else {
-          numbers.roundAcross(to: type, unit: rounding.unit, columnCount: reader.columnCount)
+          unsafe numbers.roundAcross(to: type, unit: rounding.unit, columnCount: reader.columnCount)
         }
       }
-      body(
+      unsafe body(
         WeightPart(
           inputs: isTransposed ? 0..<reader.columnCount : rows, outputs: isTransposed ? rows : 0..<reader.columnCount,
           start: start, stride: reader.columnCount, isTransposed: isTransposed))
@@ -335,7 +338,7 @@ package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   /// The logits of the last token: [1, V].
   package func ofLastToken() -> Matrix<Scalar> {
     let last = Matrix<Scalar>(rows: 1, columns: residual.columnCount)
-    _ = last.values.update(from: residual.row(residual.rowCount - 1))
+    _ = unsafe last.values.update(from: residual.row(residual.rowCount - 1))
     return backend.apply(map, to: last)
   }
 
@@ -354,18 +357,18 @@ extension ParameterReader {
   fileprivate func read<Scalar: ArithmeticScalar>(
     rows: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>
   ) {
-    if let doubles = destination as? UnsafeMutableBufferPointer<Double> {
+    if let doubles = unsafe destination as? UnsafeMutableBufferPointer<Double> {
       for first in stride(from: rows.lowerBound, to: rows.upperBound, by: rowsPerBlock) {
         let block = first..<min(first + rowsPerBlock, rows.upperBound)
         let start = (first - rows.lowerBound) * columnCount
-        read(
+        unsafe read(
           rows: block, columns: 0..<columnCount,
           into: UnsafeMutableBufferPointer(rebasing: doubles[start..<start + block.count * columnCount]))
       }
-    } else if let floats = destination as? UnsafeMutableBufferPointer<Float> {
-      forEachBlock(of: rows) { block, values in
+    } else if let floats = unsafe destination as? UnsafeMutableBufferPointer<Float> {
+      unsafe forEachBlock(of: rows) { block, values in
         let start = (block.lowerBound - rows.lowerBound) * columnCount
-        for index in 0..<values.count { floats[start + index] = Float(values[index]) }
+        for index in 0..<values.count { unsafe floats[start + index] = unsafe Float(values[index]) }
       }
     }
   }

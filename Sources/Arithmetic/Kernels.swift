@@ -11,16 +11,16 @@ package enum Kernels {
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     let count = Scalar(x.count)
-    let mean = isCentred ? sum(x) / count : 0
+    let mean = unsafe isCentred ? sum(x) / count : 0
     for index in 0..<x.count {
-      let centred = x[index] - mean
-      y[index] = centred * centred
+      let centred = unsafe x[index] - mean
+      unsafe y[index] = centred * centred
     }
-    let factor = 1 / (sum(y) / count + epsilon).squareRoot()
-    gain.withUnsafeBufferPointer { gain in
-      for index in 0..<x.count { y[index] = (x[index] - mean) * factor * gain[index] }
+    let factor = unsafe 1 / (sum(y) / count + epsilon).squareRoot()
+    unsafe gain.withUnsafeBufferPointer { gain in
+      for index in 0..<x.count { unsafe y[index] = unsafe (x[index] - mean) * factor * gain[index] }
     }
-    if let bias { add(bias, to: y) }
+    if let bias { unsafe add(bias, to: y) }
   }
 
   /// z / √((Σz² + (Σz)²) / d + ε) ⊙ γ + β, where z is a row of mean zero without the last of its d features.
@@ -30,12 +30,12 @@ package enum Kernels {
     _ z: UnsafeMutableBufferPointer<Scalar>, epsilon: Scalar, gain: [Scalar], bias: [Scalar]?,
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
-    let last = -sum(z)
+    let last = unsafe -sum(z)
     var squares = last * last
-    for index in 0..<z.count { squares += z[index] * z[index] }
+    for index in 0..<z.count { unsafe squares += z[index] * z[index] }
     let factor = 1 / (squares / Scalar(z.count + 1) + epsilon).squareRoot()
-    for index in 0..<z.count { y[index] = z[index] * factor * gain[index] }
-    if let bias { for index in 0..<z.count { y[index] += bias[index] } }
+    for index in 0..<z.count { unsafe y[index] = unsafe z[index] * factor * gain[index] }
+    if let bias { for index in 0..<z.count { unsafe y[index] += bias[index] } }
   }
 
   /// (x − mean) / σ ⊙ γ + β.
@@ -45,18 +45,18 @@ package enum Kernels {
     _ x: UnsafeMutableBufferPointer<Scalar>, by deviation: [Scalar], isCentred: Bool, gain: [Scalar], bias: [Scalar]?,
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
-    let mean = isCentred ? sum(x) / Scalar(x.count) : 0
-    deviation.withUnsafeBufferPointer { deviation in
-      gain.withUnsafeBufferPointer { gain in
-        for index in 0..<x.count { y[index] = (x[index] - mean) / deviation[index] * gain[index] }
+    let mean = unsafe isCentred ? sum(x) / Scalar(x.count) : 0
+    unsafe deviation.withUnsafeBufferPointer { deviation in
+      unsafe gain.withUnsafeBufferPointer { gain in
+        for index in 0..<x.count { unsafe y[index] = unsafe (x[index] - mean) / deviation[index] * gain[index] }
       }
     }
-    if let bias { add(bias, to: y) }
+    if let bias { unsafe add(bias, to: y) }
   }
 
   private static func add<Scalar: ArithmeticScalar>(_ bias: [Scalar], to y: UnsafeMutableBufferPointer<Scalar>) {
-    bias.withUnsafeBufferPointer { bias in
-      for index in 0..<y.count { y[index] += bias[index] }
+    unsafe bias.withUnsafeBufferPointer { bias in
+      for index in 0..<y.count { unsafe y[index] += bias[index] }
     }
   }
 
@@ -68,10 +68,10 @@ package enum Kernels {
     let whole = x.count / 8 * 8
     var sums = SIMD8<Scalar>()
     for index in stride(from: 0, to: whole, by: 8) {
-      sums += UnsafeRawPointer(start + index).loadUnaligned(as: SIMD8<Scalar>.self)
+      unsafe sums += UnsafeRawPointer(start + index).loadUnaligned(as: SIMD8<Scalar>.self)
     }
     var total = sums.sum()
-    for index in whole..<x.count { total += x[index] }
+    for index in whole..<x.count { unsafe total += x[index] }
     return total
   }
 
@@ -79,8 +79,8 @@ package enum Kernels {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   package static func softmax<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) {
-    let factor = 1 / exponentials(x)
-    for index in 0..<x.count { x[index] *= factor }
+    let factor = unsafe 1 / exponentials(x)
+    for index in 0..<x.count { unsafe x[index] *= factor }
   }
 
   /// Replaces each x by eˣ, the largest exponent moved to 0.
@@ -88,10 +88,10 @@ package enum Kernels {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   static func exponentials<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
-    let largest = largest(x)
-    for index in 0..<x.count { x[index] -= largest }
-    Scalar.exponentials(x)
-    return sum(x)
+    let largest = unsafe largest(x)
+    for index in 0..<x.count { unsafe x[index] -= largest }
+    unsafe Scalar.exponentials(x)
+    return unsafe sum(x)
   }
 
   /// −∞ of nothing; NaN counts for nothing. In four parts, none of which waits for another.
@@ -102,12 +102,12 @@ package enum Kernels {
     var (a, b, c, d) = (none, none, none, none)
     let whole = x.count / 4 * 4
     for index in stride(from: 0, to: whole, by: 4) {
-      a = x[index] > a ? x[index] : a
-      b = x[index + 1] > b ? x[index + 1] : b
-      c = x[index + 2] > c ? x[index + 2] : c
-      d = x[index + 3] > d ? x[index + 3] : d
+      a = unsafe x[index] > a ? x[index] : a
+      b = unsafe x[index + 1] > b ? x[index + 1] : b
+      c = unsafe x[index + 2] > c ? x[index + 2] : c
+      d = unsafe x[index + 3] > d ? x[index + 3] : d
     }
-    for index in whole..<x.count { a = x[index] > a ? x[index] : a }
+    for index in whole..<x.count { a = unsafe x[index] > a ? x[index] : a }
     a = b > a ? b : a
     c = d > c ? d : c
     return c > a ? c : a
@@ -123,19 +123,19 @@ package enum Kernels {
       // ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
       let inner = Scalar(-2 * (2 / Double.pi).squareRoot())
       let cubic = Scalar(0.044715)
-      gate(x, into: y) { v in inner * (v + cubic * v * v * v) }
+      unsafe gate(x, into: y) { v in inner * (v + cubic * v * v * v) }
     case .geluErf:
       // ½x(1 + erf(x/√2))
       let inner = Scalar(0.5).squareRoot()
       for index in 0..<x.count {
-        let v = x[index]
-        y[index] = v / 2 * (1 + .erf(v * inner))
+        let v = unsafe x[index]
+        unsafe y[index] = v / 2 * (1 + .erf(v * inner))
       }
-    case .relu: for index in 0..<x.count { y[index] = x[index] < 0 ? 0 : x[index] }
+    case .relu: for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? 0 : x[index] }
     case .leakyReLU(let slope):
       let slope = Scalar(slope)
-      for index in 0..<x.count { y[index] = x[index] < 0 ? x[index] * slope : x[index] }
-    case .silu: gate(x, into: y) { v in -v }
+      for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? x[index] * slope : x[index] }
+    case .silu: unsafe gate(x, into: y) { v in -v }
     }
   }
 
@@ -149,9 +149,9 @@ package enum Kernels {
   ) {
     for start in stride(from: 0, to: x.count, by: chunk) {
       let range = start..<min(start + chunk, x.count)
-      for index in range { y[index] = exponent(x[index]) }
-      Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
-      for index in range { y[index] = x[index] / (1 + y[index]) }
+      for index in range { unsafe y[index] = unsafe exponent(x[index]) }
+      unsafe Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
+      for index in range { unsafe y[index] = unsafe x[index] / (1 + y[index]) }
     }
   }
 }

@@ -22,8 +22,8 @@ package final class KeyValueCache<Scalar: ArithmeticScalar>: @unchecked Sendable
       memory[path]
       ?? (Matrix(rows: capacity, columns: key.columnCount), Matrix(rows: capacity, columns: value.columnCount))
     memory[path] = all
-    (all.keys.start + count * key.columnCount).update(from: key.start, count: key.values.count)
-    (all.values.start + count * value.columnCount).update(from: value.start, count: value.values.count)
+    unsafe (all.keys.start + count * key.columnCount).update(from: key.start, count: key.values.count)
+    unsafe (all.values.start + count * value.columnCount).update(from: value.start, count: value.values.count)
     return all
   }
 

@@ -4,9 +4,9 @@ typealias Lanes = SIMD8<Double>
 extension Lanes {
   @inline(__always)
   init<Number: ArithmeticScalar>(at start: UnsafePointer<Number>) {
-    let numbers = UnsafeRawPointer(start)
+    let numbers = unsafe UnsafeRawPointer(start)
     self =
-      Number.self == Float.self
+      unsafe Number.self == Float.self
       ? Lanes(numbers.loadUnaligned(as: SIMD8<Float>.self)) : numbers.loadUnaligned(as: Lanes.self)
   }
 }

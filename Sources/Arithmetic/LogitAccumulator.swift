@@ -25,13 +25,13 @@ package struct DistributionAccumulator {
   package mutating func add<Weight: ArithmeticScalar>(
     _ logits: UnsafeBufferPointer<Double>, first: Int, target: Int?, weights: UnsafeMutableBufferPointer<Weight>
   ) {
-    if look(at: logits, first: first, target: target) { add(exponentialsOf: logits, memory: weights) }
+    if unsafe look(at: logits, first: first, target: target) { unsafe add(exponentialsOf: logits, memory: weights) }
   }
 
   /// Adds all but the exponentials, which are to follow.
   /// - Returns: whether all were finite so far.
   package mutating func look(at logits: UnsafeBufferPointer<Double>, first: Int, target: Int?) -> Bool {
-    let extremes = Extremes(of: logits)
+    let extremes = unsafe Extremes(of: logits)
     guard isFinite, extremes.areFinite else {
       isFinite = false
       return false
@@ -40,9 +40,9 @@ package struct DistributionAccumulator {
     if extremes.largest > largest {
       scaledSum *= .exp(largest - extremes.largest)
       largest = extremes.largest
-      topToken = first + (logits.firstIndex(of: largest) ?? 0)
+      topToken = unsafe first + (logits.firstIndex(of: largest) ?? 0)
     }
-    if let target, target >= first, target < first + logits.count { targetLogit = logits[target - first] }
+    if let target, target >= first, target < first + logits.count { targetLogit = unsafe logits[target - first] }
     return true
   }
 
@@ -52,10 +52,10 @@ package struct DistributionAccumulator {
   package mutating func add<Weight: ArithmeticScalar>(
     exponentialsOf logits: UnsafeBufferPointer<Double>, memory: UnsafeMutableBufferPointer<Weight>
   ) {
-    let terms = UnsafeMutableBufferPointer(rebasing: memory[..<logits.count])
-    for index in logits.indices { terms[index] = Weight(logits[index] - largest) }
-    Weight.exponentials(terms)
-    scaledSum += Self.sum(UnsafeBufferPointer(terms))
+    let terms = unsafe UnsafeMutableBufferPointer(rebasing: memory[..<logits.count])
+    for index in logits.indices { unsafe terms[index] = unsafe Weight(logits[index] - largest) }
+    unsafe Weight.exponentials(terms)
+    unsafe scaledSum += Self.sum(UnsafeBufferPointer(terms))
   }
 
   /// Adds exponentials that are known: `sum` = Σ exp(logit − `offset`).
@@ -65,9 +65,9 @@ package struct DistributionAccumulator {
     var sums = Lanes()
     let whole = numbers.count / Lanes.scalarCount * Lanes.scalarCount
     if let start = numbers.baseAddress {
-      for index in stride(from: 0, to: whole, by: Lanes.scalarCount) { sums += Lanes(at: start + index) }
+      for index in stride(from: 0, to: whole, by: Lanes.scalarCount) { unsafe sums += Lanes(at: start + index) }
     }
-    return numbers[whole...].reduce(sums.sum()) { $0 + Double($1) }
+    return unsafe numbers[whole...].reduce(sums.sum()) { $0 + Double($1) }
   }
 }
 
@@ -118,8 +118,8 @@ package struct DifferenceAccumulator {
     var (total, squares, weighted, weight, curved) = (Lanes(), Lanes(), Lanes(), Lanes(), Lanes())
     let whole = reference.count / Lanes.scalarCount * Lanes.scalarCount
     for index in stride(from: 0, to: whole, by: Lanes.scalarCount) {
-      let difference = Lanes(at: expected + index) - Lanes(at: found + index)
-      let share = Lanes(at: shares + index)
+      let difference = unsafe Lanes(at: expected + index) - Lanes(at: found + index)
+      let share = unsafe Lanes(at: shares + index)
       low.replace(with: difference, where: difference .< low)
       high.replace(with: difference, where: difference .> high)
       let square = difference * difference
@@ -133,7 +133,7 @@ package struct DifferenceAccumulator {
     (sum, sumOfSquares) = (sum + total.sum(), sumOfSquares + squares.sum())
     var (weightedHere, weightHere, curvedHere) = (weighted.sum(), weight.sum(), curved.sum())
     for index in whole..<reference.count {
-      let (difference, share) = (expected[index] - found[index], Double(shares[index]))
+      let (difference, share) = unsafe (expected[index] - found[index], Double(shares[index]))
       let square = difference * difference
       (smallestSigned, largestSigned) = (min(smallestSigned, difference), max(largestSigned, difference))
       (sum, sumOfSquares) = (sum + difference, sumOfSquares + square)
@@ -144,13 +144,13 @@ package struct DifferenceAccumulator {
     // Held alone, so that the loop need not ask whether it is shared.
     var counts: [UInt32] = []
     swap(&counts, &magnitudeCounts)
-    for index in reference.indices { counts[MagnitudeHistogram.bin(of: expected[index] - found[index])] &+= 1 }
+    for index in reference.indices { unsafe counts[MagnitudeHistogram.bin(of: expected[index] - found[index])] &+= 1 }
     swap(&counts, &magnitudeCounts)
     let largestHere = max(largestSigned, -smallestSigned)
     if largestHere > largest {
       largest = largestHere
-      let index = reference.indices.first { abs(expected[$0] - found[$0]) == largest } ?? 0
-      (worstToken, worstExpected, worstFound) = (first + index, expected[index], found[index])
+      let index = reference.indices.first { unsafe abs(expected[$0] - found[$0]) == largest } ?? 0
+      (worstToken, worstExpected, worstFound) = unsafe (first + index, expected[index], found[index])
     }
     count += reference.count
     // Σ w·exp(−Δ), the exponential by its series up to Δ³.
@@ -168,7 +168,7 @@ package struct DifferenceAccumulator {
     guard largestSigned - smallestSigned <= 2 else { return nil }
     let shift = (smallestSigned + largestSigned) / 2
     let sum = reference.indices.reduce(0) { sum, index in
-      sum + Double(weights[index]) * .exp(candidate[index] - reference[index] + shift)
+      unsafe sum + Double(weights[index]) * .exp(candidate[index] - reference[index] + shift)
     }
     return (sum, shift)
   }

@@ -1,11 +1,15 @@
 /// How many numbers there are of each magnitude, by powers of two.
-package struct MagnitudeHistogram: Sendable, Codable, Equatable {
+///
+///     for (exponent, count) in zip(MagnitudeHistogram.exponents, difference.magnitudes.counts) where count > 0 {
+///       print("2^\(exponent): \(count)")
+///     }
+public struct MagnitudeHistogram: Sendable, Codable, Equatable {
   /// The exponents that are told apart: 8e-25 to 3e4 for differences of logits. What is smaller, zero included, and what is
   /// larger counts with the first and the last.
-  package static let exponents = -80...15
+  public static let exponents = -80...15
 
   /// `counts[i]`: 2ᵉ ≤ |x| < 2ᵉ⁺¹ with e = ``exponents``.lowerBound + i.
-  package private(set) var counts = [Int](repeating: 0, count: exponents.count)
+  public private(set) var counts = [Int](repeating: 0, count: exponents.count)
 
   package init() {}
 
@@ -15,7 +19,7 @@ package struct MagnitudeHistogram: Sendable, Codable, Equatable {
     self.counts = counts
   }
 
-  package var total: Int { counts.reduce(0, +) }
+  public var total: Int { counts.reduce(0, +) }
 
   /// The place of a finite number in ``counts``.
   @inlinable package static func bin(of value: Double) -> Int {

@@ -40,11 +40,11 @@ private struct ComputedParameters<Scalar: ArithmeticScalar> {
     places[parameter] = (file.byteCount, isTransposed)
     let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
     var line = [Scalar](repeating: 0, count: reader.rowsPerBlock * reader.columnCount)
-    try reader.forEachBlock { (_, values) throws(Refusal) in
-      for index in 0..<values.count { line[index] = Scalar(values[index]) }
-      let result: Result<Void, Refusal> = line.withUnsafeBytes { bytes in
+    unsafe try reader.forEachBlock { (_, values) throws(Refusal) in
+      for index in 0..<values.count { line[index] = unsafe Scalar(values[index]) }
+      let result: Result<Void, Refusal> = unsafe line.withUnsafeBytes { bytes in
         do throws(Refusal) {
-          return .success(
+          return unsafe .success(
             try file.write(UnsafeRawBufferPointer(rebasing: bytes[..<(values.count * MemoryLayout<Scalar>.stride)])))
         } catch {
           return .failure(error)

@@ -102,7 +102,7 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let group = DispatchGroup()
   private let outcome = Mutex<Result<Matrix<Double>, Refusal>?>(nil)
   private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
-    Double.multiply(
+    unsafe Double.multiply(
       rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
       beta: 1, into: c, strideC: strideC)
   }
@@ -146,10 +146,11 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
     var end = 0
     do throws(Refusal) {
       for probe in probes {
-        let logits = try program.logits(
+        let logits = unsafe try program.logits(
           of: probe.tokens, at: probe.positions, product: Self.product)
-        let rows = UnsafeMutableBufferPointer(rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
-        _ = rows.update(from: logits)
+        let rows = unsafe UnsafeMutableBufferPointer(
+          rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
+        _ = unsafe rows.update(from: logits)
         end += probe.tokens.count
       }
     } catch { return .failure(error) }

@@ -55,6 +55,7 @@ package struct Storage: Hashable, Sendable {
   /// but what folding makes of its weights does: as much as a source in other units.
   package var ofFoldedWeights: Storage {
     var result = self
+    // Any factor would do that is no power of two: those change exponents only, and round as before.
     result.unit = 0.7
     return result
   }
@@ -78,11 +79,11 @@ extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
   func round(to type: ElementType, unit: Float, columnCount: Int) {
     guard type.isEncodable, type != .f32, type != .f64 else { return }
     precondition(columnCount % type.elementsPerBlock == 0)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: columnCount) { line in
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: columnCount) { line in
       for start in stride(from: 0, to: count, by: columnCount) {
-        for column in 0..<columnCount { line[column] = Float(self[start + column]) * unit }
-        type.roundTrip(line)
-        for column in 0..<columnCount { self[start + column] = Element(line[column] / unit) }
+        for column in 0..<columnCount { unsafe line[column] = unsafe Float(self[start + column]) * unit }
+        unsafe type.roundTrip(line)
+        for column in 0..<columnCount { unsafe self[start + column] = unsafe Element(line[column] / unit) }
       }
     }
   }
@@ -90,20 +91,20 @@ extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
   /// The same for a matrix that is stored transposed, its blocks running along the columns.
   func roundAcross(to type: ElementType, unit: Float, columnCount: Int) {
     let block = type.elementsPerBlock
-    guard type.isEncodable, block > 1 else { return round(to: type, unit: unit, columnCount: columnCount) }
+    guard type.isEncodable, block > 1 else { return unsafe round(to: type, unit: unit, columnCount: columnCount) }
     precondition(count / columnCount % block == 0)
-    withUnsafeTemporaryAllocation(of: Float.self, capacity: block * columnCount) { tile in
+    unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: block * columnCount) { tile in
       // A strip of rows as high as a block, turned.
       for start in stride(from: 0, to: count, by: block * columnCount) {
         for row in 0..<block {
           for column in 0..<columnCount {
-            tile[column * block + row] = unit * Float(self[start + row * columnCount + column])
+            unsafe tile[column * block + row] = unsafe unit * Float(self[start + row * columnCount + column])
           }
         }
-        type.roundTrip(tile)
+        unsafe type.roundTrip(tile)
         for row in 0..<block {
           for column in 0..<columnCount {
-            self[start + row * columnCount + column] = Element(tile[column * block + row] / unit)
+            unsafe self[start + row * columnCount + column] = unsafe Element(tile[column * block + row] / unit)
           }
         }
       }

@@ -98,7 +98,7 @@ package struct FoldingPlan: Sendable {
     let keepsComputed = options.keepsNorms || !scaled.isEmpty
     if let form = options.normForm, !network.norms.contains(where: { $0.norm.isComputed }) {
       throw Refusal(
-        .usage, subject: "--to-norm \(form.rawValue)", "there is no computed norm in this network to convert",
+        .usage, subject: "\(.normForm, form)", "there is no computed norm in this network to convert",
         advice: "leave it out: norms that are fixed fold into the weights and are gone")
     }
     var folded = network
@@ -239,19 +239,19 @@ private struct Obstacle {
         .notFoldable,
         "this is an ordinary \(name): the deviations of all its norms are computed, so none is a linear map",
         advice: isLayerNorm
-          ? "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep "
-            + "the norms in another form with --to-norm"
-          : "pass --allow-partial to fold the gains alone, --norm-scaling lns for one that was trained with "
-            + "LayerNorm Scaling, or --deviations to fix the deviations")
+          ? "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with \(.deviations), or keep "
+            + "the norms in another form with \(.normForm)"
+          : "pass \(.allowsPartial) to fold the gains alone, \(.normScaling, NormScaling.lns) for one that was trained with "
+            + "LayerNorm Scaling, or \(.deviations) to fix the deviations")
     }
     let list = obstacles.map { "\($0.norm): \($0.description)" }.joined(separator: "; ")
-    let advice =
+    let advice: Message =
       if obstacles.contains(where: \.dependsOnPosition) {
         "finish the training phase that gives all positions one deviation (disable_bos)"
       } else if obstacles.contains(where: \.dependsOnToken) {
-        "finish the training phase that treats the end of text like any token (disable_eot), or pass --assume-eot-disabled"
+        "finish the training phase that treats the end of text like any token (disable_eot), or pass \(.assumesEndOfTextDisabled)"
       } else {
-        "finish the removal, or pass --allow-partial to fold the rest and keep these"
+        "finish the removal, or pass \(.allowsPartial) to fold the rest and keep these"
       }
     return Refusal(
       .notFoldable, "\(obstacles.count) norm\(obstacles.count == 1 ? " is" : "s are") not a linear map: \(list)",

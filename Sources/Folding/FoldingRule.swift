@@ -1,5 +1,7 @@
 /// What can be done to the weights besides folding norms: each makes the network simpler to look into, and none changes
 /// a probability. They are applied after the norms are folded, in the order of the cases.
+///
+///     conversion.rules = [.foldValueBiases, .centerWritingWeights]
 public enum FoldingRule: String, CaseIterable, Sendable, Codable {
   case foldValueBiases = "fold-value-biases"
   case centerWritingWeights = "center-writing-weights"

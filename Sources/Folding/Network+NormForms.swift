@@ -23,11 +23,11 @@ extension Network {
   /// The network whose residual stream has mean zero at every depth (``centringWriters(for:)``), so that what a LayerNorm
   /// subtracts is zero and the variance is the mean of squares: RMSNorm, with the same ε.
   private func withRMSNorms(for form: NormForm) throws(Refusal) -> Network {
-    let option = "--to-norm \(form.rawValue)"
+    let option: Message = "\(.normForm, form)"
     guard streamNorms.contains(where: { $0.norm.kind == .layer && !$0.norm.isFixed }) else {
       throw Refusal(
         .unsupported, subject: option, "none of the norms that are computed is a LayerNorm",
-        advice: "--to-norm unit moves their gains into the weights")
+        advice: "\(.normForm, NormForm.unit) moves their gains into the weights")
     }
     var result = try centringWriters(for: option)
     for (path, norm) in streamNorms where !norm.isFixed { result[norm: path]?.kind = .rms }
@@ -41,7 +41,7 @@ extension Network {
   /// - Precondition: the residual stream has mean zero at every depth.
   /// - Throws: `.unsupported` for a norm that stays as it is, or where no feature would be left.
   private func compressed() throws(Refusal) -> Network {
-    let option = "--to-norm \(NormForm.crms.rawValue)"
+    let option: Message = "\(.normForm, NormForm.crms)"
     let width = streamWidth - 1
     guard width > 0 else {
       throw Refusal(.unsupported, subject: option, "the residual stream has one feature, and would have none")

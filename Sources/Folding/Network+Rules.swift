@@ -57,7 +57,7 @@ extension Network {
   /// - Throws: `.unsupported` naming the readers that do not, or whose recipe does not say so: of a matrix that was
   ///   folded and stored, the mean is zero up to rounding only. Also for a writer that cannot be centred.
   package func centringWriters(
-    for option: String = "--\(FoldingRule.centerWritingWeights.rawValue)"
+    for option: Message = "\(.rules, FoldingRule.centerWritingWeights)"
   ) throws(Refusal) -> Network {
     let seeing = streamReaders.flatMap { reader -> [Path] in
       switch reader.operation {

@@ -1,6 +1,8 @@
 import Networks
 
 /// What becomes of the norms that a network still computes. The logits stay what they were, exactly: arXiv 2305.14858.
+///
+///     conversion.normForm = .rms
 public enum NormForm: String, CaseIterable, Sendable, Codable {
   case unit
   case rms

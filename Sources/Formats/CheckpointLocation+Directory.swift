@@ -77,7 +77,7 @@ extension CheckpointLocation {
     }
     let candidates = indices.isEmpty ? names.filter { mayBeCheckpoint($0, in: directory) } : indices
     guard let first = candidates.first else { return nil }
-    let advice =
+    let advice: Message =
       candidates.count == 1
       ? "if \(first) is the one, give that file: \(directory)/\(first)"
       : "give the file that is meant: \(candidates.map { directory + "/" + $0 }.listed("or"))"
@@ -99,7 +99,7 @@ extension CheckpointLocation {
   }
 
   private static func refusal(of directory: String, subdirectories names: [String]) -> Refusal? {
-    func refusal(_ problem: String, _ advice: String) -> Refusal {
+    func refusal(_ problem: String, _ advice: Message) -> Refusal {
       Refusal(.unsupported, file: directory, "holds no checkpoint itself, but \(problem)", advice: advice)
     }
     let steps = names.compactMap { name in step(ofDirectory: name).map { (name: name, step: $0) } }
@@ -152,7 +152,7 @@ extension CheckpointLocation {
       && parts[1].utf8.allSatisfy { (0x30...0x39).contains($0) }
   }
 
-  private static let metaAdvice =
+  private static let metaAdvice: Message =
     "give the model in the form of transformers, which its convert_llama_weights_to_hf.py writes"
 
   /// A part of a model in Meta's own form would be opened, and found to lack everything that is looked for.

@@ -1,6 +1,12 @@
 /// Why an input, a fold or an output was refused: one sentence that lets its reader mend the matter without
 /// reading our source. Every module throws this one type, so that one place renders it and one table maps it to
 /// exit statuses.
+///
+///     do throws(Refusal) {
+///       print(try Inspection(of: "model.safetensors").dialect)
+///     } catch {
+///       print(error.category, error.file ?? "", error.problem, error.advice)
+///     }
 public struct Refusal: Error, Equatable, Sendable {
   public enum Category: String, Sendable, CaseIterable {
     /// Arguments that contradict each other or the input.
@@ -26,34 +32,44 @@ public struct Refusal: Error, Equatable, Sendable {
   public var file: String?
   /// Where in the file, in bytes from its start.
   public var byteOffset: Int?
-  /// The tensor, norm site or key concerned, exactly as it is spelt in the file.
-  public var subject: String?
+  /// The tensor, norm or key concerned, exactly as it is spelt in the file; or the setting.
+  public var subject: Message?
   /// What is wrong: expected against found, without a full stop.
   public var problem: String
   /// What to do about it: a clause without a full stop, empty where nothing useful can be said.
-  public var advice: String
+  public var advice: Message
 
   public init(
     _ category: Category, file: String? = nil, at byteOffset: Int? = nil, subject: String? = nil,
-    _ problem: String, advice: String = ""
+    _ problem: String, advice: Message = ""
   ) {
     self.category = category
     self.file = file
     self.byteOffset = byteOffset
-    self.subject = subject
+    self.subject = subject.map { Message($0) }
     self.problem = problem
     self.advice = advice
+  }
+
+  /// A refusal of what a setting asks for: `Refusal(.usage, subject: "\(.stride)", "expected 1 or more")`.
+  public init(_ category: Category, subject: Message, _ problem: String, advice: Message = "") {
+    self.init(category, problem, advice: advice)
+    self.subject = subject
   }
 }
 
 extension Refusal: CustomStringConvertible {
-  /// `model.safetensors at byte 368, 'h.0.attn.c_attn.weight': data_offsets: expected 176 bytes, found 192; do this`.
-  public var description: String {
+  /// `model.safetensors at byte 368, 'h.0.attn.c_attn.weight': data_offsets: expected 176 bytes, found 192; do this`, with
+  /// the library's names for what can be set.
+  public var description: String { text(naming: .library) }
+
+  /// Returns the sentence with every setting under the name that it has for the reader.
+  public func text(naming names: SettingNames) -> String {
     var place = file.map { $0.printable } ?? ""
     if let byteOffset { place += place.isEmpty ? "byte \(byteOffset)" : " at byte \(byteOffset)" }
-    if let subject { place += (place.isEmpty ? "" : ", ") + "'\(subject.printable)'" }
+    if let subject { place += (place.isEmpty ? "" : ", ") + "'\(subject.text(naming: names).printable)'" }
     let sentence = place.isEmpty ? problem.printable : "\(place): \(problem.printable)"
-    return advice.isEmpty ? sentence : "\(sentence); \(advice.printable)"
+    return advice.isEmpty ? sentence : "\(sentence); \(advice.text(naming: names).printable)"
   }
 }
 

@@ -6,14 +6,16 @@ import Synchronization
 ///
 /// Each call of BLAS stays on its own thread: threads of BLAS wait for each other by spinning, and lose all their speed
 /// to any neighbour on the machine.
-package struct Workers: Sendable, Hashable {
+///
+///     conversion.workers = Workers(count: 2)
+public struct Workers: Sendable, Hashable {
   /// How many threads work at a time.
-  package let count: Int
+  public let count: Int
 
-  package init(count: Int) { self.count = max(1, count) }
+  public init(count: Int) { self.count = max(1, count) }
 
   /// As many as there are cores.
-  package static let all = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
+  public static let all = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
 
   /// Runs `body` once for each number below `taskCount`, the lower ones first.
   ///

@@ -20,7 +20,7 @@ extension AttentionRecord {
   }
 }
 
-/// What each head of each block attends to: sums over queries, [block][head].
+/// A record of what each head of each block attends to: sums over queries, [block][head].
 struct AttentionRecord: Sendable {
   private var heads: [[Head]] = []
 
@@ -34,17 +34,17 @@ struct AttentionRecord: Sendable {
     ///   - scores: the products of one query with the keys of every position that it sees.
     mutating func add(_ scores: UnsafeMutableBufferPointer<Double>, sinkThreshold: Double) {
       var largest = -Double.infinity
-      for index in 0..<scores.count { largest = max(largest, scores[index]) }
+      for index in 0..<scores.count { largest = unsafe max(largest, scores[index]) }
       var total = 0.0
       var weighted = 0.0
       for index in 0..<scores.count {
-        let shifted = scores[index] - largest
+        let shifted = unsafe scores[index] - largest
         let weight = exp(shifted)
         total += weight
         // 0 · ∞ where a score has fallen out of all range; its limit is 0.
         if weight > 0 { weighted += weight * shifted }
       }
-      let sink = exp(scores[0] - largest) / total
+      let sink = unsafe exp(scores[0] - largest) / total
       queryCount += 1
       // −Σ p ln p with ln p = shifted − ln total
       entropy += log(total) - weighted / total
@@ -60,7 +60,8 @@ struct AttentionRecord: Sendable {
     }
   }
 
-  /// So many queries are scored against all keys at a time.
+  /// So many queries are scored against all keys at a time: against a context of 1,024 that is 1 MiB of scores, which stays
+  /// in a cache.
   private static let queryBlock = 128
 
   /// - Parameters:
@@ -76,9 +77,9 @@ struct AttentionRecord: Sendable {
     let (width, keyWidth) = (headCount * dHead, keyValueHeadCount * dHead)
     let longest = lengths.max() ?? 0
     let scores = UnsafeMutablePointer<Double>.allocate(capacity: Self.queryBlock * longest)
-    defer { scores.deallocate() }
-    query.withUnsafeBufferPointer { query in
-      key.withUnsafeBufferPointer { key in
+    defer { unsafe scores.deallocate() }
+    unsafe query.withUnsafeBufferPointer { query in
+      unsafe key.withUnsafeBufferPointer { key in
         guard let query = query.baseAddress, let key = key.baseAddress else { return }
         var start = 0
         for length in lengths {
@@ -87,12 +88,12 @@ struct AttentionRecord: Sendable {
             let keyCorner = start * keyWidth + head * keyValueHeadCount / headCount * dHead
             for first in stride(from: 0, to: length, by: Self.queryBlock) {
               let end = min(first + Self.queryBlock, length)
-              Double.multiply(
+              unsafe Double.multiply(
                 rows: end - first, columns: end, inner: dHead, query + corner + first * width, strideA: width,
                 key + keyCorner, strideB: keyWidth, isTransposed: true, factor: scale, beta: 0, into: scores,
                 strideC: end)
               for row in first..<end {
-                heads[block][head].add(
+                unsafe heads[block][head].add(
                   UnsafeMutableBufferPointer(start: scores + (row - first) * end, count: row + 1),
                   sinkThreshold: sinkThreshold)
               }

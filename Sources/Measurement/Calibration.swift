@@ -3,6 +3,10 @@ import Formats
 import Networks
 
 /// Measures on a text what the norms of a model divide by: what they could be fixed to.
+///
+///     var calibration = Calibration(input)
+///     calibration.estimator = .pooled
+///     print(try calibration.run().deviationFile)
 public struct Calibration: Sendable {
   public var input: MeasurementInput
   public var estimator = CalibrationReport.Estimator.perTokenMean

@@ -1,7 +1,10 @@
 import Arithmetic
+import Formats
 
 /// The deviations σ = √(variance + ε) that the norms of a model divide by on a text: what they would be fixed to.
-public struct CalibrationReport: Codable, Sendable {
+///
+///     for site in report.sites { print(site.norm, site.usual.value, site.first.value) }
+public struct CalibrationReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.
   public var texts: [String]
@@ -12,11 +15,11 @@ public struct CalibrationReport: Codable, Sendable {
   public var tokenCount: Int
   /// In the order of computation.
   public var sites: [Site]
-  public var warnings: [String]
+  public var warnings: [Message]
   public var seconds: Double
 
   /// How many deviations become one.
-  public enum Estimator: String, Codable, Sendable, CaseIterable {
+  public enum Estimator: String, Encodable, Sendable, CaseIterable {
     /// The mean over tokens of √(variance + ε), as the LN-removal code averages during training.
     case perTokenMean = "per-token-mean"
     /// The spread of all centred features of all tokens together, √(Σ(xC)² / (N·d − 1)), without ε: what the published
@@ -25,7 +28,7 @@ public struct CalibrationReport: Codable, Sendable {
   }
 
   /// A norm's input.
-  public struct Site: Codable, Sendable {
+  public struct Site: Encodable, Sendable {
     /// The norm as the tensors spell it: `transformer.h.0.ln_1`.
     public var norm: String
     /// As deviation files spell it: `blocks.0.hook_resid_pre`.
@@ -38,7 +41,7 @@ public struct CalibrationReport: Codable, Sendable {
     public var first: Deviation
   }
 
-  public struct Deviation: Codable, Hashable, Sendable {
+  public struct Deviation: Encodable, Hashable, Sendable {
     public var tokenCount: Int
     /// By the report's estimator: what the deviation file holds.
     public var value: Double

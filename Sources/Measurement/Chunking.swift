@@ -3,18 +3,21 @@ import Formats
 /// How a text is cut into sequences, and which of its tokens are scored. The default is the protocol of the LN-removal
 /// papers (arXiv 2409.13710, 2507.02559): chunks as long as the context, one behind the other, nothing put before
 /// them, what is left at the end dropped.
-public struct Chunking: Codable, Hashable, Sendable {
+///
+///     input.chunking.contextLength = 512
+///     input.chunking.stride = 256
+public struct Chunking: Encodable, Hashable, Sendable {
   /// Tokens in a chunk, a prepended one included.
   public var contextLength: Int
   /// How many tokens of the text each chunk starts behind the one before. Where chunks overlap, a token is scored in
   /// the first chunk that holds it.
   public var stride: Int
-  /// Whether each chunk starts with the end-of-text token, so that the first token of the text is scored, too.
+  /// Is true if each chunk starts with the end-of-text token, so that the first token of the text is scored, too.
   public var prependsEndOfText: Bool
-  /// Whether what is left at the end is a shorter chunk.
+  /// Is true if what is left at the end is a shorter chunk.
   public var keepsRemainder: Bool
 
-  /// What a user says of it: nil for the default.
+  /// Options leave open what they hold nil for: the default is used.
   public struct Options: Sendable {
     public var contextLength: Int?
     public var stride: Int?
@@ -32,12 +35,13 @@ public struct Chunking: Codable, Hashable, Sendable {
     keepsRemainder = options.keepsRemainder
     guard contextLength >= 2, contextLength <= longest else {
       throw Refusal(
-        .usage, subject: "--context", "expected 2 to \(longest) tokens, the model's context, found \(contextLength)")
+        .usage, subject: "\(.contextLength)",
+        "expected 2 to \(longest) tokens, the model's context, found \(contextLength)")
     }
     let textPerChunk = contextLength - (options.prependsEndOfText ? 1 : 0)
     stride = options.stride ?? textPerChunk
     guard stride >= 1, stride <= textPerChunk else {
-      throw Refusal(.usage, subject: "--stride", "expected 1 to \(textPerChunk) tokens, found \(stride)")
+      throw Refusal(.usage, subject: "\(.stride)", "expected 1 to \(textPerChunk) tokens, found \(stride)")
     }
   }
 }
@@ -59,7 +63,7 @@ extension Chunking {
     var prefix: [Int] = []
     if prependsEndOfText {
       guard let endOfText else {
-        throw Refusal(.usage, subject: "--prepend-eot", "the model does not say which token ends a text")
+        throw Refusal(.usage, subject: "\(.prependsEndOfText)", "the model does not say which token ends a text")
       }
       prefix = [endOfText]
     }
@@ -82,7 +86,7 @@ extension Chunking {
     guard !chunks.isEmpty else {
       throw Refusal(
         .malformed, "the text has \(tokens.count) tokens, fewer than one chunk of \(contextLength)",
-        advice: "give a longer text, --context with a smaller number, or --keep-remainder")
+        advice: "give a longer text, \(.contextLength) with a smaller number, or \(.keepsRemainder)")
     }
     return (chunks, tokens.count - end)
   }

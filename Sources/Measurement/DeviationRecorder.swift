@@ -2,7 +2,7 @@ import Arithmetic
 import Formats
 import Networks
 
-/// What each norm of a pass would divide by, by the norm's name: operations that read one norm with different deviations
+/// The deviations that each norm of a pass would divide by, by the norm's name: operations that read one norm with different deviations
 /// read the same values.
 struct DeviationRecords: Sendable {
   private(set) var records: [String: DeviationRecord] = [:]
@@ -35,7 +35,7 @@ extension Norm {
   var epsilon: Double? { if case .computed(let epsilon) = deviation { epsilon } else { nil } }
 }
 
-/// What one norm would divide by.
+/// The deviations that one norm would divide by.
 struct DeviationRecord: Sendable {
   var usual = Part()
   var first = Part()
@@ -43,7 +43,7 @@ struct DeviationRecord: Sendable {
   let width: Int
 
   struct Part: Sendable {
-    /// Of √(variance + ε).
+    /// The moments of √(variance + ε).
     var moments = Moments()
     /// Over tokens, of the squares of the centred features.
     var squares = 0.0

@@ -3,6 +3,9 @@ import Formats
 import Networks
 
 /// Measures how attention and the residual stream of a model behave on a text.
+///
+///     let report = try Diagnosis(input).run()
+///     print(report.attention.sinkRate, report.residual.meanNorm.last ?? [])
 public struct Diagnosis: Sendable {
   public var input: MeasurementInput
 
@@ -10,7 +13,7 @@ public struct Diagnosis: Sendable {
 
   /// Attention on position 0 that makes a head a sink (arXiv 2410.10781, and the LN-removal papers).
   private static let sinkThreshold = 0.3
-  /// Of uniform attention's entropy: a head below it looks at one position in most queries.
+  /// A share of uniform attention's entropy: a head below it looks at one position in most queries.
   private static let collapseThreshold = 0.05
 
   /// - Throws: what opening the checkpoint and reading the text throw.

@@ -1,7 +1,10 @@
 import Arithmetic
+import Formats
 
 /// How a model's attention and residual stream behave on a text.
-public struct DiagnosisReport: Codable, Sendable {
+///
+///     for (block, entropies) in report.attention.entropy.enumerated() { print(block, entropies) }
+public struct DiagnosisReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.
   public var texts: [String]
@@ -11,14 +14,14 @@ public struct DiagnosisReport: Codable, Sendable {
   public var tokenCount: Int
   public var attention: Attention
   public var residual: Residual
-  public var warnings: [String]
+  public var warnings: [Message]
   public var seconds: Double
 
   /// Matrices are [block][head], means over all queries of all sequences.
-  public struct Attention: Codable, Sendable {
+  public struct Attention: Encodable, Sendable {
     /// −Σ p ln p of a query's attention, in nats.
     public var entropy: [[Double]]
-    /// What attention spread evenly over all visible positions would have, in nats: the mean of ln(position + 1).
+    /// The entropy of attention that is spread evenly over all visible positions, in nats: the mean of ln(position + 1).
     public var uniformEntropy: Double
     /// Attention on position 0.
     public var sinkAttention: [[Double]]
@@ -39,7 +42,7 @@ public struct DiagnosisReport: Codable, Sendable {
   }
 
   /// Matrices are [depth][position range]: depth 0 is behind the embedding, depth n behind the n-th block.
-  public struct Residual: Codable, Sendable {
+  public struct Residual: Encodable, Sendable {
     /// Position 0, then ranges that double in length.
     public var positions: [PositionRange]
     /// The mean Euclidean norm of the residual stream.
@@ -47,7 +50,7 @@ public struct DiagnosisReport: Codable, Sendable {
     public var largestNorm: [[Double]]
   }
 
-  public struct PositionRange: Codable, Hashable, Sendable {
+  public struct PositionRange: Encodable, Hashable, Sendable {
     public var first: Int
     public var last: Int
   }

@@ -4,11 +4,16 @@ import Foundation
 import Networks
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
+///
+///     var evaluation = Evaluation(input)
+///     evaluation.other = "out"
+///     let report = try evaluation.run()
+///     print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
 public struct Evaluation: Sendable {
   public var input: MeasurementInput
   /// Another checkpoint that is run on the same tokens.
   public var other: String?
-  /// Whether norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
+  /// Is true if norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
   /// form, instead of as the linear maps that they mean.
   public var computesNormsAsStored = false
 
@@ -44,7 +49,7 @@ public struct Evaluation: Sendable {
       warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
-  /// What the user says of open questions and of deviations is about the model itself.
+  /// Opens the other model. The reading options are about the model itself, and are not used for it.
   private func openOther(_ path: String) throws(Refusal) -> Model {
     var options = ReadingOptions()
     options.temporaryDirectory = input.readingOptions.temporaryDirectory
@@ -78,16 +83,17 @@ private struct ModelDifference {
   var agreementCount = 0
 }
 
-/// What one group of chunks scores under each network.
+/// The scores of one group of chunks under each network.
 private struct GroupScores {
   /// The position of each scored token.
   let positions: [Int]
   /// [network][scored token]; NaN where the network is not finite.
   let losses: [[Double]]
-  /// Of the second network from the first.
+  /// The difference of the second network from the first.
   private(set) var difference = ModelDifference()
 
-  /// Logits of this many vocabulary entries are in memory at a time.
+  /// Logits of this many vocabulary entries are in memory at a time: with the 4,096 tokens of a group, 16 MiB for each
+  /// network in single precision.
   private static let vocabularyBlock = 1_024
 
   init(
@@ -128,17 +134,17 @@ private struct GroupScores {
     var distributions = networks.map { _ in [DistributionAccumulator](repeating: .init(), count: rows.count) }
     var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
     let vocabularySize = networks[0].vocabularySize
-    withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
-      Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
+    unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
+      unsafe Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
         for (index, place) in rows.enumerated() {
           // The first comes last, so that the weights are its own.
           for network in networks.indices.reversed() {
-            distributions[network][index].add(
+            unsafe distributions[network][index].add(
               row(network, place.row), first: range.lowerBound, target: place.target,
               weights: weights)
           }
           guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
-          pairs[index].add(
+          unsafe pairs[index].add(
             reference: row(0, place.row), candidate: row(1, place.row), first: range.lowerBound,
             weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
         }
@@ -161,9 +167,9 @@ private struct GroupScores {
     difference.judgedCount = judged.count
     // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known: the logits
     // are computed again, since those of all tokens would not fit into memory.
-    Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, _ in
+    unsafe Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, _ in
       for index in judged {
-        difference.jensenShannonSum += Self.jensenShannon(
+        unsafe difference.jensenShannonSum += Self.jensenShannon(
           row(0, rows[index].row), distributions[0][index].logSum, row(1, rows[index].row),
           distributions[1][index].logSum)
       }
@@ -175,12 +181,12 @@ private struct GroupScores {
     of runs: [any NetworkRun], vocabularySize: Int,
     _ body: (_ row: (_ network: Int, _ row: Int) -> UnsafeBufferPointer<Double>, _ range: Range<Int>) -> Void
   ) {
-    let rooms = runs.map { _ in UnsafeMutableBufferPointer<Double>.allocate(capacity: vocabularyBlock) }
-    defer { for room in rooms { room.deallocate() } }
+    let rooms = unsafe runs.map { _ in UnsafeMutableBufferPointer<Double>.allocate(capacity: vocabularyBlock) }
+    defer { unsafe rooms.forEach { unsafe $0.deallocate() } }
     for start in stride(from: 0, to: vocabularySize, by: vocabularyBlock) {
       let range = start..<min(start + vocabularyBlock, vocabularySize)
       let logits = runs.map { $0.logits(of: range) }
-      body({ network, row in logits[network].row(row, room: rooms[network]) }, range)
+      unsafe body({ network, row in unsafe logits[network].row(row, room: rooms[network]) }, range)
     }
   }
 
@@ -191,13 +197,13 @@ private struct GroupScores {
   ) -> Double {
     var sum = 0.0
     for index in 0..<first.count {
-      let p = exp(first[index] - firstLogSum)
-      let q = exp(second[index] - secondLogSum)
+      let p = unsafe exp(first[index] - firstLogSum)
+      let q = unsafe exp(second[index] - secondLogSum)
       guard p + q > 0 else { continue }
       let logMixture = log((p + q) / 2)
       // The limit of p·ln p at 0 is 0.
-      if p > 0 { sum += p * (first[index] - firstLogSum - logMixture) }
-      if q > 0 { sum += q * (second[index] - secondLogSum - logMixture) }
+      if p > 0 { unsafe sum += p * (first[index] - firstLogSum - logMixture) }
+      if q > 0 { unsafe sum += q * (second[index] - secondLogSum - logMixture) }
     }
     return sum / 2
   }

@@ -1,7 +1,10 @@
 import Arithmetic
+import Formats
 
 /// Losses of a text under a model, and how another model's distributions differ from them.
-public struct EvaluationReport: Codable, Sendable {
+///
+///     print(report.loss.mean, report.comparison?.lossDifference ?? 0, report.droppedTokenCount)
+public struct EvaluationReport: Encodable, Sendable {
   public var model: String
   /// The files that the text is from.
   public var texts: [String]
@@ -12,11 +15,11 @@ public struct EvaluationReport: Codable, Sendable {
   public var droppedTokenCount: Int
   public var loss: LossStatistics
   public var comparison: ModelComparison?
-  public var warnings: [String]
+  public var warnings: [Message]
   public var seconds: Double
 
   /// Another model on the same tokens.
-  public struct ModelComparison: Codable, Sendable {
+  public struct ModelComparison: Encodable, Sendable {
     public var model: String
     public var loss: LossStatistics
     /// The other model's mean loss less the model's, in nats.
@@ -33,15 +36,18 @@ public struct EvaluationReport: Codable, Sendable {
   }
 }
 
-/// What per-token losses, in nats, come to.
-public struct LossStatistics: Codable, Sendable {
+/// Statistics of per-token losses, in nats.
+///
+///     let loss = report.loss
+///     print(loss.mean, loss.standardError, loss.central95.upper, loss.byPosition.count)
+public struct LossStatistics: Encodable, Sendable {
   /// Scored tokens.
   public var tokenCount: Int
   /// Scored tokens at which the network itself gives NaN or infinity: they are in none of the numbers below.
   public var nonFiniteTokenCount: Int
   /// The cross-entropy, in nats per token.
   public var mean: Double
-  /// Of the mean, as if tokens were independent.
+  /// The standard error of the mean, as if tokens were independent.
   public var standardError: Double
   /// exp(mean)
   public var perplexity: Double
@@ -56,13 +62,13 @@ public struct LossStatistics: Codable, Sendable {
   /// By the position of the token that is predicted, those only that were ever scored.
   public var byPosition: [PositionMean]
 
-  public struct Interval: Codable, Hashable, Sendable {
+  public struct Interval: Encodable, Hashable, Sendable {
     public var lower: Double
     public var upper: Double
   }
 
   /// Counts of losses in bins of equal width from 0.
-  public struct Histogram: Codable, Hashable, Sendable {
+  public struct Histogram: Encodable, Hashable, Sendable {
     /// In nats.
     public var binWidth: Double
     public var counts: [Int]
@@ -70,7 +76,7 @@ public struct LossStatistics: Codable, Sendable {
     public var beyondCount: Int
   }
 
-  public struct PositionMean: Codable, Hashable, Sendable {
+  public struct PositionMean: Encodable, Hashable, Sendable {
     public var position: Int
     public var tokenCount: Int
     public var mean: Double

@@ -4,6 +4,10 @@ import Networks
 import Tokenization
 
 /// Continues a text, token by token, each against the cached keys and values of those before it.
+///
+///     var generation = Generation(model: "out", prompt: .text("Once upon a time"))
+///     generation.tokenCount = 40
+///     print(try generation.run().text ?? "")
 public struct Generation: Sendable {
   public enum Prompt: Sendable {
     /// Needs the model's tokenizer; nothing stands for the end-of-text token.
@@ -12,7 +16,7 @@ public struct Generation: Sendable {
   }
 
   /// Why it ended.
-  public enum End: String, Codable, Sendable {
+  public enum End: String, Encodable, Sendable {
     /// As many tokens as were asked for.
     case length
     case endOfText = "end of text"
@@ -20,18 +24,18 @@ public struct Generation: Sendable {
     case context
   }
 
-  public struct Report: Codable, Sendable {
+  public struct Report: Encodable, Sendable {
     public var model: String
     public var promptTokens: [Int]
     public var tokens: [Int]
-    /// Of the new tokens; nil without a tokenizer.
+    /// The text of the new tokens; nil without a tokenizer.
     public var text: String?
     public var end: End
     /// Until the first new token, the weights' preparation included.
     public var promptSeconds: Double
     /// For each new token behind the first.
     public var secondsPerToken: Double?
-    public var warnings: [String]
+    public var warnings: [Message]
   }
 
   public var model: String
@@ -40,8 +44,8 @@ public struct Generation: Sendable {
   public var tokenCount = 128
   public var sampling = Sampling.greedy
   public var stopsAtEndOfText = true
-  package var precision = Precision.single
-  package var readingOptions = ReadingOptions()
+  public var precision = Precision.single
+  public var readingOptions = ReadingOptions()
 
   public init(model: String, prompt: Prompt) {
     self.model = model
@@ -117,7 +121,7 @@ public struct Generation: Sendable {
       guard logits.allSatisfy(\.isFinite) else {
         throw Refusal(
           .nonFinite, file: model, "the logits behind token \(promptIds.count + tokens.count - 1) are not finite",
-          advice: precision == .single ? "try --precision double" : "")
+          advice: precision == .single ? "try \(.precision, Precision.double)" : "")
       }
       let token = sampler.choose(logits)
       if stopsAtEndOfText, opened.endsOfText.contains(token) {

@@ -1,6 +1,7 @@
 import Foundation
 
 extension LossStatistics {
+  /// Bins of a quarter of a nat up to 20 nats; a uniform guess among GPT-2's 50,257 tokens loses 10.8.
   private static let binWidth = 0.25
   private static let binCount = 80
 
@@ -39,7 +40,7 @@ extension LossStatistics {
 }
 
 extension [Double] {
-  /// Of sorted values, interpolated between neighbours, as NumPy does by default.
+  /// Returns a quantile of sorted values, interpolated between neighbours, as NumPy does by default.
   func quantile(_ share: Double) -> Double {
     guard !isEmpty else { return .nan }
     let place = share * Double(count - 1)

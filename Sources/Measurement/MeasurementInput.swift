@@ -4,6 +4,11 @@ import Networks
 import Synchronization
 
 /// A checkpoint and the text that it is measured on.
+///
+///     var input = MeasurementInput(model: "gpt2", text: .text(files: ["book.txt"]))
+///     input.chunking.contextLength = 256
+///     input.tokenLimit = 20_000
+///     print(try Evaluation(input).run().loss.mean)
 public struct MeasurementInput: Sendable {
   /// A directory or file, as the user named it.
   public var model: String
@@ -11,9 +16,9 @@ public struct MeasurementInput: Sendable {
   public var chunking = Chunking.Options()
   /// How many tokens of the text to take; nil for all.
   public var tokenLimit: Int?
-  package var precision = Precision.single
-  package var readingOptions = ReadingOptions()
-  package var workers = Workers.all
+  public var precision = Precision.single
+  public var readingOptions = ReadingOptions()
+  public var workers = Workers.all
 
   public init(model: String, text: TextSource) {
     self.model = model
@@ -43,7 +48,8 @@ struct MeasuredText {
 
   var tokenCount: Int { chunks.reduce(0) { $0 + $1.tokens.count } }
 
-  /// So many tokens go through each weight together: enough for matrix products to run at full speed.
+  /// So many tokens go through each weight together, four contexts of GPT-2: enough for matrix products to run at full
+  /// speed.
   private static let tokensPerGroup = 4_096
 
   /// Says how many of its steps a group has done.

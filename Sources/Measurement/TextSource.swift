@@ -2,7 +2,10 @@ import Formats
 import Networks
 import Tokenization
 
-/// Where the tokens come from.
+/// A source of tokens: texts, or ids.
+///
+///     let input = MeasurementInput(model: "gpt2", text: .tokens(file: "book.bin"))
+///     print(try Evaluation(input).run().loss.mean)
 public enum TextSource: Sendable {
   /// Files in UTF-8, tokenized with the model's tokenizer; between two the end-of-text token, where it has one.
   case text(files: [String])
@@ -33,7 +36,8 @@ public enum TextSource: Sendable {
     let tokens = try tokens(limit: limit ?? Self.largestTokenCount + 1, for: model, at: path)
     guard limit != nil || tokens.count <= Self.largestTokenCount else {
       throw Refusal(
-        .usage, "the text has more than \(Self.largestTokenCount) tokens", advice: "say how many to take with --limit")
+        .usage, "the text has more than \(Self.largestTokenCount) tokens",
+        advice: "say how many to take with \(.tokenLimit)")
     }
     return tokens
   }
@@ -51,7 +55,7 @@ public enum TextSource: Sendable {
       for id in tokens where id >= vocabularySize {
         throw Refusal(
           .malformed, file: tokenizer.path, "token \(id) is not in the model's vocabulary of \(vocabularySize)",
-          advice: "name the model's own tokenizer with --tokenizer")
+          advice: "name the model's own tokenizer with \(.tokenizer)")
       }
       return Array(tokens.prefix(limit))
     case .tokens(let path):
@@ -78,12 +82,12 @@ extension TextSource {
     do throws(Refusal) {
       return try file.parse { (bytes) throws(Refusal) in
         let wanted = format == .uint16 && limit <= bytes.byteCount / 2 ? 2 * limit : bytes.byteCount
-        let copy = bytes.extracting(0..<wanted).withUnsafeBytes { [UInt8]($0) }
+        let copy = unsafe bytes.extracting(0..<wanted).withUnsafeBytes { unsafe [UInt8]($0) }
         return Array(try format.tokens(in: copy.span, file: path).prefix(limit))
       }
     } catch {
       var refusal = error
-      refusal.advice = "give text with --text, and 16-bit ids in a file that is called .bin"
+      refusal.advice = "give text with \(.text), and 16-bit ids in a file that is called .bin"
       throw refusal
     }
   }

@@ -10,7 +10,7 @@ extension Tokenizer {
     guard let tokenizer = try Tokenizer(ifPresentFor: model, at: path) else {
       throw Refusal(
         .usage, file: path, "there is no tokenizer beside the checkpoint",
-        advice: "name its directory with --tokenizer, or give token ids instead of text")
+        advice: "name its directory with \(.tokenizer), or give token ids instead of text")
     }
     self = tokenizer
   }

@@ -292,7 +292,7 @@ extension ONNXGraph {
 
   // MARK: Parts of messages
 
-  private func refusal(_ subject: String?, _ problem: String, advice: String = "") -> Refusal {
+  private func refusal(_ subject: String?, _ problem: String, advice: Message = "") -> Refusal {
     Refusal(.malformed, file: path, subject: subject, problem, advice: advice)
   }
 

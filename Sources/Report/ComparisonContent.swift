@@ -1,12 +1,12 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Foundation
 import Verify
 
 /// Networks that were held against one reference, each with its name and its place among the marks.
-typealias ComparedNetworks = [(name: String, mark: Int, outcome: Comparison.Outcome)]
+typealias ComparedNetworks = [(name: String, mark: Int, outcome: NetworkDifference)]
 
-/// Where along the residual stream networks part from the reference.
+/// A figure of where along the residual stream networks part from the reference.
 enum ResidualFigure {
   /// - Returns: nil where no network has a residual stream.
   static func figure(id: String, title: String, networks: ComparedNetworks, remark: String = "") -> Figure? {
@@ -47,7 +47,7 @@ enum DistributionFigure {
 /// Every measure of a comparison.
 enum MeasureTable {
   static func table(
-    _ caption: String, _ networks: [(name: String, outcome: Comparison.Outcome)], largestLogit: Double
+    _ caption: String, _ networks: [(name: String, outcome: NetworkDifference)], largestLogit: Double
   ) -> DataTable {
     var table = DataTable(
       caption, header: [""] + networks.map(\.name), alignments: [.left] + networks.map { _ in .right })

@@ -1,4 +1,6 @@
-/// What a section of a page is made of.
+import Formats
+
+/// Content is what a section of a page is made of.
 package protocol Content: Sendable {
   var node: Node { get }
 }
@@ -18,12 +20,12 @@ package struct Subheading: Content {
 
 /// A chart with what it shows in words.
 package struct Figure: Content {
-  /// Of its own on the page.
+  /// A name that nothing else on the page has.
   let id: String
   let title: String
   let caption: String
   let chart: any Chart
-  /// Whether it shares its line with another where there is room.
+  /// Is true if it shares its line with another where there is room.
   var isHalf = false
 
   /// The widths that a figure is drawn for, in pixels: alone on a line, beside another, on a phone.
@@ -97,7 +99,7 @@ package struct FactList: Content {
   }
 }
 
-/// What stands in one place of a table or a list.
+/// A cell stands in one place of a table or a list.
 package struct Cell: Sendable, ExpressibleByStringInterpolation {
   let nodes: [Node]
 
@@ -127,7 +129,7 @@ package struct CardList: Content {
   struct Card: Sendable {
     let title: String
     let facts: FactList
-    let notes: [String]
+    let notes: [Message]
   }
 
   let cards: [Card]
@@ -157,7 +159,7 @@ package struct DataTable: Content {
   /// With more rows than this it scrolls in a box that fits a screen.
   private static let tallRowCount = 30
 
-  /// What it holds, for those who come upon it without its surroundings.
+  /// A title for the table, for those who come upon it without its surroundings.
   let caption: String
   private let header: [String]
   private let alignments: [Alignment]

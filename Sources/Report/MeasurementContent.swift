@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Measurement
 
 /// The text and the model of a measurement.

@@ -2,12 +2,12 @@ import Formats
 
 /// A piece of a page.
 ///
-/// What it renders is HTML and well-formed XML at once. Text and attributes are escaped where they are rendered and nowhere
+/// A node renders HTML and well-formed XML at once. Text and attributes are escaped where they are rendered and nowhere
 /// else, so that no name from a file can become markup, steer a terminal or turn the direction of its line.
 package struct Node: Sendable {
   private indirect enum Content: Sendable {
     case element(String, [(name: String, value: String)], [Node])
-    case text(String)
+    case text(Message)
     case verbatim(StaticString)
   }
 
@@ -21,23 +21,25 @@ package struct Node: Sendable {
     Node(.element(name, attributes.map { ($0.key, $0.value) }, children))
   }
 
-  package static func text(_ text: String) -> Node { Node(.text(text)) }
+  package static func text(_ text: String) -> Node { Node(.text(Message(text))) }
 
-  /// What this program's source says, as it stands there: a style sheet.
+  package static func text(_ text: Message) -> Node { Node(.text(text)) }
+
+  /// Returns a node of what this program's source says, as it stands there: a style sheet.
   static func verbatim(_ text: StaticString) -> Node { Node(.verbatim(text)) }
 
-  package var rendered: String {
+  package func rendered(naming names: SettingNames = .library) -> String {
     var output = ""
-    render(to: &output)
+    render(to: &output, naming: names)
     return output
   }
 
   /// Elements that HTML ends where they begin.
   private static let emptyElements: Set = ["meta"]
 
-  private func render(to output: inout String) {
+  private func render(to output: inout String, naming names: SettingNames) {
     switch content {
-    case .text(let text): Self.escape(text.printable, to: &output)
+    case .text(let text): Self.escape(text.text(naming: names).printable, to: &output)
     case .verbatim(let text): output += text.description
     case .element(let name, let attributes, let children):
       output += "<\(name)"
@@ -49,7 +51,7 @@ package struct Node: Sendable {
       }
       guard !Self.emptyElements.contains(name) else { return output += "/>" }
       output += ">"
-      for child in children { child.render(to: &output) }
+      for child in children { child.render(to: &output, naming: names) }
       output += "</\(name)>"
     }
   }

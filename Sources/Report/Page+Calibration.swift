@@ -1,8 +1,8 @@
-import Conversion
+import NormFold
 import Measurement
 
 extension Page {
-  /// What each norm of a model divides by on a text.
+  /// Makes the page of a calibration: what each norm of a model divides by on a text.
   package init(_ report: CalibrationReport) {
     let count = "\(Quantity.count(report.tokenCount)) tokens in \(Quantity.count(report.sequenceCount)) chunks"
     let means = report.sites.map(\.usual.mean)

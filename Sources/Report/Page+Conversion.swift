@@ -1,9 +1,9 @@
-import Conversion
+import NormFold
 import Folding
 import Verify
 
 extension Page {
-  /// What a conversion did, and what was proved of it.
+  /// Makes the page of a conversion: what it did, and what was proved of it.
   package init(_ report: ConversionReport) {
     guard let verification = report.verification else {
       self.init(
@@ -15,7 +15,7 @@ extension Page {
         sections: [report.conversionSection, report.normsSection], footer: report.footer)
       return
     }
-    let pairs = report.claims
+    let pairs = report.verdicts
     self.init(
       kind: "Conversion", subject: report.source, verdict: report.verdict(verification),
       keyFigures: [report.foldedNorms] + report.keyFigures(pairs, verification), warnings: report.warnings,
@@ -30,7 +30,7 @@ extension Page {
   }
 }
 
-extension OutputClaims {
+extension OutputVerdict {
   /// The other networks that are held against the source, each with its name and its place among the marks.
   fileprivate var networks: ComparedNetworks {
     [
@@ -70,7 +70,7 @@ extension ConversionReport {
         ? outputs[0].rest : outputs.allSatisfy(\.isNormFree) ? "none left" : "see the table of norms")
   }
 
-  fileprivate func keyFigures(_ pairs: [OutputClaims], _ verification: Verification) -> [Page.KeyFigure] {
+  fileprivate func keyFigures(_ pairs: [OutputVerdict], _ verification: Verification) -> [Page.KeyFigure] {
     let algebra = pairs.map { $0.share($0.claims.judgement.double.logits) }.reduce(0, Self.largest)
     let single = pairs.map { $0.share($0.claims.judgement.single.logits) }.reduce(0, Self.largest)
     let agreement = pairs.map(\.claims.judgement.single.logits.top1Agreement).min() ?? 0
@@ -95,17 +95,17 @@ extension ConversionReport {
 
   // MARK: The claims
 
-  fileprivate func claimsSection(_ pairs: [OutputClaims], _ verification: Verification) -> Page.Section {
+  fileprivate func claimsSection(_ pairs: [OutputVerdict], _ verification: Verification) -> Page.Section {
     var table = DataTable(
       "The claims, with what was found and what is allowed",
       header: (isAlone ? [] : ["output"]) + ["claim", "found", "limit", ""],
       alignments: (isAlone ? [] : [.left]) + [.prose, .right, .right, .left])
     for pair in pairs {
-      for (index, claim) in pair.rows.enumerated() {
+      for (index, claim) in pair.measures.enumerated() {
         let output: [Cell] = isAlone ? [] : [index == 0 ? .text(pair.output.target) : ""]
         table.add(
           output + [
-            .text((claim.isDetail ? "– " : "") + claim.name), .text(claim.found), .text(claim.limit),
+            .text((claim.isDetail ? "– " : "") + claim.name), .text(claim.valueText), .text(claim.limitText),
             claim.holds.map(Cell.verdict) ?? "",
           ],
           startsGroup: index == 0 && !isAlone)
@@ -132,7 +132,7 @@ extension ConversionReport {
         + "source's own rounding.", content: content)
   }
 
-  /// Where the limits come from that are marked by a star.
+  /// Returns where the limits come from that are marked by a star.
   package func limitsFootnote(_ verification: Verification) -> String {
     let (noise, squared) = (Judgement.noiseFactor, Judgement.noiseFactor * Judgement.noiseFactor)
     let factor = "\(Quantity.short(noise)) × what"
@@ -263,7 +263,7 @@ extension ConversionReport {
 
   // MARK: Where differences arise
 
-  fileprivate func depthSection(_ pairs: [OutputClaims]) -> Page.Section {
+  fileprivate func depthSection(_ pairs: [OutputVerdict]) -> Page.Section {
     let figures = pairs.compactMap { pair -> Figure? in
       ResidualFigure.figure(
         id: "depth-\(pair.output.target)",
@@ -280,7 +280,7 @@ extension ConversionReport {
       lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.", content: content)
   }
 
-  fileprivate func distributionSection(_ pairs: [OutputClaims]) -> Page.Section {
+  fileprivate func distributionSection(_ pairs: [OutputVerdict]) -> Page.Section {
     let figures = pairs.map { pair in
       DistributionFigure.figure(
         id: "distribution-\(pair.output.target)",
@@ -310,7 +310,7 @@ extension ConversionReport {
   }
 }
 
-extension OutputClaims {
+extension OutputVerdict {
   fileprivate var limitRows: [LimitChart.Row] {
     let single = claims.judgement.single.logits
     func row(_ name: String, _ found: Double, _ limit: Double, _ text: (Double) -> String) -> LimitChart.Row {
@@ -320,9 +320,9 @@ extension OutputClaims {
     }
     return [
       row(
-        "\(measure), float64", share(claims.judgement.double.logits), Verification.algebraLimit, Quantity.scientific),
+        "\(compared), float64", share(claims.judgement.double.logits), Verification.algebraLimit, Quantity.scientific),
       row(
-        "\(measure), float32", share(single), claims.judgement.limits.logits / verification.largestLogit,
+        "\(compared), float32", share(single), claims.judgement.limits.logits / verification.largestLogit,
         Quantity.scientific),
       row("KL divergence", single.meanDivergence, claims.judgement.limits.divergence, Quantity.scientific),
       row(
@@ -333,7 +333,7 @@ extension OutputClaims {
 }
 
 extension ConversionReport.Output {
-  /// What is left of the norms: `none left`, `5 kept as RMSNorm`.
+  /// Says what is left of the norms: `none left`, `5 kept as RMSNorm`.
   package var rest: String {
     if isNormFree { return "none left" }
     if hasComputedNorms {
@@ -346,7 +346,7 @@ extension ConversionReport.Output {
       + (keptNormCount == 0 ? "" : ", and \(keptNormCount) with its fixed scale kept")
   }
 
-  /// What is left of one of them.
+  /// Returns what is left of one of them.
   fileprivate func remainder(of site: Inspection.Site) -> String {
     let isFolded = steps.contains { $0.norm == site.name }
     if kept.contains(where: { $0.norm == site.name }) { return isFolded ? "σ, still computed" : "the norm as it was" }

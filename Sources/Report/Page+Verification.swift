@@ -1,8 +1,8 @@
-import Conversion
+import NormFold
 import Verify
 
 extension Page {
-  /// Whether two checkpoints compute the same logits.
+  /// Makes the page of a verification: whether two checkpoints compute the same logits.
   package init(_ report: VerificationRun.Report) {
     let measure = report.isUpToShift ? "log-probability" : "logit"
     let networks: ComparedNetworks = [

@@ -1,8 +1,9 @@
-import Conversion
+import NormFold
+import Formats
 
 /// A report to look at: one file that needs nothing else, not even a script.
 package struct Page: Sendable {
-  /// What it all comes to.
+  /// The verdict at the head of a page.
   package struct Verdict: Sendable {
     package enum Outcome: String, Sendable { case good, bad, neutral }
 
@@ -25,18 +26,23 @@ package struct Page: Sendable {
     var content: [any Content]
   }
 
-  /// What kind of report: `Conversion`.
+  /// The kind of report: `Conversion`.
   let kind: String
-  /// What it is about: a path.
+  /// The path that the report is about.
   let subject: String
   let verdict: Verdict
   var keyFigures: [KeyFigure] = []
-  var warnings: [String] = []
+  var warnings: [Message] = []
   var sections: [Section]
   /// The last line.
   var footer = Tool.nameAndVersion
 
-  package var html: String { "<!DOCTYPE html>\n" + root.rendered + "\n" }
+  /// Returns the page as a document.
+  ///
+  /// - Parameter names: what settings are called that a warning or a note speaks of.
+  package func html(naming names: SettingNames = .library) -> String {
+    "<!DOCTYPE html>\n" + root.rendered(naming: names) + "\n"
+  }
 
   private var root: Node {
     .element(
@@ -89,7 +95,7 @@ package struct Page: Sendable {
           }))
     }
     nodes += warnings.map {
-      .element("p", ["class": "warning"], [.element("strong", [:], ["Warning"]), .text(" " + $0)])
+      .element("p", ["class": "warning"], [.element("strong", [:], ["Warning"]), .text(" "), .text($0)])
     }
     if sections.count > 2 {
       let links = sections.map { section in

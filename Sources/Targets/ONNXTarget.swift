@@ -53,7 +53,7 @@ package struct ONNXTarget: Target {
   }
 
   /// The operators by number, and the ones that a norm would need.
-  private static func note(on graph: ONNXGraph) -> String {
+  private static func note(on graph: ONNXGraph) -> Message {
     let counts = graph.operatorCounts
     let list = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map { "\($0.key) \($0.value)" }
     let ofNorms = [

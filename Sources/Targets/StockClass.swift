@@ -13,7 +13,7 @@ package struct StockClass: Sendable {
   let layout: Layout
   /// The only activation that the class has; nil for one that its config names.
   let activation: Activation?
-  /// Whether the unembedding has a place for a bias.
+  /// Is true if the unembedding has a place for a bias.
   let hasVocabularyBias: Bool
   /// The architectures whose networks the class may hold.
   let sources: [Architecture]
@@ -31,11 +31,11 @@ package struct StockClass: Sendable {
   struct Stored {
     let network: Network
     let sizes: Hyperparameters
-    /// What the class computes instead of the network's activation, where the user allowed that.
+    /// The activation that the class computes instead of the network's, where the user allowed that.
     let approximation: Activation?
   }
 
-  /// Whether the class has no unembedding besides the token embedding.
+  /// Returns whether the class has no unembedding besides the token embedding.
   func sharesEmbedding(_ sizes: Hyperparameters) -> Bool {
     sizes.isTied && layout.slot(of: "unembedding.weight", blockCount: 1)?.isOmittedWhereTied ?? true
   }
@@ -72,12 +72,12 @@ package struct StockClass: Sendable {
       throw Refusal(
         .unsupported, subject: other.norm.name,
         "the target \(target) computes no \(other.norm.kind.displayName)s (\(architecture.className))",
-        advice: "use --for onnxruntime")
+        advice: "use \(.targets, "onnxruntime")")
     }
     if prepared.unembedding?.bias != nil, !hasVocabularyBias {
       throw Refusal(
         .unsupported, subject: vocabularyBiasName, "the target \(target) has no place for a bias of the unembedding",
-        advice: "use --for transformers")
+        advice: "use \(.targets, "transformers")")
     }
     let approximation = try approximation(of: prepared, from: source, options: options, target: target)
     sizes.outputScales = [:]
@@ -101,7 +101,7 @@ package struct StockClass: Sendable {
         ? Refusal(
           .unsupported, subject: path.description,
           "the target \(target) computes something else here (\(architecture.className))",
-          advice: "use --for onnxruntime")
+          advice: "use \(.targets, "onnxruntime")")
         : other(source, target)
     }
     for (path, _) in skeleton.norms where kind == .layer && prepared[norm: path] == nil {
@@ -113,7 +113,7 @@ package struct StockClass: Sendable {
         .unsupported, subject: target,
         "\(architecture.className) computes every norm with an epsilon of \(constant.formula), and "
           + (common.map { "these have \($0.formula)" } ?? "with that none is near an identity"),
-        advice: "use --for onnxruntime")
+        advice: "use \(.targets, "onnxruntime")")
     }
     if let common {
       sizes.epsilon = common
@@ -144,7 +144,7 @@ package struct StockClass: Sendable {
     Refusal(
       .unsupported, subject: target,
       "writes \(architecture.name) only, and this is \(source.architecture.nameWithArticle)",
-      advice: "use --for transformers")
+      advice: "use \(.targets, "transformers")")
   }
 
   private func stillComputed(_ norm: Norm, _ target: String) -> Refusal {
@@ -170,7 +170,7 @@ package struct StockClass: Sendable {
       throw Refusal(
         .unsupported, subject: target,
         "the blocks read the residual stream as it is, and a LayerNorm, however near an identity, subtracts its mean",
-        advice: "use --for transformers or --for onnxruntime")
+        advice: "use \(.targets, "transformers") or \(.targets, "onnxruntime")")
     }
   }
 
@@ -188,7 +188,7 @@ package struct StockClass: Sendable {
         throw Refusal(
           .unsupported, subject: Activation.leakyReLU(negativeSlope: slope).configName,
           "the target \(target) has leaky ReLU with a slope of 0.01 only, found \(slope.twoDigits)",
-          advice: "use --for transformers")
+          advice: "use \(.targets, "transformers")")
       }
       return nil
     }
@@ -200,15 +200,15 @@ package struct StockClass: Sendable {
       "the target \(target) has \(only.configName) only for \(source.architecture.nameWithArticle), which differs from "
         + "this one by up to \(other.largestDifference(from: only).twoDigits) in each hidden unit",
       advice: isClose
-        ? "pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
-        : "use --for transformers")
+        ? "pass \(.allowsApproximateActivation) to write the file all the same and measure what that does to the logits"
+        : "use \(.targets, "transformers")")
   }
 }
 
 // MARK: Choosing
 
 extension StockClass {
-  /// Whether the class computes a source's network once the gains and biases of its norms are folded.
+  /// Returns whether the class computes a source's network once the gains and biases of its norms are folded.
   ///
   /// - Parameter kept: the norms that keep theirs.
   func mayHold(_ source: TargetSource, keeping kept: Set<Path> = []) -> Bool {
@@ -246,7 +246,7 @@ extension [StockClass] {
 }
 
 extension Layout {
-  /// Whether a parameter is the gain of a norm.
+  /// Returns whether a parameter is the gain of a norm.
   fileprivate func isNormGain(_ parameter: String) -> Bool {
     let block = Path(String(parameter.dropLast(".weight".count))).block ?? 0
     return parameter.hasSuffix(".weight") && slot(of: parameter, blockCount: block + 1)?.input == nil
@@ -258,8 +258,8 @@ extension Network {
   /// The norms that the output is computed from.
   package var lastNorms: Set<Path> { Set((node(at: output)?.operands ?? []).filter { self[norm: $0] != nil }) }
 
-  /// What to say of a network whose norms are all computed: nothing else tells that the last one is not bare.
-  var noteOnLastNorm: [String] {
+  /// The notes on a network whose norms are all computed: nothing else tells that the last one is not bare.
+  var noteOnLastNorm: [Message] {
     lastNorms.compactMap { self[norm: $0] }.filter { norm in
       norm.kind == .layer && norm.isComputed && norm.gain.constantValue == nil
     }.map { "\($0.name) keeps its gain and bias: there is no place for the bias that the unembedding would get" }

@@ -22,19 +22,19 @@ package protocol Target: Sendable {
   /// - Throws: `.unsupported` where the runtime cannot express the network or the type; what reading a tokenizer throws.
   func output(of network: Network, from source: TargetSource, options: TargetOptions) throws(Refusal) -> TargetOutput
 
-  /// Whether the runtime still computes norms, be they near-identities.
+  /// Returns whether the runtime still computes norms, be they near-identities.
   func leavesNorms(_ network: Network, from source: TargetSource) -> Bool
 
-  /// What the runtime will compute from what was written to `directory`.
+  /// Returns what the runtime will compute from what was written to `directory`.
   /// - Throws: what the readers throw.
   func written(in directory: String) throws(Refusal) -> WrittenModel
 }
 
-/// What the user asks of a target.
+/// The options that the user gives for a target.
 package struct TargetOptions: Sendable {
   /// The type that matrices are stored in.
   package var type: ElementType
-  /// Whether a runtime without the network's activation may compute a close one instead.
+  /// Is true if a runtime without the network's activation may compute a close one instead.
   package var allowsApproximateActivation: Bool
   /// The class that the network is written for, by its model type, where a target has several that hold it; nil for the
   /// first of them.
@@ -47,7 +47,7 @@ package struct TargetOptions: Sendable {
   }
 }
 
-/// What targets are told of a source besides the network to write.
+/// A source as targets see it, besides the network to write.
 package struct TargetSource: Sendable {
   package let architecture: Architecture
   package let hyperparameters: Hyperparameters
@@ -58,7 +58,7 @@ package struct TargetSource: Sendable {
   package let endOfText: Int?
   package let beginOfText: Int?
   package let tokenizer: ReadingOptions.Tokenizer
-  /// Where config and tokenizer lie.
+  /// The directory of the config and the tokenizer.
   package let directory: String
   package let checkpointPath: String
   /// The header of a GGUF source, with the exact types of its keys; nil for other containers.
@@ -78,7 +78,7 @@ package struct TargetSource: Sendable {
   }
 }
 
-/// What a target writes.
+/// The tensors and files that a target writes.
 package struct TargetOutput: Sendable {
   /// One tensor: its name and type in the file, and the recipe for its numbers.
   package struct StoredParameter: Sendable {
@@ -104,16 +104,16 @@ package struct TargetOutput: Sendable {
   package let readTensors: @Sendable (_ directory: String) throws(Refusal) -> [Tensor]
   /// Other files, by name.
   package let sideFiles: [(name: String, bytes: [UInt8])]
-  /// What the user should know about this output.
-  package var notes: [String]
-  /// What the runtime computes instead of the network's activation, where the user allowed that.
+  /// The notes on this output that the user should read.
+  package var notes: [Message]
+  /// The activation that the runtime computes instead of the network's, where the user allowed that.
   package var approximation: Activation?
 
   /// An output whose file of tensors is a checkpoint that our own readers open.
   package init(
     fileName: String, parameters: [StoredParameter],
     writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
-    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.init(
       fileName: fileName, parameters: parameters, writer: writer,
@@ -124,7 +124,7 @@ package struct TargetOutput: Sendable {
 
   /// A safetensors file that says what libraries around PyTorch ask for.
   package init(
-    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     let infos = parameters.map(\.info)
     self.init(
@@ -138,7 +138,7 @@ package struct TargetOutput: Sendable {
     fileName: String, parameters: [StoredParameter],
     writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
     readTensors: @escaping @Sendable (_ directory: String) throws(Refusal) -> [Tensor],
-    sideFiles: [(name: String, bytes: [UInt8])], notes: [String]
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.fileName = fileName
     self.parameters = parameters
@@ -154,7 +154,7 @@ package struct TargetOutput: Sendable {
 }
 
 extension Target {
-  /// Where a checkpoint was written: every norm with its epsilon, however large, as the runtime computes it.
+  /// Returns the network of a checkpoint that was written: every norm with its epsilon, however large, as the runtime computes it.
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     let model = try Model(opening: directory)
     return .network(model.literalNetwork ?? model.network, meant: model.network)
@@ -163,7 +163,7 @@ extension Target {
   /// - Throws: `.unsupported` for a kind of norm that the runtime does not compute.
   package func require(_ kind: Norm.Kind) throws(Refusal) {
     guard !normKinds.contains(kind) else { return }
-    let able = Targets.all.filter { $0.normKinds.contains(kind) }.map { "--for \($0.name)" }
+    let able = Targets.all.filter { $0.normKinds.contains(kind) }.map { Message("\(.targets, $0.name)") }
     throw Refusal(
       .unsupported, subject: kind.displayName, "the target \(name) \(obstacle(to: kind))",
       advice: "use \(able.joined(separator: " or "))")

@@ -28,7 +28,7 @@ package enum Targets {
     if let target = served.first(where: { $0.names.contains(plain) })?.target {
       throw Refusal(
         .usage, subject: name, "there is no such target, but one that serves it",
-        advice: "use --for \(target); known are \(known)")
+        advice: "use \(.targets, target); known are \(known)")
     }
     let near = all.map { (name: $0.name, distance: plain.distance(to: Self.plain($0.name))) }
       .min { $0.distance < $1.distance }

@@ -76,7 +76,8 @@ package struct TensorStream: Sendable {
     workers.forEach(tensors.count) { readers[tensors[$0]].value = ParameterReader(parameters[tensors[$0]].value) }
   }
 
-  /// Enough that threads seldom wait for each other, few enough that memory does not show it.
+  /// Blocks that a batch has for each worker, of at most 1 MiB each (``ParameterReader/blockElementCount`` numbers in double
+  /// precision): enough that threads seldom wait for each other, few enough that memory does not show it.
   private static let blocksPerWorker = 24
 
   /// All blocks of all tensors, about `elementCount` numbers at a time.
@@ -135,11 +136,11 @@ package struct TensorStream: Sendable {
     Refusal(
       .nonFinite, file: file, subject: info.name,
       "element \(element) is \(value), too large for \(info.type.displayName)",
-      advice: "choose a wider type with --type")
+      advice: "choose a wider type with \(.type)")
   }
 }
 
-/// What one thread leaves for the next step: filled before, and read after, all threads have met.
+/// A slot holds what one thread leaves for the next step: filled before, and read after, all threads have met.
 private final class Slot<Value>: @unchecked Sendable {
   var value: Value?
 }
@@ -189,7 +190,7 @@ private struct StoredRows {
     }
   }
 
-  /// Whether no number is NaN or infinite.
+  /// Is true if no number is NaN or infinite.
   var areFinite: Bool {
     tensor.withBytes { bytes in
       unsafe bytes.extracting(range).withUnsafeBytes { bytes in
@@ -228,7 +229,7 @@ private struct StoredRows {
   }
 }
 
-/// Where the blocks go, in their order. Used by one thread at a time.
+/// A sink takes the blocks in their order. One thread at a time uses it.
 private final class Sink: @unchecked Sendable {
   private let writer: any TensorWriter
   private let names: [String]

@@ -24,14 +24,14 @@ package struct TransformerLensTarget: Target {
       throw Refusal(
         .unsupported, subject: kept.norm.name,
         "is still a norm, and the target \(name) has one normalization_type for all of them, None",
-        advice: "finish the removal, or use --for transformers")
+        advice: "finish the removal, or use \(.targets, "transformers")")
     }
     guard let held = architecture.network(sizes, parametersOf: network), held.firstDifference(from: network) == nil
     else {
       throw Refusal(
         .unsupported, subject: name,
         "writes \(architecture.name) only, and this is \(source.architecture.nameWithArticle)",
-        advice: "use --for transformers")
+        advice: "use \(.targets, "transformers")")
     }
     let configuration = try network.transformerLensConfiguration(sizes, target: name)
     let layout = Layout.transformerLens
@@ -64,7 +64,7 @@ extension Network {
     guard let activationName = activation.transformerLensName else {
       throw Refusal(
         .unsupported, subject: activation.configName, "the target \(target) has no such activation",
-        advice: "use --for transformers")
+        advice: "use \(.targets, "transformers")")
     }
     let members: [(String, JSONValue)] = [
       ("act_fn", .string(activationName)), ("d_head", .number(sizes.dHead)), ("d_mlp", .number(sizes[.hidden])),

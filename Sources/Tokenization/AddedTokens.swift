@@ -98,7 +98,7 @@ struct AddedTokens: Sendable {
     return stretches
   }
 
-  /// Whether no token holds the place before `index`, or stands next to it: text cut there has the same ones.
+  /// Returns whether no token holds the place before `index`, or stands next to it: text cut there has the same ones.
   func allowCut(before index: Int, in text: Span<UInt8>) -> Bool {
     guard !isEmpty else { return true }
     for start in max(0, index - longest)...index where start < text.count && isFirst[Int(text[start])] {

@@ -8,7 +8,7 @@ enum ByteAlphabet {
     (0x21...0x7E).contains(byte) || (0xA1...0xAC).contains(byte) || (0xAE...0xFF).contains(byte)
   }
 
-  /// Of each byte, its character.
+  /// The character of each byte.
   static let scalars: [Unicode.Scalar] = {
     var next: UInt32 = 0x100
     return (UInt32(0)..<256).map { byte in
@@ -18,10 +18,10 @@ enum ByteAlphabet {
     }
   }()
 
-  /// Whether a byte occurs in UTF-8. A vocabulary that was made of text may lack the 13 others.
+  /// Returns whether a byte occurs in UTF-8. A vocabulary that was made of text may lack the 13 others.
   static func occursInText(_ byte: UInt8) -> Bool { byte < 0xC0 || (0xC2...0xF4).contains(byte) }
 
-  /// Of each scalar below U+0144, its byte; nil for the 68 of Latin-1 that stand for none.
+  /// The byte of each scalar below U+0144; nil for the 68 of Latin-1 that stand for none.
   private static let bytes: [UInt8?] = {
     var bytes = [UInt8?](repeating: nil, count: 0x144)
     for (byte, scalar) in scalars.enumerated() { bytes[Int(scalar.value)] = UInt8(byte) }

@@ -38,7 +38,7 @@ extension BytePairVocabulary {
   /// Templates in use have a few kilobytes.
   private static let maximumTemplateByteCount = 1 << 20
 
-  /// What is counted with ids must not overflow.
+  /// Ids stay below this limit, so that what is counted with them does not overflow.
   private static let idLimit = 1 << 32
 
   private static func requireAtHome(in directory: String, homes: HomeDirectories) throws(Refusal) {
@@ -60,7 +60,7 @@ extension BytePairVocabulary {
     try readSpecialTokens(beside: directory)
   }
 
-  /// What a config says of special tokens, where the tokenizer's own files say nothing; then what GPT-2 has.
+  /// Adds what a config says of special tokens, where the tokenizer's own files say nothing; then what GPT-2 has.
   ///
   /// - Parameter configuration: the content of `config.json`.
   package mutating func completeSpecialTokens(from configuration: JSONValue?) {

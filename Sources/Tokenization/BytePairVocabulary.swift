@@ -14,7 +14,7 @@ package struct BytePairVocabulary: Sendable {
   }
 
   package struct Token: Equatable, Sendable {
-    /// Of a normal token: bytes in GPT-2's printable alphabet (`Ġ` for a space); of others: the text itself.
+    /// The bytes of a normal token in GPT-2's printable alphabet (`Ġ` for a space), or the text itself of any other.
     package var text: String
     package var kind: Kind
     package var matching = Matching()
@@ -48,7 +48,7 @@ package struct BytePairVocabulary: Sendable {
     case padding = "pad_token"
   }
 
-  /// Where it was read, for messages.
+  /// The path that it was read from, for messages.
   package let path: String
   /// By id; not every id needs to have one.
   package var tokens: [Int: Token] = [:]
@@ -60,7 +60,7 @@ package struct BytePairVocabulary: Sendable {
   package var chatTemplates: [String: String] = [:]
   /// The name of the template that counts where none is named.
   package static let defaultTemplate = "default"
-  /// Whether text is brought to Unicode's normalisation form C before it is split (`NFC`).
+  /// Is true if text is brought to Unicode's normalisation form C before it is split (`NFC`).
   package var normalizesToNFC = false
 
   init(path: String) { self.path = path }

@@ -8,7 +8,7 @@
 ///
 /// Source: Unicode Standard Annex 15, "Unicode Normalization Forms", sections 1.2, 3 and 9.
 enum CanonicalComposition {
-  /// What a character does to the text around it.
+  /// A role says what a character does to the text around it.
   private enum Role: UInt8 {
     /// The character starts a segment and is in form C. What follows may compose with it.
     case starter
@@ -31,7 +31,7 @@ enum CanonicalComposition {
     return bytes.checkForNFC(quickCheck: true) ? .starter : .active
   }
 
-  /// Of each scalar of planes 0 to 2, its role. The characters of later planes are all starters.
+  /// The role of each scalar of planes 0 to 2. The characters of later planes are all starters.
   private static let roles: [Role] = (UInt32(0)..<0x30000).map { value in
     Unicode.Scalar(value).map { role(of: $0) } ?? .unknown
   }
@@ -53,7 +53,7 @@ enum CanonicalComposition {
   static func normalized(_ text: Span<UInt8>, _ range: Range<Int>) -> [UInt8]? {
     var result: [UInt8] = []
     var copied = range.lowerBound
-    /// Where the segment starts, unless nothing can compose with its first character.
+    /// The place where the segment starts, unless nothing can compose with its first character.
     var segment = range.lowerBound
     var index = range.lowerBound
     while index < range.upperBound {
@@ -122,7 +122,7 @@ enum CanonicalComposition {
   /// the two of U+0390, and no characters shrink more.
   static let largestShrinkage = 4
 
-  /// Whether text cut before `index` is normalised as it would be whole.
+  /// Returns whether text cut before `index` is normalised as it would be whole.
   ///
   /// - Precondition: `index` is between two characters.
   static func isSegmentStart(_ index: Int, in text: Span<UInt8>) -> Bool {

@@ -1,4 +1,4 @@
-/// What GPT-2's pattern tells apart in text.
+/// A class of characters that GPT-2's pattern tells apart.
 enum CharacterClass: UInt8, Sendable {
   /// `[^\s\p{L}\p{N}]`
   case other
@@ -33,7 +33,7 @@ extension CharacterClass {
     }
   }
 
-  /// Of each scalar below ``classifiedCount``, its class.
+  /// The class of each scalar below ``classifiedCount``.
   static let table: [CharacterClass] = (0..<UInt32(classifiedCount)).map { value in
     Unicode.Scalar(value).map { CharacterClass(of: $0) } ?? .other
   }

@@ -11,7 +11,7 @@ struct Encoder: ~Copyable {
     cache = PieceCache(expecting: byteCount)
   }
 
-  /// What is still to be done with a part of a text.
+  /// A stage says what is still to be done with a part of a text.
   private enum Stage {
     /// Added tokens are found in the text as it is.
     case asWritten

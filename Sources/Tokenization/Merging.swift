@@ -3,7 +3,7 @@
 struct Merging {
   /// The tokens so far.
   private var parts: [UInt32] = []
-  /// Of each part, its merge with the next.
+  /// The merge of each part with the next.
   private var merges: [MergeTable.Merge] = []
 
   /// Above this many bytes, looking through all neighbours for each merge costs more than a heap.

@@ -1,4 +1,4 @@
-/// What short pieces became: most words of a text occurred before. It holds a fixed number, and a new piece takes the
+/// The cache holds what short pieces became: most words of a text occurred before. It holds a fixed number, and a new piece takes the
 /// place of an old one.
 struct PieceCache {
   /// The bytes of a short piece, and their count.

@@ -22,7 +22,7 @@ struct PreTokenizer: Sendable {
     return (value < CharacterClass.classifiedCount ? classes[value] : .other, index + 4)
   }
 
-  /// Where the piece that starts at `start` ends.
+  /// Returns where the piece that starts at `start` ends.
   ///
   /// - Precondition: `start < end`, both between characters.
   @inline(__always)
@@ -71,7 +71,7 @@ struct PreTokenizer: Sendable {
     }
   }
 
-  /// Whether text cut before `index` is split as it would be whole: whatever a piece on the left starts with, it ends
+  /// Returns whether text cut before `index` is split as it would be whole: whatever a piece on the left starts with, it ends
   /// here, and nothing on the right depends on what is left of it.
   ///
   /// - Precondition: `index` is between two characters.

@@ -73,7 +73,7 @@ package enum TokenFormat: String, CaseIterable, Sendable {
       default:
         throw Refusal(
           .malformed, file: file, at: index, "expected decimal ids, found byte 0x\(String(bytes[index], radix: 16))",
-          advice: "say with --format how the file holds its tokens")
+          advice: "say with \(.format) how the file holds its tokens")
       }
     }
     if let number { tokens.append(number) }

@@ -47,7 +47,7 @@ extension Tokenizer {
     }
   }
 
-  /// What one piece of text may have at most, so that memory is bounded.
+  /// The largest number of bytes of one piece of text, so that memory is bounded.
   package static let longestUncutByteCount = 1 << 22
 
   /// Encodes what the window allows.
@@ -89,7 +89,7 @@ extension Tokenizer {
     return 0
   }
 
-  /// Whether text that is cut before `index`, within the stretch, has the tokens of the whole.
+  /// Returns whether text that is cut before `index`, within the stretch, has the tokens of the whole.
   private func isCut(_ index: Int, in text: Span<UInt8>, _ stretch: Range<Int>) -> Bool {
     guard text.isStartOfScalar(index) else { return false }
     guard normalizesToNFC else {

@@ -10,18 +10,18 @@ package struct Tokenizer: Sendable {
   private(set) var addedTokens = AddedTokens()
   /// Those that are found in what is left, once it is normalised.
   private(set) var normalizedTokens = AddedTokens()
-  /// Whether text is brought to normalisation form C before it is split.
+  /// Is true if text is brought to normalisation form C before it is split.
   let normalizesToNFC: Bool
   private(set) var merges: MergeTable
-  /// Of each byte, its token, or ``noToken`` of one that does not occur in text.
+  /// The token of each byte, or ``noToken`` of one that does not occur in text.
   private(set) var byteTokens: [UInt32] = []
-  /// Of each id, where its bytes end in ``bytes``; they start where those of the id before end.
+  /// The place where the bytes of each id end in ``bytes``; they start where those of the id before end.
   private var ends: [Int] = []
   private var bytes: [UInt8] = []
-  /// Of each id, whether it has a token.
+  /// True for each id that has a token.
   private var isUsed: [Bool] = []
 
-  /// Where it was read.
+  /// The path that it was read from.
   package let path: String
   /// One more than the largest id.
   package var vocabularySize: Int { ends.count }

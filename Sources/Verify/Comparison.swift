@@ -72,12 +72,6 @@ package struct Comparison: Sendable {
     }
   }
 
-  /// The differences of one candidate from the reference.
-  package struct Outcome: Sendable, Codable {
-    package var logits: LogitDifference
-    package var residuals: [ResidualDifference]
-  }
-
   /// A token on which the reference itself gives NaN or infinity.
   package struct Overflow: Sendable, CustomStringConvertible {
     package let probe: String
@@ -87,7 +81,7 @@ package struct Comparison: Sendable {
   }
 
   /// By candidate, in the order given, without the reference.
-  package let outcomes: [Outcome]
+  package let outcomes: [NetworkDifference]
   /// The tokens on which the reference overflows in a precision that it was run in. They are named and not judged.
   package let overflows: [Overflow]
   /// The largest |logit| of the reference.
@@ -109,7 +103,7 @@ package struct Comparison: Sendable {
   }
 
   private init(_ tokens: TokenStatistics, residuals: [[ResidualDifference]]) {
-    outcomes = zip(tokens.differences, residuals).map { Outcome(logits: $0, residuals: $1) }
+    outcomes = zip(tokens.differences, residuals).map { NetworkDifference(logits: $0, residuals: $1) }
     overflows = tokens.overflows
     largestLogit = tokens.largestLogit
   }
@@ -224,7 +218,7 @@ extension Comparison.Request {
       guard let context = candidate.contextLength, context < end else { continue }
       throw Refusal(
         .unsupported, "\(candidate.name) has a context of \(context) tokens, the probes have \(end) positions",
-        advice: "give --probe-length \(context) or less")
+        advice: "give \(.probeLength) \(context) or less")
     }
   }
 }

@@ -4,45 +4,48 @@ import Networks
 
 /// A candidate held against a reference: how far the two are apart in double precision, how far the candidate is in the
 /// precision that it is for, and whether that is within what rounding costs the reference itself.
-package struct Judgement: Sendable, Codable {
+///
+///     let judgement = report.judgement
+///     print(judgement.holds, judgement.single.logits.largest, judgement.limits.logits)
+public struct Judgement: Sendable, Codable {
   /// How many times the reference's own rounding noise the candidate may be off. Both are extremes of the same kind of noise
   /// over the same tokens; over the fixtures their ratio stays below 2.
-  package static let noiseFactor = 4.0
+  public static let noiseFactor = 4.0
 
   /// Every part of the candidate as it is stored against the reference's; nil for a program whose numbers are not known.
   package var parts: PartsClaim?
   /// The candidate before any rounding against the reference, both in double precision.
-  package var double: Comparison.Outcome
+  public var double: NetworkDifference
   /// The candidate as its runtime computes it against the reference in double precision.
-  package var single: Comparison.Outcome
+  public var single: NetworkDifference
   /// The reference in the candidate's precision, its weights rounded to the same types, against itself in double precision.
-  package var noise: Comparison.Outcome
+  public var noise: NetworkDifference
   /// On ``single``.
-  package var limits: Limits
+  public var limits: Limits
   /// Whether the candidate holds the reference's own matrices in blocks, whose rounding costs both the same.
-  package var holdsReferenceMatrices: Bool
+  public var holdsReferenceMatrices: Bool
   /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
   /// then on ``LogitDifference/largestLogProbability``.
-  package var isUpToShift: Bool
+  public var isUpToShift: Bool
   /// The candidate against the reference on the long probes, both in single precision; nil without such probes, and for a
   /// program.
-  package var long: LongOutcome?
+  public var long: LongOutcome?
 
   /// Whether every part that was compared holds.
   package var partsHold: Bool { parts?.holds ?? true }
   /// Whether every part was compared, so that nothing depends on the choice of probes.
   package var isComplete: Bool { parts?.isComplete ?? false }
   /// Whether the candidate as its runtime computes it is within the limits on the precise probes.
-  package var runHolds: Bool { limits.hold(for: single.logits) }
-  package var holds: Bool { partsHold && runHolds }
+  public var runHolds: Bool { limits.hold(for: single.logits) }
+  public var holds: Bool { partsHold && runHolds }
 
   /// What was found on the probes that are run in single precision only.
-  package struct LongOutcome: Sendable, Codable {
-    package var single: Comparison.Outcome
+  public struct LongOutcome: Sendable, Codable {
+    public var single: NetworkDifference
     /// On ``single``: what the precise probes allow, plus what single precision costs the reference on them.
-    package var limits: Limits
+    public var limits: Limits
 
-    package var holds: Bool { limits.hold(for: single.logits) }
+    public var holds: Bool { limits.hold(for: single.logits) }
 
     private enum CodingKeys: String, CodingKey {
       case single = "written"
@@ -93,7 +96,7 @@ package struct Judgement: Sendable, Codable {
 package struct Judgements: Sendable {
   package var judgements: [Judgement]
   /// How far the reference as its own runtime computes it is from what it means; nil where that is the same.
-  package var literal: Comparison.Outcome?
+  package var literal: NetworkDifference?
   /// The tokens on which the reference itself overflows.
   package var overflows: [String]
   package var largestLogit: Double
@@ -181,7 +184,7 @@ private struct NoiseSource: Hashable {
 private struct JudgementRun {
   struct Result {
     let judgements: [Judgement]
-    let literal: Comparison.Outcome?
+    let literal: NetworkDifference?
     let overflows: [Comparison.Overflow]
     let largestLogit: Double
   }
@@ -241,7 +244,7 @@ private struct JudgementRun {
     let judgements = candidates.enumerated().map { index, candidate in
       let single = whole.outcomes[candidates.count + index]
       let sources = noisesOfCandidates[index]
-      func noise(_ source: NoiseSource) -> Comparison.Outcome {
+      func noise(_ source: NoiseSource) -> NetworkDifference {
         whole.outcomes[2 * candidates.count + (noises.firstIndex(of: source) ?? 0)]
       }
       let ofTypes = noise(sources[0])

@@ -1,16 +1,19 @@
 import Arithmetic
 
 /// How far a written file may be from its source, as measured on the source itself.
-package struct Limits: Sendable, Codable, Equatable {
+///
+///     let limits = report.judgement.limits
+///     print(limits.logits, limits.divergence, limits.agreement)
+public struct Limits: Sendable, Codable, Equatable {
   /// On the ``LogitDifference/largest``.
-  package var logits: Double
+  public var logits: Double
   /// On the ``LogitDifference/meanDivergence``.
-  package var divergence: Double
+  public var divergence: Double
   /// On the ``LogitDifference/top1Agreement``, from below.
-  package var agreement: Double
+  public var agreement: Double
   /// Whether the logits of each position may all be off by one constant: ``logits`` is then a limit on the
   /// ``LogitDifference/largestLogProbability``.
-  package var isUpToShift: Bool
+  public var isUpToShift: Bool
 
   /// - Parameters:
   ///   - noise: what arithmetic in the file's precision costs the source, its matrices rounded to the file's types

@@ -1,52 +1,67 @@
 import Arithmetic
 
 /// How far the logits of one network are from those of another on the same tokens.
-package struct LogitDifference: Sendable, Codable, Equatable {
+///
+///     let logits = difference.logits
+///     print(logits.largest, logits.meanDivergence, logits.top1Agreement, logits.worst.position)
+public struct LogitDifference: Sendable, Codable, Equatable {
   /// The largest |Δ logit| over all judged tokens and the vocabulary.
-  package var largest: Double
+  public var largest: Double
   /// The same over the largest |logit| of the reference.
-  package var relative: Double
+  public var relative: Double
   /// The root of the mean square.
-  package var rootMeanSquare: Double
+  public var rootMeanSquare: Double
   /// The same two for log-probabilities: what remains when a shift of a token's logits as a whole, which no
   /// probability can see, is taken out.
-  package var largestLogProbability: Double
-  package var rootMeanSquareLogProbability: Double
+  public var largestLogProbability: Double
+  public var rootMeanSquareLogProbability: Double
   /// The mean over tokens of the Kullback-Leibler divergence from the reference, in nats, and the largest.
-  package var meanDivergence: Double
-  package var largestDivergence: Double
+  public var meanDivergence: Double
+  public var largestDivergence: Double
   /// The share of tokens where both have the same top-1 token.
-  package var top1Agreement: Double
+  public var top1Agreement: Double
   /// The mean cross-entropy of the next token of the probes, in nats; nil where no probe has a next token.
-  package var loss: Double?
-  package var referenceLoss: Double?
-  package var worst: Place
+  public var loss: Double?
+  public var referenceLoss: Double?
+  public var worst: Place
   /// |Δ logit| over all judged tokens and the vocabulary.
-  package var magnitudes: MagnitudeHistogram
+  public var magnitudes: MagnitudeHistogram
   /// How many tokens both networks are finite on.
-  package var tokenCount: Int
+  public var tokenCount: Int
   /// Tokens where this network gives NaN or infinity and the reference does not.
-  package var nonFiniteTokenCount: Int
+  public var nonFiniteTokenCount: Int
 
   /// How many tokens were judged: those that the reference is finite on.
-  package var judgedTokenCount: Int { tokenCount + nonFiniteTokenCount }
+  public var judgedTokenCount: Int { tokenCount + nonFiniteTokenCount }
 
   /// Where the largest difference is.
-  package struct Place: Sendable, Codable, Equatable {
-    package var probe: String
-    package var position: Int
+  public struct Place: Sendable, Codable, Equatable {
+    public var probe: String
+    public var position: Int
     /// The id of the vocabulary entry whose logit differs most.
-    package var token: Int
-    package var expected: Double
-    package var found: Double
+    public var token: Int
+    public var expected: Double
+    public var found: Double
   }
 }
 
 /// How far the residual streams of two networks are apart behind one block.
-package struct ResidualDifference: Sendable, Codable, Equatable {
+///
+///     for residual in difference.residuals { print("depth \(residual.depth): \(residual.relative)") }
+public struct ResidualDifference: Sendable, Codable, Equatable {
   /// 0: behind the embedding; n: behind the n-th block.
-  package var depth: Int
-  package var largest: Double
+  public var depth: Int
+  public var largest: Double
   /// Over the largest |x| of the reference there.
-  package var relative: Double
+  public var relative: Double
+}
+
+/// How far one network is from another: in its logits, and along its residual stream.
+///
+///     let difference = report.judgement.single
+///     print(difference.logits.largest, difference.residuals.map(\.relative))
+public struct NetworkDifference: Sendable, Codable {
+  public var logits: LogitDifference
+  /// By depth; empty for a program, whose residual stream nobody sees.
+  public var residuals: [ResidualDifference]
 }

@@ -12,21 +12,25 @@ import Networks
 ///    source itself is in that precision, its matrices rounded to the types of the file: the limits (on logits,
 ///    Kullback-Leibler divergence and top-1 tokens) are measured on the precise probes, not picked. A program is run on one
 ///    of them, and so is the source that it is measured by.
-package struct Verification: Sendable, Encodable {
+///
+///     if let verification = report.verification {
+///       print(verification.holds, verification.tokenCount, verification.targets.map(\.algebraHolds))
+///     }
+public struct Verification: Sendable, Encodable {
   /// The limit of the algebra claim, over the largest logit. Double rounding through the deepest GPT-2 stays
   /// four orders below it, a wrong fold eight above.
-  package static let algebraLimit = 1e-9
+  public static let algebraLimit = 1e-9
 
   /// What holds of one output.
-  package struct TargetClaims: Sendable, Encodable {
-    package var target: String
+  public struct TargetClaims: Sendable, Encodable {
+    public var target: String
     /// The numbers: ``Judgement/double`` of the folded network, ``Judgement/single`` of the written file.
-    package var judgement: Judgement
-    package var partsHold: Bool
-    package var algebraHolds: Bool
-    package var arithmeticHolds: Bool
+    public var judgement: Judgement
+    public var partsHold: Bool
+    public var algebraHolds: Bool
+    public var arithmeticHolds: Bool
 
-    package var holds: Bool { partsHold && algebraHolds && arithmeticHolds }
+    public var holds: Bool { partsHold && algebraHolds && arithmeticHolds }
 
     private enum CodingKeys: String, CodingKey {
       case target, parts, partsHold, algebra, algebraHolds, written, noise, limits, holdsSourceMatrices,
@@ -34,7 +38,7 @@ package struct Verification: Sendable, Encodable {
         long
     }
 
-    package func encode(to encoder: any Encoder) throws {
+    public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(target, forKey: .target)
       try container.encodeIfPresent(judgement.parts, forKey: .parts)
@@ -51,16 +55,16 @@ package struct Verification: Sendable, Encodable {
     }
   }
 
-  package var targets: [TargetClaims]
+  public var targets: [TargetClaims]
   /// How far the source as its own runtime computes it (with its large epsilon) is from the fixed norms that it means.
-  package var literal: Comparison.Outcome?
+  public var literal: NetworkDifference?
   /// The tokens on which the source itself overflows.
-  package var overflows: [String]
-  package var largestLogit: Double
-  package var tokenCount: Int
-  package var probes: [String]
+  public var overflows: [String]
+  public var largestLogit: Double
+  public var tokenCount: Int
+  public var probes: [String]
 
-  package var holds: Bool { !targets.isEmpty && targets.allSatisfy(\.holds) }
+  public var holds: Bool { !targets.isEmpty && targets.allSatisfy(\.holds) }
 
   /// - Parameters:
   ///   - source: the network that the input means.

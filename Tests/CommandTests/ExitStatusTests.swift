@@ -4,7 +4,7 @@ import Targets
 import TestSupport
 import Testing
 
-@testable import normfold
+@testable import NormFoldCommand
 
 /// In the order in which the command lists them.
 private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import normfold
+@testable import NormFoldCommand
 
 @Suite struct TableTests {
   /// The norms of a LLaMA, as `inspect` shows them.

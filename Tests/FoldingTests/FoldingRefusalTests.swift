@@ -44,12 +44,12 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     FoldingDefect(
       "the last norm is still computed", .notFoldable,
       "1 norm is not a linear map: transformer.ln_f: its deviation is still computed (epsilon 1e-05); "
-        + "finish the removal, or pass --allow-partial to fold the rest and keep these"
+        + "finish the removal, or pass allowsPartial to fold the rest and keep these"
     ) { $0[norm: "final.norm"]?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "one path of an attention is still computed", .notFoldable,
       "1 norm is not a linear map: transformer.h.1.ln_1 (values): its deviation is still computed (epsilon 1e-05); "
-        + "finish the removal, or pass --allow-partial to fold the rest and keep these"
+        + "finish the removal, or pass allowsPartial to fold the rest and keep these"
     ) { $0[norm: $0.splitValueNorm(ofBlock: 1)]?.deviation = .computed(epsilon: 1e-5) },
     FoldingDefect(
       "by position and by token", .notFoldable,
@@ -65,7 +65,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
       "by token", .notFoldable,
       "1 norm is not a linear map: transformer.h.0.ln_1 (values): its deviation depends on the token "
         + "(1.0, but 3.0 for the end of text); finish the training phase that treats the end of text like any token "
-        + "(disable_eot), or pass --assume-eot-disabled"
+        + "(disable_eot), or pass assumesEndOfTextDisabled"
     ) {
       $0[norm: $0.splitValueNorm(ofBlock: 0)]?.deviation = .perToken(
         usual: .constant(1, shape: [32]), endOfText: .constant(3, shape: [32]))
@@ -93,7 +93,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     #expect(
       refusal?.description
         == "this is an ordinary GPT-2: the deviations of all its norms are computed, so none is a linear map; remove its "
-        + "LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
+        + "LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with deviations, or keep the norms in another form with normForm"
     )
   }
 

@@ -191,7 +191,7 @@ import Verify
     #expect(throws: Refusal.self) { _ = try network.centringWriters() }
   }
 
-  private static let advice = "convert from the checkpoint that still has its norms, or leave the option out"
+  private static let advice: Message = "convert from the checkpoint that still has its norms, or leave the option out"
 
   @Test("Maps that see the mean are refused, by name")
   func refusals() throws {
@@ -201,7 +201,7 @@ import Verify
     #expect(
       try Self.refusal(one)
         == Refusal(
-          .unsupported, subject: "--center-writing-weights",
+          .unsupported, subject: "\(.rules, FoldingRule.centerWritingWeights)",
           "the map 'blocks.1.mlp.input' may see the mean of the residual stream", advice: Self.advice))
 
     var bare = try Self.network()
@@ -209,7 +209,7 @@ import Verify
     #expect(
       try Self.refusal(bare)
         == Refusal(
-          .unsupported, subject: "--center-writing-weights",
+          .unsupported, subject: "\(.rules, FoldingRule.centerWritingWeights)",
           "9 maps may see the mean of the residual stream, first 'blocks.0.attention.query'", advice: Self.advice))
 
     // An RMS norm divides by what the mean contributes to, whoever reads it.
@@ -218,7 +218,7 @@ import Verify
     #expect(
       try Self.refusal(rms)
         == Refusal(
-          .unsupported, subject: "--center-writing-weights",
+          .unsupported, subject: "\(.rules, FoldingRule.centerWritingWeights)",
           "the map 'blocks.0.mlp.input' may see the mean of the residual stream", advice: Self.advice))
   }
 

@@ -201,7 +201,7 @@ import Verify
     #expect(
       refusal
         == Refusal(
-          .usage, subject: "--to-norm \(form.rawValue)", "there is no computed norm in this network to convert",
+          .usage, subject: "\(.normForm, form)", "there is no computed norm in this network to convert",
           advice: "leave it out: norms that are fixed fold into the weights and are gone"))
   }
 
@@ -213,8 +213,8 @@ import Verify
       #expect(
         Self.refusal(form, of: network)
           == Refusal(
-            .unsupported, subject: "--to-norm \(form.rawValue)", "none of the norms that are computed is a LayerNorm",
-            advice: "--to-norm unit moves their gains into the weights"))
+            .unsupported, subject: "\(.normForm, form)", "none of the norms that are computed is a LayerNorm",
+            advice: "\(.normForm, NormForm.unit) moves their gains into the weights"))
     }
     let bare = try Self.plan(.unit, of: network).folded
     #expect(bare.norms.allSatisfy { $0.norm.kind == .rms && $0.norm.gain.constantValue == 1 })
@@ -226,7 +226,7 @@ import Verify
     #expect(
       Self.refusal(form, of: try Self.network("norm-free/relu"))
         == Refusal(
-          .unsupported, subject: "--to-norm \(form.rawValue)",
+          .unsupported, subject: "\(.normForm, form)",
           "8 maps may see the mean of the residual stream, first 'blocks.0.attention.query'",
           advice: "convert from the checkpoint that still has its norms, or leave the option out"))
   }
@@ -237,7 +237,7 @@ import Verify
     #expect(
       refusal
         == Refusal(
-          .unsupported, subject: "--to-norm crms",
+          .unsupported, subject: "\(.normForm, NormForm.crms)",
           "the norm 'transformer.ln_f' stays as it is, and needs every feature",
           advice: "use a target that it can be folded for"))
     // As an RMSNorm it keeps gain and bias.

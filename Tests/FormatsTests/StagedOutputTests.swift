@@ -62,7 +62,9 @@ struct DestinationCase: CustomTestStringConvertible {
       "name too long", at: String(repeating: "n", count: 256),
       .refused(
         String(repeating: "n", count: 256) + ": cannot write to '.': File name too long; choose another destination")),
-    .init("directory", .refused("out: exists already; choose another destination, or replace it with --force")) {
+    .init(
+      "directory", .refused("out: exists already; choose another destination, or replace it with replacesDestination")
+    ) {
       try makeDirectory($0 + "/out")
     },
     .init("file", .refused("out: expected a directory or nothing, found a file; choose another destination")) {
@@ -208,7 +210,7 @@ func publishes(replacing: Bool) throws {
   try second.publish()
   let verdict = Verdict(in: directory.path) { ("", try first.publish()) }
   #expect(
-    verdict == .refused("out: exists already; choose another destination, or replace it with --force"))
+    verdict == .refused("out: exists already; choose another destination, or replace it with replacesDestination"))
   #expect(content(directory / "out/model.gguf") == "second")
   first.discard()
   #expect(try names(directory.path) == ["out"])

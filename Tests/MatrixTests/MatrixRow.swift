@@ -1,11 +1,11 @@
-import Conversion
+import NormFold
 import Formats
 import Foundation
 import Glibc
 import Logging
 import TestSupport
 
-@testable import normfold
+@testable import NormFoldCommand
 
 /// A bad input, or a bad place for an output, and what the command must make of it.
 struct MatrixRow: Sendable {
@@ -132,7 +132,7 @@ struct MatrixRow: Sendable {
     var conversion = Conversion(
       source: arrangement.source, destination: arrangement.destination, targets: ["transformers"])
     conversion.replacesDestination = true
-    conversion.probeOptions.longest = 4
+    conversion.probeOptions.probeLength = 4
     alterConversion(&conversion)
     func short(_ text: String) -> String {
       text.replacing(arrangement.source, with: "in").replacing(place.path + "/", with: "")
@@ -141,7 +141,7 @@ struct MatrixRow: Sendable {
     var isSame = false
     do throws(Refusal) {
       let report = try conversion.run(logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-      let warnings = report.warnings.map(short)
+      let warnings = report.warnings.map { short($0.text(naming: .flags)) }
       found = report.holds ? "accepted(\(warnings))" : "mismatch"
       switch answer {
       case .accepted(let expected): isSame = report.holds && warnings == expected
@@ -153,7 +153,7 @@ struct MatrixRow: Sendable {
       }
     } catch {
       let status = ExitStatus(error.category).rawValue
-      let sentence = short(error.description)
+      let sentence = short(error.text(naming: .flags))
       found = "refused(\(status), \(sentence.debugDescription))"
       if case .refused(let expectedStatus, let expected) = answer {
         isSame = expectedStatus == status && expected == sentence

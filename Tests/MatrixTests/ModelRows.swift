@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Formats
 import Foundation
 import Logging
@@ -424,7 +424,7 @@ extension MatrixRow {
       let arrangement = Arrangement(place, place / "in")
       var conversion = Conversion(
         source: Fixtures.path("tiny-2x32/lnfree"), destination: arrangement.source, targets: ["gpt2"])
-      conversion.probeOptions.longest = 4
+      conversion.probeOptions.probeLength = 4
       _ = try conversion.run(logger: .init(label: "test") { _ in SwiftLogNoOpLogHandler() })
       return arrangement
     },
@@ -440,7 +440,7 @@ extension MatrixRow {
       }),
     MatrixRow(
       56, "more tokens than the context: cut to it, and the report says how many", copyOf: "lnfree", .accepted(),
-      conversion: { $0.probeOptions.longest = 65 },
+      conversion: { $0.probeOptions.probeLength = 65 },
       change: { _ in }),
   ]
 }

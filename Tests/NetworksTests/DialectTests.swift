@@ -101,8 +101,8 @@ private let folders: [(String, String, [String])] = [
     #expect(
       refusal.map(square.short)
         == "model.safetensors, 'transformer.h.0.ln_1.average_std_buffer': its 32 entries differ, and could be features or "
-        + "positions, since the width is the context length; say which: --deviation-axis feature or "
-        + "--deviation-axis position")
+        + "positions, since the width is the context length; say which: deviationAxis = feature or "
+        + "deviationAxis = position")
     #expect(refusal?.category == .unsupported)
     for (axis, state) in [(ReadingOptions.DeviationAxis.feature, "per feature"), (.position, "per position")] {
       var options = ReadingOptions()
@@ -236,7 +236,7 @@ private let folders: [(String, String, [String])] = [
     #expect(refusal?.category == .usage)
     #expect(
       refusal?.description
-        == "'--deviations': the checkpoint\(folder == "fakeln" ? " holds its own deviations" : "'s epsilon fixes its deviations already"); leave it out"
+        == "'deviations': the checkpoint\(folder == "fakeln" ? " holds its own deviations" : "'s epsilon fixes its deviations already"); leave it out"
     )
   }
 
@@ -249,7 +249,7 @@ private let folders: [(String, String, [String])] = [
     var options = ReadingOptions()
     options.deviations = Fixtures.path("tiny-2x32/nanogpt/std_dicts.json")
     let refusal = #expect(throws: Refusal.self) { _ = try Model(opening: altered.path, options: options) }
-    #expect(refusal?.category == .usage && refusal?.subject == "--deviations")
+    #expect(refusal?.category == .usage && refusal?.subject == "\(.deviations)")
   }
 
   @Test("A file of deviations needs no site that has no norm")

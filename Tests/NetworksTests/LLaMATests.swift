@@ -119,7 +119,7 @@ struct LLaMATests {
     }
     #expect(
       model.warnings == [
-        "taken as told (--norm-scaling lns): both norms of layer l are divided by √l; nothing in the checkpoint says so"
+        "taken as told (\(.normScaling, NormScaling.lns)): both norms of layer l are divided by √l; nothing in the checkpoint says so"
       ])
   }
 

@@ -125,7 +125,7 @@ extension OpeningDefect {
     OpeningDefect(
       "unknown tensors, all listed", .unsupported,
       "model.safetensors: 2 tensors of unknown meaning: score.weight, transformer.h.0.attn.rotary.inv_freq; "
-        + "if they take no part in the network, pass --ignore with their names"
+        + "if they take no part in the network, pass ignoredTensors with their names"
     ) {
       $0.tensors["score.weight"] = .init([1, 2], shape: [1, 2])
       $0.tensors["transformer.h.0.attn.rotary.inv_freq"] = .init([1], shape: [1])
@@ -175,7 +175,7 @@ extension OpeningDefect {
     OpeningDefect(
       "tied, but another head is stored", .unsupported,
       "model.safetensors, 'lm_head.weight': differs from the token embedding, and config.json says that they are tied; "
-        + "say which one counts: --head stored or --head tied"
+        + "say which one counts: head = stored or head = tied"
     ) {
       var head = $0.tensors.entry("transformer.wte.weight")
       head[7] += 1

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Folding
 import Formats
 import Foundation

@@ -81,7 +81,7 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
     for width in [904.0, 340] {
       let drawing = given.chart.drawing(width: width)
       #expect(drawing.width == width)
-      let svg = try #require(Markup.parse(Node.element("svg", [:], drawing.nodes).rendered))
+      let svg = try #require(Markup.parse(Node.element("svg", [:], drawing.nodes).rendered()))
       var count = 0
       for element in svg.all {
         guard let box = try Box(element) else { continue }
@@ -113,7 +113,7 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
       series: [
         .init(name: "a", mark: 1, points: values.enumerated().map { .init(x: Double($0), y: $1) })
       ], xTitle: "block", yTitle: "y", horizontal: .categories(["0", "1", "2"]), vertical: vertical, height: 400)
-    let svg = try #require(Markup.parse(Node.element("svg", [:], chart.drawing(width: 904).nodes).rendered))
+    let svg = try #require(Markup.parse(Node.element("svg", [:], chart.drawing(width: 904).nodes).rendered()))
     let labels = svg.all("text").filter { $0.attributes["text-anchor"] == "end" }
     let levels = Dictionary(
       try labels.map { (Self.value($0.text), (try #require(try Box($0))).bottom - 4) }, uniquingKeysWith: { a, _ in a })
@@ -163,7 +163,7 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
           name: "a", mark: 0,
           bins: counts.enumerated().map { .init(edges: pow(10, Double($0))..<pow(10, Double($0 + 1)), count: $1) })
       ], xTitle: "x", yTitle: "y", horizontal: .logarithmic, hasLogarithmicCounts: true)
-    let svg = try #require(Markup.parse(Node.element("svg", [:], chart.drawing(width: 904).nodes).rendered))
+    let svg = try #require(Markup.parse(Node.element("svg", [:], chart.drawing(width: 904).nodes).rendered()))
     let grid = try svg.all("line").filter { $0.classes == ["grid"] }.compactMap { try Box($0)?.top }
     let bars = try svg.all("rect").filter { $0.classes == ["hover"] }.map { try #require(try Box($0)) }
     #expect(bars.count == 5)

@@ -10,7 +10,7 @@ import Testing
   @Test("What a file is named stays text, and is read back as it is", arguments: hostile)
   func escaping(name: String) throws {
     let node = Node.element("p", ["title": name], [.text(name), .element("code", [:], [.text(name)])])
-    let element = try #require(Markup.parse(node.rendered))
+    let element = try #require(Markup.parse(node.rendered()))
     #expect(element.text == name + name)
     #expect(element.attributes == ["title": name])
     #expect(element.all.map(\.name) == ["p", "code"])
@@ -19,7 +19,7 @@ import Testing
   @Test("A name that is too long to read is cut, the outline of a shape is not")
   func long() throws {
     let long = String(repeating: "x", count: 5_000)
-    let element = try #require(Markup.parse(Node.element("p", ["title": long], [.text(long)]).rendered))
+    let element = try #require(Markup.parse(Node.element("p", ["title": long], [.text(long)]).rendered()))
     #expect(element.attributes["title"] == long)
     #expect(element.text == String(repeating: "x", count: 2_000) + "…")
   }
@@ -32,7 +32,7 @@ import Testing
       ("a\u{85}b", "a\\u{85}b"),
     ])
   func controls(name: String, expected: String) throws {
-    let element = try #require(Markup.parse(Node.element("p", ["title": name], [.text(name)]).rendered))
+    let element = try #require(Markup.parse(Node.element("p", ["title": name], [.text(name)]).rendered()))
     #expect(element.text == expected)
     #expect(element.attributes["title"] == expected)
   }

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Folding
 import Formats
 import Foundation
@@ -10,7 +10,7 @@ import Testing
 import Verify
 
 @testable import Report
-@testable import normfold
+@testable import NormFoldCommand
 
 /// Reports of every kind, with the text that the command prints for them.
 struct PageCase: CustomTestStringConvertible, Sendable {
@@ -63,7 +63,7 @@ struct PageCase: CustomTestStringConvertible, Sendable {
       try conversion("tiny-2x32/lnfree", to: ["transformers"]) { $0.verifies = false }
     },
     PageCase(testDescription: "long probes") {
-      try conversion("tiny-2x32/lnfree", to: ["transformers"]) { $0.probeOptions.longest = 64 }
+      try conversion("tiny-2x32/lnfree", to: ["transformers"]) { $0.probeOptions.probeLength = 64 }
     },
     PageCase(testDescription: "two checkpoints that agree") { try verification("lnfree", "lnfree-sharded") },
     PageCase(testDescription: "two checkpoints that do not", outcome: .bad) { try verification("lnfree", "vanilla") },
@@ -110,9 +110,9 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     let (page, text) = try given.make()
     // To look at: Scripts/screenshots takes pictures of it.
     if let directory = ProcessInfo.processInfo.environment["NORMFOLD_REPORTS"] {
-      try page.html.write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
+      try page.html().write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
     }
-    let html = try #require(Markup.parse(page.html))
+    let html = try #require(Markup.parse(page.html()))
     #expect(html.name == "html")
 
     // Nothing from elsewhere, nothing that runs.

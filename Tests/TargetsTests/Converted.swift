@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 import Formats
 import Logging

@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Folding
 import Foundation
 import Formats
@@ -124,7 +124,7 @@ struct GGUFRoundTripTests {
     for type in types {
       func measured(_ norms: Set<Path>) throws -> LogitDifference {
         let converted = try Converted(shakespeare, type: type) {
-          $0.probeOptions.longest = 64
+          $0.probeOptions.probeLength = 64
           $0.fold = { network, _ throws(Refusal) in
             try FoldingPlan(folding: network, options: .init(keptNorms: norms))
           }

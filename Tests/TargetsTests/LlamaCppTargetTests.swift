@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Folding
 import Foundation
 import Formats
@@ -186,7 +186,8 @@ struct LlamaCppTargetTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(folded.path) }
     #expect(
       refusal?.description
-        == "'lm_head.bias': the target llama.cpp has no place for a bias of the unembedding; use --for transformers")
+        == "'lm_head.bias': the target llama.cpp has no place for a bias of the unembedding; use targets = transformers"
+    )
   }
 
   @Test("refuses a type that it does not have, with those that it has")
@@ -208,7 +209,7 @@ struct LlamaCppTargetTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(path, options) }
     #expect(
       refusal?.description
-        == "'gelu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 4.7e-04 in each hidden unit; pass --allow-approximate-activation to write the file all the same and measure what that does to the logits"
+        == "'gelu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 4.7e-04 in each hidden unit; pass allowsApproximateActivation to write the file all the same and measure what that does to the logits"
     )
     let converted = try Converted(path) {
       options(&$0)
@@ -218,7 +219,7 @@ struct LlamaCppTargetTests {
     #expect(claims.algebraHolds && claims.arithmeticHolds)
     // Far above rounding in single precision, far below the logits.
     #expect(claims.judgement.single.logits.relative > 1e-5 && claims.judgement.single.logits.relative < 1e-2)
-    #expect(converted.report.outputs[0].notes.contains { $0.contains("gelu") })
+    #expect(converted.report.outputs[0].notes.contains { $0.description.contains("gelu") })
   }
 
   @Test("refuses ReLU, which no flag makes a GELU")
@@ -234,7 +235,7 @@ struct LlamaCppTargetTests {
     }
     #expect(
       refusal?.description
-        == "'relu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 0.17 in each hidden unit; use --for transformers"
+        == "'relu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one by up to 0.17 in each hidden unit; use targets = transformers"
     )
   }
 

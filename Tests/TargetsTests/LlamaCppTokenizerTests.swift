@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 import Formats
 import Networks
@@ -126,7 +126,7 @@ struct LlamaCppTokenizerTests {
         "tokenizer.json": json(added: added, normalizer: normalizer), "tokenizer_config.json": settings,
       ])
       let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
-      let notes = tokenizer.notes(vocabularySize: 5).map { $0.replacing(place.path + "/", with: "") }
+      let notes = tokenizer.notes(vocabularySize: 5).map { $0.description.replacing(place.path + "/", with: "") }
       return (keys: try tokenizer.ggufKeys(vocabularySize: 5), notes: notes)
     }
     #expect(found[0].notes.isEmpty)
@@ -247,7 +247,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "model": {"type": "Unigram", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; pass tokenizer = absent to write token ids only"
       ),
       Defect(
         name: "another way to split",
@@ -256,7 +256,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "Whitespace"}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; pass tokenizer = absent to write token ids only"
       ),
       Defect(
         name: "a space put first",
@@ -265,7 +265,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; pass --tokenizer none to write token ids only"
+          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; pass tokenizer = absent to write token ids only"
       ),
       Defect(
         name: "a merge of one part", files: ["vocab.json": #"{"a": 0}"#, "merges.txt": "#version: 0.2\na b\nab\n"],
@@ -283,12 +283,12 @@ struct LlamaCppTokenizerTests {
       Defect(
         name: "more tokens than rows", files: ["vocab.json": #"{"a": 512}"#, "merges.txt": ""],
         message:
-          "vocab.json, 'a': the token has id 512, but the embedding has 512 rows; the tokenizer belongs to another model; name the right one with --tokenizer, or pass --tokenizer none"
+          "vocab.json, 'a': the token has id 512, but the embedding has 512 rows; the tokenizer belongs to another model; name the right one with tokenizer, or pass tokenizer = absent"
       ),
       Defect(
         name: "a directory without one", files: [:],
         message:
-          "holds neither tokenizer.json nor vocab.json and merges.txt; name the directory of the tokenizer with --tokenizer, or pass --tokenizer none"
+          "holds neither tokenizer.json nor vocab.json and merges.txt; name the directory of the tokenizer with tokenizer, or pass tokenizer = absent"
       ),
     ])
   func refuses(_ defect: Defect) throws {

@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Folding
 import Formats
 import Foundation
@@ -120,7 +120,7 @@ import Verify
       $0.readingOptions.tokenizer = .directory(Fixtures.path("shakespeare-4x128/tokenizer"))
     }
     #expect(converted.report.published)
-    #expect(converted.report.outputs[0].notes.contains { $0.contains("keeps its gain and bias") })
+    #expect(converted.report.outputs[0].notes.contains { $0.description.contains("keeps its gain and bias") })
     let written = try Model(opening: converted.path)
     #expect(written.dialect.displayName == "ordinary: every norm is computed")
     #expect(written.network.isTied)
@@ -157,19 +157,20 @@ import Verify
           Incapable(
             target: target, form: .rms,
             message:
-              "'RMSNorm': the target \(target) computes LayerNorms only; use --for transformers or --for onnxruntime"),
+              "'RMSNorm': the target \(target) computes LayerNorms only; use targets = transformers or targets = onnxruntime"
+          ),
           Incapable(
             target: target, form: .crms,
             message:
               "'CRMSNorm': the target \(target) computes LayerNorms only, and its residual stream is as wide as its "
-              + "heads together; use --for transformers or --for onnxruntime"),
+              + "heads together; use targets = transformers or targets = onnxruntime"),
         ]
       }
       + NormForm.allCases.map { form in
         Incapable(
           target: "transformer-lens", form: form,
           message: "'\(form.kind.displayName)': the target transformer-lens computes no norms; "
-            + "use \(form == .unit ? "--for transformers or --for gpt2 or --for llama.cpp or --for onnxruntime" : "--for transformers or --for onnxruntime")"
+            + "use \(form == .unit ? "targets = transformers or targets = gpt2 or targets = llama.cpp or targets = onnxruntime" : "targets = transformers or targets = onnxruntime")"
         )
       }
   }

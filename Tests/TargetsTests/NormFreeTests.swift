@@ -1,5 +1,5 @@
 import Arithmetic
-import Conversion
+import NormFold
 import Formats
 import Logging
 import Networks
@@ -100,22 +100,23 @@ import Verify
     #expect(
       Self.message("relu", "gpt2")
         == "'gpt2': the blocks read the residual stream as it is, and a LayerNorm, however near an identity, subtracts "
-        + "its mean; use --for transformers or --for onnxruntime")
+        + "its mean; use targets = transformers or targets = onnxruntime")
     #expect(
       Self.message("per-layer", "gpt2")
-        == "'leaky_relu': the target gpt2 has leaky ReLU with a slope of 0.01 only, found 0.29; use --for transformers")
+        == "'leaky_relu': the target gpt2 has leaky ReLU with a slope of 0.01 only, found 0.29; use targets = transformers"
+    )
     #expect(
       Self.message("relu", "llama.cpp")
         == "'relu': the target llama.cpp has gelu_new only for a GPT-2, which differs from this one "
-        + "by up to 0.17 in each hidden unit; use --for transformers")
+        + "by up to 0.17 in each hidden unit; use targets = transformers")
     #expect(
       Self.message("relu", "transformer-lens")
         == "'transformer.ln_f': is still a norm, and the target transformer-lens has one normalization_type for all of "
-        + "them, None; finish the removal, or use --for transformers")
+        + "them, None; finish the removal, or use targets = transformers")
     // The last norm is computed, so that "norm-free" is never all of it.
     #expect(
       Self.message("relu", "transformers", partial: false)
         == "1 norm is not a linear map: transformer.ln_f: its deviation is still computed (epsilon 1e-05); finish the "
-        + "removal, or pass --allow-partial to fold the rest and keep these")
+        + "removal, or pass allowsPartial to fold the rest and keep these")
   }
 }

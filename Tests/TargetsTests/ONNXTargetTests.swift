@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Formats
 import Foundation
 import Logging
@@ -27,7 +27,7 @@ import Verify
     #expect(report.published)
     #expect(report.outputs[0].isNormFree)
     #expect(report.outputs[0].notes.count == 1)
-    #expect(report.outputs[0].notes[0].hasSuffix("; none that a norm would need"))
+    #expect(report.outputs[0].notes[0].description.hasSuffix("; none that a norm would need"))
     #expect(
       try FileManager.default.contentsOfDirectory(atPath: place / "out").sorted() == [
         "config.json", "genai_config.json", "generation_config.json", "model.onnx", "model.onnx_data",

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Folding
 import Formats
 import Foundation
@@ -169,7 +169,7 @@ import Verify
       // The shift itself is far above the limit: it is allowed, not overlooked.
       #expect(claims.judgement.single.logits.isWithin(claims.judgement.limits.logits) != claims.judgement.isUpToShift)
       #expect(output.rules == rules)
-      #expect(output.notes.prefix(rules.count) == rules.map { "\($0.rawValue): \($0.summary)" }[...])
+      #expect(output.notes.prefix(rules.count) == rules.map { Message("\($0.rawValue): \($0.summary)") }[...])
     }
     let file = try Checkpoint(safetensors: place.output + "/transformer-lens/model.safetensors")
     #expect(
@@ -311,7 +311,7 @@ import Verify
     #expect(
       refusal?.description
         == "'transformer.h.0.ln_1': is still a norm, and the target transformer-lens has one normalization_type for "
-        + "all of them, None; finish the removal, or use --for transformers")
+        + "all of them, None; finish the removal, or use targets = transformers")
     #expect(refusal?.category == .unsupported)
     #expect(try place.isEmpty)
   }
@@ -325,7 +325,7 @@ import Verify
     let refusal = #expect(throws: Refusal.self) { try place.convert(altered.path) }
     #expect(
       refusal?.description
-        == "'leaky_relu': the target transformer-lens has no such activation; use --for transformers")
+        == "'leaky_relu': the target transformer-lens has no such activation; use targets = transformers")
   }
 
   /// A directory for TransformerLens with one thing wrong.
@@ -392,7 +392,7 @@ import Verify
       Defect(
         "a norm's tensor",
         "model.safetensors: 1 tensor of unknown meaning: blocks.0.ln1.w; if they take no part in "
-          + "the network, pass --ignore with their names"
+          + "the network, pass ignoredTensors with their names"
       ) { _, tensors in tensors["blocks.0.ln1.w"] = .init([1], shape: [1]) },
     ]
   }

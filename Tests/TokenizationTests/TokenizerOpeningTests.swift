@@ -219,7 +219,7 @@ struct TokenizerOpeningTests {
     try place.write(Fixtures.bytes("shakespeare-4x128/tokenizer/vocab.json"), to: "vocab.json")
     try place.write(Array(text.utf8), to: "merges.txt")
     let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: place.path) }
-    #expect(refusal?.subject == subject && refusal?.problem == problem)
+    #expect(refusal?.subject == Message(subject) && refusal?.problem == problem)
   }
 
   @Test("refuses what is no tokenizer", arguments: ["", "nothing", "text.txt", "vocab.json"])

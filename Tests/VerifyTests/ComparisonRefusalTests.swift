@@ -34,6 +34,6 @@ import Verify
     }
     #expect(
       try message(candidate: try Model(opening: altered.path).network)
-        == "candidate has a context of 32 tokens, the probes have 64 positions; give --probe-length 32 or less")
+        == "candidate has a context of 32 tokens, the probes have 64 positions; give probeLength 32 or less")
   }
 }

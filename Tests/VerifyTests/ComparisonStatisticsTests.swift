@@ -16,7 +16,7 @@ import Verify
   private struct Case {
     let reference: [[Double]]
     let candidate: [[Double]]
-    let outcome: Comparison.Outcome
+    let outcome: NetworkDifference
     let comparison: Comparison
 
     /// Logits by the tokens of the probes, in their order.

@@ -5,7 +5,7 @@ struct GGUFCursor {
   let file: String
   private(set) var offset = 0
 
-  static let incomplete = "the file is incomplete or damaged; download it again"
+  static let incomplete: Message = "the file is incomplete or damaged; download it again"
   static let maximumStringByteCount = 1 << 30
 
   init(file: String) { self.file = file }

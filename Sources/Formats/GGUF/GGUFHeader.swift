@@ -73,7 +73,7 @@ package struct GGUFHeader: Sendable {
 
   private func refusal(
     _ category: Refusal.Category = .malformed, at offset: Int, of subject: String? = nil, _ problem: String,
-    advice: String = ""
+    advice: Message = ""
   ) -> Refusal {
     Refusal(category, file: cursor.file, at: offset, subject: subject, problem, advice: advice)
   }

@@ -45,7 +45,7 @@ private struct ExactKey: Hashable {
   private var isAtEnd: Bool { unsafe position >= bytes.count }
   private var current: UInt8? { isAtEnd ? nil : unsafe bytes[position] }
 
-  private func refusal(_ problem: String, at offset: Int? = nil, advice: String = "") -> Refusal {
+  private func refusal(_ problem: String, at offset: Int? = nil, advice: Message = "") -> Refusal {
     Refusal(.malformed, file: file, at: baseOffset + (offset ?? position), problem, advice: advice)
   }
 

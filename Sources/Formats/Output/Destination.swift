@@ -85,7 +85,8 @@ package struct Destination: Sendable {
     }
     guard replacing else {
       throw Refusal(
-        .output, file: path, "exists already", advice: "choose another destination, or replace it with --force")
+        .output, file: path, "exists already",
+        advice: "choose another destination, or replace it with \(.replacesDestination)")
     }
     switch form {
     case .directory: try refuseForeignDirectory()
@@ -114,7 +115,7 @@ package struct Destination: Sendable {
     } catch {
       throw Refusal(.output, file: path, "cannot be listed", advice: "choose another destination")
     }
-    let advice = "remove it yourself, or choose another destination"
+    let advice: Message = "remove it yourself, or choose another destination"
     for name in names where !["onnx", ".cache"].contains(name) {
       var status = stat()
       guard unsafe lstat(path + "/" + name, &status) == 0 else {

@@ -118,7 +118,7 @@ package final class OutputFile {
   }
 
   private func refusal(_ verb: String, at offset: Int? = nil, _ code: Int32) -> Refusal {
-    let advice =
+    let advice: Message =
       switch code {
       case ENOSPC, EDQUOT: "free some space and run it again; nothing was replaced"
       case EFBIG: "'ulimit -f' or the file system does not allow a file of this size; nothing was replaced"

@@ -49,14 +49,15 @@ struct PickleMachine {
     return try machine.run(bytes)
   }
 
-  static let advice = "save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
+  static let advice: Message = "save the model's state_dict() alone, with torch.save of PyTorch 1.6 or later"
 
   private init(file: String) { self.file = file }
 
   /// A refusal at the operation that is being executed. A program that torch.save cannot have written is damaged or
   /// made by hand; one that it can have written holds more than a state dict.
-  func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: String? = nil) -> Refusal {
-    let usual = category == .malformed ? "torch.save writes no such pickle; download the file again" : Self.advice
+  func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: Message? = nil) -> Refusal {
+    let usual: Message =
+      category == .malformed ? "torch.save writes no such pickle; download the file again" : Self.advice
     return Refusal(category, file: file, at: opcodeOffset, problem, advice: advice ?? usual)
   }
 
@@ -310,7 +311,7 @@ struct PickleMachine {
       var refusal = refusal(known.problem, category: .unsupported, advice: known.advice)
       // The key that the tensor would have been stored under lies below the functions that make it.
       let below = stack.last { if case .global = $0 { false } else { true } }
-      if name.hasPrefix("_rebuild"), case .string(let key) = below { refusal.subject = key }
+      if name.hasPrefix("_rebuild"), case .string(let key) = below { refusal.subject = Message(key) }
       return refusal
     }
     return refusal(

@@ -165,9 +165,9 @@ enum PickleGlobal: Sendable, Equatable {
   /// What is known of names that are refused: what the value is, and what to do about it.
   ///
   /// - Parameter name: module, a space, name.
-  static func refused(_ name: String) -> (problem: String, advice: String)? { allRefused[name] }
+  static func refused(_ name: String) -> (problem: String, advice: Message)? { allRefused[name] }
 
-  private static let allRefused: [String: (problem: String, advice: String)] = [
+  private static let allRefused: [String: (problem: String, advice: Message)] = [
     "torch._utils _rebuild_sparse_tensor": (
       "sparse tensors are not read", "call to_dense() on the tensor before saving"
     ),

@@ -138,7 +138,7 @@ struct PyTorchArchive: Sendable {
       bytes.byteCount >= start.count && start.indices.allSatisfy { bytes.integer(UInt8.self, at: $0) == start[$0] }
     }
     if starts(with: Array("PK".utf8)) { return }
-    func refusal(_ problem: String, _ advice: String, _ category: Refusal.Category = .unsupported) -> Refusal {
+    func refusal(_ problem: String, _ advice: Message, _ category: Refusal.Category = .unsupported) -> Refusal {
       Refusal(category, file: path, at: 0, problem, advice: advice)
     }
     // PROTO 2, LONG1 of 10 bytes: the number 0x1950a86a20f9469cfc6c.

@@ -106,7 +106,7 @@ struct StateDict {
 
   /// Proves that every element lies inside the storage and that no two share bytes.
   private func checkLayout(of tensor: PickleHeap.Tensor, name: String) throws(Refusal) {
-    func refusal(_ problem: String, _ advice: String = "the file is damaged; download it again") -> Refusal {
+    func refusal(_ problem: String, _ advice: Message = "the file is damaged; download it again") -> Refusal {
       Refusal(.malformed, file: pickleName, at: tensor.byteOffset, subject: name, problem, advice: advice)
     }
     let storage = heap.storages[tensor.storage]

@@ -320,7 +320,7 @@ struct ZipArchive: Sendable {
     let size = 30
     let start = record.headerOffset
     let name = record.name
-    func refusal(_ problem: String, _ advice: String = "the archive is damaged; download the file again") -> Refusal {
+    func refusal(_ problem: String, _ advice: Message = "the archive is damaged; download the file again") -> Refusal {
       Refusal(.malformed, file: path, at: start, subject: name, problem, advice: advice)
     }
     guard start <= bytes.byteCount - size, bytes.integer(UInt32.self, at: start) == localSignature else {

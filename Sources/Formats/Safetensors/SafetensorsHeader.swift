@@ -97,7 +97,7 @@ struct SafetensorsHeader {
   }
 
   private mutating func readEntry(_ member: JSONValue.Member, dataStart: Int) throws(Refusal) -> Entry {
-    func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: String = "") -> Refusal {
+    func refusal(_ problem: String, category: Refusal.Category = .malformed, advice: Message = "") -> Refusal {
       Refusal(category, file: file, at: member.byteOffset, subject: member.key, problem, advice: advice)
     }
     if let problem = Self.problem(ofName: member.key) {

@@ -124,7 +124,7 @@ struct SafetensorsLayout {
 
   /// What our reader would refuse is not written.
   private static func check(_ info: TensorInfo, file: String) throws(Refusal) -> (rank: Int, byteCount: Int) {
-    func refusal(_ problem: String, advice: String = "") -> Refusal {
+    func refusal(_ problem: String, advice: Message = "") -> Refusal {
       Refusal(.unsupported, file: file, subject: String(info.name.prefix(80)), problem, advice: advice)
     }
     if let problem = SafetensorsHeader.problem(ofName: info.name) {

@@ -63,7 +63,7 @@ package struct ZstdFile: Sendable {
 
     /// - Parameter offset: of the frame's magic number, which has been read.
     init(at offset: Int, in bytes: RawSpan, path: String) throws(Refusal) {
-      func refusal(_ problem: String, _ advice: String, _ category: Refusal.Category = .malformed) -> Refusal {
+      func refusal(_ problem: String, _ advice: Message, _ category: Refusal.Category = .malformed) -> Refusal {
         Refusal(category, file: path, at: offset, problem, advice: advice)
       }
       let truncated = refusal("the file ends inside a frame header", "download the file again; it is incomplete")
@@ -124,7 +124,7 @@ package struct ZstdFile: Sendable {
       self.stream = stream
     }
 
-    private func refusal(_ offset: Int, _ problem: String, _ advice: String) -> Refusal {
+    private func refusal(_ offset: Int, _ problem: String, _ advice: Message) -> Refusal {
       Refusal(.malformed, file: file.path, at: offset, problem, advice: advice)
     }
 

@@ -30,7 +30,7 @@ extension Architecture {
 
 /// What GPT-2's config and tensors are called.
 enum GPT2 {
-  private static let usualHeads = "the tensors do not say how many heads there are"
+  private static let usualHeads: Message = "the tensors do not say how many heads there are"
 
   static let keys: [ConfigurationTable.Key] = [
     .activation("activation_function", usual: .geluTanh),

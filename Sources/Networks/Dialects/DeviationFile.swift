@@ -102,7 +102,7 @@ extension Dialect {
     if let step = options.removalStep ?? checkpoint.metadata["iter_num"]?.integer {
       dialect.notes.append(
         "which norms are fixed follows from gpt2_noLN's removal schedule at step \(step)"
-          + (options.removalStep == nil ? " (iter_num); --removal-step overrides it" : ", as told"))
+          + (options.removalStep == nil ? " (iter_num); \(.removalStep) overrides it" : ", as told"))
       dialect.interpret = { (network) throws(Refusal) in
         try network.settingDeviations { (norm, reader) throws(Refusal) in
           try RemovalSchedule(step: step).deviation(at: norm, readBy: reader, in: network, from: file, sizes: sizes)
@@ -128,7 +128,7 @@ extension Dialect {
     dialect.changesFunction = true
     dialect.isMeantOtherwise = true
     dialect.notes = [
-      "every norm divides by \(value.formula), as told (--deviations): a runtime of the files would compute deviations"
+      "every norm divides by \(value.formula), as told (\(.deviations)): a runtime of the files would compute deviations"
     ]
     dialect.interpret = { (network) throws(Refusal) in
       try network.settingDeviations { (norm, _) throws(Refusal) in

@@ -11,7 +11,7 @@ package struct Dialect: Sendable {
   /// Whether a runtime of the files computes the network that is stored, and not exactly the one that is meant.
   var isMeantOtherwise = false
   /// What the user should know.
-  var notes: [String] = []
+  var notes: [Message] = []
   /// Turns the network with the norms as they are stored, all of them computed, into the one that is meant.
   var interpret: @Sendable (Network) throws(Refusal) -> Network = { (network) throws(Refusal) in network }
 
@@ -61,7 +61,7 @@ struct DialectReading {
   /// - Throws: `.usage` where a file of deviations was named, which the checkpoint leaves no room for.
   func refuseDeviationFile(because reason: String) throws(Refusal) {
     guard options.deviations != nil || options.deviation != nil else { return }
-    throw Refusal(.usage, subject: "--deviations", reason, advice: "leave it out")
+    throw Refusal(.usage, subject: "\(.deviations)", reason, advice: "leave it out")
   }
 
   /// - Throws: `.usage` where every norm is stored, so that there is nothing for `--norms` to say.
@@ -71,7 +71,7 @@ struct DialectReading {
     }
     guard !gains.isEmpty, gains.allSatisfy({ parameters[$0.parameters[0]] != nil }) else { return }
     throw Refusal(
-      .usage, subject: "--norms", "every norm of the checkpoint has its tensors, so that none was taken out",
+      .usage, subject: "\(.missingNorms)", "every norm of the checkpoint has its tensors, so that none was taken out",
       advice: "leave it out")
   }
 }

@@ -108,7 +108,9 @@ struct FakeLayerNorm {
       throw Refusal(
         .unsupported, file: tensor.file.path, subject: tensor.name,
         "its \(values.count) entries differ, and could be features or positions, since the width is the context length",
-        advice: "say which: --deviation-axis feature or --deviation-axis position")
+        advice:
+          "say which: \(.deviationAxis, ReadingOptions.DeviationAxis.feature) or \(.deviationAxis, ReadingOptions.DeviationAxis.position)"
+      )
     }
     return axis == .feature ? .fixed(.stored(tensor)) : .perPosition(.stored(tensor))
   }

@@ -44,7 +44,7 @@ extension Network {
   }
 
   /// What is said of ``lostEpsilon`` and what to do about it; nil where none was lost.
-  package var noteOnLostEpsilon: (problem: String, advice: String)? {
+  package var noteOnLostEpsilon: (problem: String, advice: Message)? {
     lostEpsilon.map { lost in
       (
         "the gains of every norm are larger than any that is trained (half of them above "

@@ -65,7 +65,7 @@ extension ConfigurationTable.Key {
   ///   - usual: what a missing key stands for where no tensor says it.
   ///   - isWritten: whether the key is written, too.
   package static func size(
-    _ name: String, _ size: Hyperparameters.Size, required advice: String? = nil, usual: Int? = nil,
+    _ name: String, _ size: Hyperparameters.Size, required advice: Message? = nil, usual: Int? = nil,
     isWritten: Bool = true
   ) -> Key {
     let write: @Sendable (Hyperparameters) -> JSONValue? = { isWritten ? .number($0[size]) : nil }

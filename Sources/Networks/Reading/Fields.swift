@@ -56,7 +56,7 @@ package struct Fields: Sendable {
     return count
   }
 
-  package func requiredCount(_ key: String, advice: String) throws(Refusal) -> Int {
+  package func requiredCount(_ key: String, advice: Message) throws(Refusal) -> Int {
     guard let count = try count(key) else {
       throw Refusal(.malformed, file: path, subject: fullName(key), "is missing", advice: advice)
     }

@@ -8,9 +8,9 @@ struct ForeignTensors: Sendable {
   private let isLast: Bool
   /// What such a tensor is, behind its name: `belongs to …`.
   private let problem: String
-  private let advice: String
+  private let advice: Message
 
-  private init(_ marks: Set<Substring>, isLast: Bool, _ problem: String, advice: String) {
+  private init(_ marks: Set<Substring>, isLast: Bool, _ problem: String, advice: Message) {
     self.marks = marks
     self.isLast = isLast
     self.problem = problem
@@ -72,8 +72,8 @@ struct ForeignTensors: Sendable {
       ["v_head"], isLast: false, "is named as the head that TRL trains to value a text", advice: headAdvice("v_head")),
   ]
 
-  private static func headAdvice(_ name: String) -> String {
-    "only language models are converted yet; pass --ignore '\(name).*' for the one that shares its weights, without this "
+  private static func headAdvice(_ name: String) -> Message {
+    "only language models are converted yet; pass \(.ignoredTensors, "'\(name).*'") for the one that shares its weights, without this "
       + "head"
   }
 

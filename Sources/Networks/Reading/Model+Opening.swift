@@ -48,19 +48,20 @@ extension Model {
     var notes = dialect.notes + parameters.notes(layout: layout)
     if options.missingNorms != nil {
       notes.append(
-        "norms without tensors are taken for identities, as told (--norms identity): they do not centre either")
+        "norms without tensors are taken for identities, as told (\(.missingNorms, "identity")): they do not centre either"
+      )
     }
     if let scaling = options.normScaling {
       meant = meant.scalingNorms(by: scaling)
       literal = literal?.scalingNorms(by: scaling)
       notes.append(
-        "taken as told (--norm-scaling \(scaling.rawValue)): both norms of layer l are divided by √l; nothing in the "
+        "taken as told (\(.normScaling, scaling)): both norms of layer l are divided by √l; nothing in the "
           + "checkpoint says so")
     }
     if let lost = meant.noteOnLostEpsilon { notes.append("\(lost.problem); \(lost.advice)") }
     try tensors.requireAllUsed()
     notes += tensors.unmatched(options.ignoredTensors).map {
-      "--ignore \($0): no tensor of \(checkpoint.path) is called so"
+      "\(.ignoredTensors, $0): no tensor of \(checkpoint.path) is called so"
     }
     self.checkpoint = checkpoint
     self.architecture = architecture
@@ -74,7 +75,7 @@ extension Model {
     tokenizer = options.tokenizer
     dropped = tensors.dropped
     wrappers = tensors.wrappers
-    warnings = location.warnings + checkpoint.warnings + notes
+    warnings = (location.warnings + checkpoint.warnings).map { Message($0) } + notes
   }
 }
 

@@ -26,7 +26,7 @@ package struct Model: Sendable {
   package let dropped: [DroppedTensor]
   /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
   package let wrappers: [String]
-  package let warnings: [String]
+  package let warnings: [Message]
 
   /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
   package var changesFunction: Bool { dialect.changesFunction }

@@ -123,7 +123,7 @@ struct NamedTensors {
     throw Refusal(
       .unsupported, file: checkpoint.path,
       "\(names.count) tensor\(names.count == 1 ? "" : "s") of unknown meaning: \(names.joined(separator: ", "))",
-      advice: "if they take no part in the network, pass --ignore with their names")
+      advice: "if they take no part in the network, pass \(.ignoredTensors) with their names")
   }
 }
 

@@ -45,7 +45,7 @@ struct ParameterTable {
         "\(missing.count) tensor\(missing.count == 1 ? " is" : "s are") missing: "
           + missing.map(\.name).joined(separator: ", "),
         advice: areNorms
-          ? "these are all of its norms: if they were taken out of the network, pass --norms identity; if not, the checkpoint "
+          ? "these are all of its norms: if they were taken out of the network, pass \(.missingNorms, "identity"); if not, the checkpoint "
             + "is incomplete"
           : "the checkpoint is incomplete; a runtime would fill them with random numbers")
     }
@@ -126,7 +126,7 @@ struct ParameterTable {
       throw Refusal(
         .unsupported, file: file, subject: names[head],
         "differs from the token embedding, and \(hyperparameters.path) says that they are tied",
-        advice: "say which one counts: --head stored or --head tied")
+        advice: "say which one counts: \(.head, ReadingOptions.Head.stored) or \(.head, ReadingOptions.Head.tied)")
     }
   }
 }

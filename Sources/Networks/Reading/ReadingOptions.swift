@@ -1,7 +1,13 @@
 /// What a user says of an input where its files leave a question open.
-package struct ReadingOptions: Sendable {
+///
+///     var options = ReadingOptions()
+///     options.deviations = "deviations.json"
+///     options.ignoredTensors = ["*.attn.bias"]
+///     let inspection = try Inspection(of: "gpt2", options: options)
+///     print(inspection.dialect)
+public struct ReadingOptions: Sendable {
   /// Which unembedding counts where a tied checkpoint also stores another one.
-  package enum Head: String, Sendable, CaseIterable {
+  public enum Head: String, Sendable, CaseIterable {
     /// The tensor `lm_head.weight`.
     case stored
     /// The token embedding.
@@ -9,32 +15,32 @@ package struct ReadingOptions: Sendable {
   }
 
   /// What the entries of a buffer of deviations stand for where its length fits both.
-  package enum DeviationAxis: String, Sendable, CaseIterable {
+  public enum DeviationAxis: String, Sendable, CaseIterable {
     case feature, position
   }
 
-  package var head: Head?
-  package var deviationAxis: DeviationAxis?
+  public var head: Head?
+  public var deviationAxis: DeviationAxis?
   /// Whether the values' path is taken to treat the end-of-text token like any other, whatever its buffer says.
-  package var assumesEndOfTextDisabled = false
+  public var assumesEndOfTextDisabled = false
   /// A file of deviations (`std_dict`, `std_bos_dict`), for a checkpoint that does not hold its own.
-  package var deviations: String?
+  public var deviations: String?
   /// What every norm that is still computed divides by from now on; nil where the files say it.
-  package var deviation: Double?
+  public var deviation: Double?
   /// What stands in the places of norms that have no tensors.
-  package enum MissingNorms: String, Sendable, CaseIterable {
+  public enum MissingNorms: String, Sendable, CaseIterable {
     /// Nothing: what the norm would read is passed on.
     case identity
   }
 
   /// Nil where a checkpoint without them is incomplete.
-  package var missingNorms: MissingNorms?
+  public var missingNorms: MissingNorms?
   /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
-  package var removalStep: Int?
+  public var removalStep: Int?
   /// How the norms were scaled in training; nil for not at all.
-  package var normScaling: NormScaling?
+  public var normScaling: NormScaling?
   /// Where the tokenizer lies.
-  package enum Tokenizer: Hashable, Sendable {
+  public enum Tokenizer: Hashable, Sendable {
     /// In the checkpoint: beside its config, or among its metadata.
     case ofCheckpoint
     case directory(String)
@@ -42,13 +48,13 @@ package struct ReadingOptions: Sendable {
     case absent
   }
 
-  package var tokenizer = Tokenizer.ofCheckpoint
+  public var tokenizer = Tokenizer.ofCheckpoint
   /// What is taken off the names of tensors that begin with it.
-  package var strippedPrefixes: [String] = []
+  public var strippedPrefixes: [String] = []
   /// Names of tensors, with `*` for any part, that may be left out of account.
-  package var ignoredTensors: [String] = []
+  public var ignoredTensors: [String] = []
   /// Where compressed inputs are expanded; nil for the system's temporary directory.
-  package var temporaryDirectory: String?
+  public var temporaryDirectory: String?
 
-  package init() {}
+  public init() {}
 }

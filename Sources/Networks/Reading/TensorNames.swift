@@ -32,7 +32,7 @@ struct TensorNames {
     for prefix in prefixes.map({ $0.hasSuffix(".") ? $0 : $0 + "." }) {
       guard names.contains(where: { $0.hasPrefix(prefix) }) else {
         throw Refusal(
-          .usage, file: checkpoint.path, subject: "--strip-prefix \(prefix)", "no tensor has a name that begins so",
+          .usage, file: checkpoint.path, subject: "\(.strippedPrefixes, prefix)", "no tensor has a name that begins so",
           advice: "the names are \(names.listed())")
       }
       names = names.map { $0.hasPrefix(prefix) ? String($0.dropFirst(prefix.count)) : $0 }
@@ -72,7 +72,8 @@ struct TensorNames {
       throw Refusal(
         .unsupported, file: checkpoint.path,
         "expected one network, found names of \(layout.name) behind \(found.listed())",
-        advice: "say which one is meant with --strip-prefix, and pass --ignore with the names of the others")
+        advice:
+          "say which one is meant with \(.strippedPrefixes), and pass \(.ignoredTensors) with the names of the others")
     }
     let others = names.filter { !$0.hasPrefix(prefix) }
     let isKnown = prefix.split(separator: ".").allSatisfy(ofWholeNetwork.contains)
@@ -80,7 +81,8 @@ struct TensorNames {
       throw Refusal(
         .unsupported, file: checkpoint.path,
         "the names of \(layout.name) stand behind '\(prefix)', which others do not have: \(others.listed())",
-        advice: "if that is the network, pass --strip-prefix \(prefix), and --ignore with names that take no part in it"
+        advice:
+          "if that is the network, pass \(.strippedPrefixes, prefix), and \(.ignoredTensors) with names that take no part in it"
       )
     }
     return String(prefix)

@@ -1,6 +1,6 @@
 /// A drawing of numbers that can be made for any width, so that its letters are of one size on a phone and on a desk.
 package protocol Chart: Sendable {
-  /// What is to be seen, for those who cannot see it.
+  /// A sentence on what is to be seen, for those who cannot see it.
   var summary: String { get }
   /// The names of the series with their marks; empty where there is one and the title names it.
   var legend: [LegendEntry] { get }

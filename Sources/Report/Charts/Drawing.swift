@@ -1,6 +1,6 @@
 import Foundation
 
-/// What a chart draws: shapes in a box of its own size, in pixels at the size that it is meant for.
+/// A drawing holds shapes in a box of its own size, in pixels at the size that it is meant for.
 package struct Drawing: Sendable {
   enum Anchor: String { case start, middle, end }
 

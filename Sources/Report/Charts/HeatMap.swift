@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// A number for each pair of a row and a column, as a shade.
@@ -13,7 +13,7 @@ package struct HeatMap: Chart {
   let rowTitle: String
   let columnTitle: String
   let valueTitle: String
-  /// What the shades run over; what is beyond has the shade of the end.
+  /// The range that the shades run over; what is beyond has the shade of the end.
   let range: ClosedRange<Double>
 
   package let legend: [LegendEntry] = []

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// How numbers are distributed: counts per bin, each series an outline of steps over one axis.
@@ -28,12 +28,12 @@ package struct Histogram: Chart {
   let xTitle: String
   let yTitle: String
   let horizontal: Scale.Kind
-  /// Whether counts are shown by powers of ten, so that a handful beside millions can be seen.
+  /// Is true if counts are shown by powers of ten, so that a handful beside millions can be seen.
   let hasLogarithmicCounts: Bool
   var thresholds: [Threshold] = []
   var height = 300.0
 
-  /// What the lane left of the scale holds.
+  /// The label of the lane left of the scale.
   private static let belowLabel = "0"
 
   package var legend: [LegendEntry] {

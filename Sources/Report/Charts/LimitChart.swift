@@ -1,11 +1,11 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// How much of each limit is used: one bar per claim on a logarithmic scale that ends a little beyond the limit.
 package struct LimitChart: Chart {
   package struct Row: Sendable {
     let name: String
-    /// What was found over what is allowed; at most 1 where it holds.
+    /// The share of the limit that is used; at most 1 where it holds.
     let use: Double
     let holds: Bool
     /// The two numbers, as they are written elsewhere.

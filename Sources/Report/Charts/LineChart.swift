@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Foundation
 
 /// Series of numbers over layers or positions, each joined by a line.
@@ -31,7 +31,7 @@ package struct LineChart: Chart {
     }
   }
 
-  /// What is written along the horizontal axis.
+  /// The marks along the horizontal axis.
   enum Horizontal: Sendable {
     /// Whole numbers from 0 stand for these.
     case categories([String])

@@ -1,7 +1,7 @@
-import Conversion
+import NormFold
 import Foundation
 
-/// Where numbers lie along an axis, and which of them are written beside it.
+/// A scale says where numbers lie along an axis, and which of them are written beside it.
 struct Scale: Sendable {
   enum Kind: Sendable { case linear, logarithmic }
 

@@ -29,7 +29,7 @@ extension TargetSource {
     return .huggingFaceConfiguration(members, type: type)
   }
 
-  /// What the source says of a special token, if the vocabulary holds it, or what is meant where it says nothing. A list where
+  /// Returns what the source says of a special token, if the vocabulary holds it, or what is meant where it says nothing. A list where
   /// there are several ways to end; −1 stands for none, which transformers would look up.
   private func token(_ key: String, usual: Architecture.SpecialToken?) -> JSONValue {
     let vocabulary = 0..<network.vocabularySize

@@ -56,7 +56,7 @@ enum FoldedGPT2 {
       notes: note(on: kept.map(\.0), of: network.norms.first?.norm.kind).map { [$0] } ?? [])
   }
 
-  private static func note(on kept: [String], of kind: Norm.Kind?) -> String? {
+  private static func note(on kept: [String], of kind: Norm.Kind?) -> Message? {
     guard let kind, !kept.isEmpty else { return nil }
     let count = kept.count == 1 ? "1 \(kind.displayName) is" : "\(kept.count) \(kind.displayName)s are"
     return "\(count) still computed: \(kept.joined(separator: ", "))"

@@ -41,7 +41,7 @@ extension LlamaCppTarget {
     return key.hasPrefix("general.") && !ours.contains(key)
   }
 
-  /// What llama.cpp calls `llama_ftype`: the type of most matrices.
+  /// Returns what llama.cpp calls `llama_ftype`: the type of most matrices.
   private func fileType(of type: ElementType) throws(Refusal) -> UInt32 {
     switch type {
     case .f32: 0

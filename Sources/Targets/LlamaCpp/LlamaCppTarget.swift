@@ -31,7 +31,7 @@ package struct LlamaCppTarget: Target {
     guard let stock = try Self.classes.chosen(for: source, options: options, keeping: kept, target: name) else {
       throw Refusal(
         .unsupported, subject: name, "llama.cpp has no architecture for \(source.architecture.nameWithArticle)",
-        advice: "use --for onnxruntime")
+        advice: "use \(.targets, "onnxruntime")")
     }
     return stock
   }
@@ -109,9 +109,9 @@ package struct LlamaCppTarget: Target {
 
   private func notes(
     on parameters: [TargetOutput.StoredParameter], layout: Layout, type: ElementType, isTied: Bool
-  ) -> [String] {
+  ) -> [Message] {
     guard type.elementsPerBlock > 1 else { return [] }
-    var notes: [String] = []
+    var notes: [Message] = []
     let narrow = parameters.filter { $0.info.type == .f16 }
     if let first = narrow.first, let width = first.info.shape.last {
       notes.append(
@@ -132,7 +132,7 @@ extension Slot {
 }
 
 extension StockClass {
-  /// What llama.cpp computes of an architecture; nil where it does not know it.
+  /// Returns what llama.cpp computes of an architecture; nil where it does not know it.
   static func gguf(_ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false)
     -> StockClass?
   {

@@ -5,7 +5,7 @@ import Tokenization
 /// The keys `tokenizer.*` of a GGUF file.
 struct LlamaCppTokenizer {
   let keys: [(key: String, value: GGUFValue)]
-  let notes: [String]
+  let notes: [Message]
 
   /// - Throws: `.unsupported` for a tokenizer that llama.cpp's GPT-2 would not reproduce, or that has more tokens than
   ///   the embedding; `.malformed` for a damaged one.
@@ -35,7 +35,7 @@ struct LlamaCppTokenizer {
       throw Refusal(
         .malformed, file: source.checkpointPath, subject: "tokenizer.ggml.tokens",
         "expected \(source.network.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
-        advice: "pass --tokenizer with the directory of the right one, or --tokenizer none")
+        advice: "pass \(.tokenizer) with the directory of the right one, or \(.tokenizer, "absent")")
     }
     return header.metadata.filter { $0.key.hasPrefix("tokenizer.") }
   }
@@ -55,7 +55,9 @@ extension BytePairVocabulary {
       throw Refusal(
         .unsupported, file: path, subject: tokens[highest]?.text,
         "the token has id \(highest), but the embedding has \(vocabularySize) rows",
-        advice: "the tokenizer belongs to another model; name the right one with --tokenizer, or pass --tokenizer none")
+        advice:
+          "the tokenizer belongs to another model; name the right one with \(.tokenizer), or pass \(.tokenizer, "absent")"
+      )
     }
     let all = (0..<vocabularySize).map { tokens[$0] ?? Token(text: "[PAD\($0)]", kind: .unused) }
     var seen: [[UInt8]: Int] = [:]
@@ -86,8 +88,8 @@ extension BytePairVocabulary {
     return keys
   }
 
-  func notes(vocabularySize: Int) -> [String] {
-    var notes: [String] = []
+  func notes(vocabularySize: Int) -> [Message] {
+    var notes: [Message] = []
     let missing = vocabularySize - tokens.count
     if missing > 0 {
       notes.append("\(missing) rows of the embedding have no token in \(path); they are written as unused tokens")

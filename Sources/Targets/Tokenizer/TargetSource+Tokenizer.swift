@@ -28,7 +28,7 @@ extension TargetSource {
       return try BytePairVocabulary(directory: directory, besideFileAt: checkpoint)
     } catch {
       var refusal = error
-      if refusal.category == .unsupported { refusal.advice = "pass --tokenizer none to write token ids only" }
+      if refusal.category == .unsupported { refusal.advice = "pass \(.tokenizer, "absent") to write token ids only" }
       throw refusal
     }
   }
@@ -53,13 +53,13 @@ extension TargetSource {
     }
   }
 
-  /// What is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
-  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [String] {
+  /// Returns what is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
+  func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [Message] {
     guard tokenizer == .ofCheckpoint, files.isEmpty, let ggufHeader,
       case .string(let kind)? = ggufHeader.value("tokenizer.ggml.model"), kind != "none"
     else { return [] }
     return [
-      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; --tokenizer names a "
+      "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; \(.tokenizer) names a "
         + "directory that holds them"
     ]
   }
@@ -67,13 +67,13 @@ extension TargetSource {
   private static func noTokenizer(in directory: String) -> Refusal {
     Refusal(
       .usage, file: directory, "holds neither tokenizer.json nor vocab.json and merges.txt",
-      advice: "name the directory of the tokenizer with --tokenizer, or pass --tokenizer none")
+      advice: "name the directory of the tokenizer with \(.tokenizer), or pass \(.tokenizer, "absent")")
   }
 
   /// Why there is no vocabulary where the user did not name one, and what to do about it, for notes.
-  var reasonForNoTokenizer: String {
-    let other = "--tokenizer names a directory that holds one"
-    if tokenizer == .absent { return "none was to be written (--tokenizer none)" }
+  var reasonForNoTokenizer: Message {
+    let other: Message = "\(.tokenizer) names a directory that holds one"
+    if tokenizer == .absent { return "none was to be written (\(.tokenizer, "absent"))" }
     return FileIdentity(ofItemAt: "\(directory)/\(Self.sentencePieceName)") == nil
       ? "there is none beside the source; \(other)"
       : "the one beside the source, \(Self.sentencePieceName), is SentencePiece's, which is not read yet; \(other)"

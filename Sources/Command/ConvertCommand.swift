@@ -1,0 +1,146 @@
+import ArgumentParser
+import NormFold
+import Folding
+import Formats
+import Networks
+import Report
+import Verify
+
+struct ConvertCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "convert",
+    abstract: "Folds the norms of a checkpoint, verifies the logits, and writes the result for a runtime.",
+    usage: "normfold convert SOURCE DESTINATION --for TARGET... [OPTIONS]",
+    discussion: """
+      The output is written beside the destination, opened again, verified, and renamed into place only when every \
+      claim holds. An existing destination is kept unless --force is given, and survives whole if anything fails.
+
+      TARGETS
+      \(ConversionPlan.targetSummaries.wrapped(to: 80))
+
+      EXAMPLES
+        normfold convert gpt2-lnfree/ out/ --for transformers
+        normfold convert model.safetensors out/ --for transformers gpt2 --type bf16
+        normfold convert gpt2-lnfree/ out/ --for gpt2 --force --json > report.json
+        normfold convert gpt2-lnfree/ out/ --for llama.cpp --type q8_0
+        normfold convert model.gguf out/ --for transformers
+        normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
+        normfold convert gpt2-lnfree/ out/ --for gpt2 --report report.html
+        normfold convert gpt2/ out/ --for onnxruntime --to-norm rms
+      """)
+
+  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  var source: String
+
+  @Argument(help: "The directory that is to appear.")
+  var destination: String
+
+  @Option(
+    name: .customLong("for"), parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "What the output is for, a name from TARGETS; with several, each gets a directory of its name.",
+      valueName: "target"))
+  var targets: [String]
+
+  @OptionGroup var written: ConversionOptions
+
+  @Flag(help: "Replace an existing destination, once every claim holds.")
+  var force = false
+
+  @Flag(inversion: .prefixedNo, help: "Open the output again and hold it against the source before it appears.")
+  var verify = true
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var verification: VerificationOptions
+  @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    var conversion = try written.conversion(
+      of: source, to: destination, for: targets, reading: input.readingOptions(tokenizer: written.tokenizer))
+    conversion.replacesDestination = force
+    conversion.verifies = verify
+    conversion.workers = threads.workers
+    conversion.probeOptions = verification.probeOptions
+    let destination = try page.destination(replacing: force)
+    try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
+    let report = try output.withProgress { try conversion.run(logger: output.logger, progress: $0.handler) }
+    try output.print(
+      report, as: report.text, advice: report.published ? "the output itself is in place" : "")
+    try page.write(Page(report), to: destination, with: output)
+    if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
+  }
+}
+
+extension ConversionReport {
+  var text: String {
+    var lines = ["\(source.printable): \(dialect)"]
+    if let verification { lines += probesText(verification) }
+    lines += warnings.map { "  Warning: \($0.printable)" }
+    if holds {
+      for output in outputs {
+        lines.append(
+          "  Wrote \(output.directory.printable) for \(output.target): \(Quantity.bytes(output.byteCount)), "
+            + "\(output.foldedNormCount) norms folded, \(output.rest).")
+        lines += output.notes.map { "  Note: \($0.text(naming: .flags))" }
+      }
+    } else {
+      lines += failures.map { "  \($0)" }
+      lines.append("  Nothing was written.")
+    }
+    guard let verification else {
+      return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
+        separator: "\n")
+    }
+    let shifts = verification.targets.contains { $0.judgement.isUpToShift }
+    lines += [
+      "",
+      "  Differences are the largest of any logit\(shifts ? " or log-probability" : ""), as a share of the largest logit.",
+      "", claimsTable(verification).text,
+    ]
+    return lines.joined(separator: "\n")
+  }
+
+  private func probesText(_ verification: Verification) -> [String] {
+    var lines: [String] = []
+    if let literal = verification.literal { lines += literalText(literal.logits) }
+    lines.append(
+      "  Probes of \(Quantity.count(verification.tokenCount)) tokens: \(verification.probes.joined(separator: ", ")).")
+    if !verification.overflows.isEmpty {
+      lines.append(
+        "  The source itself overflows on \(verification.overflows.count) tokens, which were not judged: "
+          + "\(verification.overflows.prefix(3).joined(separator: "; ")).")
+    }
+    return lines
+  }
+
+  /// Says what it means that the source, as it is stored, is not exactly the network with fixed norms.
+  private func literalText(_ difference: LogitDifference) -> [String] {
+    guard changesFunction else {
+      return [
+        "  With its epsilon as stored, its logits are within \(Quantity.scientific(difference.relative)) of those of exactly fixed norms."
+      ]
+    }
+    return [
+      "  CHANGES THE FUNCTION: with the norms computed, as stored, the logits differ by up to "
+        + "\(Quantity.short(difference.largest)),",
+      "  KL divergence \(Quantity.short(difference.meanDivergence)) nats, same top-1 token "
+        + "\(Quantity.percent(difference.top1Agreement)). The claims are against the fixed norms.",
+    ]
+  }
+
+  /// The three claims of each output, with their numbers.
+  private func claimsTable(_ verification: Verification) -> Table {
+    var table = Table(["output": .left, "claim": .left, "found": .right, "limit": .right, "": .left])
+    for verdict in verdicts {
+      for (index, measure) in verdict.measures.enumerated() {
+        table.add(
+          index == 0 ? verdict.output.target : "", (measure.isDetail ? "  " : "") + measure.name, measure.valueText,
+          measure.limitText, measure.holds.map { $0 ? "holds" : "FAILS" } ?? "")
+      }
+    }
+    table.footnote = limitsFootnote(verification)
+    return table
+  }
+}

@@ -1,0 +1,103 @@
+import ArgumentParser
+import NormFold
+import Formats
+import Measurement
+import Report
+
+struct EvalCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "eval",
+    abstract: "Measures the loss of a text under a model, and how far another model is from it.",
+    usage: "normfold eval MODEL (--text FILE... | --tokens FILE) [--compare OTHER] [OPTIONS]",
+    discussion: """
+      By default the text is cut as the LN-removal papers cut theirs: chunks as long as the context, one behind the \
+      other, no token prepended, the remainder dropped; all tokens of a chunk but its first are scored. The report says \
+      how it was cut. Options on how to read a checkpoint are of MODEL; OTHER is read as it stands.
+
+      EXAMPLES
+        normfold eval gpt2-lnfree/ --text book.txt
+        normfold eval gpt2/ --tokens val.bin --limit 100000 --compare gpt2-lnfree/
+        normfold eval gpt2/ --text book.txt --deviations std.json --compare gpt2/
+        normfold eval gpt2/ --text book.txt --context 512 --stride 256 --json
+        normfold eval out/ --text book.txt --compare gpt2/ --report report.html
+      """)
+
+  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  var model: String
+
+  @OptionGroup var measurement: MeasurementOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Start each chunk so many tokens behind the one before, and score only what is new in it.", valueName: "tokens"))
+  var stride: Int?
+
+  @Option(help: ArgumentHelp("Hold another checkpoint against it, on the same tokens.", valueName: "checkpoint"))
+  var compare: String?
+
+  @Flag(help: "Compute norms as the checkpoint's own runtime does, with a large epsilon, not as what they mean.")
+  var asStored = false
+
+  @Flag(help: "Replace an existing report.")
+  var force = false
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var threads: ThreadOptions
+  @OptionGroup var page: ReportOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    var evaluation = Evaluation(measurement.input(model: model, options: input, threads: threads))
+    evaluation.input.chunking.stride = stride
+    evaluation.other = compare
+    evaluation.computesNormsAsStored = asStored
+    let place = try page.destination(replacing: force)
+    let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
+    try output.print(report, as: report.text)
+    try page.write(Page(report), to: place, with: output)
+    if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+}
+
+extension EvaluationReport {
+  var text: String {
+    let count =
+      "\(Quantity.count(loss.tokenCount)) scored tokens in \(Quantity.count(chunkCount)) chunks"
+      + (droppedTokenCount > 0 ? ", \(droppedTokenCount) dropped" : "")
+    var lines = [model.printable] + chunking.text(count: count, texts: texts, precision: precision)
+    var table = Table(
+      comparison == nil ? ["": .left, "loss": .right] : ["": .left, "loss": .right, "of the other": .right])
+    func add(_ name: String, _ value: (LossStatistics) -> String) {
+      if let comparison { table.add(name, value(loss), value(comparison.loss)) } else { table.add(name, value(loss)) }
+    }
+    func interval(_ interval: LossStatistics.Interval) -> String {
+      "\(Quantity.fixed(interval.lower, digits: 4)) … \(Quantity.fixed(interval.upper, digits: 4))"
+    }
+    add("mean, in nats per token") { Quantity.fixed($0.mean, digits: 5) }
+    add("  standard error") { Quantity.fixed($0.standardError, digits: 5) }
+    add("perplexity") { Quantity.fixed($0.perplexity, digits: 3) }
+    add("median") { Quantity.fixed($0.median, digits: 4) }
+    add("central 95% of tokens") { interval($0.central95) }
+    add("central 99.9% of tokens") { interval($0.central999) }
+    add("largest") { Quantity.fixed($0.largest, digits: 4) }
+    lines += ["", table.text]
+    if let comparison {
+      var differences = Table(["\(comparison.model.printable), the other, against it": .left, "": .right])
+      differences.add("difference of mean losses, in nats", signed(comparison.lossDifference))
+      differences.add("KL divergence, mean in nats", Quantity.short(comparison.meanDivergence))
+      differences.add("Jensen-Shannon divergence, mean in nats", Quantity.short(comparison.meanJensenShannon))
+      differences.add("same top-1 token", Quantity.percent(comparison.top1Agreement))
+      lines += ["", differences.text]
+      if comparison.unjudgedTokenCount > 0 {
+        lines.append("  Not finite in one of them, and in no divergence: \(comparison.unjudgedTokenCount) tokens.")
+      }
+    }
+    if loss.nonFiniteTokenCount > 0 {
+      lines.append("  NOT FINITE on \(loss.nonFiniteTokenCount) tokens, which are in none of these numbers.")
+    }
+    lines += warnings.map { "  Warning: \($0.printable)" }
+    return lines.joined(separator: "\n")
+  }
+
+  private func signed(_ value: Double) -> String { (value > 0 ? "+" : "") + Quantity.short(value) }
+}

@@ -1,0 +1,91 @@
+import ArgumentParser
+import NormFold
+import Formats
+import Networks
+
+struct InspectCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "inspect",
+    abstract: "Shows what a checkpoint is, and for each norm whether it can be folded.",
+    usage: "normfold inspect CHECKPOINT [OPTIONS]",
+    discussion: """
+      EXAMPLES
+        normfold inspect gpt2-lnfree/
+        normfold inspect model.safetensors --json | jq '.sites[].deviation'
+      """)
+
+  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  var source: String
+
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    switch try InspectionResult(of: source, options: input.readingOptions()) {
+    case .network(let inspection): try output.print(inspection, as: inspection.text)
+    case .listing(let listing): try output.print(listing, as: listing.text)
+    }
+  }
+}
+
+extension Inspection {
+  private var heads: String {
+    "\(headCount) heads" + (keyValueHeadCount == headCount ? "" : " (\(keyValueHeadCount) of keys and values)")
+  }
+
+  var text: String {
+    let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
+    var lines = [
+      path.printable,
+      "  \(layout), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
+      "  \(blockCount) blocks, width \(dModel), \(heads), MLP \(dMLP), context \(contextLength), "
+        + "vocabulary \(Quantity.count(vocabularySize))",
+      "  \(Quantity.count(parameterCount)) parameters, \(activation), unembedding \(isTied ? "tied" : "of its own")",
+      "  dialect: \(dialect)",
+    ]
+    if sites.isEmpty {
+      lines += ["", "No norms."]
+    } else {
+      var table = Table([
+        "norm": .left, "kind": .left, "deviation": .left, "γ/σ, or γ": .right, "|β| ≤": .right, "foldable": .left,
+      ])
+      for site in sites {
+        table.add(
+          site.name.printable, site.kind, site.deviation,
+          "\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))",
+          Quantity.short(site.largestBias), site.isFoldable ? "yes" : "no")
+      }
+      table.footnote = "γ gain, β bias, σ deviation: what a norm multiplies by, adds, and divides by"
+      lines += ["", table.text, "", "\(foldableSiteCount) of \(sites.count) norms can be folded."]
+    }
+    if !dropped.isEmpty {
+      let rules = Set(dropped.values).sorted().map { rule in "\(dropped.values.count { $0 == rule }) × \(rule)" }
+      lines.append("Left out: \(rules.joined(separator: ", ")).")
+    }
+    if !wrappers.isEmpty { lines.append("Names are read without \(wrappers.map { "'\($0)'" }.listed().printable).") }
+    lines += warnings.map { "Warning: \($0.printable)" }
+    return lines.joined(separator: "\n")
+  }
+}
+
+extension CheckpointListing {
+  var text: String {
+    let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
+    var pairs = Table(["key": .left, "value": .left])
+    for pair in metadata { pairs.add(pair.key.printable, pair.value.printable) }
+    var table = Table(["tensor": .left, "type": .left, "shape": .left])
+    for tensor in tensors { table.add(tensor.name.printable, tensor.type, "\(tensor.shape)") }
+    var lines = [
+      path.printable,
+      "  \(architecture.printable), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
+      "  \(Quantity.count(parameterCount)) parameters",
+    ]
+    if !metadata.isEmpty { lines += ["", pairs.text] }
+    lines += ["", table.text, ""]
+    lines += warnings.map { "Warning: \($0.printable)" }
+    lines.append(
+      "The architecture '\(architecture.printable)' is not supported for conversion yet: its norms are not looked at. "
+        + "Supported are \(Architecture.supportedTypes).")
+    return lines.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,44 @@
+import ArgumentParser
+import NormFold
+import Folding
+import Formats
+
+struct PlanCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan",
+    abstract: "Prints the formula of every tensor that a conversion would write, without computing it.",
+    usage: "normfold plan CHECKPOINT [--for TARGET] [OPTIONS]",
+    discussion: """
+      EXAMPLES
+        normfold plan gpt2-lnfree/ --for transformers
+        normfold plan gpt2-lnfree/ --for gpt2 --json
+      """)
+
+  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  var source: String
+
+  @Option(name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"))
+  var target = "transformers"
+
+  @OptionGroup var written: ConversionOptions
+  @OptionGroup var input: InputOptions
+  @OptionGroup var output: OutputOptions
+
+  func run() throws {
+    let plan = try ConversionPlan(
+      of: written.conversion(
+        of: source, to: "", for: [target], reading: input.readingOptions(tokenizer: written.tokenizer)))
+    try output.print(plan, as: plan.text)
+  }
+}
+
+extension ConversionPlan {
+  var text: String {
+    var table = Table(["norm": .left, "folds into": .left])
+    for step in steps { table.add(step.norm, step.summary) }
+    var lines = ["\(source.printable) for \(target)", table.text] + linesBelowSteps
+    if !warnings.isEmpty { lines.append("") }
+    lines += warnings.map { "  Warning: \($0.printable)" }
+    return lines.joined(separator: "\n")
+  }
+}

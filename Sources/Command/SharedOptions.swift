@@ -1,0 +1,305 @@
+import ArgumentParser
+import NormFold
+import Folding
+import Formats
+import Logging
+import Measurement
+import Networks
+import Report
+
+/// The options that every command takes.
+struct OutputOptions: ParsableArguments {
+  @Flag(help: "Print one JSON document instead of text.")
+  var json = false
+
+  @Flag(name: .shortAndLong, help: "Show neither progress nor notices.")
+  var quiet = false
+
+  @Flag(name: .shortAndLong, help: "Say more about what is being done.")
+  var verbose = false
+
+  /// Diagnostics go to standard error; results are printed.
+  var logger: Logger {
+    var logger = Logger(label: "normfold") { _ in DiagnosticHandler() }
+    logger.logLevel = quiet ? .error : verbose ? .info : .notice
+    return logger
+  }
+
+  /// Does what takes long, behind a line that says how far it is.
+  func withProgress<Result>(_ body: (ProgressLine) throws -> Result) rethrows -> Result {
+    let line = ProgressLine(isQuiet: quiet)
+    defer { line.finish() }
+    return try body(line)
+  }
+
+  /// Prints a result: one JSON document where that was asked for, text otherwise.
+  ///
+  /// - Parameter advice: what a reader should know who does not get to see it.
+  func print(_ result: some Encodable, as text: @autoclosure () -> String, advice: Message = "") throws {
+    if json {
+      try StandardOutput.print(json: result, advice: advice)
+    } else {
+      try StandardOutput.print(text().wrapped(), advice: advice)
+    }
+  }
+}
+
+/// The options for what the files of an input leave open.
+struct InputOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied")
+  )
+  var head: ReadingOptions.Head?
+
+  @Option(
+    help: ArgumentHelp(
+      "Fixed deviations for a checkpoint that has none of its own: std_dict and std_bos_dict as JSON, or one number for all "
+        + "norms (1 where gains were divided by 1e6, as the published models' cards do).",
+      valueName: "file|number"))
+  var deviations: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "What differing entries of a deviation buffer stand for where width and context are equal.",
+      valueName: "feature|position"))
+  var deviationAxis: ReadingOptions.DeviationAxis?
+
+  @Option(
+    help: ArgumentHelp(
+      "For nanoGPT checkpoints with --deviations: the step of gpt2_noLN's removal schedule, instead of iter_num.",
+      valueName: "step"))
+  var removalStep: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "The norms were scaled in training, which no file says: lns for LayerNorm Scaling.", valueName: "lns"))
+  var normScaling: NormScaling?
+
+  @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
+  var assumeEotDisabled = false
+
+  @Option(
+    help: ArgumentHelp(
+      "What stands in the places of norms without tensors: identity for nothing.", valueName: "identity"))
+  var norms: ReadingOptions.MissingNorms?
+
+  @Option(
+    help: ArgumentHelp(
+      "Take this off the names of tensors that begin with it; what known wrappers add (module., _orig_mod.) goes by itself.",
+      valueName: "prefix"))
+  var stripPrefix: [String] = []
+
+  @Option(help: ArgumentHelp("Leave tensors of this name out of account; * stands for any part.", valueName: "name"))
+  var ignore: [String] = []
+
+  func validate() throws {
+    if let number = deviations.flatMap(Double.init), !(number > 0 && number.isFinite) {
+      throw ValidationError("--deviations: expected a positive number, or a file, found \(deviations ?? "")")
+    }
+  }
+
+  /// - Parameter tokenizer: where it lies, if the user says so.
+  func readingOptions(tokenizer: ReadingOptions.Tokenizer? = nil) -> ReadingOptions {
+    var options = ReadingOptions()
+    options.tokenizer = tokenizer ?? .ofCheckpoint
+    options.head = head
+    if let number = deviations.flatMap(Double.init) {
+      options.deviation = number
+    } else {
+      options.deviations = deviations
+    }
+    options.missingNorms = norms
+    options.deviationAxis = deviationAxis
+    options.removalStep = removalStep
+    options.normScaling = normScaling
+    options.assumesEndOfTextDisabled = assumeEotDisabled
+    options.strippedPrefixes = stripPrefix
+    options.ignoredTensors = ignore
+    return options
+  }
+}
+
+extension ReadingOptions.Head: ExpressibleByArgument {}
+extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
+extension ReadingOptions.MissingNorms: ExpressibleByArgument {}
+extension NormScaling: ExpressibleByArgument {}
+
+extension ReadingOptions.Tokenizer: ExpressibleByArgument {
+  public init(argument: String) { self = argument == "none" ? .absent : .directory(argument) }
+}
+
+/// The options that say what is to be written, for a conversion and for its plan.
+struct ConversionOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "The type that matrices are stored in: f32, f16, bf16; for llama.cpp also q8_0, q5_1, q5_0, q4_1, q4_0.",
+      valueName: "type"))
+  var type = "f32"
+
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
+  var tokenizer: ReadingOptions.Tokenizer?
+
+  @Flag(
+    help:
+      "Write for a runtime whose activation is only close (tanh GELU for the exact one), and measure the difference.")
+  var allowApproximateActivation = false
+
+  @Flag(help: "Fold what is fixed, and keep the norms that are still computed.")
+  var allowPartial = false
+
+  @Flag var rules: [FoldingRule] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "What norms that are still computed become: bare (unit), RMSNorms (rms), or RMSNorms of a stream with one feature less "
+        + "(crms).", valueName: "unit|rms|crms"))
+  var toNorm: NormForm?
+
+  @Option(
+    name: .customLong("class"),
+    help: ArgumentHelp(
+      "The class to write for, by its model type, where a target has several that hold the network.", valueName: "name")
+  )
+  var className: String?
+
+  /// A conversion with these options.
+  func conversion(
+    of source: String, to destination: String, for targets: [String], reading: ReadingOptions
+  ) throws -> Conversion {
+    var conversion = Conversion(source: source, destination: destination, targets: targets)
+    conversion.type = try ElementType(argument: type)
+    conversion.allowsApproximateActivation = allowApproximateActivation
+    conversion.allowsPartial = allowPartial
+    conversion.rules = rules
+    conversion.normForm = toNorm
+    conversion.className = className
+    conversion.readingOptions = reading
+    return conversion
+  }
+}
+
+extension NormForm: ExpressibleByArgument {}
+
+extension FoldingRule: EnumerableFlag {
+  public static func name(for value: FoldingRule) -> NameSpecification { .customLong(value.rawValue) }
+
+  public static func help(for value: FoldingRule) -> ArgumentHelp? {
+    switch value {
+    case .foldValueBiases: "Move the biases of the values into those of the attention outputs."
+    case .centerWritingWeights: "Subtract its mean from all that is written into the residual stream."
+    case .centerUnembedding:
+      "Subtract their mean from the logits of each position: probabilities stay."
+    }
+  }
+}
+
+extension ElementType {
+  /// `f32`, `bf16`, `q8_0`, in either case.
+  init(argument: String) throws {
+    let word = argument.lowercased()
+    guard let type = ElementType(rawValue: word), ConversionPlan.types.contains(type) else {
+      let known = ElementType.allCases.filter(ConversionPlan.types.contains).map(\.rawValue).joined(separator: ", ")
+      let others = [
+        "fp16": "f16", "float16": "f16", "half": "f16", "fp32": "f32", "float32": "f32", "float": "f32",
+        "bfloat16": "bf16",
+      ]
+      let isOfLlamaCpp = word.hasPrefix("q") || word.hasPrefix("iq") || word.hasPrefix("tq")
+      throw Refusal(
+        .usage, subject: argument, "is not a type that can be written",
+        advice: (others[word].map { "did you mean \($0)? " } ?? "") + "known are \(known)"
+          + (isOfLlamaCpp ? "; for others of llama.cpp, write f16 and give that to its llama-quantize" : ""))
+    }
+    self = type
+  }
+}
+
+/// The options that say on which tokens a verification looks.
+struct VerificationOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Seed of the random probe tokens.", valueName: "number"))
+  var seed: UInt64 = 1
+
+  @Option(
+    help: ArgumentHelp(
+      "Length of the longest probes; long ones are run in single precision only. By default a few tokens go across the context.",
+      valueName: "tokens"))
+  var probeLength: Int?
+
+  @Option(help: ArgumentHelp("How many probes of that length.", valueName: "number"))
+  var probeCount = 1
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Texts whose beginnings are probes, too, read with the model's tokenizer; as long as the context without --probe-length.",
+      valueName: "file"))
+  var text: [String] = []
+
+  func validate() throws {
+    if let probeLength, probeLength < 1 {
+      throw ValidationError("--probe-length: expected at least 1 token, found \(probeLength)")
+    }
+    if probeCount < 1 { throw ValidationError("--probe-count: expected at least 1, found \(probeCount)") }
+  }
+
+  var probeOptions: ProbeOptions {
+    var options = ProbeOptions()
+    options.seed = seed
+    options.probeLength = probeLength
+    options.probeCount = probeCount
+    options.text = text.isEmpty ? nil : .text(files: text)
+    return options
+  }
+}
+
+/// The option that says how many threads work.
+struct ThreadOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("How many threads work; by default as many as there are cores.", valueName: "number"))
+  var threads: Int?
+
+  func validate() throws {
+    if let threads, threads < 1 { throw ValidationError("--threads: expected at least 1, found \(threads)") }
+  }
+
+  var workers: Workers { threads.map { Workers(count: $0) } ?? .all }
+}
+
+/// A page to look at, beside what is printed.
+struct ReportOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Write a report to look at, with charts: one HTML file, also where a claim does not hold.", valueName: "file.html"
+    ))
+  var report: String?
+
+  /// - Parameter replacing: whether an existing page may be replaced.
+  /// - Throws: ``Refusal`` where it cannot be written, which is better known before the work than after it.
+  func destination(replacing: Bool) throws -> Destination? {
+    try report.map { try Destination(page: $0, replacing: replacing) }
+  }
+
+  /// Writes the page, after what was found has been printed, and says where it is, unless that was one JSON document.
+  func write(_ report: @autoclosure () -> Page, to destination: Destination?, with output: OutputOptions) throws {
+    guard let destination else { return }
+    for warning in try StagedOutput.write(Array(report().html(naming: .flags).utf8), to: destination) {
+      output.logger.warning("\(warning.printable)")
+    }
+    if !output.json { try StandardOutput.print("\n  Report: \(destination.path.printable)") }
+  }
+}
+
+/// `warning: …` on standard error.
+private struct DiagnosticHandler: LogHandler {
+  var metadata: Logger.Metadata = [:]
+  var logLevel = Logger.Level.notice
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) {
+    StandardError.write("\(event.level == .notice ? "note" : event.level.rawValue): \(event.message)\n")
+  }
+}

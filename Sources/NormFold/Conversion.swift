@@ -1,0 +1,356 @@
+import Arithmetic
+import Folding
+import Formats
+import Foundation
+import Logging
+import Networks
+import Targets
+import Verify
+
+/// One conversion from end to end: read, fold, write beside the destination, verify there, and only then rename into
+/// place.
+///
+///     var conversion = Conversion(source: "gpt2-lnfree", destination: "out", targets: ["llama.cpp"])
+///     conversion.type = .q8_0
+///     conversion.readingOptions.tokenizer = .directory("gpt2")
+///     let report = try conversion.run()
+///     print(report.published, report.failures)
+public struct Conversion: Sendable {
+  /// A directory or file, as the user named it.
+  public var source: String
+  /// The directory that is to appear.
+  public var destination: String
+  /// Names of targets, out of ``knownTargets``. With more than one, each gets a directory of its name inside the destination.
+  public var targets: [String]
+  /// The type that matrices are stored in.
+  public var type = ElementType.f32
+  /// Is true if an existing destination may be replaced once everything holds.
+  public var replacesDestination = false
+  /// Is true if norms that are still computed may stay.
+  public var allowsPartial = false
+  /// Is true if the output is opened again and held against the source before it appears at the destination.
+  public var verifies = true
+  /// The paths of norms that must be folded, as a plan prints them: where one of them cannot be, the conversion is refused
+  /// with its name.
+  public var requiredNorms: [String] = []
+  /// The form that norms get whose deviation is still computed; nil to refuse or, where they may stay, to leave them.
+  public var normForm: NormForm?
+  /// The rules that are applied to the weights besides folding norms.
+  public var rules: [FoldingRule] = []
+  /// Is true if a runtime without the network's activation may compute a close one instead.
+  public var allowsApproximateActivation = false
+  /// The class to write for, where a target has several that hold the network; nil for the first of them.
+  public var className: String?
+  public var readingOptions = ReadingOptions()
+  public var probeOptions = ProbeOptions()
+  public var workers = Workers.all
+  /// How norms are folded: tests break it to see that the verification notices.
+  package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
+    (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
+  }
+  /// Asks a target for its output: tests break the answer.
+  package var output: @Sendable (any Target, Network, TargetSource, TargetOptions) throws(Refusal) -> TargetOutput = {
+    (target, network, source, options) throws(Refusal) in
+    try target.output(of: network, from: source, options: options)
+  }
+
+  /// The names of all targets.
+  public static let knownTargets = Targets.all.map(\.name)
+
+  public init(source: String, destination: String, targets: [String]) {
+    self.source = source
+    self.destination = destination
+    self.targets = targets
+  }
+
+  private struct Prepared {
+    let target: any Target
+    let plan: FoldingPlan
+    let output: TargetOutput
+    let directory: String
+  }
+
+  /// Runs the conversion.
+  ///
+  /// - Parameters:
+  ///   - logger: is told what is noticed on the way; by default nobody is.
+  ///   - progress: is called from any thread.
+  /// - Returns: the report. Where a claim does not hold, nothing was published, and the report says which.
+  /// - Throws: a refusal for everything that keeps a verdict from being reached.
+  public func run(
+    logger: Logger = Logger(label: "NormFold") { _ in SwiftLogNoOpLogHandler() },
+    progress: ConversionProgress.Handler = { _ in }
+  ) throws(Refusal) -> ConversionReport {
+    let start = ContinuousClock.now
+    let chosen = try chosenTargets()
+    try refuseFileName()
+    let place = try Destination(directory: destination, replacing: replacesDestination)
+    for name in StagedOutput.removeStale(beside: place) {
+      logger.notice("removed \(name), which a conversion that was killed had left behind")
+    }
+    var options = readingOptions
+    // A compressed input is expanded where there is room for the output anyway.
+    options.temporaryDirectory = options.temporaryDirectory ?? place.parent
+    let model = try Model(opening: source, options: options)
+    try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
+    return try model.checkpoint.whileIntact { () throws(Refusal) in
+      try convert(model, to: place, chosen: chosen, start: start, logger: logger, progress: progress)
+    }
+  }
+
+  private func convert(
+    _ model: Model, to place: Destination, chosen: [any Target], start: ContinuousClock.Instant, logger: Logger,
+    progress: ConversionProgress.Handler
+  ) throws(Refusal) -> ConversionReport {
+    logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
+
+    let hashing = Hashing(of: model.checkpoint.files, workers: workers)
+    defer { hashing.stop() }
+    // A text that cannot be read is no reason to write first.
+    let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
+    let staged = try StagedOutput(for: place)
+    var prepared: [Prepared] = []
+    let targetSource = try TargetSource(model)
+    for target in chosen {
+      let (plan, output) = try planned(target, of: model, from: targetSource)
+      let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
+      prepared.append(Prepared(target: target, plan: plan, output: output, directory: directory))
+    }
+    try staged.requireSpace(prepared.reduce(0) { $0 + $1.output.byteCount })
+
+    let checks = model.checkpoint.integrityChecks
+    try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
+    var writers: [any TensorWriter] = []
+    var fingerprints: [[String: Fingerprint]] = []
+    for item in prepared {
+      if prepared.count > 1 { try createDirectory(item.directory) }
+      let writer = try item.output.writer(
+        item.directory + "/" + item.output.fileName, provenance(of: model, plan: item.plan, hashes: hashing.placeholder)
+      )
+      fingerprints.append(try write(item, to: writer, progress: progress))
+      writers.append(writer)
+    }
+    let sourceFiles = try hashing.result()
+    for (item, writer) in zip(prepared, writers) {
+      try writer.amend(hashing.placeholder, by: sourceFiles.map(\.sha256).joined(separator: " "))
+      try writer.finish()
+      try writeSideFiles(of: item)
+    }
+    var verification: Verification?
+    var verifiedTensorCounts: [Int?] = prepared.map { _ in nil }
+    if verifies {
+      verifiedTensorCounts = []
+      for (item, fingerprints) in zip(prepared, fingerprints) {
+        verifiedTensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
+      }
+      verification = try verify(prepared, against: model, on: probes, progress: progress)
+    }
+    // Their sizes, while they are where they were written.
+    var files: [[ConversionReport.Output.File]] = []
+    for item in prepared { files.append(try self.files(of: item)) }
+    try model.checkpoint.requireIntact()
+    var warnings = model.warnings
+    let holds = verification?.holds ?? true
+    if holds { warnings += try staged.publish().map { Message($0) } }
+    return ConversionReport(
+      tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
+      changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
+      outputs: prepared.indices.map {
+        report(
+          on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0],
+          isAlone: chosen.count == 1)
+      },
+      verification: verification, warnings: warnings, published: holds,
+      seconds: (ContinuousClock.now - start) / .seconds(1))
+  }
+
+  /// Returns what one target gets: the fold, and what is written of it. No number is computed.
+  func planned(
+    _ target: any Target, of model: Model, from source: TargetSource
+  ) throws(Refusal) -> (FoldingPlan, TargetOutput) {
+    let options = TargetOptions(
+      type: type, allowsApproximateActivation: allowsApproximateActivation, className: className)
+    let plan = try fold(
+      model.network,
+      .init(
+        keptNorms: target.keptNorms(of: source, options: options),
+        requiredNorms: model.network.requireNorms(at: requiredNorms), allowsPartial: allowsPartial, rules: rules,
+        normForm: normForm, networkName: model.architecture.name))
+    return (plan, try output(target, plan.folded, source, options))
+  }
+
+  /// - Throws: `.usage` for a destination that is named like a file, where a directory would appear: other converters write
+  /// the file.
+  private func refuseFileName() throws(Refusal) {
+    let ends = [".gguf", ".safetensors", ".onnx", ".bin", ".pt", ".pth"]
+    guard let end = ends.first(where: destination.hasSuffix) else { return }
+    throw Refusal(
+      .usage, file: destination,
+      "is named like a file, and a directory would appear, with the weights and what belongs to them",
+      advice: "name a directory, as in '\(destination.dropLast(end.count))'")
+  }
+
+  func chosenTargets() throws(Refusal) -> [any Target] {
+    guard !targets.isEmpty else {
+      throw Refusal(.usage, "no target is named", advice: "say what the output is for: \(.targets, "transformers")")
+    }
+    var chosen: [any Target] = []
+    for name in targets.flatMap({ $0.split(separator: ",").map(String.init) }) {
+      let target = try Targets.require(name)
+      try target.require(type)
+      if let normForm { try target.require(normForm.kind) }
+      if !chosen.contains(where: { $0.name == target.name }) { chosen.append(target) }
+    }
+    return chosen
+  }
+
+  private func verify(
+    _ prepared: [Prepared], against model: Model, on probes: ProbeSet, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> Verification {
+    var written: [Judgement.Candidate] = []
+    for item in prepared {
+      written.append(
+        .init(
+          name: item.target.name, exact: item.plan.folded, model: try item.target.written(in: item.directory),
+          type: type, approximation: item.output.approximation, isUpToShift: item.plan.shiftsLogits))
+    }
+    return try Verification(
+      source: model.network, literal: model.literalNetwork, written: written, probes: probes, workers: workers
+    ) { done, total in
+      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    }
+  }
+
+  /// Returns what made the output, for its metadata.
+  private func provenance(
+    of model: Model, plan: FoldingPlan, hashes: String
+  ) -> [String: String] {
+    var metadata = [
+      "normfold.version": Tool.version,
+      "normfold.source": model.checkpoint.files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
+      "normfold.source.sha256": hashes,
+      "normfold.dialect": model.dialect.displayName,
+      "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
+    ]
+    if let form = plan.normForm { metadata["normfold.to-norm"] = form.rawValue }
+    if !plan.rules.isEmpty { metadata["normfold.rules"] = plan.rules.map(\.rawValue).joined(separator: " ") }
+    return metadata
+  }
+
+  /// Not what it is in: where that is gone, a signal has removed it, and it must not come back.
+  private func createDirectory(_ path: String) throws(Refusal) {
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+    } catch {
+      throw Refusal(.output, file: path, "cannot be created: \(error.localizedDescription)")
+    }
+  }
+
+  private func write(
+    _ item: Prepared, to writer: any TensorWriter, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> [String: Fingerprint] {
+    let total = item.output.byteCount
+    return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(
+      to: writer, takesFingerprints: verifies
+    ) { done in
+      progress(ConversionProgress(stage: .writing, subject: item.target.name, done: done, total: total, unit: "bytes"))
+    }
+  }
+
+  private func writeSideFiles(of item: Prepared) throws(Refusal) {
+    for side in item.output.sideFiles {
+      let file = try OutputFile(creating: item.directory + "/" + side.name)
+      try file.write(side.bytes)
+      try file.finish()
+    }
+  }
+
+  /// Returns everything that was written, whoever wrote it, the tensors first.
+  private func files(of item: Prepared) throws(Refusal) -> [ConversionReport.Output.File] {
+    let names: [String]
+    do {
+      names = try FileManager.default.contentsOfDirectory(atPath: item.directory)
+    } catch {
+      throw Refusal(.output, file: item.directory, "cannot be listed: \(error.localizedDescription)")
+    }
+    let sides = names.filter { $0 != item.output.fileName }.sorted()
+    var files: [ConversionReport.Output.File] = []
+    for name in [item.output.fileName] + sides {
+      files.append(.init(name: name, byteCount: try MappedFile(path: item.directory + "/" + name).byteCount))
+    }
+    return files
+  }
+
+  /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
+  /// - Returns: how many.
+  private func verifyFile(_ item: Prepared, fingerprints: [String: Fingerprint]) throws(Refusal) -> Int {
+    let tensors = Dictionary(try item.output.readTensors(item.directory).map { ($0.name, $0) }) { first, _ in first }
+    // The largest first, so that no thread waits long for the last.
+    let parameters = item.output.parameters.sorted { $0.info.byteCount > $1.info.byteCount }
+    try workers.forEach(parameters.count) { (index) throws(Refusal) in
+      let info = parameters[index].info
+      guard let tensor = tensors[info.name], tensor.info == info, let expected = fingerprints[info.name],
+        Fingerprint(of: tensor) == expected
+      else {
+        throw Refusal(
+          .mismatch, file: item.output.fileName, subject: info.name,
+          "the file that was just written does not hold what was meant",
+          advice: "the disk or its driver is failing; nothing was published")
+      }
+    }
+    guard tensors.count == item.output.parameters.count else {
+      throw Refusal(
+        .mismatch, file: item.output.fileName,
+        "holds \(tensors.count) tensors, expected \(item.output.parameters.count)")
+    }
+    return tensors.count
+  }
+
+  private func report(
+    on item: Prepared, source: TargetSource, files: [ConversionReport.Output.File], verifiedTensorCount: Int?,
+    isAlone: Bool
+  ) -> ConversionReport.Output {
+    let bare = item.plan.folded.withoutNorms()
+    return ConversionReport.Output(
+      target: item.target.name, directory: isAlone ? destination : destination + "/" + item.target.name,
+      files: files, byteCount: item.output.byteCount,
+      tensorCount: item.output.parameters.count, type: type.displayName,
+      foldedNormCount: item.plan.steps.count { $0.isWhole }, keptNormCount: item.plan.kept.count,
+      gainedNormCount: Set(item.plan.folded.norms.filter { !$0.norm.isBare }.map(\.norm.name)).count,
+      steps: item.plan.steps.map(ConversionPlan.Step.init), kept: item.plan.kept.map(ConversionPlan.Kept.init),
+      hasNearIdentities: item.target.leavesNorms(bare, from: source), rules: item.plan.rules,
+      normForm: item.plan.normForm,
+      isNormFree: !item.target.leavesNorms(item.plan.folded, from: source),
+      hasComputedNorms: item.plan.folded.norms.contains { !$0.norm.isFixed },
+      notes: item.plan.notesOnScales + item.plan.rules.map { "\($0.rawValue): \($0.summary)" }
+        + item.plan.notesOnKept + (item.plan.normForm.map { ["to-norm \($0.rawValue): \($0.summary)"] } ?? [])
+        + item.output.notes,
+      verifiedTensorCount: verifiedTensorCount)
+  }
+}
+
+extension Norm {
+  /// Is true if nothing but the division is left.
+  fileprivate var isBare: Bool { gain.constantValue == 1 && bias == nil }
+}
+
+extension FoldingPlan {
+  /// Which norms keep gain and bias because of what reads them.
+  fileprivate var notesOnKept: [Message] {
+    kept.compactMap { norm in
+      switch norm.reason {
+      case .reader, .output: "\(norm.norm) keeps its gain and bias: \(norm.reason)"
+      case .isComputed, .target: nil
+      }
+    }
+  }
+
+  /// The notes on what became of the scales of norms and branches.
+  fileprivate var notesOnScales: [Message] {
+    [
+      scaledNorms.isEmpty ? nil : "the scales of \(scaledNorms.count) norms are in their gains now: γ' = γ · s",
+      scaledMaps.isEmpty
+        ? nil : "the scales of \(scaledMaps.count) branches are in their output maps now: W' = s · W",
+    ].compactMap { $0 }
+  }
+}

@@ -1,0 +1,77 @@
+import Folding
+import Formats
+import Verify
+
+/// A report of what a conversion did, and of what was proved of it.
+///
+///     for output in report.outputs { print(output.directory, output.foldedNormCount, output.kept.map(\.path)) }
+///     print(report.published, report.failures)
+public struct ConversionReport: Sendable, Encodable {
+  public struct SourceFile: Sendable, Encodable {
+    public let path: String
+    public let byteCount: Int
+    public let sha256: String
+  }
+
+  public struct Output: Sendable, Encodable {
+    public struct File: Sendable, Encodable {
+      /// The name of the file in the ``directory``.
+      public let name: String
+      public let byteCount: Int
+    }
+
+    public let target: String
+    public let directory: String
+    public let files: [File]
+    /// The size of the tensors and the files beside them, without headers.
+    public let byteCount: Int
+    public let tensorCount: Int
+    /// The element type of the matrices.
+    public let type: String
+    public let foldedNormCount: Int
+    public let keptNormCount: Int
+    /// The number of those that still have a gain or a bias.
+    public let gainedNormCount: Int
+    /// The norms that were folded, each with the maps that absorbed it.
+    public let steps: [ConversionPlan.Step]
+    /// The norms that stay, be it without gain and bias.
+    public let kept: [ConversionPlan.Kept]
+    /// Is true if the runtime insists on norms and was given near-identities where some were folded.
+    public let hasNearIdentities: Bool
+    /// The rules that were applied besides folding norms.
+    public let rules: [FoldingRule]
+    /// The form that norms got whose deviation is still computed.
+    public let normForm: NormForm?
+    /// Is true if its residual stream is the source's without its mean, so that the two are not to be compared.
+    package var isCentred: Bool {
+      rules.contains(.centerWritingWeights) || normForm == .rms || normForm == .crms
+    }
+    /// Is true if no norm is left in the output at all.
+    public let isNormFree: Bool
+    /// Is true if any norm in the output still computes its deviation from the activations, other than as a near-identity.
+    public let hasComputedNorms: Bool
+    public let notes: [Message]
+    /// Claim 2: tensors that were read back bit for bit; nil where nothing was verified.
+    public let verifiedTensorCount: Int?
+  }
+
+  public let tool: String
+  public let source: String
+  public let sourceFiles: [SourceFile]
+  public let dialect: String
+  /// Is true if the norms were fixed by the conversion, and not by training: the output computes another function than the
+  /// source as it is stored.
+  public let changesFunction: Bool
+  /// The norms of the source.
+  public let sites: [Inspection.Site]
+  public let outputs: [Output]
+  /// The numbers behind the claims; nil where no verification was asked for.
+  public let verification: Verification?
+  public let warnings: [Message]
+  /// Is true if all claims hold and the output stands at its destination.
+  public internal(set) var published: Bool
+  public internal(set) var seconds: Double
+
+  /// Is true if every claim holds that was looked at.
+  public var holds: Bool { verification?.holds ?? true }
+}

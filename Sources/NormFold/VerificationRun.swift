@@ -1,0 +1,127 @@
+import Arithmetic
+import Formats
+import Networks
+import Targets
+import Verify
+
+/// A comparison of two checkpoints, which should compute the same logits: the candidate in single precision, held against the reference's own
+/// rounding noise.
+///
+///     let report = try VerificationRun(reference: "gpt2-lnfree", candidate: "out").run()
+///     print(report.holds, report.judgement.single.logits.largest)
+public struct VerificationRun: Sendable {
+  public var reference: String
+  public var candidate: String
+  /// Is true if the logits of each position may all be off by one constant, which no probability can see.
+  public var isUpToShift = false
+  public var readingOptions = ReadingOptions()
+  public var probeOptions = ProbeOptions()
+  public var workers = Workers.all
+
+  public init(reference: String, candidate: String) {
+    self.reference = reference
+    self.candidate = candidate
+  }
+
+  /// The numbers that were found, and the verdict.
+  public struct Report: Sendable, Encodable {
+    public let reference: String
+    public let candidate: String
+    /// The candidate held against the reference.
+    public let judgement: Judgement
+    public let largestLogit: Double
+    public let tokenCount: Int
+    public let probes: [String]
+    public let overflows: [String]
+    public let warnings: [Message]
+    public let holds: Bool
+
+    /// Is true if the logits of each position may all be off by one constant.
+    public var isUpToShift: Bool { judgement.isUpToShift }
+
+    private enum CodingKeys: String, CodingKey {
+      case reference, candidate, parts, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount,
+        probes
+      case overflows, warnings, holds
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(reference, forKey: .reference)
+      try container.encode(candidate, forKey: .candidate)
+      try container.encodeIfPresent(judgement.parts, forKey: .parts)
+      try container.encode(judgement.double, forKey: .double)
+      try container.encode(judgement.single, forKey: .single)
+      try container.encode(judgement.noise, forKey: .noise)
+      try container.encode(judgement.limits, forKey: .limits)
+      try container.encodeIfPresent(judgement.long, forKey: .long)
+      try container.encode(largestLogit, forKey: .largestLogit)
+      try container.encode(isUpToShift, forKey: .isUpToShift)
+      try container.encode(tokenCount, forKey: .tokenCount)
+      try container.encode(probes, forKey: .probes)
+      try container.encode(overflows, forKey: .overflows)
+      try container.encode(warnings, forKey: .warnings)
+      try container.encode(holds, forKey: .holds)
+    }
+  }
+
+  public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
+    let source = try Model(opening: reference, options: readingOptions)
+    let other = try Candidate(opening: candidate, for: source, options: readingOptions)
+    let probes = try probeOptions.probes(for: source, at: reference)
+    let found = try Judgements(
+      of: [
+        .init(
+          name: candidate, exact: other.network, model: other.written, type: other.type, isUpToShift: isUpToShift,
+          allowance: .independent)
+      ], against: source.network, named: reference, literal: nil, on: probes, workers: workers
+    ) { done, total in
+      progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
+    }
+    try source.checkpoint.requireIntact()
+    try other.requireIntact()
+    let judgement = found.judgements[0]
+    guard judgement.single.logits.tokenCount > 0 else {
+      throw Refusal(
+        .nonFinite, file: candidate,
+        "its logits are NaN or infinite on every token on which those of \(reference) are finite",
+        advice: "check its weights; where they are F16, which ends at 65504, save them in F32 or BF16")
+    }
+    let unmeasured = Storage(of: other.network).typesWithoutRounding.map(\.displayName).sorted()
+    return Report(
+      reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,
+      tokenCount: found.tokenCount, probes: found.probes, overflows: found.overflows,
+      warnings: source.warnings + other.warnings
+        + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
+      holds: judgement.holds)
+  }
+}
+
+/// What is held against the reference: a checkpoint, or a graph.
+private struct Candidate {
+  /// Its operations, run in double precision.
+  let network: Network
+  /// What its runtime computes.
+  let written: WrittenModel
+  let type: ElementType
+  let warnings: [Message]
+  let requireIntact: () throws(Refusal) -> Void
+
+  init(opening path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
+    if ONNXProgram.isThere(at: path) {
+      let program = try ONNXProgram(opening: path)
+      guard let network = program.network(like: source.network, endOfText: source.endOfText) else {
+        throw Refusal(
+          .unsupported, file: path, "is not a graph that NormFold writes of a network with the reference's operations",
+          advice: "give the checkpoint that the graph was exported from")
+      }
+      (self.network, written, type, warnings) = (network, .program(program), program.type, [])
+      requireIntact = { () throws(Refusal) in try program.requireIntact() }
+    } else {
+      let model = try Model(opening: path, options: options)
+      network = model.literalNetwork ?? model.network
+      (written, type, warnings) = (.network(network, meant: model.network), .f32, model.warnings)
+      requireIntact = { () throws(Refusal) in try model.checkpoint.requireIntact() }
+    }
+  }
+}

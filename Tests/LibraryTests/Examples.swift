@@ -1,0 +1,238 @@
+import NormFold
+
+// The examples of the documentation comments, so that they compile, with what they leave open as parameters. The test
+// `everyPublicTypeHasAnExample` holds both against each other.
+
+func calibrationExample(input: MeasurementInput) throws(Refusal) {
+  var calibration = Calibration(input)
+  calibration.estimator = .pooled
+  print(try calibration.run().deviationFile)
+}
+
+func calibrationReportExample(report: CalibrationReport) {
+  for site in report.sites { print(site.norm, site.usual.value, site.first.value) }
+}
+
+func checkpointListingExample(listing: CheckpointListing) {
+  for tensor in listing.tensors { print(tensor.name, tensor.type, tensor.shape) }
+}
+
+func chunkingExample(input: inout MeasurementInput) {
+  input.chunking.contextLength = 512
+  input.chunking.stride = 256
+}
+
+func conversionExample() throws(Refusal) {
+  var conversion = Conversion(source: "gpt2-lnfree", destination: "out", targets: ["llama.cpp"])
+  conversion.type = .q8_0
+  conversion.readingOptions.tokenizer = .directory("gpt2")
+  let report = try conversion.run()
+  print(report.published, report.failures)
+}
+
+func conversionPlanExample() throws(Refusal) {
+  var conversion = Conversion(source: "gpt2-lnfree", destination: "out", targets: ["gpt2"])
+  conversion.requiredNorms = ["blocks.0.mlp.norm"]
+  print(try ConversionPlan(of: conversion))
+}
+
+func conversionProgressExample(conversion: Conversion) throws(Refusal) {
+  let report = try conversion.run { print("\($0.stage.rawValue) \($0.subject): \($0.done) of \($0.total) \($0.unit)") }
+  print(report.published)
+}
+
+func conversionReportExample(report: ConversionReport) {
+  for output in report.outputs { print(output.directory, output.foldedNormCount, output.kept.map(\.path)) }
+  print(report.published, report.failures)
+}
+
+func diagnosisExample(input: MeasurementInput) throws(Refusal) {
+  let report = try Diagnosis(input).run()
+  print(report.attention.sinkRate, report.residual.meanNorm.last ?? [])
+}
+
+func diagnosisReportExample(report: DiagnosisReport) {
+  for (block, entropies) in report.attention.entropy.enumerated() { print(block, entropies) }
+}
+
+func elementTypeExample(conversion: inout Conversion) {
+  conversion.type = .bf16
+}
+
+func evaluationExample(input: MeasurementInput) throws(Refusal) {
+  var evaluation = Evaluation(input)
+  evaluation.other = "out"
+  let report = try evaluation.run()
+  print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
+}
+
+func evaluationReportExample(report: EvaluationReport) {
+  print(report.loss.mean, report.comparison?.lossDifference ?? 0, report.droppedTokenCount)
+}
+
+func foldedNetworkExample() throws(Refusal) {
+  var options = FoldedNetwork.Options()
+  options.requiredNorms = ["blocks.0.mlp.norm"]
+  options.rules = [.foldValueBiases]
+  let network = try FoldedNetwork(of: "gpt2-lnfree", options: options)
+  print(network.steps.map(\.summary), network.kept.map(\.reason))
+  let weights = try network.values(of: "blocks.0.mlp.input.weight")
+  let logits = try network.logits(of: [1, 2, 3])
+  print(weights.count, logits.count)
+}
+
+func foldingRuleExample(conversion: inout Conversion) {
+  conversion.rules = [.foldValueBiases, .centerWritingWeights]
+}
+
+func generationExample() throws(Refusal) {
+  var generation = Generation(model: "out", prompt: .text("Once upon a time"))
+  generation.tokenCount = 40
+  print(try generation.run().text ?? "")
+}
+
+func inspectionExample() throws(Refusal) {
+  let inspection = try Inspection(of: "gpt2-lnfree")
+  for site in inspection.sites where !site.isFoldable { print(site.name, site.deviation) }
+}
+
+func inspectionResultExample() throws(Refusal) {
+  switch try InspectionResult(of: "model.gguf") {
+  case .network(let inspection): print(inspection.dialect)
+  case .listing(let listing): print(listing.architecture, listing.tensorCount)
+  }
+}
+
+func judgementExample(report: VerificationRun.Report) {
+  let judgement = report.judgement
+  print(judgement.holds, judgement.single.logits.largest, judgement.limits.logits)
+}
+
+func limitsExample(report: VerificationRun.Report) {
+  let limits = report.judgement.limits
+  print(limits.logits, limits.divergence, limits.agreement)
+}
+
+func logitDifferenceExample(difference: NetworkDifference) {
+  let logits = difference.logits
+  print(logits.largest, logits.meanDivergence, logits.top1Agreement, logits.worst.position)
+}
+
+func lossStatisticsExample(report: EvaluationReport) {
+  let loss = report.loss
+  print(loss.mean, loss.standardError, loss.central95.upper, loss.byPosition.count)
+}
+
+func magnitudeHistogramExample(difference: LogitDifference) {
+  for (exponent, count) in zip(MagnitudeHistogram.exponents, difference.magnitudes.counts) where count > 0 {
+    print("2^\(exponent): \(count)")
+  }
+}
+
+func measureExample(report: ConversionReport) {
+  for measure in report.verdicts.flatMap(\.measures) {
+    print("\(measure.name): \(measure.value) of at most \(measure.limit), in \(measure.unit)")
+  }
+}
+
+func measurementInputExample() throws(Refusal) {
+  var input = MeasurementInput(model: "gpt2", text: .text(files: ["book.txt"]))
+  input.chunking.contextLength = 256
+  input.tokenLimit = 20_000
+  print(try Evaluation(input).run().loss.mean)
+}
+
+func messageExample(context: Int) {
+  let advice: Message = "give \(.probeLength) \(context) or less"
+  print(advice)  // give probeLength 32 or less
+}
+
+func networkDifferenceExample(report: VerificationRun.Report) {
+  let difference = report.judgement.single
+  print(difference.logits.largest, difference.residuals.map(\.relative))
+}
+
+func normFormExample(conversion: inout Conversion) {
+  conversion.normForm = .rms
+}
+
+func normScalingExample(options: inout ReadingOptions) {
+  options.normScaling = .lns
+}
+
+func outputVerdictExample(report: ConversionReport) {
+  for verdict in report.verdicts where !verdict.holds {
+    print(verdict.output.target, verdict.measures.filter { $0.holds == false }.map(\.name))
+  }
+}
+
+func precisionExample(input: inout MeasurementInput) {
+  input.precision = .double
+}
+
+func probeOptionsExample(conversion: inout Conversion) {
+  conversion.probeOptions.seed = 7
+  conversion.probeOptions.text = .text(files: ["book.txt"])
+}
+
+func readingOptionsExample() throws(Refusal) {
+  var options = ReadingOptions()
+  options.deviations = "deviations.json"
+  options.ignoredTensors = ["*.attn.bias"]
+  let inspection = try Inspection(of: "gpt2", options: options)
+  print(inspection.dialect)
+}
+
+func refusalExample() {
+  do throws(Refusal) {
+    print(try Inspection(of: "model.safetensors").dialect)
+  } catch {
+    print(error.category, error.file ?? "", error.problem, error.advice)
+  }
+}
+
+func residualDifferenceExample(difference: NetworkDifference) {
+  for residual in difference.residuals { print("depth \(residual.depth): \(residual.relative)") }
+}
+
+func samplingExample(generation: inout Generation) {
+  generation.sampling.temperature = 0.8
+  generation.sampling.topP = 0.95
+  generation.sampling.seed = 7
+}
+
+func settingExample(refusal: Refusal) {
+  let names = SettingNames { setting, _ in "the field '\(setting.rawValue)'" }
+  print(refusal.text(naming: names))
+}
+
+func settingNamesExample(refusal: Refusal) {
+  let names = SettingNames { setting, value in
+    value.map { "\(setting.rawValue): \($0)" } ?? setting.rawValue
+  }
+  print(refusal.text(naming: names))
+}
+
+func textSourceExample() throws(Refusal) {
+  let input = MeasurementInput(model: "gpt2", text: .tokens(file: "book.bin"))
+  print(try Evaluation(input).run().loss.mean)
+}
+
+func toolExample() {
+  print(Tool.nameAndVersion)
+}
+
+func verificationExample(report: ConversionReport) {
+  if let verification = report.verification {
+    print(verification.holds, verification.tokenCount, verification.targets.map(\.algebraHolds))
+  }
+}
+
+func verificationRunExample() throws(Refusal) {
+  let report = try VerificationRun(reference: "gpt2-lnfree", candidate: "out").run()
+  print(report.holds, report.judgement.single.logits.largest)
+}
+
+func workersExample(conversion: inout Conversion) {
+  conversion.workers = Workers(count: 2)
+}
