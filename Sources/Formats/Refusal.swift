@@ -52,8 +52,8 @@ public struct Refusal: Error, Equatable, Sendable {
   }
 
   /// A refusal of what a setting asks for: `Refusal(.usage, subject: "\(.stride)", "expected 1 or more")`.
-  public init(_ category: Category, subject: Message, _ problem: String, advice: Message = "") {
-    self.init(category, problem, advice: advice)
+  public init(_ category: Category, file: String? = nil, subject: Message, _ problem: String, advice: Message = "") {
+    self.init(category, file: file, problem, advice: advice)
     self.subject = subject
   }
 }

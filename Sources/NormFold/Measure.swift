@@ -152,13 +152,13 @@ extension OutputVerdict {
     guard let parts = claims.judgement.parts else { return [] }
     var measures = [
       Measure(
-        .parts, "parts that compute what the source's compute, for every input", Double(parts.parts.count { $0.holds }),
+        .parts, "parts of the file that equal the source's, for any input", Double(parts.parts.count { $0.holds }),
         .parts, limit: Double(parts.parts.count), isLowerLimit: true, isLimitMeasured: false, holds: parts.holds)
     ]
     if let worst = parts.worst {
       measures.append(
         Measure(
-          .largestPartDifference, "the largest difference of a weight, over what its rounding can do", worst.ratio,
+          .largestPartDifference, "largest difference of a weight, over its rounding", worst.ratio,
           .rounding, limit: 1, isLimitMeasured: false))
     }
     return measures

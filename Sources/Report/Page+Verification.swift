@@ -20,7 +20,7 @@ extension Page {
         title: report.holds
           ? "The same network\(report.isUpToShift ? ", but for a constant per position" : "")."
           : "Not the same network.",
-        sentences: [
+        sentences: (report.judgement.parts?.failureSentences() ?? []) + [
           "The largest \(measure) difference is \(Quantity.scientific(found)), "
             + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.judgement.limits.logits)).",
           "Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected "
@@ -71,6 +71,11 @@ extension Page {
     var facts = FactList()
     facts.add("Reference", .code(report.reference))
     facts.add("Candidate", .code(report.candidate))
+    if let parts = report.judgement.parts {
+      facts.add("Parts", .text(parts.summary))
+      for note in parts.notes { facts.add("Note", .text(note)) }
+      for reason in parts.notCompared { facts.add("Not compared part by part", .text(reason)) }
+    }
     facts.add(
       "Limit",
       .text(

@@ -1,4 +1,4 @@
-import Conversion
+import NormFold
 import Formats
 import Foundation
 import Networks

@@ -58,7 +58,15 @@ package struct WrittenNetwork {
         for row in 0..<width { for column in 0..<width { values[row * width + column] = old[column * width + row] } }
       }
     case .matrixNotCentred:
-      return try change(pick(inner.filter { $0.contains(component: "query") || $0.contains(component: "input") })) {
+      // What leaves a LayerNorm has mean zero, as a stream may have: the mean of a column is not seen then.
+      guard !hasCentredStream else { return nil }
+      let seeing = inner.filter { path in
+        guard path.lastComponent == "query" || path.lastComponent == "input",
+          let operand = network.node(at: path)?.operands.first
+        else { return false }
+        return network[norm: operand]?.kind != .layer
+      }
+      return try change(pick(seeing)) {
         values, width, column in
         for row in 0..<values.count / width { values[row * width + column] += 0.1 }
       }
@@ -162,6 +170,13 @@ package struct WrittenNetwork {
 extension WrittenNetwork {
   private func table(_ kind: Networks.Operation.Index) -> Path? {
     network.nodes.first { if case .embed(_, kind) = $0.operation { true } else { false } }?.path
+  }
+
+  /// Whether the rows of the token table have mean zero, up to rounding.
+  private var hasCentredStream: Bool {
+    guard let table = network.tokenEmbedding else { return false }
+    let row = ParameterReader(table).values(rows: 0..<1, columns: 0..<table.columnCount)
+    return abs(row.reduce(0, +)) < 1e-2 * row.reduce(0) { $0 + abs($1) }
   }
 
   private func isSquare(_ path: Path) -> Bool {

@@ -7,14 +7,14 @@ package struct RandomCheckpoint {
   package enum Family: String, CaseIterable, Sendable {
     /// GPT-2 with the large epsilon of the published LN-removed networks.
     case gpt2Fixed
-    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, optFixed
+    case gpt2, llama, gptNeoX, gptNeoXFixed, opt
   }
 
   package let family: Family
   /// What was drawn, for messages: `gpt2 2×32, 4 heads, tied`.
   package private(set) var summary = ""
   /// Whether the norms are computed, so that a conversion has to say what they are to be.
-  package var hasComputedNorms: Bool { ![.gpt2Fixed, .gptNeoXFixed, .optFixed].contains(family) }
+  package var hasComputedNorms: Bool { ![.gpt2Fixed, .gptNeoXFixed].contains(family) }
 
   private var tensors = EditableTensors()
   private var configuration: [String: Any] = [:]
@@ -41,7 +41,7 @@ package struct RandomCheckpoint {
     case .gpt2, .gpt2Fixed: makeGPT2()
     case .llama: makeLLaMA()
     case .gptNeoX, .gptNeoXFixed: makeGPTNeoX()
-    case .opt, .optFixed: makeOPT()
+    case .opt: makeOPT()
     }
   }
 

@@ -143,13 +143,11 @@ struct LlamaCppTokenizerTests {
 
   @Test("goes without where there is none, with a clear line")
   func absent() throws {
-    for (choice, reason) in [
-      (
-        ReadingOptions.Tokenizer.ofCheckpoint,
-        "there is none beside the source; --tokenizer names a directory that holds one"
-      ),
-      (.absent, "none was to be written (--tokenizer none)"),
-    ] {
+    let choices: [(ReadingOptions.Tokenizer, reason: Message)] = [
+      (.ofCheckpoint, "there is none beside the source; \(.tokenizer) names a directory that holds one"),
+      (.absent, "none was to be written (\(.tokenizer, "absent"))"),
+    ]
+    for (choice, reason) in choices {
       let found = try tokenizer(choice)
       #expect(found.keys.map(\.key) == ["tokenizer.ggml.model"])
       #expect(value(found, "model") == .string("none"))

@@ -350,7 +350,7 @@ import Verify
         "norms that are not there",
         "model.safetensors: 10 tensors are missing: blocks.0.ln1.w, blocks.1.ln1.w, blocks.0.ln1.b, blocks.1.ln1.b, "
           + "blocks.0.ln2.w, blocks.1.ln2.w, blocks.0.ln2.b, blocks.1.ln2.b, ln_final.w, ln_final.b; these are all of its "
-          + "norms: if they were taken out of the network, pass --norms identity; if not, the checkpoint is incomplete"
+          + "norms: if they were taken out of the network, pass missingNorms = identity; if not, the checkpoint is incomplete"
       ) { config, _ in config["normalization_type"] = .string("LN") },
       Defect(
         "rotary positions",

@@ -45,7 +45,7 @@ extension Model {
     try stored.requireFiniteNorms()
     var meant = try dialect.interpret(stored)
     var literal = dialect.isMeantOtherwise ? stored : nil
-    var notes = dialect.notes + parameters.notes(layout: layout)
+    var notes = dialect.notes + parameters.notes(layout: layout).map { Message($0) }
     if options.missingNorms != nil {
       notes.append(
         "norms without tensors are taken for identities, as told (\(.missingNorms, "identity")): they do not centre either"
@@ -58,7 +58,7 @@ extension Model {
         "taken as told (\(.normScaling, scaling)): both norms of layer l are divided by √l; nothing in the "
           + "checkpoint says so")
     }
-    if let lost = meant.noteOnLostEpsilon { notes.append("\(lost.problem); \(lost.advice)") }
+    if let lost = meant.noteOnLostEpsilon { notes.append(Message(lost.problem) + "; " + lost.advice) }
     try tensors.requireAllUsed()
     notes += tensors.unmatched(options.ignoredTensors).map {
       "\(.ignoredTensors, $0): no tensor of \(checkpoint.path) is called so"

@@ -82,7 +82,7 @@ struct TensorNames {
         .unsupported, file: checkpoint.path,
         "the names of \(layout.name) stand behind '\(prefix)', which others do not have: \(others.listed())",
         advice:
-          "if that is the network, pass \(.strippedPrefixes, prefix), and \(.ignoredTensors) with names that take no part in it"
+          "if that is the network, pass \(.strippedPrefixes, String(prefix)), and \(.ignoredTensors) with names that take no part in it"
       )
     }
     return String(prefix)
