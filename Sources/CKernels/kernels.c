@@ -14,18 +14,20 @@ typedef double unaligned_double __attribute__((aligned(1)));
 
 #define DEFINE(suffix, type)                                                                                            \
   CLONES bool normfold_row_exceeds_##suffix(                                                                            \
-      const type *rows, const type *candidates, size_t count, double rowFactor, const double *columnFactors,            \
-      double rowShift, const double *columnShifts, double rowSlack, const double *columnSlacks, double relative,        \
-      double referenceRelative, double limit) {                                                                         \
+      const type *rows, const type *candidates, size_t count, const normfold_side *reference,                           \
+      const normfold_side *candidate, double rowSlack, const double *columnSlacks, double limit) {                      \
+    const normfold_side a = *reference, b = *candidate;                                                                 \
     const unaligned_##type *r = (const unaligned_##type *)rows;                                                         \
     const unaligned_##type *c = (const unaligned_##type *)candidates;                                                   \
     long within = 0;                                                                                                    \
     for (size_t i = 0; i < count; i++) {                                                                                \
-      double scaled = (double)r[i] * rowFactor * columnFactors[i];                                                      \
-      double found = (double)c[i];                                                                                      \
-      double distance = fabs(scaled - rowShift - columnShifts[i] - found);                                              \
-      double bound = relative * fabs(found) + referenceRelative * fabs(scaled) + rowSlack + columnSlacks[i];            \
-      within += distance <= limit * bound;                                                                              \
+      double factor = a.rowFactor * a.columnFactors[i], other = b.rowFactor * b.columnFactors[i];                       \
+      double expected = (double)r[i] * factor - a.rowShift - a.columnShifts[i];                                         \
+      double found = (double)c[i] * other - b.rowShift - b.columnShifts[i];                                             \
+      double ofReference = (a.relative * fabs((double)r[i]) + a.absolute + a.errors[i]) * fabs(factor);                 \
+      double ofCandidate = (b.relative * fabs((double)c[i]) + b.absolute + b.errors[i]) * fabs(other);                  \
+      double bound = ofReference + ofCandidate + rowSlack + columnSlacks[i];                                            \
+      within += fabs(expected - found) <= limit * bound;                                                                \
     }                                                                                                                   \
     return (size_t)within < count;                                                                                      \
   }                                                                                                                     \

@@ -42,7 +42,7 @@ import Testing
     #expect(lines.filter { $0.count > Self.width } == [])
     let header = try #require(lines.first { String($0).contains("claim") && String($0).contains("limit") })
     let rows = lines.filter { $0.suffix(5) == Array("holds") }
-    #expect(rows.count == 3)
+    #expect(rows.count == 4)
     let claim = try #require(header.indices.first { header[$0...].starts(with: "claim") })
     for row in rows {
       #expect(row.count == header.count + " holds".count || row.count == header.count + "  holds".count)

@@ -40,7 +40,7 @@ import Testing
   }
 
   /// Flags of zstd's own command, which two messages recommend.
-  private static let flagsOfOthers = ["--long=27 or without --long", "zstd --check"]
+  private static let flagsOfOthers = ["--long=27 or without --long", "zstd --check", "export.py with --version -1"]
 
   @Test("No message of the library names a flag: \\(.setting) does, and the command says how it is spelt")
   func literals() throws {

@@ -167,7 +167,7 @@ struct LlamaCppTokenizerTests {
     #expect(
       found.notes == [
         "the file has no tokenizer, so that llama.cpp's library runs it on token ids, and its server and command line do not: "
-          + "the one beside the source, tokenizer.model, is SentencePiece's, which is not read yet; --tokenizer names a "
+          + "the one beside the source, tokenizer.model, is SentencePiece's, which is not read yet; \(.tokenizer) names a "
           + "directory that holds one"
       ])
   }

@@ -7,13 +7,24 @@
 // Loops over one row of a matrix, compiled for several instruction sets; the one of the machine is chosen when the program
 // starts. Rows may begin at any byte. Each has a form for Float and one for Double; arithmetic is in double precision.
 
-// Whether |r·rowFactor·columnFactors − rowShift − columnShifts − c| exceeds
-// limit · (relative·|c| + referenceRelative·|r·rowFactor·columnFactors| + rowSlack + columnSlacks) somewhere, or is no number.
+// One side of a comparison: m = w · rowFactor · columnFactors − rowShift − columnShifts. How far m may be off is
+// (relative · |w| + absolute + errors) · |rowFactor · columnFactors|.
+typedef struct {
+  double rowFactor;
+  const double *columnFactors;
+  double rowShift;
+  const double *columnShifts;
+  double relative;
+  double absolute;
+  const double *errors;
+} normfold_side;
+
+// Whether the elements of two rows are somewhere farther apart than limit times what both may be off, with rowSlack and
+// columnSlacks, or are no numbers.
 #define DECLARE(suffix, type)                                                                                           \
   bool normfold_row_exceeds_##suffix(                                                                                   \
-      const type *r, const type *c, size_t count, double rowFactor, const double *columnFactors, double rowShift,       \
-      const double *columnShifts, double rowSlack, const double *columnSlacks, double relative,                         \
-      double referenceRelative, double limit);                                                                          \
+      const type *r, const type *c, size_t count, const normfold_side *reference, const normfold_side *candidate,       \
+      double rowSlack, const double *columnSlacks, double limit);                                                       \
   /* sums += r·factor, magnitudes += |r·factor| */                                                                      \
   void normfold_row_accumulate_##suffix(                                                                                \
       const type *r, size_t count, double factor, double *sums, double *magnitudes);                                    \

@@ -132,22 +132,21 @@ struct MapComparison: Sendable {
   /// Compares one tile.
   func tile(inputs: Range<Int>, outputs: Range<Int>) -> Tile {
     let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
-    let mine = Side(reference, shift: shift, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
-    let theirs = Side(candidate, shift: nil, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
+    let mine = Side(
+      reference, isReference: true, shift: shift, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
+    let theirs = Side(
+      candidate, isReference: false, shift: nil, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
     let bounds = Bounds(mine, theirs, allowance: allowance)
     var tile = Tile(outputs: outputs, through: mine.through ?? [], errors: mine.throughErrors ?? [])
     func add(_ row: Int, _ r: [Double], _ c: [Double]) {
       compare(row, r, c, mine, theirs, bounds, rows: rows, columns: columns, into: &tile.difference)
     }
-    guard let limits = bounds.kernelLimits(columnCount: columns.count) else {
-      for row in rows {
-        add(row, mine.values(row: row, columns: columns), theirs.values(row: row, columns: columns))
-      }
-      return tile
-    }
+    let limits = bounds.kernelLimits(columnCount: columns.count)
+    let rowErrors = RowErrors(reference: bounds.blockErrors(of: mine), candidate: bounds.blockErrors(of: theirs))
     mine.rows.forEachRow(with: theirs.rows, rows: rows, columns: columns) { row, isFloat, r, c in
       let exceeds = limits.isExceeded(
-        by: r, c, isFloat: isFloat, mine, row: row - rows.lowerBound, limit: min(1, tile.difference.ratio))
+        by: r, c, isFloat: isFloat, mine, theirs, errors: rowErrors, row: row - rows.lowerBound,
+        limit: min(1, tile.difference.ratio))
       // Rarely: the largest ratio so far is soon close to one.
       if exceeds { add(row, mine.values(row: row, columns: columns), theirs.values(row: row, columns: columns)) }
     }
@@ -176,6 +175,7 @@ struct MapComparison: Sendable {
 /// One side of a comparison, made ready for the rows of a tile.
 private struct Side {
   let numbers: MapNumbers
+  let isReference: Bool
   let rows: StoredRows
   /// What each row and each column is multiplied by; nil for ones.
   let rowFactors: [Double]?
@@ -191,10 +191,11 @@ private struct Side {
   private(set) var throughErrors: [Double]?
 
   init(
-    _ numbers: MapNumbers, shift: MapComparison.InputShift?, rowsAreOutputs: Bool, inputs: Range<Int>,
-    outputs: Range<Int>
+    _ numbers: MapNumbers, isReference: Bool, shift: MapComparison.InputShift?, rowsAreOutputs: Bool,
+    inputs: Range<Int>, outputs: Range<Int>
   ) {
     self.numbers = numbers
+    self.isReference = isReference
     rows = StoredRows(rowsAreOutputs ? numbers.weight.transposed() : numbers.weight)
     let factors = numbers.factors.map { Array($0[inputs]) }
     (rowFactors, columnFactors) = rowsAreOutputs ? (nil, factors) : (factors, nil)
@@ -302,46 +303,104 @@ extension MapComparison {
       return result
     }
 
-    /// The same as numbers for the kernel; nil where a row has to be looked at in plain steps: the candidate's weights are
-    /// changed before they are compared, or bounds depend on blocks.
-    func kernelLimits(columnCount: Int) -> KernelLimits? {
-      let (error, other) = (candidate.numbers.error, allowance.countsReferenceRounding ? reference.numbers.error : nil)
-      guard candidate.numbers.factors == nil, !candidate.numbers.centresInput, !candidate.numbers.centresOutput,
-        error?.hasBlocks != true, other?.hasBlocks != true
-      else { return nil }
-      let absolute = (error?.absolute ?? 0)
-      return KernelLimits(
-        relative: candidateRelative + (error?.relative ?? 0),
-        referenceRelative: referenceRelative + (other?.relative ?? 0),
-        columnFactors: reference.columnFactors ?? [Double](repeating: 1, count: columnCount),
-        columnShifts: reference.columnShifts ?? [Double](repeating: 0, count: columnCount),
-        columnSlacks: columnSlack.map { $0.map { $0 + absolute } } ?? [Double](repeating: absolute, count: columnCount),
-        rowSlacks: rowSlack)
+    /// What storing a side in blocks cost, where that is so and counts.
+    func blockErrors(of side: Side) -> StorageError? {
+      let counts = side.isReference ? allowance.countsReferenceRounding : true
+      return counts ? side.numbers.error.flatMap { $0.hasBlocks ? $0 : nil } : nil
     }
+
+    /// The same as numbers for the kernel.
+    func kernelLimits(columnCount: Int) -> KernelLimits {
+      func limits(_ side: Side, _ relative: Double, counts: Bool) -> KernelLimits.OfSide {
+        let error = counts ? side.numbers.error : nil
+        let isByBlock = error?.hasBlocks == true
+        return KernelLimits.OfSide(
+          columnFactors: side.columnFactors ?? [Double](repeating: 1, count: columnCount),
+          columnShifts: side.columnShifts ?? [Double](repeating: 0, count: columnCount),
+          relative: relative + (isByBlock ? 0 : error?.relative ?? 0), absolute: isByBlock ? 0 : error?.absolute ?? 0)
+      }
+      return KernelLimits(
+        reference: limits(reference, referenceRelative, counts: allowance.countsReferenceRounding),
+        candidate: limits(candidate, candidateRelative, counts: true),
+        columnSlacks: columnSlack ?? [Double](repeating: 0, count: columnCount), rowSlacks: rowSlack,
+        zeros: [Double](repeating: 0, count: columnCount))
+    }
+  }
+
+  /// The types with blocks on either side, whose errors are computed row by row.
+  private struct RowErrors {
+    let reference: StorageError?
+    let candidate: StorageError?
   }
 
   /// What the kernel needs besides the rows.
   private struct KernelLimits {
-    let relative: Double
-    let referenceRelative: Double
-    let columnFactors: [Double]
-    let columnShifts: [Double]
+    struct OfSide {
+      let columnFactors: [Double]
+      let columnShifts: [Double]
+      let relative: Double
+      let absolute: Double
+    }
+
+    let reference: OfSide
+    let candidate: OfSide
     let columnSlacks: [Double]
     let rowSlacks: [Double]?
+    let zeros: [Double]
 
     /// Whether an element of a row is farther off than `limit` times its bound.
     func isExceeded(
-      by r: UnsafeRawPointer, _ c: UnsafeRawPointer, isFloat: Bool, _ side: Side, row: Int, limit: Double
+      by r: UnsafeRawPointer, _ c: UnsafeRawPointer, isFloat: Bool, _ mine: Side, _ theirs: Side, errors: RowErrors,
+      row: Int, limit: Double
     ) -> Bool {
-      let (factor, shift, slack) = (side.rowFactors?[row] ?? 1, side.rowShifts?[row] ?? 0, rowSlacks?[row] ?? 0)
-      let count = columnFactors.count
-      return isFloat
-        ? normfold_row_exceeds_float(
-          r.assumingMemoryBound(to: Float.self), c.assumingMemoryBound(to: Float.self), count, factor, columnFactors,
-          shift, columnShifts, slack, columnSlacks, relative, referenceRelative, limit)
-        : normfold_row_exceeds_double(
-          r.assumingMemoryBound(to: Double.self), c.assumingMemoryBound(to: Double.self), count, factor, columnFactors,
-          shift, columnShifts, slack, columnSlacks, relative, referenceRelative, limit)
+      withErrors(errors.reference, of: r, isFloat) { ofReference in
+        withErrors(errors.candidate, of: c, isFloat) { ofCandidate in
+          withSide(reference, mine, row, ofReference) { a in
+            withSide(candidate, theirs, row, ofCandidate) { b in
+              let (slack, count) = (rowSlacks?[row] ?? 0, zeros.count)
+              return isFloat
+                ? normfold_row_exceeds_float(
+                  r.assumingMemoryBound(to: Float.self), c.assumingMemoryBound(to: Float.self), count, a, b, slack,
+                  columnSlacks, limit)
+                : normfold_row_exceeds_double(
+                  r.assumingMemoryBound(to: Double.self), c.assumingMemoryBound(to: Double.self), count, a, b, slack,
+                  columnSlacks, limit)
+            }
+          }
+        }
+      }
+    }
+
+    /// Lends the errors of a row that is stored in blocks, zeros otherwise. Blocks are decoded, so that the row is of Doubles.
+    private func withErrors<Result>(
+      _ error: StorageError?, of row: UnsafeRawPointer, _ isFloat: Bool, _ body: (UnsafePointer<Double>) -> Result
+    ) -> Result {
+      guard let error, !isFloat else {
+        return zeros.withUnsafeBufferPointer { zeros in
+          // Rows have columns, or nothing is compared.
+          zeros.baseAddress.map(body) ?? withUnsafePointer(to: 0.0, body)
+        }
+      }
+      return withUnsafeTemporaryAllocation(of: Double.self, capacity: zeros.count) { bounds in
+        let values = UnsafeBufferPointer(start: row.assumingMemoryBound(to: Double.self), count: zeros.count)
+        error.bounds(of: values, into: bounds)
+        return bounds.baseAddress.map { body(UnsafePointer($0)) } ?? withUnsafePointer(to: 0.0, body)
+      }
+    }
+
+    private func withSide(
+      _ limits: OfSide, _ side: Side, _ row: Int, _ errors: UnsafePointer<Double>,
+      _ body: (UnsafePointer<normfold_side>) -> Bool
+    ) -> Bool {
+      limits.columnFactors.withUnsafeBufferPointer { factors in
+        limits.columnShifts.withUnsafeBufferPointer { shifts in
+          withUnsafePointer(
+            to: normfold_side(
+              rowFactor: side.rowFactors?[row] ?? 1, columnFactors: factors.baseAddress,
+              rowShift: side.rowShifts?[row] ?? 0, columnShifts: shifts.baseAddress, relative: limits.relative,
+              absolute: limits.absolute, errors: errors), body)
+        }
+      }
     }
   }
 }
