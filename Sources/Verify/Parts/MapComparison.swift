@@ -137,7 +137,9 @@ struct MapComparison: Sendable {
     let theirs = Side(
       candidate, isReference: false, shift: nil, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
     let bounds = Bounds(mine, theirs, allowance: allowance)
-    var tile = Tile(outputs: outputs, through: mine.through ?? [], errors: mine.throughErrors ?? [])
+    // Every output has been summed where their mean counts.
+    let summed = reference.centresOutput ? 0..<reference.weight.columnCount : outputs
+    var tile = Tile(outputs: summed, through: mine.through ?? [], errors: mine.throughErrors ?? [])
     func add(_ row: Int, _ r: [Double], _ c: [Double]) {
       compare(row, r, c, mine, theirs, bounds, rows: rows, columns: columns, into: &tile.difference)
     }
@@ -228,10 +230,8 @@ private struct Side {
     let (byRow, byColumn) = rowsAreOutputs ? (byOutput, byInput) : (byInput, byOutput)
     (rowShifts, rowMagnitudes) = (byRow?.0, byRow?.1)
     (columnShifts, columnMagnitudes) = (byColumn?.0, byColumn?.1)
-    if shift != nil {
-      through = Array(sums.through[firstOutput..<firstOutput + outputs.count])
-      throughErrors = Array(sums.throughErrors[firstOutput..<firstOutput + outputs.count])
-    }
+    // Of every output, where their mean counts: a candidate may have left the last one out.
+    if shift != nil { (through, throughErrors) = (sums.through, sums.throughErrors) }
   }
 
   /// The weights of a row, as they are stored.

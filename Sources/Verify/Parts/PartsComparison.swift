@@ -303,8 +303,12 @@ extension PartsComparison {
       let first = head * attention.keyValueHeadCount / attention.headCount * dHead
       return Array(first..<first + dHead)
     }
+    // What is within its bound counts as equal there, so that it cannot hide what is not.
+    let moved = found.shift.indices.map { !(abs(found.shift[$0]) <= found.bounds[$0]) }
     for reader in readers {
-      groups[reader].valueBiasShift = (origins.map { found.shift[$0] }, origins.map { found.bounds[$0] })
+      groups[reader].valueBiasShift = (
+        origins.map { moved[$0] ? found.shift[$0] : 0 }, origins.map { moved[$0] ? found.bounds[$0] : 0 }
+      )
     }
     let changed = [values] + readers
     for (index, result) in zip(changed, compare(changed.map { groups[$0] }, in: stream)) { parts[index] = result }
