@@ -27,7 +27,9 @@ typedef double unaligned_double __attribute__((aligned(1)));
       double ofReference = (a.relative * fabs((double)r[i]) + a.absolute + a.errors[i]) * fabs(factor);                 \
       double ofCandidate = (b.relative * fabs((double)c[i]) + b.absolute + b.errors[i]) * fabs(other);                  \
       double bound = ofReference + ofCandidate + rowSlack + columnSlacks[i];                                            \
-      within += fabs(expected - found) <= limit * bound;                                                                \
+      double distance = fabs(expected - found);                                                                         \
+      /* An infinite weight has an infinite bound. */                                                                   \
+      within += (distance <= limit * bound) & (distance < HUGE_VAL);                                                    \
     }                                                                                                                   \
     return (size_t)within < count;                                                                                      \
   }                                                                                                                     \

@@ -111,7 +111,7 @@ extension VerificationRun.Report {
     return lines.joined(separator: "\n")
   }
 
-  /// Whether all parts are the same, and what differs.
+  /// Says whether all parts are the same, and what differs.
   private var partsText: [String] {
     guard let parts = judgement.parts else { return [] }
     var lines = ["  \(parts.summary)."]

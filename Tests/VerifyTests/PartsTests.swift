@@ -22,6 +22,9 @@ struct ChangedPart: CustomTestStringConvertible, Sendable {
     ChangedPart("a matrix one part in 10⁵ too large", part: "blocks.1.mlp.input.weight") {
       $0.changeWeight("blocks.1.mlp.input") { $0.multiplied(by: 1 + 1e-5) }
     },
+    ChangedPart("a matrix of infinities", part: "blocks.1.mlp.output.weight") {
+      $0.changeWeight("blocks.1.mlp.output") { .constant(.infinity, shape: $0.shape) }
+    },
     ChangedPart("the gain of a fixed norm", part: "blocks.0.attention.query.weight") { network in
       network.changeNorms { path, norm in
         if path == "blocks.0.attention.norm" { norm.gain = norm.gain.multiplied(by: 1 + 1e-5) }

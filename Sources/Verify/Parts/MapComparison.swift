@@ -51,12 +51,14 @@ struct Difference: Sendable {
     return min(a.lowerBound, b.lowerBound)...max(a.upperBound, b.upperBound)
   }
 
-  /// Adds one element: NaN is beyond every bound.
+  /// Adds one element: NaN and infinity are beyond every bound.
   mutating func add(_ expected: Double, _ found: Double, bound: Double, input: Int, output: Int) {
     let distance = abs(expected - found)
-    let ratio = distance <= bound ? (bound > 0 ? distance / bound : 0) : max(distance / bound, 1.0.nextUp)
+    // An infinite weight has an infinite bound.
+    let isWithin = distance <= bound && distance.isFinite
+    let ratio = isWithin ? (bound > 0 ? distance / bound : 0) : max(distance / bound, 1.0.nextUp)
     var one = Difference(ratio: ratio, input: input, output: output, expected: expected, found: found)
-    if !(distance <= bound) {
+    if !isWithin {
       (one.beyondCount, one.inputs, one.outputs) = (1, input...input, output...output)
     }
     merge(one)

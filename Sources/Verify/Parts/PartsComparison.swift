@@ -248,7 +248,7 @@ extension PartsComparison {
       let scales = hasMap ? (1, 1) : factors
       let (expected, found) = (epsilon / (scales.0 * scales.0), other / (scales.1 * scales.1))
       // Files may hold it in single precision.
-      if abs(expected - found) > 0x1p-22 * abs(expected) || scales.0 * scales.1 <= 0 {
+      if !(abs(expected - found) <= 0x1p-22 * abs(expected)) || !(scales.0 * scales.1 > 0) {
         part.problem = "ε is \(found), expected \(expected)"
       }
     case (let a, let b) where a == b: break
