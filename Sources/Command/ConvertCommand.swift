@@ -50,6 +50,7 @@ struct ConvertCommand: ParsableCommand {
   @Flag(inversion: .prefixedNo, help: "Open the output again and hold it against the source before it appears.")
   var verify = true
 
+  @OptionGroup var integers: IntegerOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
@@ -62,6 +63,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.replacesDestination = force
     conversion.verifies = verify
     conversion.workers = threads.workers
+    conversion.integers = try integers.integers()
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)
     try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
@@ -89,6 +91,7 @@ extension ConversionReport {
       lines += failures.map { "  \($0)" }
       lines.append("  Nothing was written.")
     }
+    lines += integers?.text ?? []
     guard let verification else {
       return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
         separator: "\n")

@@ -20,6 +20,7 @@ struct EvalCommand: ParsableCommand {
         normfold eval gpt2/ --text book.txt --deviations std.json --compare gpt2/
         normfold eval gpt2/ --text book.txt --context 512 --stride 256 --json
         normfold eval out/ --text book.txt --compare gpt2/ --report report.html
+        normfold eval out/ --text book.txt --arithmetic int:8,12
       """)
 
   @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
@@ -41,6 +42,7 @@ struct EvalCommand: ParsableCommand {
   @Flag(help: "Replace an existing report.")
   var force = false
 
+  @OptionGroup var integers: IntegerOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var threads: ThreadOptions
   @OptionGroup var page: ReportOptions
@@ -51,6 +53,7 @@ struct EvalCommand: ParsableCommand {
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
     evaluation.computesNormsAsStored = asStored
+    evaluation.integers = try integers.integers()
     let place = try page.destination(replacing: force)
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text)
@@ -65,10 +68,12 @@ extension EvaluationReport {
       "\(Quantity.count(loss.tokenCount)) scored tokens in \(Quantity.count(chunkCount)) chunks"
       + (droppedTokenCount > 0 ? ", \(droppedTokenCount) dropped" : "")
     var lines = [model.printable] + chunking.text(count: count, texts: texts, precision: precision)
+    let second = integers.map { ("in floating point", $0.floatLoss) } ?? comparison.map { ("of the other", $0.loss) }
+    let first = integers.map { "loss in \($0.arithmetic.name)" } ?? "loss"
     var table = Table(
-      comparison == nil ? ["": .left, "loss": .right] : ["": .left, "loss": .right, "of the other": .right])
+      second.map { ["": .left, first: .right, $0.0: .right] } ?? ["": .left, first: .right])
     func add(_ name: String, _ value: (LossStatistics) -> String) {
-      if let comparison { table.add(name, value(loss), value(comparison.loss)) } else { table.add(name, value(loss)) }
+      if let second { table.add(name, value(loss), value(second.1)) } else { table.add(name, value(loss)) }
     }
     func interval(_ interval: LossStatistics.Interval) -> String {
       "\(Quantity.fixed(interval.lower, digits: 4)) … \(Quantity.fixed(interval.upper, digits: 4))"
@@ -90,6 +95,20 @@ extension EvaluationReport {
       lines += ["", differences.text]
       if comparison.unjudgedTokenCount > 0 {
         lines.append("  Not finite in one of them, and in no divergence: \(comparison.unjudgedTokenCount) tokens.")
+      }
+    }
+    if let integers {
+      var differences = Table(["in integers, against floating point": .left, "": .right])
+      differences.add("difference of mean losses, in nats", signed(loss.mean - integers.floatLoss.mean))
+      differences.add("KL divergence, mean in nats", Quantity.short(integers.divergence.mean))
+      differences.add("KL divergence, largest", Quantity.short(integers.divergence.largest))
+      differences.add("same top-1 token", Quantity.percent(integers.top1Agreement))
+      lines += ["", differences.text]
+      if let worst = integers.overflows.first {
+        let count = integers.overflows.reduce(0) { $0 + $1.count }
+        lines.append(
+          "  OVERFLOW: \(Quantity.count(count)) numbers did not fit into \(integers.arithmetic.name), "
+            + "most of them at \(worst.path) (\(Quantity.count(worst.count))).")
       }
     }
     if loss.nonFiniteTokenCount > 0 {

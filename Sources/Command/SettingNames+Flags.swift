@@ -38,6 +38,8 @@ extension Setting {
     case .type: ["--type"]
     case .probeLength: ["--probe-length"]
     case .contextLength: ["--context"]
+    case .integers: ["--arithmetic"]
+    case .other: ["--compare"]
     case .keepsRemainder: ["--keep-remainder"]
     case .precision: ["--precision"]
     case .prependsEndOfText: ["--prepend-eot"]

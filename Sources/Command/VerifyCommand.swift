@@ -21,6 +21,7 @@ struct VerifyCommand: ParsableCommand {
         normfold verify gpt2-lnfree/ out/ --probe-length 64 --seed 7 --json
         normfold verify gpt2-lnfree/ out/ --text book.txt
         normfold verify gpt2-lnfree/ out/ --report report.html --force
+        normfold verify gpt2-lnfree/ out/ --arithmetic int:8,12
       """)
 
   @Argument(help: "The checkpoint that is right.")
@@ -38,6 +39,7 @@ struct VerifyCommand: ParsableCommand {
   @Flag(help: "Replace an existing report.")
   var force = false
 
+  @OptionGroup var integers: IntegerOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
   @OptionGroup var threads: ThreadOptions
@@ -50,6 +52,7 @@ struct VerifyCommand: ParsableCommand {
     run.readingOptions = input.readingOptions(tokenizer: tokenizer)
     run.probeOptions = verification.probeOptions
     run.workers = threads.workers
+    run.integers = try integers.integers()
     let destination = try page.destination(replacing: force)
     let report = try output.withProgress { try run.run(progress: $0.handler) }
     try output.print(report, as: report.text)
@@ -106,6 +109,7 @@ extension VerificationRun.Report {
         "  The candidate's logits are NaN or infinite on \(nonFiniteTokenCount) tokens on which the reference's are finite; "
           + "the numbers above are of the others.")
     }
+    lines += integers?.text ?? []
     lines += warnings.map { "  Warning: \($0.printable)" }
     lines += ["", verdict]
     return lines.joined(separator: "\n")

@@ -27,7 +27,9 @@ public enum Setting: String, CaseIterable, Sendable {
   case probeLength
   // What is measured, and on which text.
   case contextLength
+  case integers
   case keepsRemainder
+  case other
   case precision
   case prependsEndOfText
   case stride

@@ -16,12 +16,20 @@ public struct Evaluation: Sendable {
   /// Is true if norms are computed as the checkpoint's own runtime computes them, with the large epsilon of the published
   /// form, instead of as the linear maps that they mean.
   public var computesNormsAsStored = false
+  /// Integers that the checkpoint is computed in. It is then held against itself in floating point.
+  public var integers: IntegerArithmetic?
 
   public init(_ input: MeasurementInput) { self.input = input }
 
-  /// - Throws: what opening the checkpoints and reading the text throw; `.unsupported` for two vocabularies.
+  /// - Throws: what opening the checkpoints and reading the text throw; `.unsupported` for two vocabularies, and for integers
+  ///   that the network cannot be computed in; `.usage` for integers and another checkpoint.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
     let start = ContinuousClock.now
+    guard integers == nil || other == nil else {
+      throw Refusal(
+        .usage, subject: other, "is not compared in integers",
+        advice: "leave out \(.other) or \(.integers): in integers, a model is compared with itself in floating point")
+    }
     let second = try other.map { (path) throws(Refusal) in try openOther(path) }
     let text = try MeasuredText(input, fitting: second?.network.contextLength ?? .max)
     let models = [text.model] + (second.map { [$0] } ?? [])
@@ -33,19 +41,30 @@ public struct Evaluation: Sendable {
           + "\(input.model) of \(networks[0].vocabularySize)",
         advice: "only models with the same vocabulary can be compared")
     }
+    try integers?.requireForm(of: networks[0])
+    let scored =
+      networks.map { ScoredNetwork(network: $0, precision: input.precision) }
+      + (integers.map { [ScoredNetwork(network: networks[0], precision: input.precision, integers: $0)] } ?? [])
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
-      try GroupScores(of: chunks, under: networks, precision: input.precision, advance: advance)
+      try GroupScores(of: chunks, under: scored, advance: advance)
     }
     for model in models { try model.checkpoint.requireIntact() }
     let positions = groups.flatMap(\.positions)
-    let statistics = networks.indices.map { network in
+    let statistics = scored.indices.map { network in
       LossStatistics(losses: groups.flatMap { $0.losses[network] }, positions: positions)
     }
+    let comparison = statistics.count > 1 ? Self.comparison(with: other ?? input.model, statistics, groups) : nil
     return EvaluationReport(
       model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
-      chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount, loss: statistics[0],
-      comparison: other.map { Self.comparison(with: $0, statistics, groups) },
+      chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount,
+      loss: integers == nil ? statistics[0] : statistics[1], comparison: integers == nil ? comparison : nil,
+      integers: integers.flatMap { arithmetic in
+        comparison.map {
+          IntegerEvaluation(
+            arithmetic: arithmetic, floatLoss: statistics[0], differences: $0, overflows: groups.flatMap(\.overflows))
+        }
+      },
       warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
@@ -74,6 +93,21 @@ public struct Evaluation: Sendable {
   }
 }
 
+/// A network, and what it is computed in.
+private struct ScoredNetwork: Sendable {
+  let network: Network
+  let precision: Precision
+  var integers: IntegerArithmetic?
+
+  func run(_ probes: [Probe]) -> any NetworkRun {
+    if let integers { return integers.run(network, probes: probes, precision: precision) }
+    return switch precision {
+    case .single: ScalarRun<Float>(network, probes: probes)
+    case .double: ScalarRun<Double>(network, probes: probes)
+    }
+  }
+}
+
 /// Sums over tokens of how two networks' distributions differ.
 private struct ModelDifference {
   var judgedCount = 0
@@ -91,26 +125,23 @@ private struct GroupScores {
   let losses: [[Double]]
   /// The difference of the second network from the first.
   private(set) var difference = ModelDifference()
+  /// Of what is computed in integers.
+  let overflows: [IntegerOverflow]
 
   /// Logits of this many vocabulary entries are in memory at a time: with the 4,096 tokens of a group, 16 MiB for each
   /// network in single precision.
   private static let vocabularyBlock = 1_024
 
   init(
-    of chunks: [Chunk], under networks: [Network], precision: Precision,
-    advance: MeasuredText.Advance
+    of chunks: [Chunk], under networks: [ScoredNetwork], advance: MeasuredText.Advance
   ) throws(Refusal) {
     let probes = chunks.map(\.probe)
     // The last step is the unembedding.
-    let stepCount = networks.reduce(1) { $0 + $1.blockCount }
+    let stepCount = networks.reduce(1) { $0 + $1.network.blockCount }
     var step = 0
     var runs: [any NetworkRun] = []
     for network in networks {
-      let run: any NetworkRun =
-        switch precision {
-        case .single: ScalarRun<Float>(network, probes: probes)
-        case .double: ScalarRun<Double>(network, probes: probes)
-        }
+      let run = network.run(probes)
       try run.embed()
       for block in 0..<run.blockCount {
         try run.run(block: block)
@@ -133,7 +164,7 @@ private struct GroupScores {
 
     var distributions = networks.map { _ in [DistributionAccumulator](repeating: .init(), count: rows.count) }
     var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
-    let vocabularySize = networks[0].vocabularySize
+    let vocabularySize = networks[0].network.vocabularySize
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
       unsafe Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
         for (index, place) in rows.enumerated() {
@@ -151,6 +182,8 @@ private struct GroupScores {
       }
     }
     losses = distributions.map { $0.map { $0.isFinite ? $0.loss ?? .nan : .nan } }
+    // Before logits are computed once more.
+    overflows = runs.flatMap { ($0 as? any IntegerNetworkRun)?.overflows ?? [] }
     guard !pairs.isEmpty else {
       advance(stepCount, stepCount)
       return

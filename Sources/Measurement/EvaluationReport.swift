@@ -13,10 +13,31 @@ public struct EvaluationReport: Encodable, Sendable {
   public var chunkCount: Int
   /// Tokens at the end of the text that are in no chunk.
   public var droppedTokenCount: Int
+  /// Under the integers, where there are some.
   public var loss: LossStatistics
   public var comparison: ModelComparison?
+  public var integers: IntegerEvaluation?
   public var warnings: [Message]
   public var seconds: Double
+
+  private enum CodingKeys: String, CodingKey {
+    case model, texts, chunking, precision, chunkCount, droppedTokenCount, loss, comparison, warnings, seconds
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(model, forKey: .model)
+    try container.encode(texts, forKey: .texts)
+    try container.encode(chunking, forKey: .chunking)
+    try container.encode(precision, forKey: .precision)
+    try container.encode(chunkCount, forKey: .chunkCount)
+    try container.encode(droppedTokenCount, forKey: .droppedTokenCount)
+    try container.encode(loss, forKey: .loss)
+    try container.encodeIfPresent(comparison, forKey: .comparison)
+    try integers?.encode(to: encoder)
+    try container.encode(warnings, forKey: .warnings)
+    try container.encode(seconds, forKey: .seconds)
+  }
 
   /// Another model on the same tokens.
   public struct ModelComparison: Encodable, Sendable {
@@ -80,5 +101,42 @@ public struct LossStatistics: Encodable, Sendable {
     public var position: Int
     public var tokenCount: Int
     public var mean: Double
+  }
+}
+
+/// A model in integers, held against itself in floating point.
+///
+///     if let integers = report.integers { print(integers.divergence.mean, integers.top1Agreement) }
+public struct IntegerEvaluation: Encodable, Sendable {
+  public var arithmetic: IntegerArithmetic
+  /// The loss in floating point.
+  public var floatLoss: LossStatistics
+  public var divergence: Divergence
+  /// The share of scored tokens at which both have the same top-1 token.
+  public var top1Agreement: Double
+  /// Tokens at which either is not finite: they are in no divergence.
+  public var unjudgedTokenCount: Int
+  /// Numbers that did not fit into the ring, the worst operation first.
+  public var overflows: [IntegerOverflow]
+
+  /// KL(floating point ‖ integers) over the scored tokens, in nats.
+  public struct Divergence: Encodable, Sendable {
+    public var mean: Double
+    public var largest: Double
+  }
+
+  init(
+    arithmetic: IntegerArithmetic, floatLoss: LossStatistics, differences: EvaluationReport.ModelComparison,
+    overflows: [IntegerOverflow]
+  ) {
+    self.arithmetic = arithmetic
+    self.floatLoss = floatLoss
+    divergence = Divergence(mean: differences.meanDivergence, largest: differences.largestDivergence)
+    top1Agreement = differences.top1Agreement
+    unjudgedTokenCount = differences.unjudgedTokenCount
+    let counts = Dictionary(overflows.map { ($0.path, $0.count) }, uniquingKeysWith: +)
+    self.overflows = counts.map { IntegerOverflow(path: $0, count: $1) }.sorted {
+      ($1.count, $0.path) < ($0.count, $1.path)
+    }
   }
 }

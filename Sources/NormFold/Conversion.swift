@@ -44,6 +44,8 @@ public struct Conversion: Sendable {
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
+  /// Integers that the source and what was made of it are computed in besides, to see what these do to them.
+  public var integers: IntegerArithmetic?
   /// How norms are folded: tests break it to see that the verification notices.
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
@@ -111,6 +113,7 @@ public struct Conversion: Sendable {
     let staged = try StagedOutput(for: place)
     var prepared: [Prepared] = []
     let targetSource = try TargetSource(model)
+    try integers?.requireForm(of: model.network)
     for target in chosen {
       let (plan, output) = try planned(target, of: model, from: targetSource)
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
@@ -145,6 +148,9 @@ public struct Conversion: Sendable {
       }
       verification = try verify(prepared, against: model, on: probes, progress: progress)
     }
+    let drift = try integers.map { (arithmetic) throws(Refusal) in
+      try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded)
+    }
     // Their sizes, while they are where they were written.
     var files: [[ConversionReport.Output.File]] = []
     for item in prepared { files.append(try self.files(of: item)) }
@@ -160,7 +166,7 @@ public struct Conversion: Sendable {
           on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0],
           isAlone: chosen.count == 1)
       },
-      verification: verification, warnings: warnings, published: holds,
+      verification: verification, integers: drift, warnings: warnings, published: holds,
       seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
@@ -219,6 +225,19 @@ public struct Conversion: Sendable {
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
+  }
+
+  /// The source, the folded network, and that one with a centred stream where it is not: folding changes the ranges of
+  /// weights, and so what integers cost.
+  private func integerDrift(
+    in arithmetic: IntegerArithmetic, of model: Model, folded: Network
+  ) throws(Refusal) -> IntegerDrift {
+    var networks = [("source", model.network), ("folded", folded)]
+    if !rules.contains(.centerWritingWeights), let centred = try? folded.applying(.centerWritingWeights) {
+      networks.append(("folded and centred", centred))
+    }
+    return try IntegerDrift(
+      of: networks, in: arithmetic, on: try probeOptions.probes(for: model, at: source).precise, workers: workers)
   }
 
   /// Returns what made the output, for its metadata.

@@ -67,6 +67,8 @@ public struct ConversionReport: Sendable, Encodable {
   public let outputs: [Output]
   /// The numbers behind the claims; nil where no verification was asked for.
   public let verification: Verification?
+  /// The networks in integers; nil where none were asked for.
+  public let integers: IntegerDrift?
   public let warnings: [Message]
   /// Is true if all claims hold and the output stands at its destination.
   public internal(set) var published: Bool

@@ -17,6 +17,8 @@ public struct VerificationRun: Sendable {
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
+  /// Integers that both networks are computed in besides, to see what these do to them. The verdict does not depend on it.
+  public var integers: IntegerArithmetic?
 
   public init(reference: String, candidate: String) {
     self.reference = reference
@@ -35,6 +37,8 @@ public struct VerificationRun: Sendable {
     public let overflows: [String]
     public let warnings: [Message]
     public let holds: Bool
+    /// Both networks in integers; nil where none were asked for.
+    public let integers: IntegerDrift?
 
     /// Is true if the logits of each position may all be off by one constant.
     public var isUpToShift: Bool { judgement.isUpToShift }
@@ -42,7 +46,7 @@ public struct VerificationRun: Sendable {
     private enum CodingKeys: String, CodingKey {
       case reference, candidate, parts, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount,
         probes
-      case overflows, warnings, holds
+      case overflows, warnings, holds, integers
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -62,11 +66,13 @@ public struct VerificationRun: Sendable {
       try container.encode(overflows, forKey: .overflows)
       try container.encode(warnings, forKey: .warnings)
       try container.encode(holds, forKey: .holds)
+      try container.encodeIfPresent(integers, forKey: .integers)
     }
   }
 
   public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
     let source = try Model(opening: reference, options: readingOptions)
+    try integers?.requireForm(of: source.network)
     let other = try Candidate(opening: candidate, for: source, options: readingOptions)
     let probes = try probeOptions.probes(for: source, at: reference)
     let found = try Judgements(
@@ -87,13 +93,18 @@ public struct VerificationRun: Sendable {
         "its logits are NaN or infinite on every token on which those of \(reference) are finite",
         advice: "check its weights; where they are F16, which ends at 65504, save them in F32 or BF16")
     }
+    let drift = try integers.map { (arithmetic) throws(Refusal) in
+      try IntegerDrift(
+        of: [(reference, source.network), (candidate, other.network)], in: arithmetic, on: probes.precise,
+        workers: workers)
+    }
     let unmeasured = Storage(of: other.network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
       reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,
       tokenCount: found.tokenCount, probes: found.probes, overflows: found.overflows,
       warnings: source.warnings + other.warnings
         + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
-      holds: judgement.holds)
+      holds: judgement.holds, integers: drift)
   }
 }
 

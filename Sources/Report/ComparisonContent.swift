@@ -26,6 +26,31 @@ enum ResidualFigure {
   }
 }
 
+extension IntegerDrift {
+  /// What integers do to each network, block by block and in its logits.
+  var section: Page.Section {
+    let compared: ComparedNetworks = networks.enumerated().map { ($1.name, $0, $1.difference) }
+    var table = DataTable(
+      "In \(arithmetic.name), against double precision", header: [""] + networks.map(\.name),
+      alignments: [.left] + networks.map { _ in .right })
+    func row(_ name: String, _ text: (NetworkDrift) -> String) {
+      table.add([.text(name)] + networks.map { .text(text($0)) })
+    }
+    row("KL divergence, mean (nats)") { Quantity.scientific($0.difference.logits.meanDivergence) }
+    row("KL divergence, largest (nats)") { Quantity.scientific($0.difference.logits.largestDivergence) }
+    row("same top-1 token") { Quantity.percent($0.difference.logits.top1Agreement) }
+    row("largest |Δ logit| / largest |logit|") { Quantity.scientific($0.difference.logits.relative) }
+    row("numbers that did not fit") { Quantity.count($0.overflows.reduce(0) { $0 + $1.count }) }
+    row("most of them at") { $0.overflows.first?.path ?? "–" }
+    let figure = ResidualFigure.figure(
+      id: "integers-figure", title: "Residual stream in integers, behind each block", networks: compared)
+    return .init(
+      id: "integers", title: "In integers",
+      lead: "Each network in \(arithmetic.name), held against itself in double precision. Nothing is claimed of it.",
+      content: (figure.map { [$0] } ?? []) + [table])
+  }
+}
+
 /// How the differences of logits are distributed.
 enum DistributionFigure {
   static func figure(id: String, title: String, networks: ComparedNetworks, thresholds: [Threshold]) -> Figure {

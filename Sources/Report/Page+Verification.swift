@@ -64,7 +64,7 @@ extension Page {
           report.probes, tokenCount: report.tokenCount, overflows: report.overflows,
           reference: "reference"
         ),
-      ])
+      ] + (report.integers.map { [$0.section] } ?? []))
   }
 
   private static func checkpoints(_ report: VerificationRun.Report) -> FactList {

@@ -11,6 +11,7 @@ package struct Comparison: Sendable {
     enum Kind {
       /// Matrices and embeddings are rounded to `rounding` before use.
       case network(Network, Precision, rounding: Storage?)
+      case integers(Network, IntegerArithmetic)
       case program(any LogitProgram)
     }
 
@@ -27,6 +28,12 @@ package struct Comparison: Sendable {
       kind = .network(network, precision, rounding: rounding)
     }
 
+    /// - Precondition: the arithmetic has a form of the network.
+    package init(name: String, network: Network, integers: IntegerArithmetic) {
+      self.name = name
+      kind = .integers(network, integers)
+    }
+
     package init(name: String, program: any LogitProgram) {
       self.name = name
       kind = .program(program)
@@ -34,7 +41,7 @@ package struct Comparison: Sendable {
 
     package var vocabularySize: Int {
       switch kind {
-      case .network(let network, _, _): network.vocabularySize
+      case .network(let network, _, _), .integers(let network, _): network.vocabularySize
       case .program(let program): program.vocabularySize
       }
     }
@@ -44,7 +51,10 @@ package struct Comparison: Sendable {
 
     /// The number of positions that it can be run on; nil where nothing says.
     package var contextLength: Int? {
-      if case .network(let network, _, _) = kind { network.contextLength } else { nil }
+      switch kind {
+      case .network(let network, _, _), .integers(let network, _): network.contextLength
+      case .program: nil
+      }
     }
 
     /// - Parameter otherNorms: the norms of tokens that have others than the network.
@@ -54,6 +64,7 @@ package struct Comparison: Sendable {
         ScalarRun<Float>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
       case .network(let network, .double, let rounding):
         ScalarRun<Double>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
+      case .integers(let network, let arithmetic): arithmetic.run(network, probes: probes, precision: .double)
       case .program(let program): ProgramRun(program, probes: probes, workers: workers)
       }
     }
@@ -84,6 +95,8 @@ package struct Comparison: Sendable {
   package let outcomes: [NetworkDifference]
   /// The tokens on which the reference overflows in a precision that it was run in. They are named and not judged.
   package let overflows: [Overflow]
+  /// What did not fit into the integers that a candidate was computed in, by candidate.
+  package let integerOverflows: [[IntegerOverflow]]
   /// The largest |logit| of the reference.
   package let largestLogit: Double
 
@@ -102,8 +115,10 @@ package struct Comparison: Sendable {
     self = try Self.results(of: [request], workers: workers, progress: progress)[0]
   }
 
-  private init(_ tokens: TokenStatistics, residuals: [[ResidualDifference]]) {
-    outcomes = zip(tokens.differences, residuals).map { NetworkDifference(logits: $0, residuals: $1) }
+  private init(_ state: RequestState, of runs: [any NetworkRun]) {
+    let tokens = state.tokens
+    outcomes = zip(tokens.differences, state.residuals).map { NetworkDifference(logits: $0, residuals: $1) }
+    integerOverflows = state.slices.dropFirst().map { (runs[$0.run] as? any IntegerNetworkRun)?.overflows ?? [] }
     overflows = tokens.overflows
     largestLogit = tokens.largestLogit
   }
@@ -165,7 +180,7 @@ package struct Comparison: Sendable {
       }
       progress(depth + 3 + step, total)
     }
-    return states.withLock { $0.map { Comparison($0.tokens, residuals: $0.residuals) } }
+    return states.withLock { $0.map { Comparison($0, of: runs) } }
   }
 }
 

@@ -97,7 +97,7 @@ import Testing
         let network =
           switch candidate.kind {
           case .network(let network, _, _): network.withWeights(of: again.network)
-          case .program: again.network
+          case .program, .integers: again.network
           }
         let precision: Precision = candidate.isSingle ? .single : .double
         var own = Comparison.Candidate(name: "own", network: network, precision: precision)

@@ -1,0 +1,299 @@
+import Formats
+import Networks
+import Numerics
+import Synchronization
+
+/// The forward pass with linear maps, embeddings and norms in dynamic fixed point (arXiv 2209.09815), everything else in
+/// floating point. Attention's two products are in integers only where ``IntegerArithmetic/includesAttention`` says so.
+///
+/// What the paper leaves open is decided here: halves round to even; biases are added in floating point; the tensor of an
+/// activation is one sequence; a norm is computed as ``normalise(_:by:)`` says.
+package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
+  let weights: DynamicFixedPoint
+  let activations: DynamicFixedPoint
+  let scales: IntegerArithmetic.Scales
+  let includesAttention: Bool
+  private let float: FastBackend<Scalar>
+  private let exponents = WeightExponents()
+
+  package init(
+    probes: [Probe], weightBits: Int, activationBits: Int, scales: IntegerArithmetic.Scales = .tensor,
+    includesAttention: Bool = false
+  ) {
+    float = FastBackend(probes: probes)
+    weights = DynamicFixedPoint(bits: weightBits)
+    activations = DynamicFixedPoint(bits: activationBits)
+    self.scales = scales
+    self.includesAttention = includesAttention
+  }
+
+  package var tokenCount: Int { float.tokenCount }
+  package var overflows: [IntegerOverflow] { [] }
+
+  package func evaluate(_ node: Network.Node, _ operands: [Matrix<Scalar>]) throws(Refusal) -> Matrix<Scalar> {
+    switch node.operation {
+    case .embed(let table, let index): embed(table, by: index, at: node.path)
+    case .linear(let map): apply(map, to: mapped(operands[0]), at: node.path)
+    case .norm(let norm): try normalise(operands[0], by: norm)
+    case .attend(let attention) where includesAttention:
+      attend(query: operands[0], key: operands[1], value: operands[2], by: attention)
+    default: try float.evaluate(node, operands)
+    }
+  }
+
+  package func rows(of x: Matrix<Scalar>) -> MatrixRows { MatrixRows(x) }
+
+  package func logits(of x: Matrix<Scalar>, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows {
+    MatrixRows(apply(map, to: mapped(x), at: path, outputs: range))
+  }
+
+  // MARK: Activations
+
+  /// The rows of the tensors that have an exponent each.
+  private func tensors(_ scales: IntegerArithmetic.Scales) -> [Range<Int>] {
+    switch scales {
+    case .channel: (0..<tokenCount).map { $0..<$0 + 1 }
+    case .tensor:
+      float.probes.reduce(into: []) { result, probe in
+        let start = result.last?.upperBound ?? 0
+        result.append(start..<start + probe.tokens.count)
+      }
+    }
+  }
+
+  /// Integers of each tensor, and its exponent by row.
+  struct Integers {
+    let numbers: Matrix<Double>
+    let exponents: [Int]
+  }
+
+  private func mapped(_ x: Matrix<Scalar>, scales: IntegerArithmetic.Scales? = nil) -> Integers {
+    let numbers = Matrix<Double>(rows: x.rowCount, columns: x.columnCount)
+    for index in unsafe 0..<x.values.count { unsafe numbers.values[index] = unsafe Double(x.values[index]) }
+    return mapped(numbers, scales: scales ?? self.scales)
+  }
+
+  /// Maps numbers in their place.
+  private func mapped(_ numbers: Matrix<Double>, scales: IntegerArithmetic.Scales) -> Integers {
+    var exponents: [Int] = []
+    for rows in tensors(scales) {
+      let part = unsafe numbers.rows(rows)
+      let exponent = activations.exponent(ofLargest: UnsafeBufferPointer(part).largestMagnitude)
+      unsafe activations.map(part, exponent: exponent)
+      exponents += rows.map { _ in exponent }
+    }
+    return Integers(numbers: numbers, exponents: exponents)
+  }
+
+  // MARK: Operations
+
+  private func embed(_ table: Parameter, by index: Operation.Index, at path: Path) -> Matrix<Scalar> {
+    let reader = ParameterReader(table)
+    let width = table.columnCount
+    let result = Matrix<Scalar>(rows: tokenCount, columns: width)
+    // A row of a table is what an output of a matrix is: it has numbers of its own.
+    let all = exponents.exponents(of: table, at: path, in: weights, scales: scales, axis: 0)
+    unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
+      for (token, origin) in float.probes.flatMap({ index == .token ? $0.tokens : $0.positions }).enumerated() {
+        unsafe reader.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
+        let exponent = all[scales == .tensor ? 0 : origin]
+        unsafe weights.map(line, exponent: exponent)
+        let unit = Double.power(exponent)
+        let row = unsafe result.row(token)
+        for column in 0..<width { unsafe row[column] = unsafe Scalar(line[column] * unit) }
+      }
+    }
+    return result
+  }
+
+  /// y = (q_x · q_w) · 2^(e_x + e_w) + b.
+  ///
+  /// - Parameter outputs: nil for all.
+  private func apply(
+    _ map: LinearMap, to x: Integers, at path: Path, outputs: Range<Int>? = nil
+  ) -> Matrix<Scalar> {
+    let outputs = outputs ?? 0..<map.weight.columnCount
+    let all = exponents.exponents(of: map.weight, at: path, in: weights, scales: scales, axis: 1)
+    let weight = outputs.count == map.weight.columnCount ? map.weight : map.weight.sliced(axis: 1, outputs)
+    let sums = Matrix<Double>(rows: x.numbers.rowCount, columns: outputs.count)
+    let isTransposed = weight.storedView?.isTransposed ?? weight.readsAcrossStoredRows
+    let reader = ParameterReader(isTransposed ? weight.transposed() : weight)
+    unsafe sums.values.update(repeating: 0)
+    unsafe reader.forEachBlock { rows, values in
+      for row in rows {
+        let line = unsafe UnsafeMutableBufferPointer(
+          rebasing: values[
+            (row - rows.lowerBound) * reader.columnCount..<(row - rows.lowerBound + 1) * reader.columnCount])
+        if scales == .tensor || isTransposed {
+          unsafe weights.map(line, exponent: all[scales == .tensor ? 0 : outputs.lowerBound + row])
+        } else {
+          unsafe weights.map(line, exponents: all[outputs])
+        }
+      }
+      guard let start = values.baseAddress else { return }
+      let inputs = isTransposed ? 0..<reader.columnCount : rows
+      let columns = isTransposed ? rows : 0..<reader.columnCount
+      unsafe Double.multiply(
+        rows: sums.rowCount, columns: columns.count, inner: inputs.count, x.numbers.start + inputs.lowerBound,
+        strideA: x.numbers.columnCount, start, strideB: reader.columnCount, isTransposed: isTransposed, factor: 1,
+        beta: 1,
+        into: sums.start + columns.lowerBound, strideC: sums.columnCount)
+    }
+    let bias = map.bias.map { ParameterReader($0.sliced(axis: 0, outputs)).values().map { Scalar($0) } }
+    let result = Matrix<Scalar>(rows: sums.rowCount, columns: sums.columnCount)
+    let units = (scales == .tensor ? outputs.map { _ in all[0] } : outputs.map { all[$0] }).map {
+      Double.power($0)
+    }
+    for row in 0..<sums.rowCount {
+      let unit = Double.power(x.exponents[row])
+      let (from, to) = unsafe (sums.row(row), result.row(row))
+      for column in 0..<to.count {
+        let product = unsafe Scalar(from[column] * (unit * units[column]))
+        unsafe to[column] = product + (bias?[column] ?? 0)
+      }
+    }
+    return result
+  }
+
+  /// The norm of integers q = map(x) of d features: μ = round(Σq / d), c = q − μ, r = 1 / √(Σc² / d + ε · 2^(−2e)), and
+  /// n = map(c · r), whose numbers are multiplied by the mapped gains and added to the mapped biases. Without a mean, c is
+  /// q; with a fixed deviation, r is 2^e / σ.
+  private func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
+    func rounded(_ parameter: Parameter) -> [Double] {
+      var values = ParameterReader(parameter).values()
+      unsafe values.withUnsafeMutableBufferPointer { unsafe weights.round($0) }
+      return values
+    }
+    let (gain, bias) = (rounded(norm.gain), norm.bias.map(rounded))
+    let integers = mapped(x)
+    let width = x.columnCount
+    let deviations: [Double]?
+    let epsilon: Double
+    switch norm.deviation {
+    case .computed(let value): (deviations, epsilon) = (nil, value)
+    case .fixed(let deviation): (deviations, epsilon) = (ParameterReader(deviation).values(), 0)
+    case .perPosition, .perToken:
+      throw Refusal(
+        .notFoldable, subject: norm.name, "a deviation that depends on the position or the token is not evaluated")
+    }
+    for token in 0..<x.rowCount {
+      let row = unsafe integers.numbers.row(token)
+      let unit = Double.power(integers.exponents[token])
+      var sum = 0.0
+      for column in 0..<width { unsafe sum += row[column] }
+      if norm.kind == .layer {
+        let mean = (sum / Double(width)).rounded(.toNearestOrEven)
+        for column in 0..<width { unsafe row[column] -= mean }
+      }
+      if let deviations {
+        for column in 0..<width { unsafe row[column] *= unit / deviations[column] }
+      } else {
+        var squares = 0.0
+        for column in 0..<width { unsafe squares += row[column] * row[column] }
+        let count = Double(norm.kind == .crms ? width + 1 : width)
+        if norm.kind == .crms { squares += sum * sum }
+        let factor = 1 / (squares / count + epsilon / unit / unit).squareRoot()
+        for column in 0..<width { unsafe row[column] *= factor }
+      }
+    }
+    let normal = mapped(integers.numbers, scales: scales)
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: width)
+    for token in 0..<x.rowCount {
+      let unit = Double.power(normal.exponents[token])
+      let (from, to) = unsafe (normal.numbers.row(token), result.row(token))
+      for column in 0..<width {
+        unsafe to[column] = unsafe Scalar(from[column] * unit) * Scalar(gain[column]) + Scalar(bias?[column] ?? 0)
+      }
+    }
+    return result
+  }
+
+  /// Attention with both products in integers: queries and keys are mapped as activations are, the values of a sequence
+  /// with one exponent, since they are summed over its tokens, and the shares of the softmax of each token.
+  private func attend(
+    query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, by attention: Attention
+  ) -> Matrix<Scalar> {
+    let (queries, keys, values) = (mapped(query), mapped(key), mapped(value, scales: .tensor))
+    let dHead = query.columnCount / attention.headCount
+    let result = Matrix<Scalar>(rows: query.rowCount, columns: query.columnCount)
+    var start = 0
+    for probe in float.probes {
+      let count = probe.tokens.count
+      for head in 0..<attention.headCount {
+        let first = head * dHead
+        let firstOfKeys = head * attention.keyValueHeadCount / attention.headCount * dHead
+        for token in start..<start + count {
+          let asked = unsafe queries.numbers.row(token)
+          var shares: [Double] = (start...token).map { other in
+            let known = unsafe keys.numbers.row(other)
+            var sum = 0.0
+            for feature in 0..<dHead { unsafe sum += asked[first + feature] * known[firstOfKeys + feature] }
+            let exponent = queries.exponents[token] + keys.exponents[other]
+            return sum * Double.power(exponent) * attention.scale
+          }
+          let largest = shares.max() ?? 0
+          shares = shares.map { Double.exp($0 - largest) }
+          let total = shares.reduce(0, +)
+          shares = shares.map { $0 / total }
+          let exponent = unsafe shares.withUnsafeMutableBufferPointer { shares in
+            let exponent = activations.exponent(ofLargest: UnsafeBufferPointer(shares).largestMagnitude)
+            unsafe activations.map(shares, exponent: exponent)
+            return exponent
+          }
+          let mixed = unsafe result.row(token)
+          let unit = Double.power(exponent + values.exponents[start])
+          for feature in 0..<dHead {
+            var sum = 0.0
+            for (index, share) in shares.enumerated() {
+              unsafe sum += share * values.numbers.row(start + index)[firstOfKeys + feature]
+            }
+            unsafe mixed[first + feature] = Scalar(sum * unit)
+          }
+        }
+      }
+      start += count
+    }
+    return result
+  }
+}
+
+/// The exponents of weights, found once for each matrix.
+final class WeightExponents: Sendable {
+  private let known = Mutex<[Path: [Int]]>([:])
+
+  /// - Parameters:
+  ///   - axis: the axis with an exponent for each of its places, if not all numbers share one.
+  /// - Returns: one exponent, or one for each place along the axis.
+  func exponents(
+    of parameter: Parameter, at path: Path, in format: DynamicFixedPoint, scales: IntegerArithmetic.Scales, axis: Int
+  ) -> [Int] {
+    if let found = known.withLock({ $0[path] }) { return found }
+    let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
+    let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
+    let runsAlongRows = (axis == 0) != isTransposed
+    var largest = [Double](repeating: 0, count: scales == .tensor ? 1 : parameter.shape[axis])
+    unsafe reader.forEachBlock { rows, values in
+      for row in rows {
+        let line = unsafe UnsafeBufferPointer(
+          rebasing: values[
+            (row - rows.lowerBound) * reader.columnCount..<(row - rows.lowerBound + 1) * reader.columnCount])
+        if scales == .tensor || runsAlongRows {
+          let place = scales == .tensor ? 0 : row
+          largest[place] = unsafe max(largest[place], line.largestMagnitude)
+        } else {
+          for column in 0..<line.count { largest[column] = unsafe max(largest[column], abs(line[column])) }
+        }
+      }
+    }
+    let result = largest.map { format.exponent(ofLargest: $0) }
+    known.withLock { $0[path] = result }
+    return result
+  }
+}
+
+extension Matrix {
+  /// Some rows, which lie one behind the other.
+  fileprivate func rows(_ rows: Range<Int>) -> UnsafeMutableBufferPointer<Scalar> {
+    unsafe UnsafeMutableBufferPointer(start: start + rows.lowerBound * columnCount, count: rows.count * columnCount)
+  }
+}

@@ -1,0 +1,81 @@
+import Formats
+import Networks
+
+/// Something that runs a network's operations in integers.
+package protocol IntegerBackend: Backend, Sendable where Activations: Sendable {
+  var tokenCount: Int { get }
+  /// What did not fit, so far.
+  var overflows: [IntegerOverflow] { get }
+  func rows(of x: Activations) -> MatrixRows
+  /// The logits of a range of the vocabulary.
+  func logits(of x: Activations, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows
+}
+
+/// A run in integers.
+package protocol IntegerNetworkRun: NetworkRun {
+  /// What did not fit, once the logits were asked for.
+  var overflows: [IntegerOverflow] { get }
+}
+
+extension IntegerArithmetic {
+  /// A run of a network under this arithmetic, which has to have a form of it: see ``requireForm(of:)``.
+  ///
+  /// - Parameter precision: of what dynamic fixed point computes in floating point.
+  package func run(_ network: Network, probes: [Probe], precision: Precision = .single) -> any IntegerNetworkRun {
+    switch (form, precision) {
+    case (.dynamic(let weights, let activations), .single):
+      IntegerRun(
+        network,
+        on: DynamicBackend<Float>(
+          probes: probes, weightBits: weights, activationBits: activations, scales: scales,
+          includesAttention: includesAttention))
+    case (.dynamic(let weights, let activations), .double):
+      IntegerRun(
+        network,
+        on: DynamicBackend<Double>(
+          probes: probes, weightBits: weights, activationBits: activations, scales: scales,
+          includesAttention: includesAttention))
+    case (.fixed(let bits, let fraction), _):
+      IntegerRun(network, on: FixedPointBackend(probes: probes, bits: bits, fraction: fraction))
+    }
+  }
+}
+
+final class IntegerRun<Runner: IntegerBackend>: IntegerNetworkRun, @unchecked Sendable {
+  private var execution: Execution<Runner>
+  private var depth = 0
+  private var last: Runner.Activations?
+  let blockCount: Int
+
+  init(_ network: Network, on backend: Runner) {
+    execution = Execution(network, on: backend)
+    blockCount = network.blockCount
+  }
+
+  var cost: Int { MemoryLayout<Double>.size * execution.backend.tokenCount }
+  var overflows: [IntegerOverflow] { execution.backend.overflows }
+
+  func embed() throws(Refusal) { try execution.run(stage: 0) }
+
+  func run(block: Int) throws(Refusal) {
+    try execution.run(stage: block + 1)
+    depth = block + 1
+  }
+
+  func finish() throws(Refusal) {
+    guard let operand = execution.network.node(at: execution.network.output)?.operands.first else {
+      preconditionFailure("the output reads nothing")
+    }
+    try execution.run(stage: execution.stageCount - 1, skipsOutput: true)
+    last = execution.value(at: operand)
+  }
+
+  var residual: MatrixRows? { last == nil ? execution.backend.rows(of: execution.stream(atDepth: depth)) : nil }
+
+  func logits(of range: Range<Int>) -> MatrixRows {
+    guard let last, let map = execution.network.unembedding else {
+      preconditionFailure("logits before the pass is finished")
+    }
+    return execution.backend.logits(of: last, by: map, at: execution.network.output, range: range)
+  }
+}
