@@ -54,23 +54,29 @@ let package = Package(
     .target(
       name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
       swiftSettings: strictest),
+    .target(
+      name: "Training",
+      dependencies: ["Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics")],
+      swiftSettings: strictest),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
     .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
     .target(
       name: "NormFold",
       dependencies: [
-        "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Targets",
+        "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Training", "Targets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report", dependencies: ["NormFold", "Measurement", "Folding", "Arithmetic", "Verify", "Formats"],
+      name: "Report",
+      dependencies: ["NormFold", "Measurement", "Training", "Folding", "Arithmetic", "Verify", "Formats"],
       swiftSettings: strictest),
     .executableTarget(
       name: "NormFoldCommand",
       dependencies: [
         "Report", "NormFold", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
+        "Training",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -126,6 +132,9 @@ let package = Package(
       name: "MeasurementTests",
       dependencies: ["Measurement", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
       swiftSettings: strict),
+    .testTarget(
+      name: "TrainingTests",
+      dependencies: ["Training", "NormFold", "Arithmetic", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",
       dependencies: ["ONNX", "COnnxProto", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],

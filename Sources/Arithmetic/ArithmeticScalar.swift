@@ -12,6 +12,11 @@ package protocol ArithmeticScalar: ComputeScalar, Real {
     _ b: UnsafePointer<Self>, strideB: Int, isTransposed: Bool, factor: Self, beta: Self,
     into c: UnsafeMutablePointer<Self>, strideC: Int)
 
+  /// C = Aᵀ·B + C on row-major matrices, A stored [k, m], B [k, n].
+  static func addTransposedProduct(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
+    _ b: UnsafePointer<Self>, strideB: Int, into c: UnsafeMutablePointer<Self>, strideC: Int)
+
   /// Replaces each x by eˣ.
   static func exponentials(_ x: UnsafeMutableBufferPointer<Self>)
 }
@@ -26,6 +31,15 @@ extension Float: ArithmeticScalar {
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
   }
+
+  package static func addTransposedProduct(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Float>, strideA: Int,
+    _ b: UnsafePointer<Float>, strideB: Int, into c: UnsafeMutablePointer<Float>, strideC: Int
+  ) {
+    unsafe cblas_sgemm(
+      CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1, a, blasint(strideA), b,
+      blasint(strideB), 1, c, blasint(strideC))
+  }
 }
 
 extension Double: ArithmeticScalar {
@@ -37,6 +51,15 @@ extension Double: ArithmeticScalar {
     unsafe cblas_dgemm(
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
+  }
+
+  package static func addTransposedProduct(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Double>, strideA: Int,
+    _ b: UnsafePointer<Double>, strideB: Int, into c: UnsafeMutablePointer<Double>, strideC: Int
+  ) {
+    unsafe cblas_dgemm(
+      CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1, a, blasint(strideA), b,
+      blasint(strideB), 1, c, blasint(strideC))
   }
 }
 

@@ -87,7 +87,7 @@ package enum Kernels {
   /// - Returns: their sum.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  static func exponentials<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+  package static func exponentials<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
     let largest = unsafe largest(x)
     for index in 0..<x.count { unsafe x[index] -= largest }
     unsafe Scalar.exponentials(x)
@@ -97,7 +97,7 @@ package enum Kernels {
   /// −∞ of nothing; NaN counts for nothing. In four parts, none of which waits for another.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  static func largest<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
+  package static func largest<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
     let none = -Scalar.infinity
     var (a, b, c, d) = (none, none, none, none)
     let whole = x.count / 4 * 4

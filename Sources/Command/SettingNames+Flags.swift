@@ -46,6 +46,8 @@ extension Setting {
     case .stride: ["--stride"]
     case .text: ["--text"]
     case .tokenLimit: ["--limit"]
+    case .recipe: ["--recipe"]
+    case .resumes: ["--resume"]
     case .format: ["--format"]
     }
   }

@@ -51,6 +51,18 @@ import Glibc
     identity = unsafe FileIdentity(ofMemoryAt: base)
   }
 
+  /// Lends memory as if it were a file, to be written to by whoever made it: parameters that are being trained.
+  ///
+  /// - Parameter memory: is freed with this object.
+  package init(owning memory: UnsafeMutableRawBufferPointer, path: String) {
+    self.path = path
+    byteCount = memory.count
+    state = State(byteCount: memory.count)
+    (descriptor, guardNumber, isInMemory) = (-1, -1, true)
+    unsafe base = UnsafeRawPointer(memory.baseAddress)
+    identity = unsafe FileIdentity(ofMemoryAt: base)
+  }
+
   /// - Throws: `.malformed` where there is no such file, or it is not a regular one.
   package init(path: String) throws(Refusal) {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)

@@ -35,6 +35,9 @@ public enum Setting: String, CaseIterable, Sendable {
   case stride
   case text
   case tokenLimit
+  // How a network is trained.
+  case recipe
+  case resumes
   // How a file holds tokens.
   case format
 }

@@ -7,6 +7,7 @@
 @_exported import Formats
 @_exported import Measurement
 @_exported import Networks
+@_exported import Training
 @_exported import Verify
 
 /// Arranges the whole process for arithmetic, which a program may do once at its start and a library may not do unasked.

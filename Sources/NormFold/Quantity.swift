@@ -39,6 +39,15 @@ package enum Quantity {
     share.isNaN ? none : String(format: "%.2f%%", share * 100)
   }
 
+  /// `45 s`, `12 min`, `3.5 h`
+  package static func duration(_ seconds: Double) -> String {
+    switch seconds {
+    case ..<100: fixed(seconds, digits: 0) + " s"
+    case ..<6_000: fixed(seconds / 60, digits: 0) + " min"
+    default: decimal(seconds / 3_600) + " h"
+    }
+  }
+
   /// For the marks of an axis: `10⁻¹²`, `1`, `10`.
   package static func powerOfTen(_ exponent: Int) -> String {
     if exponent == 0 || exponent == 1 { return exponent == 0 ? "1" : "10" }

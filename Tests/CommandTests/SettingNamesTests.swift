@@ -9,7 +9,8 @@ import Testing
   @Test("Every setting is a flag that a command has")
   func flags() {
     let commands: [any ParsableCommand.Type] = [
-      ConvertCommand.self, VerifyCommand.self, EvalCommand.self, CalibrateCommand.self, GenerateCommand.self,
+      ConvertCommand.self, RemoveCommand.self, VerifyCommand.self, EvalCommand.self, CalibrateCommand.self,
+      GenerateCommand.self,
       TokenizeCommand.self,
     ]
     let words = Set(

@@ -236,3 +236,29 @@ func verificationRunExample() throws(Refusal) {
 func workersExample(conversion: inout Conversion) {
   conversion.workers = Workers(count: 2)
 }
+
+func recipeExample() throws(Refusal) {
+  var recipe = try Recipe(named: "gpt2-small-aux")
+  recipe.steps = 100
+  print(recipe.tokensPerStep, recipe.rate(atStep: 50))
+}
+
+func removalExample() throws(Refusal) {
+  var removal = Removal(source: "gpt2", destination: "lnfree", targets: ["transformers"])
+  removal.text = .text(files: ["book.txt"])
+  removal.recipe = try Recipe(named: "gpt2-small-aux")
+  let report = try removal.run { print($0.step, $0.loss, $0.fixed) }
+  print(report.conversion.published)
+}
+
+func removalReportExample(report: RemovalReport) {
+  print(report.records.last?.loss ?? .nan, report.conversion.failures)
+}
+
+func scheduleExample(recipe: inout Recipe) {
+  recipe.schedule = Schedule([.mlp: .init(step: 20, gap: 2), .last: .init(step: 104)])
+}
+
+func trainingRecordExample(report: RemovalReport) {
+  for record in report.records where !record.fixed.isEmpty { print(record.step, record.fixed, record.loss) }
+}

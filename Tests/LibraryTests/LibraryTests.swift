@@ -68,6 +68,7 @@ import Testing
     let input = MeasurementInput(model: "", text: .ids([]))
     let values: [Any] = [
       Conversion(source: "", destination: "", targets: []), ReadingOptions(), ProbeOptions(), input, input.chunking,
+      Removal(source: "", destination: "", targets: []),
     ]
     let names = Set(values.flatMap { Mirror(reflecting: $0).children.compactMap(\.label) })
     // Tokenizing files of ids is the command's alone.

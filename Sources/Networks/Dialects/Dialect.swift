@@ -81,7 +81,7 @@ extension Network {
   /// norm each.
   ///
   /// - Parameter deviation: the deviation with which an operation reads a norm.
-  func settingDeviations(
+  package func settingDeviations(
     _ deviation: (_ norm: Path, _ reader: Path) throws(Refusal) -> Norm.Deviation
   ) throws(Refusal) -> Network {
     var result = self

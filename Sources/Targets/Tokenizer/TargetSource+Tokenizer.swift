@@ -35,7 +35,7 @@ extension TargetSource {
 
   /// Files that belong to the tokenizer and to generation, for runtimes that read them as Hugging Face lays them out:
   /// copies, or made from the keys of a GGUF source.
-  func tokenizerFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+  package func tokenizerFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
     let generation = "generation_config.json"
     switch tokenizer {
     case .absent: return try copies(of: [generation], in: directory)

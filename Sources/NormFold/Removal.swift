@@ -1,0 +1,280 @@
+import Arithmetic
+import Formats
+import Foundation
+import Logging
+import Measurement
+import Networks
+import Targets
+import Training
+
+/// Takes the norms out of a network by fine-tuning: one after another is fixed at a deviation that was measured while it was
+/// still computed, and the training goes on until the network has got used to it (arXiv 2409.13710, 2507.02559). At the end
+/// the norms are folded, and the result is verified and written like any conversion.
+///
+///     var removal = Removal(source: "gpt2", destination: "lnfree", targets: ["transformers"])
+///     removal.text = .text(files: ["book.txt"])
+///     removal.recipe = try Recipe(named: "gpt2-small-aux")
+///     let report = try removal.run { print($0.step, $0.loss, $0.fixed) }
+///     print(report.conversion.published)
+public struct Removal: Sendable {
+  /// A directory or file, as the user named it.
+  public var source: String
+  /// The directory that is to appear.
+  public var destination: String
+  /// Names of targets, as of ``Conversion/targets``.
+  public var targets: [String]
+  public var text = TextSource.ids([])
+  public var recipe = Recipe()
+  /// What the parameters, their gradients and the optimiser's moments are.
+  public var precision = Precision.single
+  /// Is false for the control run: the same fine-tuning with every norm left alone and without the auxiliary loss.
+  public var removesNorms = true
+  /// Is true if an unfinished run at ``checkpoint`` goes on. Where there is none, the run starts from the beginning.
+  public var resumes = false
+  /// Steps from one checkpoint to the next; the last step has one in any case.
+  public var savesEvery = 100
+  /// The file that gets one JSON object for each step; nil for none.
+  public var log: String?
+  /// Is true if only the residual stream between blocks is kept for the way back, and every block runs twice.
+  public var recomputesBlocks = false
+  public var replacesDestination = false
+  public var readingOptions = ReadingOptions()
+  public var probeOptions = ProbeOptions()
+  public var workers = Workers.all
+
+  public init(source: String, destination: String, targets: [String]) {
+    self.source = source
+    self.destination = destination
+    self.targets = targets
+  }
+
+  /// Where the run is saved: a training checkpoint in the form of FakeLayerNorm, which stays.
+  public var checkpoint: String { Self.trimmed(destination) + ".removal" }
+
+  private static func trimmed(_ path: String) -> String {
+    var path = Substring(path)
+    while path.utf8.count > 1, path.utf8.last == UInt8(ascii: "/") { path.removeLast() }
+    return String(path)
+  }
+
+  /// The recipe that is followed: without a schedule and the auxiliary loss for a control run.
+  private var followed: Recipe {
+    var recipe = recipe
+    if !removesNorms { (recipe.schedule, recipe.auxiliaryWeight) = (nil, 0) }
+    return recipe
+  }
+
+  private var conversion: Conversion {
+    var conversion = Conversion(source: checkpoint, destination: destination, targets: targets)
+    conversion.replacesDestination = replacesDestination
+    conversion.allowsPartial = !removesNorms
+    conversion.probeOptions = probeOptions
+    conversion.workers = workers
+    return conversion
+  }
+
+  /// Runs the removal, and converts its result.
+  ///
+  /// - Parameters:
+  ///   - logger: is told what is noticed on the way; by default nobody is.
+  ///   - step: is called after each step.
+  ///   - progress: is called from any thread while the result is converted.
+  /// - Throws: a refusal for everything that keeps the run from its end. What was saved before stays.
+  public func run(
+    logger: Logger = Logger(label: "NormFold") { _ in SwiftLogNoOpLogHandler() },
+    step: (TrainingRecord) -> Void = { _ in }, progress: ConversionProgress.Handler = { _ in }
+  ) throws(Refusal) -> RemovalReport {
+    let start = ContinuousClock.now
+    guard removesNorms == false || recipe.schedule?.starts.isEmpty == false else {
+      throw Refusal(
+        .usage, subject: "\(.recipe)", "has no schedule, so that no norm would be removed",
+        advice: "give it one, or ask for the control run")
+    }
+    guard recipe.sequencesPerStep > 0, savesEvery > 0 else {
+      throw Refusal(.usage, subject: "\(.recipe)", "expected one sequence a step or more")
+    }
+    // All that can be known before the work.
+    _ = try conversion.chosenTargets()
+    _ = try Destination(directory: destination, replacing: replacesDestination)
+    let model = try Model(opening: source, options: readingOptions)
+    try refuse(model)
+    let stored = TrainingCheckpoint(at: checkpoint)
+    if FileIdentity(ofItemAt: checkpoint) != nil, !(resumes && stored.exists) {
+      throw Refusal(
+        .output, file: checkpoint, stored.exists ? "is an earlier run" : "exists already",
+        advice: stored.exists
+          ? "let it go on with \(.resumes), or remove it" : "choose another destination, or remove it")
+    }
+    try Destination(directory: checkpoint, replacing: true).refuse(
+      overlapping: Set(model.checkpoint.files.map(\.identity)))
+    let (records, deviations): ([TrainingRecord], [String: Double])
+    switch precision {
+    case .single: (records, deviations) = try train(model, as: Float.self, in: stored, logger: logger, step: step)
+    case .double: (records, deviations) = try train(model, as: Double.self, in: stored, logger: logger, step: step)
+    }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    return RemovalReport(
+      tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms,
+      parameterCount: model.network.parameterCount, tokenCount: records.count * recipe.tokensPerStep, records: records,
+      deviations: deviations, trainingSeconds: seconds,
+      conversion: try conversion.run(logger: logger, progress: progress))
+  }
+
+  private func refuse(_ model: Model) throws(Refusal) {
+    guard model.configuration != nil else {
+      throw Refusal(
+        .unsupported, file: source, "has no config.json, which a training checkpoint needs",
+        advice: "start from the checkpoint in the form of transformers")
+    }
+  }
+
+  private func train<Scalar: ArithmeticScalar>(
+    _ model: Model, as scalar: Scalar.Type, in stored: TrainingCheckpoint, logger: Logger,
+    step: (TrainingRecord) -> Void
+  ) throws(Refusal) -> (records: [TrainingRecord], deviations: [String: Double]) {
+    let tokens = try trainingTokens(for: model)
+    let recipe = followed
+    let run = try TrainingRun<Scalar>(
+      model.network, namesAfter: model.layout.prefix, recipe: recipe, tokens: tokens, workers: workers,
+      recomputesBlocks: recomputesBlocks)
+    try model.checkpoint.requireIntact()
+    let beside = try TargetSource(model).tokenizerFiles()
+    let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: tokens.fingerprint, precision: precision)
+    var records: [TrainingRecord] = []
+    if stored.exists {
+      records = try stored.restore(run, identity)
+      logger.notice("going on at step \(run.step) of \(recipe.steps)")
+    }
+    let needed = recipe.steps * recipe.sequencesPerStep
+    let available = tokens.count / recipe.context
+    if needed > available {
+      let times = (10 * Double(needed) / Double(available)).rounded() / 10
+      logger.notice(
+        "\(tokens.source) has \(available) sequences, and the run reads \(needed): each is read \(times) times")
+    }
+    let log = try log.map { (path) throws(Refusal) in try TrainingLog(at: path, beginningWith: records) }
+    var watch = LossWatch(recipe.abort, records)
+    while run.step < recipe.steps {
+      let record = try run.advance()
+      records.append(record)
+      try log?.append(record)
+      step(record)
+      try watch.look(at: record, lastSwitch: run.lastSwitch)
+      if run.step % savesEvery == 0 || run.step == recipe.steps {
+        try tokens.requireIntact()
+        try stored.write(run, of: model, identity, records: records, beside: beside, marksNorms: removesNorms)
+      }
+    }
+    return (records, run.deviations)
+  }
+
+  private func trainingTokens(for model: Model) throws(Refusal) -> TrainingTokens {
+    if case .tokens(let path) = text, path.hasSuffix(".bin") { return try TrainingTokens(file: path) }
+    return TrainingTokens(
+      try text.tokens(limit: nil, for: model, at: source), source: text.files.joined(separator: ", "))
+  }
+}
+
+extension Recipe {
+  /// A recipe by the name under which it was published, or from a file.
+  ///
+  /// - Throws: ``Refusal`` where there is neither, or the file is no recipe.
+  public init(named name: String) throws(Refusal) {
+    if let recipe = Recipe.published(named: name) {
+      self = recipe
+      return
+    }
+    guard FileManager.default.fileExists(atPath: name) else {
+      throw Refusal(
+        .usage, subject: "\(.recipe)", "expected a name or a file, found neither a recipe nor a file '\(name)'",
+        advice: "known are \(Recipe.published.map(\.name).joined(separator: ", "))")
+    }
+    try self.init(file: name)
+  }
+}
+
+/// Ends a run whose loss does not come back.
+private struct LossWatch {
+  private let rule: Recipe.Abort?
+  private var mean: Double?
+  private var lostSteps = 0
+
+  init(_ rule: Recipe.Abort?, _ records: [TrainingRecord]) {
+    self.rule = rule
+    for record in records { count(record) }
+  }
+
+  private mutating func count(_ record: TrainingRecord) {
+    guard let rule else { return }
+    guard let mean else {
+      mean = record.loss
+      return
+    }
+    if record.loss > mean + rule.above {
+      lostSteps += 1
+    } else {
+      // Steps that are lost do not raise what they are held against.
+      lostSteps = 0
+      self.mean = 0.95 * mean + 0.05 * record.loss
+    }
+  }
+
+  mutating func look(at record: TrainingRecord, lastSwitch: String?) throws(Refusal) {
+    count(record)
+    guard let rule, lostSteps >= rule.steps, let mean else { return }
+    throw Refusal(
+      .nonFinite, subject: "step \(record.step)",
+      "the loss, \(Quantity.fixed(record.loss, digits: 3)), has been more than \(rule.above) above its mean of "
+        + "\(Quantity.fixed(mean, digits: 3)) for \(rule.steps) steps",
+      advice: Message(lastSwitch.map { "the last norm that was fixed is \($0); " } ?? "")
+        + "start from an earlier checkpoint with a lower rate or larger gaps")
+  }
+}
+
+/// A file with one JSON object for each step.
+private final class TrainingLog {
+  private let path: String
+  private let handle: FileHandle
+
+  /// - Throws: `.output` where it cannot be written, or another file is there.
+  init(at path: String, beginningWith records: [TrainingRecord]) throws(Refusal) {
+    self.path = path
+    if let found = FileHandle(forReadingAtPath: path) {
+      let start = try? found.read(upToCount: 8)
+      guard start.map({ $0.isEmpty || $0.elementsEqual("{\"step\":".utf8) }) ?? true else {
+        throw Refusal(
+          .output, file: path, "expected a log to replace, found another file", advice: "choose another name")
+      }
+    }
+    guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
+    else { throw Refusal(.output, file: path, "cannot be written", advice: "choose another place") }
+    self.handle = handle
+    for record in records { try append(record) }
+  }
+
+  func append(_ record: TrainingRecord) throws(Refusal) {
+    do {
+      try handle.write(contentsOf: Data((record.line + "\n").utf8))
+    } catch {
+      throw Refusal(.output, file: path, "cannot be written: \(error.localizedDescription)", advice: "free some space")
+    }
+  }
+}
+
+extension Network {
+  /// How many numbers are trained.
+  fileprivate var parameterCount: Int {
+    var count = 0
+    for node in nodes {
+      switch node.operation {
+      case .embed(let table, _): count += table.elementCount
+      case .linear(let map):
+        if node.path != output || !isTied { count += map.weight.elementCount }
+        count += map.bias?.elementCount ?? 0
+      case .norm(let norm): count += norm.gain.elementCount + (norm.bias?.elementCount ?? 0)
+      case .rotate, .attend, .activate, .scale, .add, .multiply: continue
+      }
+    }
+    return count
+  }
+}

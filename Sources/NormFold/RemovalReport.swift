@@ -1,0 +1,28 @@
+import Training
+
+/// A report of how a removal went, step by step, and of the conversion of its result.
+///
+///     print(report.records.last?.loss ?? .nan, report.conversion.failures)
+public struct RemovalReport: Sendable, Encodable {
+  public let tool: String
+  public let source: String
+  /// Where the training checkpoint is.
+  public let checkpoint: String
+  /// Is false for a control run.
+  public let removesNorms: Bool
+  public let parameterCount: Int
+  /// How many tokens were read.
+  public let tokenCount: Int
+  /// What each step was, those before a resumption included.
+  public let records: [TrainingRecord]
+  /// By the norm's name: what it divides by, or where it was left alone the moving mean of that.
+  public let deviations: [String: Double]
+  public let trainingSeconds: Double
+  public let conversion: ConversionReport
+
+  /// The mean loss of the last steps, at most 20.
+  public var finalLoss: Double {
+    let last = records.suffix(20)
+    return last.reduce(0) { $0 + $1.loss } / Double(max(1, last.count))
+  }
+}

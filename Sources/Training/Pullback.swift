@@ -1,0 +1,218 @@
+import Arithmetic
+import Formats
+import Networks
+import Numerics
+
+/// From the derivative of the loss by what an operation computes (`upper`) to the derivatives by what it reads.
+///
+/// Row vectors, y = xW + b. Legend: T tokens, x what was read, g the derivative by the normalised value, d features.
+enum Pullback {
+  /// dx = dy · Wᵀ.
+  static func linear<Scalar: ArithmeticScalar>(
+    _ upper: Matrix<Scalar>, through entry: TrainedParameters<Scalar>.Entry, of parameters: TrainedParameters<Scalar>
+  ) -> Matrix<Scalar> {
+    let width = entry.isTransposed ? entry.shape[1] : entry.shape[0]
+    let result = Matrix<Scalar>(rows: upper.rowCount, columns: width)
+    unsafe Scalar.multiply(
+      rows: upper.rowCount, columns: width, inner: upper.columnCount, upper.start, strideA: upper.columnCount,
+      parameters.value(of: entry), strideB: entry.stride, isTransposed: !entry.isTransposed, factor: 1, beta: 0,
+      into: result.start, strideC: width)
+    return result
+  }
+
+  /// For n = (x − mean) / σ and y = n ⊙ γ + β with g = dy ⊙ γ: dx = (g − mean(g) − n·mean(g ⊙ n)) / σ where σ is computed,
+  /// (g − mean(g)) / σ where it is fixed; without the means over g for an RMSNorm. dγ = Σ dy ⊙ n, dβ = Σ dy.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func norm<Scalar: ArithmeticScalar>(
+    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by norm: Norm
+  ) throws(Refusal) -> (derivative: Matrix<Scalar>, gain: [Double], bias: [Double]) {
+    let width = x.columnCount
+    let isCentred = norm.kind == .layer
+    let gain = ParameterReader(norm.gain).values().map { Scalar($0) }
+    var epsilon: Scalar?
+    var fixed: [Scalar] = []
+    switch norm.deviation {
+    case .computed(let value) where norm.kind != .crms: epsilon = Scalar(value)
+    case .fixed(let deviation): fixed = ParameterReader(deviation).values().map { 1 / Scalar($0) }
+    case .computed, .perPosition, .perToken:
+      throw Refusal(.unsupported, subject: norm.name, "a norm of this kind is not trained")
+    }
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: width)
+    var (gains, biases) = ([Double](repeating: 0, count: width), [Double](repeating: 0, count: width))
+    let normalised = Matrix<Scalar>(rows: 1, columns: width)
+    let (n, count) = unsafe (normalised.values, Scalar(width))
+    for row in 0..<x.rowCount {
+      let (values, up, derivative) = unsafe (x.row(row), upper.row(row), result.row(row))
+      let mean = isCentred ? sum(width) { unsafe values[$0] } / count : 0
+      for index in 0..<width { unsafe n[index] = unsafe values[index] - mean }
+      if let epsilon {
+        let factor = 1 / (sum(width) { unsafe n[$0] * n[$0] } / count + epsilon).squareRoot()
+        for index in 0..<width { unsafe n[index] *= factor }
+        for index in 0..<width { unsafe derivative[index] = unsafe up[index] * gain[index] }
+        let share = sum(width) { unsafe derivative[$0] * n[$0] } / count
+        let level = isCentred ? sum(width) { unsafe derivative[$0] } / count : 0
+        for index in 0..<width {
+          unsafe derivative[index] = unsafe factor * (derivative[index] - level - n[index] * share)
+        }
+      } else {
+        for index in 0..<width { unsafe n[index] *= fixed[index] }
+        for index in 0..<width { unsafe derivative[index] = unsafe up[index] * gain[index] * fixed[index] }
+        if isCentred {
+          let level = sum(width) { unsafe derivative[$0] } / count
+          for index in 0..<width { unsafe derivative[index] -= level }
+        }
+      }
+      for index in 0..<width {
+        gains[index] += unsafe Double(up[index] * n[index])
+        biases[index] += unsafe Double(up[index])
+      }
+    }
+    return (result, gains, biases)
+  }
+
+  /// In eight partial sums, which the compiler may not make of one by itself.
+  @inline(__always)
+  private static func sum<Scalar: ArithmeticScalar>(_ count: Int, _ term: (Int) -> Scalar) -> Scalar {
+    var sums = SIMD8<Scalar>()
+    let whole = count / 8 * 8
+    for index in stride(from: 0, to: whole, by: 8) {
+      var terms = SIMD8<Scalar>()
+      for lane in 0..<8 { terms[lane] = term(index + lane) }
+      sums += terms
+    }
+    var total = sums.sum()
+    for index in whole..<count { total += term(index) }
+    return total
+  }
+
+  /// Rows of attention that are computed together.
+  private static let attentionRows = 64
+
+  /// With P = softmax(QKᵀ·scale) and O = PV: dV = PᵀdO, dS = P ⊙ (dOVᵀ − Σ dO ⊙ O) · scale, dQ = dS·K, dK = dSᵀQ. The
+  /// probabilities are computed again, some rows of one head at a time; of what no row may see nothing is computed. Heads
+  /// that share keys and values add to the same derivatives.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func attention<Scalar: ArithmeticScalar>(
+    _ upper: Matrix<Scalar>, query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>,
+    output: Matrix<Scalar>, by attention: Attention
+  ) -> (query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>) {
+    let (count, width, keyWidth) = (query.rowCount, query.columnCount, key.columnCount)
+    let dHead = width / attention.headCount
+    let scale = Scalar(attention.scale)
+    let dQuery = Matrix<Scalar>(rows: count, columns: width)
+    let dKey = Matrix<Scalar>.zeros(rows: count, columns: keyWidth)
+    let dValue = Matrix<Scalar>.zeros(rows: count, columns: keyWidth)
+    let step = min(attentionRows, count)
+    let (shares, slopes) = (Matrix<Scalar>(rows: step, columns: count), Matrix<Scalar>(rows: step, columns: count))
+    for head in 0..<attention.headCount {
+      let own = head * dHead
+      let shared = head * attention.keyValueHeadCount / attention.headCount * dHead
+      for first in stride(from: 0, to: count, by: step) {
+        let rows = first..<min(first + step, count)
+        let length = rows.upperBound
+        let corner = first * width + own
+        unsafe Scalar.multiply(
+          rows: rows.count, columns: length, inner: dHead, query.start + corner, strideA: width, key.start + shared,
+          strideB: keyWidth, isTransposed: true, factor: scale, beta: 0, into: shares.start, strideC: length)
+        unsafe Scalar.multiply(
+          rows: rows.count, columns: length, inner: dHead, upper.start + corner, strideA: width,
+          value.start + shared, strideB: keyWidth, isTransposed: true, factor: 1, beta: 0, into: slopes.start,
+          strideC: length)
+        for row in rows {
+          let start = (row - first) * length
+          let share = unsafe UnsafeMutableBufferPointer(start: shares.start + start, count: length)
+          let slope = unsafe slopes.start + start
+          unsafe Kernels.softmax(UnsafeMutableBufferPointer(rebasing: share[...row]))
+          let (up, out) = unsafe (upper.start + row * width + own, output.start + row * width + own)
+          let level = sum(dHead) { unsafe up[$0] * out[$0] }
+          for column in 0...row {
+            unsafe slope[column] = unsafe share[column] * (slope[column] - level) * scale
+          }
+          for column in row + 1..<max(row + 1, length) { unsafe (share[column], slope[column]) = (0, 0) }
+        }
+        unsafe Scalar.multiply(
+          rows: rows.count, columns: dHead, inner: length, slopes.start, strideA: length, key.start + shared,
+          strideB: keyWidth, isTransposed: false, factor: 1, beta: 0, into: dQuery.start + corner, strideC: width)
+        unsafe Scalar.addTransposedProduct(
+          rows: length, columns: dHead, inner: rows.count, slopes.start, strideA: length, query.start + corner,
+          strideB: width, into: dKey.start + shared, strideC: keyWidth)
+        unsafe Scalar.addTransposedProduct(
+          rows: length, columns: dHead, inner: rows.count, shares.start, strideA: length, upper.start + corner,
+          strideB: width, into: dValue.start + shared, strideC: keyWidth)
+      }
+    }
+    return (dQuery, dKey, dValue)
+  }
+
+  /// The derivative of an activation, from what it read.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func activation<Scalar: ArithmeticScalar>(
+    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by activation: Activation
+  ) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    let (x, up, y) = unsafe (x.values, upper.values, result.values)
+    switch activation {
+    case .geluTanh:
+      // y = x·s with s = 1 / (1 + e⁻²ᵘ), u = √(2/π)(x + 0.044715x³): y' = s + x·s(1 − s)·2u'.
+      let inner = Scalar(2 * (2 / Double.pi).squareRoot())
+      let (cubic, steep) = (Scalar(0.044715), Scalar(3 * 0.044715))
+      unsafe throughSigmoid(x, into: y, -inner) { v in v + cubic * v * v * v }
+      for index in 0..<x.count {
+        let (v, s) = unsafe (x[index], y[index])
+        let slope = inner * (1 + steep * v * v)
+        unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s) * slope)
+      }
+    case .silu:
+      unsafe throughSigmoid(x, into: y, -1) { $0 }
+      for index in 0..<x.count {
+        let (v, s) = unsafe (x[index], y[index])
+        unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s))
+      }
+    case .geluErf:
+      // Φ(x) + x·φ(x), Φ(x) = ½erfc(−x/√2).
+      let (root, height) = (Scalar(0.5).squareRoot(), Scalar(1 / (2 * Double.pi).squareRoot()))
+      for index in 0..<x.count {
+        let v = unsafe x[index]
+        let below = Scalar.erfc(-v * root) / 2
+        let density = height * Scalar.exp(-v * v / 2)
+        unsafe y[index] = unsafe up[index] * (below + v * density)
+      }
+    case .relu: for index in 0..<x.count { unsafe y[index] = unsafe x[index] > 0 ? up[index] : 0 }
+    case .leakyReLU(let slope):
+      let slope = Scalar(slope)
+      for index in 0..<x.count { unsafe y[index] = unsafe x[index] > 0 ? up[index] : up[index] * slope }
+    }
+    return result
+  }
+
+  /// Numbers that stay in the first cache between two loops.
+  private static let chunk = 2_048
+
+  /// 1 / (1 + e^(factor · exponent(x))).
+  @inline(__always)
+  private static func throughSigmoid<Scalar: ArithmeticScalar>(
+    _ x: UnsafeMutableBufferPointer<Scalar>, into y: UnsafeMutableBufferPointer<Scalar>, _ factor: Scalar,
+    _ exponent: (Scalar) -> Scalar
+  ) {
+    for start in stride(from: 0, to: x.count, by: chunk) {
+      let range = start..<min(start + chunk, x.count)
+      for index in range { unsafe y[index] = unsafe factor * exponent(x[index]) }
+      unsafe Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
+      for index in range { unsafe y[index] = unsafe 1 / (1 + y[index]) }
+    }
+  }
+}
+
+extension Matrix {
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  static func + (a: Matrix, b: Matrix) -> Matrix {
+    let result = Matrix(rows: a.rowCount, columns: a.columnCount)
+    let (a, b, sum) = unsafe (a.values, b.values, result.values)
+    for index in 0..<sum.count { unsafe sum[index] = unsafe a[index] + b[index] }
+    return result
+  }
+}

@@ -1,0 +1,138 @@
+import Arithmetic
+import Formats
+import Networks
+
+/// One sequence on its way through the network and back. Of the values that the forward pass computes only those are kept
+/// that are dear to compute; the others are computed again when a pullback asks for them.
+///
+/// Used by one thread at a time.
+final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
+  let network: Network
+  let tokens: [Int]
+  private let backend: FastBackend<Scalar>
+  /// Rotates by the negative angles.
+  private let mirrored: FastBackend<Scalar>
+  /// What was kept, and what was computed again and is not yet done with.
+  private var values: [Path: Matrix<Scalar>] = [:]
+  /// Derivatives of the loss by values whose pullback is still to come.
+  private var derivatives: [Path: Matrix<Scalar>] = [:]
+  /// What the pullback that has just run found for the parameters of its operation.
+  private(set) var found = ParameterDerivatives<Scalar>()
+
+  init(_ network: Network, tokens: [Int]) {
+    self.network = network
+    self.tokens = tokens
+    let probe = Probe(name: "text", tokens: tokens)
+    backend = FastBackend(probes: [probe])
+    mirrored = FastBackend(probes: [Probe(name: "text", tokens: tokens, positions: probe.positions.map { -$0 })])
+  }
+
+  /// Runs the network up to the values that the output is computed from.
+  ///
+  /// - Parameters:
+  ///   - kept: the values to keep.
+  ///   - observe: sees what each norm reads.
+  func run(
+    keeping kept: Set<Path>, observe: @escaping (Path, Norm, Matrix<Scalar>) -> Void
+  ) throws(Refusal) {
+    var execution = Execution(network, on: backend)
+    for stage in 0..<execution.stageCount {
+      try execution.run(stage: stage, skipsOutput: true) { node, operands, result in
+        if case .norm(let norm) = node.operation { observe(node.path, norm, operands[0]) }
+        if kept.contains(node.path) { self.values[node.path] = result }
+      }
+    }
+  }
+
+  /// A value, computed again where it was not kept.
+  func value(at path: Path) throws(Refusal) -> Matrix<Scalar> {
+    if let value = values[path] { return value }
+    guard let node = network.node(at: path) else { preconditionFailure("nothing at \(path)") }
+    var operands: [Matrix<Scalar>] = []
+    for operand in node.operands { operands.append(try value(at: operand)) }
+    let result = try backend.evaluate(node, operands)
+    values[path] = result
+    return result
+  }
+
+  /// Adds to the derivative of the loss by a value.
+  func add(_ derivative: Matrix<Scalar>, at path: Path) {
+    derivatives[path] = derivatives[path].map { $0 + derivative } ?? derivative
+  }
+
+  /// Runs the pullback of an operation: from the derivative by its value to those by the values that it reads. What it
+  /// finds for the operation's parameters is in ``found``.
+  func pullBack(
+    _ node: Network.Node, parameters: TrainedParameters<Scalar>
+  ) throws(Refusal) {
+    found = ParameterDerivatives()
+    defer { values[node.path] = nil }
+    guard let upper = derivatives.removeValue(forKey: node.path) else { return }
+    func value(_ operand: Int) throws(Refusal) -> Matrix<Scalar> { try self.value(at: node.operands[operand]) }
+    switch node.operation {
+    case .embed: found.upper = upper
+    case .linear(let map):
+      (found.upper, found.operand) = (upper, try value(0))
+      add(Pullback.linear(upper, through: parameters.entry(of: map.weight), of: parameters), at: node.operands[0])
+    case .norm(let norm):
+      let (derivative, gain, bias) = try Pullback.norm(upper, of: value(0), by: norm)
+      (found.gain, found.bias) = (gain, bias)
+      add(derivative, at: node.operands[0])
+    case .rotate: add(try mirrored.evaluate(node, [upper]), at: node.operands[0])
+    case .attend(let attention):
+      let result = try Pullback.attention(
+        upper, query: value(0), key: value(1), value: value(2), output: self.value(at: node.path), by: attention)
+      for (operand, derivative) in zip(node.operands, [result.query, result.key, result.value]) {
+        add(derivative, at: operand)
+      }
+    case .activate(let activation):
+      add(Pullback.activation(upper, of: try value(0), by: activation), at: node.operands[0])
+    case .scale: add(try backend.evaluate(node, [upper]), at: node.operands[0])
+    case .add: for operand in node.operands { add(upper, at: operand) }
+    case .multiply:
+      let (a, b) = (try value(0), try value(1))
+      add(try backend.evaluate(node, [upper, b]), at: node.operands[0])
+      add(try backend.evaluate(node, [upper, a]), at: node.operands[1])
+    }
+  }
+}
+
+/// What the parameters of an operation are to get from one sequence.
+struct ParameterDerivatives<Scalar: ArithmeticScalar> {
+  /// The derivative by the value of a map or an embedding: [T, width].
+  var upper: Matrix<Scalar>?
+  /// What a map read.
+  var operand: Matrix<Scalar>?
+  /// The derivatives by the gain and bias of a norm.
+  var gain: [Double] = []
+  var bias: [Double] = []
+}
+
+extension Network {
+  /// The values that a training pass keeps: what pullbacks read, and where that is cheap to compute what it is computed
+  /// from. For GPT-2 these are ten numbers a token and feature.
+  ///
+  /// - Parameter recomputesBlocks: whether only the residual stream between blocks is kept, and each block runs a second
+  ///   time on the way back.
+  func keptValues(recomputesBlocks: Bool) -> Set<Path> {
+    if recomputesBlocks { return Set((0...blockCount).map { stream(atDepth: $0) }) }
+    var kept: Set<Path> = []
+    func keep(_ path: Path) {
+      guard let node = node(at: path), !kept.contains(path) else { return }
+      switch node.operation {
+      case .norm, .rotate, .activate, .scale, .multiply: node.operands.forEach(keep)
+      case .embed, .linear, .attend, .add: kept.insert(path)
+      }
+    }
+    for node in nodes {
+      switch node.operation {
+      case .linear, .norm, .activate, .multiply: node.operands.forEach(keep)
+      case .attend:
+        keep(node.path)
+        node.operands.forEach(keep)
+      case .embed, .rotate, .scale, .add: continue
+      }
+    }
+    return kept
+  }
+}

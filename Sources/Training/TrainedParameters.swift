@@ -1,0 +1,182 @@
+import Arithmetic
+import Formats
+import Networks
+
+/// The parameters of a network while it is trained, each once, beside its gradient and the optimiser's two moments.
+///
+/// ``network`` reads the numbers where they lie, so that the forward pass is the one that everything else is computed
+/// with, and sees every update. A tied unembedding is the token embedding: one parameter, one gradient.
+@safe package final class TrainedParameters<Scalar: ArithmeticScalar>: @unchecked Sendable {
+  package struct Entry: Sendable {
+    /// `blocks.0.attention.query.weight`
+    package let name: String
+    /// As it lies in memory.
+    package let shape: [Int]
+    /// Whether a row of the matrix that is meant is a column in memory: whether a weight lies [out, in].
+    package fileprivate(set) var isTransposed: Bool
+    /// Where it starts, counted in numbers.
+    package let offset: Int
+
+    package var count: Int { shape.reduce(1, *) }
+    package var range: Range<Int> { offset..<offset + count }
+    package var isMatrix: Bool { shape.count == 2 }
+    /// The distance between rows, in numbers.
+    var stride: Int { shape.last ?? 1 }
+  }
+
+  package let entries: [Entry]
+  /// The network that was given, reading the parameters here.
+  package private(set) var network: Network
+  package let gradients: Matrix<Scalar>
+  package let firstMoments: Matrix<Scalar>
+  package let secondMoments: Matrix<Scalar>
+  private let values: UnsafeMutablePointer<Scalar>
+  private let file: MappedFile
+  /// By what ``network`` holds, as it lies and transposed.
+  private var places: [Parameter: Entry] = [:]
+
+  /// Numbers between the starts of two parameters are a multiple of this: 64 bytes of Float.
+  private static var alignment: Int { 16 }
+
+  /// Copies the parameters of a network, rounding them to `Scalar` where that is narrower.
+  package init(of network: Network, workers: Workers) {
+    var entries: [Entry] = []
+    var sources: [Parameter] = []
+    var end = 0
+    func add(_ name: String, _ parameter: Parameter) {
+      let isMatrix = parameter.shape.count == 2
+      // As it is stored, so that rows are read as they lie.
+      let isTransposed = isMatrix && (parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows)
+      let source = isTransposed ? parameter.transposed() : parameter
+      entries.append(Entry(name: name, shape: source.shape, isTransposed: isTransposed, offset: end))
+      sources.append(source)
+      end += (source.elementCount + Self.alignment - 1) / Self.alignment * Self.alignment
+    }
+    for node in network.nodes {
+      switch node.operation {
+      case .embed(let table, _): add("\(node.path).weight", table)
+      case .linear(let map):
+        if node.path != network.output || !network.isTied { add("\(node.path).weight", map.weight) }
+        if let bias = map.bias { add("\(node.path).bias", bias) }
+      case .norm(let norm):
+        add("\(node.path).weight", norm.gain)
+        if let bias = norm.bias { add("\(node.path).bias", bias) }
+      case .rotate, .attend, .activate, .scale, .add, .multiply: continue
+      }
+    }
+    self.entries = entries
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: end * MemoryLayout<Scalar>.stride, alignment: 64)
+    unsafe values =
+      memory.initializeMemory(as: Scalar.self, repeating: 0).baseAddress
+      ?? .allocate(capacity: 1)
+    unsafe file = MappedFile(owning: memory, path: "the parameters in training")
+    (gradients, firstMoments, secondMoments) = (.zeros(count: end), .zeros(count: end), .zeros(count: end))
+    self.network = network
+    let file = file
+    var stored: [String: Parameter] = [:]
+    for entry in entries {
+      let parameter = Parameter.stored(
+        Tensor(
+          info: TensorInfo(name: entry.name, type: Scalar.elementType, shape: entry.shape), file: file,
+          byteOffset: entry.offset * MemoryLayout<Scalar>.stride))
+      places[parameter] = entry
+      places[parameter]?.isTransposed = false
+      if entry.isMatrix {
+        places[parameter.transposed()] = entry
+        places[parameter.transposed()]?.isTransposed = true
+      }
+      stored[entry.name] = entry.isTransposed ? parameter.transposed() : parameter
+    }
+    if network.isTied { stored["\(network.output).weight"] = stored["embedding.tokens.weight"]?.transposed() }
+    self.network = network.mappingOperations { path, operation in
+      func own(_ parameter: Parameter, _ role: String) -> Parameter { stored["\(path).\(role)"] ?? parameter }
+      switch operation {
+      case .embed(let table, let index): return .embed(own(table, "weight"), by: index)
+      case .linear(let map):
+        return .linear(LinearMap(weight: own(map.weight, "weight"), bias: map.bias.map { own($0, "bias") }))
+      case .norm(var norm):
+        norm.gain = own(norm.gain, "weight")
+        norm.bias = norm.bias.map { own($0, "bias") }
+        return .norm(norm)
+      case .rotate, .attend, .activate, .scale, .add, .multiply: return operation
+      }
+    }
+    let (numbers, origins) = (self, sources)
+    workers.forEach(origins.count) { numbers.copy(origins[$0], to: numbers.entries[$0]) }
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private func copy(_ source: Parameter, to entry: Entry) {
+    let reader = ParameterReader(source)
+    unsafe reader.forEachBlock { rows, block in
+      let start = unsafe values + entry.offset + rows.lowerBound * reader.columnCount
+      for index in 0..<block.count { unsafe start[index] = unsafe Scalar(block[index]) }
+    }
+  }
+
+  /// Takes the values of another network's parameters of the same names.
+  ///
+  /// - Throws: `.malformed` where one is missing or of another shape.
+  func copyValues(of other: Network, file path: String) throws(Refusal) {
+    for entry in entries {
+      let found = other.parameter(named: entry.name).map { entry.isTransposed ? $0.transposed() : $0 }
+      guard let found, found.shape == entry.shape else {
+        throw Refusal(.malformed, file: path, subject: entry.name, "is missing or of another shape")
+      }
+      copy(found, to: entry)
+    }
+  }
+
+  /// The network with other numbers in the places of its parameters: their gradients.
+  package func network(reading numbers: Matrix<Scalar>) -> Network {
+    let memory = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: max(1, numbers.columnCount) * MemoryLayout<Scalar>.stride, alignment: 64)
+    unsafe memory.copyMemory(from: UnsafeRawBufferPointer(numbers.values))
+    let copy = unsafe MappedFile(owning: memory, path: file.path)
+    return network.mappingParameters { parameter in
+      guard let entry = places[parameter] else { return parameter }
+      let stored = Parameter.stored(
+        Tensor(
+          info: TensorInfo(name: entry.name, type: Scalar.elementType, shape: entry.shape), file: copy,
+          byteOffset: entry.offset * MemoryLayout<Scalar>.stride))
+      return entry.isTransposed ? stored.transposed() : stored
+    }
+  }
+
+  /// The number of parameters.
+  package var count: Int { entries.reduce(0) { $0 + $1.count } }
+
+  /// All values, one parameter behind the other with gaps of zeros, in the same places as gradients and moments.
+  package var allValues: UnsafeMutableBufferPointer<Scalar> {
+    unsafe UnsafeMutableBufferPointer(start: values, count: gradients.columnCount)
+  }
+
+  /// Where a parameter of ``network`` lies, and whether transposed: a tied unembedding lies in its table, transposed.
+  func entry(of parameter: Parameter) -> Entry {
+    guard let entry = places[parameter] else { preconditionFailure("\(parameter) is not trained") }
+    return entry
+  }
+
+  func value(of entry: Entry) -> UnsafeMutablePointer<Scalar> { unsafe values + entry.offset }
+
+  func gradient(of entry: Entry) -> UnsafeMutablePointer<Scalar> { unsafe gradients.start + entry.offset }
+
+  package func clearGradients() { unsafe gradients.values.update(repeating: 0) }
+}
+
+extension ArithmeticScalar {
+  /// The element type that is this scalar in a file.
+  package static var elementType: ElementType { Self.self == Double.self ? .f64 : .f32 }
+}
+
+extension Matrix {
+  /// One row of zeros.
+  static func zeros(count: Int) -> Matrix { zeros(rows: 1, columns: count) }
+
+  static func zeros(rows: Int, columns: Int) -> Matrix {
+    let result = Matrix(rows: rows, columns: columns)
+    unsafe result.values.initialize(repeating: 0)
+    return result
+  }
+}

@@ -1,0 +1,238 @@
+import Arithmetic
+import Formats
+import Foundation
+import Networks
+
+/// A directory that holds a run between two steps: the network in the form of submarat/removing-layer-norm, whose
+/// FakeLayerNorms have their deviations and switches in buffers beside them; the optimiser's moments; and what the run has
+/// been told and has recorded. It appears whole or not at all.
+package struct TrainingCheckpoint: Sendable {
+  /// What a state belongs to: another run must not go on from it.
+  package struct Identity: Sendable, Equatable {
+    package let recipe: Recipe
+    package let tokens: UInt64
+    package let precision: Precision
+
+    package init(recipe: Recipe, tokens: UInt64, precision: Precision) {
+      (self.recipe, self.tokens, self.precision) = (recipe, tokens, precision)
+    }
+  }
+
+  private static let weightsName = "model.safetensors"
+  private static let stateName = "training.safetensors"
+  private static let runName = "training.json"
+
+  package let path: String
+
+  package init(at path: String) { self.path = path }
+
+  package var exists: Bool { FileManager.default.fileExists(atPath: path + "/" + Self.runName) }
+
+  // MARK: Writing
+
+  /// Replaces what is there, in one step for whoever looks on.
+  ///
+  /// - Parameters:
+  ///   - model: what the run started from.
+  ///   - others: files to lie beside it: those of the tokenizer.
+  ///   - marksNorms: whether the norms get the buffers that say what is fixed.
+  package func write<Scalar: ArithmeticScalar>(
+    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, records: [TrainingRecord],
+    beside others: [(name: String, bytes: [UInt8])], marksNorms: Bool
+  ) throws(Refusal) {
+    let place = try Destination(directory: path, replacing: true)
+    _ = StagedOutput.removeStale(beside: place)
+    let staged = try StagedOutput(for: place)
+    try staged.requireSpace(run.parameters.count * 3 * MemoryLayout<Scalar>.stride)
+    try writeWeights(run, of: model, to: staged.path + "/" + Self.weightsName, marksNorms: marksNorms)
+    try writeState(run, to: staged.path + "/" + Self.stateName)
+    let content = JSONValue.object([
+      "step": .number(run.step), "precision": .string(identity.precision.rawValue),
+      "tokens": .string(String(identity.tokens, radix: 16)), "recipe": identity.recipe.json,
+      "deviations": .object(
+        run.deviations.sorted { $0.key < $1.key }.map { .init(key: $0.key, value: .number("\($0.value)")) }),
+      "log": .array(records.map { .string($0.line) }),
+    ])
+    var files = [(Self.runName, Array(content.text.utf8))]
+    files.append(("config.json", Array(configuration(of: model, as: Scalar.self).text.utf8)))
+    for (name, bytes) in files + others {
+      let file = try OutputFile(creating: staged.path + "/" + name)
+      try file.write(bytes)
+      try file.finish()
+    }
+    _ = try staged.publish()
+  }
+
+  /// The config of the source, with the type that the weights have now.
+  private func configuration<Scalar: ArithmeticScalar>(of model: Model, as scalar: Scalar.Type) -> JSONValue {
+    let type = JSONValue.string(Scalar.elementType == .f64 ? "float64" : "float32")
+    return .object(
+      (model.configuration?.members ?? []).map {
+        ["torch_dtype", "dtype"].contains($0.key) ? .init(key: $0.key, value: type) : $0
+      })
+  }
+
+  private func writeWeights<Scalar: ArithmeticScalar>(
+    _ run: TrainingRun<Scalar>, of model: Model, to path: String, marksNorms: Bool
+  ) throws(Refusal) {
+    let (layout, sizes, type) = (model.layout, model.hyperparameters, Scalar.elementType)
+    var tensors: [(info: TensorInfo, value: Parameter)] = []
+    let network = run.parameters.network
+    for (slot, value) in layout.tensors(of: network, sizes: sizes) where !(slot.isOmittedWhereTied && network.isTied) {
+      let shape = layout.storedShape(of: slot, in: sizes)
+      tensors.append((TensorInfo(name: layout.fullName(of: slot), type: type, shape: shape), value))
+    }
+    if marksNorms {
+      for (_, norm) in network.norms {
+        func add(_ suffix: String, _ type: ElementType, _ shape: [Int], _ value: Double) {
+          tensors.append(
+            (
+              TensorInfo(name: "\(norm.name).\(suffix)", type: type, shape: shape),
+              .constant(value, shape: shape.isEmpty ? [1] : shape)
+            ))
+        }
+        let deviation = run.deviations[norm.name] ?? 1
+        let flags = run.flags(of: norm.name)
+        add("average_std_buffer", type, norm.gain.shape, deviation)
+        add("bos_std_buffer", type, norm.gain.shape, deviation)
+        add("is_fake", .bool, [], flags.isFixed ? 1 : 0)
+        add("attn_v_is_fake", .bool, [], flags.isValueFixed ? 1 : 0)
+        add("bos_special_treatment", .bool, [], 0)
+      }
+    }
+    let values = Dictionary(uniqueKeysWithValues: tensors.map { ($0.info.name, $0.value) })
+    let writer = try SafetensorsWriter(creating: path, tensors: tensors.map(\.info), metadata: ["format": "pt"])
+    for info in writer.order {
+      guard let value = values[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
+      if info.type == .bool {
+        try writer.append([value.constantValue == 1 ? 1 : 0])
+      } else {
+        try Self.append(value, as: Scalar.self, to: writer)
+      }
+    }
+    try writer.finish()
+  }
+
+  private static func append<Scalar: ArithmeticScalar>(
+    _ value: Parameter, as scalar: Scalar.Type, to writer: SafetensorsWriter
+  ) throws(Refusal) {
+    try unsafe ParameterReader(value).forEachBlock { (_, block) throws(Refusal) in
+      let line = unsafe [Scalar](unsafeUninitializedCapacity: block.count) { buffer, count in
+        for index in 0..<block.count { unsafe buffer[index] = unsafe Scalar(block[index]) }
+        count = block.count
+      }
+      try append(line, to: writer)
+    }
+  }
+
+  private static func append<Scalar>(_ numbers: [Scalar], to writer: SafetensorsWriter) throws(Refusal) {
+    let result: Result<Void, Refusal> = unsafe numbers.withUnsafeBytes { bytes in
+      do throws(Refusal) { return unsafe .success(try writer.append(bytes)) } catch { return .failure(error) }
+    }
+    try result.get()
+  }
+
+  private static let moments = ["first", "second"]
+
+  private func writeState<Scalar: ArithmeticScalar>(_ run: TrainingRun<Scalar>, to path: String) throws(Refusal) {
+    let entries = run.parameters.entries
+    var infos: [TensorInfo] = []
+    for moment in Self.moments {
+      infos += entries.map { TensorInfo(name: "\(moment).\($0.name)", type: Scalar.elementType, shape: $0.shape) }
+    }
+    let ranges = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.range) })
+    let writer = try SafetensorsWriter(creating: path, tensors: infos)
+    for info in writer.order {
+      let isFirst = info.name.hasPrefix(Self.moments[0] + ".")
+      let name = String(info.name.dropFirst((isFirst ? Self.moments[0] : Self.moments[1]).count + 1))
+      guard let range = ranges[name] else { preconditionFailure("the writer asks for \(info.name)") }
+      let source = isFirst ? run.parameters.firstMoments : run.parameters.secondMoments
+      try unsafe writer.append(UnsafeRawBufferPointer(UnsafeMutableBufferPointer(rebasing: source.values[range])))
+    }
+    try writer.finish()
+  }
+
+  // MARK: Reading
+
+  /// Makes a run go on from what is stored.
+  ///
+  /// - Returns: what the run has recorded.
+  /// - Throws: `.usage` where it belongs to a run that was told something else; `.malformed` where it is not whole.
+  package func restore<Scalar: ArithmeticScalar>(
+    _ run: TrainingRun<Scalar>, _ identity: Identity
+  ) throws(Refusal) -> [TrainingRecord] {
+    let file = path + "/" + Self.runName
+    let json = try MappedFile(path: file).parse { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: file) }
+    guard let step = json["step"]?.count, let stored = json["recipe"], let tokens = json["tokens"]?.string,
+      let precision = json["precision"]?.string, let deviations = json["deviations"]?.members,
+      let lines = json["log"]?.array
+    else {
+      throw Refusal(.malformed, file: file, "is no state of a removal", advice: "remove '\(path)' and start again")
+    }
+    func other(_ subject: String, _ problem: String) -> Refusal {
+      Refusal(
+        .usage, file: file, subject: subject, problem,
+        advice: "give what the run was started with, or remove '\(path)' and start again")
+    }
+    let recipe = try Recipe(stored, file: file)
+    if recipe != identity.recipe { throw other("recipe", "the run that is to go on had another recipe") }
+    if tokens != String(identity.tokens, radix: 16) {
+      throw other("tokens", "the run that is to go on read other tokens")
+    }
+    if precision != identity.precision.rawValue {
+      throw other("precision", "the run that is to go on computed in \(precision) precision")
+    }
+    guard step <= recipe.steps, lines.count == step else {
+      throw Refusal(.malformed, file: file, "records \(lines.count) steps of \(step)", advice: "start again")
+    }
+    var means: [String: Double] = [:]
+    for member in deviations {
+      guard let value = member.value.double, value > 0, value.isFinite else {
+        throw Refusal(
+          .malformed, file: file, subject: "deviations.\(member.key)",
+          "expected a positive number, found \(member.value.kind)")
+      }
+      means[member.key] = value
+    }
+    var records: [TrainingRecord] = []
+    for line in lines { records.append(try TrainingRecord(line.string ?? "", file: file)) }
+    let model = try Model(opening: path)
+    try run.parameters.copyValues(of: model.network, file: path)
+    let state = path + "/" + Self.stateName
+    let checkpoint = try Checkpoint(safetensors: state)
+    for (moment, target) in zip(Self.moments, [run.parameters.firstMoments, run.parameters.secondMoments]) {
+      for entry in run.parameters.entries {
+        guard let tensor = checkpoint["\(moment).\(entry.name)"], tensor.shape == entry.shape,
+          tensor.info.type == Scalar.elementType
+        else {
+          throw Refusal(
+            .malformed, file: state, subject: "\(moment).\(entry.name)", "is missing or of another shape",
+            advice: "remove '\(path)' and start again")
+        }
+        let numbers = unsafe UnsafeMutableBufferPointer(rebasing: target.values[entry.range])
+        for (index, value) in tensor.decoded(as: Scalar.self).enumerated() { unsafe numbers[index] = value }
+      }
+    }
+    try checkpoint.requireIntact()
+    run.restore(step: step, deviations: means)
+    return records
+  }
+}
+
+extension TrainingRecord {
+  /// The step as one line of JSON: what a log holds.
+  package var line: String {
+    let names = fixed.map { "\"\($0)\"" }.joined(separator: ", ")
+    return "{\"step\": \(step), \"lr\": \(rate), \"loss\": \(loss), \"aux\": \(auxiliary), "
+      + "\"gradient_norm\": \(gradientNorm), \"fixed\": [\(names)]}"
+  }
+
+  init(_ line: String, file: String) throws(Refusal) {
+    let json = try unsafe JSONValue(parsing: Array(line.utf8).span.bytes, file: file)
+    guard let step = json["step"]?.count, let rate = json["lr"]?.double, let loss = json["loss"]?.double,
+      let auxiliary = json["aux"]?.double, let norm = json["gradient_norm"]?.double, let fixed = json["fixed"]?.array
+    else { throw Refusal(.malformed, file: file, subject: "log", "a record of a step is not whole") }
+    self.init(
+      step: step, rate: rate, loss: loss, auxiliary: auxiliary, gradientNorm: norm, fixed: fixed.compactMap(\.string))
+  }
+}

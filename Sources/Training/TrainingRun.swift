@@ -1,0 +1,255 @@
+import Arithmetic
+import Formats
+import Networks
+
+/// What a step of a run was.
+///
+///     for record in report.records where !record.fixed.isEmpty { print(record.step, record.fixed, record.loss) }
+public struct TrainingRecord: Sendable, Equatable, Encodable {
+  public let step: Int
+  public let rate: Double
+  /// The cross entropy, in nats, without the auxiliary term.
+  public let loss: Double
+  /// The auxiliary term without its weight.
+  public let auxiliary: Double
+  /// Before clipping.
+  public let gradientNorm: Double
+  /// The sites that were fixed before the step.
+  public let fixed: [String]
+}
+
+/// A network on its way through a removal, step by step. Everything that a step does follows from the recipe, the tokens
+/// and the state: parameters, moments, deviations, and the number of steps that were taken.
+package final class TrainingRun<Scalar: ArithmeticScalar> {
+  package let recipe: Recipe
+  package let parameters: TrainedParameters<Scalar>
+  package private(set) var step: Int
+  /// By the norm's name: the moving mean of √(variance + ε), or where the norm is fixed what it divides by.
+  package private(set) var deviations: [String: Double]
+  private let tokens: TrainingTokens
+  private let order: TokenOrder
+  private let workers: Workers
+  private let recomputesBlocks: Bool
+  private let optimizer: AdamW
+  /// Every site, in the order of the schedule's kinds and of the layers.
+  private let sites: [Site]
+  /// What stands before the names of norms, and not in those of sites.
+  private let prefix: String
+  private let epsilons: [String: Double]
+
+  /// - Parameters:
+  ///   - network: every norm of which is computed.
+  ///   - prefix: what stands before the names of norms.
+  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe, tokens and network do not fit.
+  package init(
+    _ network: Network, namesAfter prefix: String, recipe: Recipe, tokens: TrainingTokens, workers: Workers,
+    recomputesBlocks: Bool = false
+  ) throws(Refusal) {
+    try network.requireTrainable()
+    try recipe.require(fitting: network)
+    self.recipe = recipe
+    self.tokens = tokens
+    self.workers = workers
+    self.recomputesBlocks = recomputesBlocks
+    self.prefix = prefix
+    order = try TokenOrder(
+      tokenCount: tokens.count, context: recipe.context, shuffle: recipe.shuffle, source: tokens.source)
+    optimizer = AdamW(
+      betas: (recipe.betas[0], recipe.betas[1]), epsilon: recipe.adamEpsilon, weightDecay: recipe.weightDecay)
+    (step, deviations) = (0, [:])
+    let all = Self.sites(of: network, prefix: prefix)
+    sites = Schedule.Kind.allCases.flatMap { kind in all.filter { $0.kind == kind } }
+    epsilons = Dictionary(
+      network.norms.compactMap { path, norm in
+        if case .computed(let epsilon) = norm.deviation { (norm.name, epsilon) } else { nil }
+      }
+    ) { first, _ in first }
+    parameters = TrainedParameters(of: network, workers: workers)
+  }
+
+  /// Goes on from a state that was saved, whose numbers are in ``parameters`` already.
+  package func restore(step: Int, deviations: [String: Double]) { (self.step, self.deviations) = (step, deviations) }
+
+  private static func sites(of network: Network, prefix: String) -> [Site] {
+    var sites: [Site] = []
+    for (path, norm) in network.norms {
+      let name = norm.name.hasPrefix(prefix) ? String(norm.name.dropFirst(prefix.count)) : norm.name
+      for reader in network.users(of: path) {
+        let site = Site(norm: path, named: name, reader: reader.path)
+        if !sites.contains(site) { sites.append(site) }
+      }
+    }
+    return sites
+  }
+
+  private func site(_ norm: Path, _ reader: Path) -> Site {
+    let name = parameters.network[norm: norm]?.name ?? ""
+    return Site(
+      norm: norm, named: name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name, reader: reader)
+  }
+
+  private func isFixed(_ site: Site, atStep step: Int) -> Bool {
+    recipe.schedule?.step(of: site).map { $0 <= step } ?? false
+  }
+
+  /// The names of the sites that are fixed before a step.
+  package func fixed(before step: Int) -> [String] {
+    sites.filter { recipe.schedule?.step(of: $0) == step }.map(\.name)
+  }
+
+  /// Whether what a norm divides by does not change any more: it does until the values read a fixed one.
+  package func isFrozen(_ norm: String, atStep step: Int) -> Bool {
+    let own = sites.filter { prefix + $0.norm == norm || $0.norm == norm }
+    return (own.first { $0.kind == .values } ?? own.first).map { isFixed($0, atStep: step) } ?? false
+  }
+
+  /// The network as a step computes it.
+  package func network(atStep step: Int) throws(Refusal) -> Network {
+    try parameters.network.settingDeviations { (path, reader) throws(Refusal) in
+      guard let norm = parameters.network[norm: path] else { preconditionFailure("no norm at \(path)") }
+      guard isFixed(site(path, reader), atStep: step) else { return norm.deviation }
+      guard let deviation = deviations[norm.name] else { preconditionFailure("\(norm.name) was not measured") }
+      return .fixed(.constant(deviation, shape: norm.gain.shape))
+    }
+  }
+
+  /// Whether a norm is fixed for queries and keys, and for values, behind the steps that were taken.
+  package func flags(of norm: String) -> (isFixed: Bool, isValueFixed: Bool) {
+    let own = sites.filter { prefix + $0.norm == norm || $0.norm == norm }
+    let others = own.filter { $0.kind != .values }.allSatisfy { isFixed($0, atStep: step - 1) }
+    let values = own.filter { $0.kind == .values }.allSatisfy { isFixed($0, atStep: step - 1) }
+    return (others, values)
+  }
+
+  /// The sequences of a micro-batch of a step.
+  private func sequences(ofStep step: Int, microBatch: Int) throws(Refusal) -> [[Int]] {
+    let vocabularySize = parameters.network.vocabularySize
+    var sequences: [[Int]] = []
+    for index in 0..<recipe.batch {
+      let range = order.range(ofSequence: (step * recipe.microBatches + microBatch) * recipe.batch + index)
+      let sequence = tokens[range]
+      if let place = sequence.firstIndex(where: { $0 >= vocabularySize }) {
+        throw Refusal(
+          .malformed, file: tokens.source,
+          "token \(range.lowerBound + place) is \(sequence[place]), the model's vocabulary has \(vocabularySize)",
+          advice: "use the ids of the model's own tokenizer")
+      }
+      sequences.append(sequence)
+    }
+    return sequences
+  }
+
+  /// Computes the loss of the next step and its derivatives, which are then in ``parameters``.
+  package func computeGradients() throws(Refusal) -> (loss: Double, auxiliary: Double, deviations: [String: Double]) {
+    let network = try network(atStep: step)
+    var batches: [[[Int]]] = []
+    for microBatch in 0..<recipe.microBatches {
+      batches.append(try sequences(ofStep: step, microBatch: microBatch))
+    }
+    let targetCount = batches.joined().reduce(0) { count, sequence in
+      count + sequence.dropFirst().count { $0 != recipe.maskedTarget }
+    }
+    guard targetCount > 0 else {
+      throw Refusal(.malformed, file: tokens.source, "step \(step) reads no token that is to be predicted")
+    }
+    parameters.clearGradients()
+    let own = TrainingStep(
+      network: network, parameters: parameters, workers: workers, targetCount: targetCount,
+      microBatchCount: recipe.microBatches, maskedTarget: recipe.maskedTarget,
+      auxiliary: recipe.auxiliaryWeight > 0
+        ? network.node(at: "final.norm").map {
+          AuxiliaryLoss(stream: $0.operands[0], weight: recipe.auxiliaryWeight, endOfText: recipe.endOfText)
+        } : nil,
+      measured: epsilons.filter { !isFrozen($0.key, atStep: step) }, recomputesBlocks: recomputesBlocks)
+    var sums = TrainingStep<Scalar>.Sums()
+    for batch in batches { try own.add(batch, to: &sums) }
+    return (sums.loss, sums.auxiliary, sums.deviations.mapValues { $0.sum / Double($0.count) })
+  }
+
+  /// Takes the next step of the optimiser.
+  ///
+  /// - Throws: `.nonFinite` where loss or gradient are no numbers, and the parameters are as they were.
+  package func advance() throws(Refusal) -> TrainingRecord {
+    let fixed = fixed(before: step)
+    let (loss, auxiliary, measured) = try computeGradients()
+    let norm = AdamW.norm(ofGradientsOf: parameters, workers: workers)
+    guard loss.isFinite, norm.isFinite else {
+      throw Refusal(
+        .nonFinite, subject: "step \(step)", "the loss is \(loss), the norm of the gradient \(norm)",
+        advice: Message(lastSwitch.map { "the last norm that was fixed is \($0); " } ?? "")
+          + "go on from an earlier checkpoint with a lower rate or larger gaps")
+    }
+    let rate = recipe.rate(atStep: step)
+    optimizer.step(
+      parameters, number: step + 1, rate: rate, clipping: min(1, recipe.clip / (norm + 1e-6)), workers: workers)
+    for (name, value) in measured {
+      deviations[name] = deviations[name].map { recipe.momentum * $0 + (1 - recipe.momentum) * value } ?? value
+    }
+    defer { step += 1 }
+    return TrainingRecord(
+      step: step, rate: rate, loss: loss, auxiliary: auxiliary, gradientNorm: norm, fixed: fixed)
+  }
+
+  /// The site that was fixed last.
+  package var lastSwitch: String? {
+    sites.filter { isFixed($0, atStep: step) }.max {
+      (recipe.schedule?.step(of: $0) ?? 0) < (recipe.schedule?.step(of: $1) ?? 0)
+    }?.name
+  }
+}
+
+extension Recipe {
+  /// - Throws: `.usage` where a network cannot be trained so.
+  func require(fitting network: Network) throws(Refusal) {
+    guard context <= network.contextLength else {
+      throw Refusal(
+        .usage, subject: "context",
+        "expected at most \(network.contextLength) tokens, the model's context, found \(context)"
+      )
+    }
+    if auxiliaryWeight > 0, network[norm: "final.norm"] == nil {
+      throw Refusal(.usage, subject: "aux_weight", "expected 0, since the model has no last norm")
+    }
+    guard let schedule else { return }
+    let present = Set(TrainingRun<Float>.kinds(of: network))
+    if let kind = Schedule.Kind.allCases.first(where: { schedule.starts[$0] != nil && !present.contains($0) }) {
+      throw Refusal(.usage, subject: "schedule.\(kind.rawValue)", "the model has no norm of this kind")
+    }
+    let layers = network.blockCount
+    for (kind, start) in schedule.starts {
+      let last = start.step + (kind == .last ? 0 : (layers - 1) * start.gap)
+      guard last < steps else {
+        throw Refusal(
+          .usage, subject: "schedule.\(kind.rawValue)",
+          "the last of \(layers) layers would be fixed at step \(last), and the run has \(steps)")
+      }
+    }
+  }
+}
+
+extension TrainingRun {
+  fileprivate static func kinds(of network: Network) -> [Schedule.Kind] { sites(of: network, prefix: "").map(\.kind) }
+}
+
+extension Network {
+  /// - Throws: `.unsupported` where a part of the network has no pullback, or a norm would not become a part of linear maps
+  ///   when it is fixed.
+  func requireTrainable() throws(Refusal) {
+    guard self[linear: output] != nil else {
+      throw Refusal(.unsupported, subject: output.description, "the logits are no linear map of a residual stream")
+    }
+    for (path, norm) in norms {
+      guard case .computed = norm.deviation, norm.kind != .crms else {
+        throw Refusal(
+          .unsupported, subject: norm.name, norm.kind == .crms ? "a CRMSNorm is not trained" : "is fixed already",
+          advice: "start from the checkpoint from before the removal")
+      }
+      for reader in users(of: path) where self[linear: reader.path] == nil {
+        throw Refusal(
+          .unsupported, subject: norm.name,
+          "is read by \(reader.operation.kind), which no fixed norm can be folded into",
+          advice: "this works for networks whose norms stand before linear maps")
+      }
+    }
+  }
+}

@@ -1,0 +1,248 @@
+import Arithmetic
+import Formats
+import Networks
+import Numerics
+
+/// The loss of one optimiser step and its derivatives by all parameters, which are added up in
+/// ``TrainedParameters/gradients`` micro-batch by micro-batch.
+///
+/// Work is cut at fixed sizes, and sums are taken in a fixed order, whoever does the work: the result has the same bits with
+/// any number of threads.
+struct TrainingStep<Scalar: ArithmeticScalar> {
+  /// The network of this step, some of its norms fixed.
+  let network: Network
+  let parameters: TrainedParameters<Scalar>
+  let workers: Workers
+  /// The targets of the whole step that count, which the loss is the mean over.
+  let targetCount: Int
+  let microBatchCount: Int
+  let maskedTarget: Int?
+  let auxiliary: AuxiliaryLoss?
+  /// The norms to measure, each with its ε, by name.
+  let measured: [String: Double]
+  let recomputesBlocks: Bool
+
+  /// Sums of a step so far.
+  struct Sums {
+    var loss = 0.0
+    var auxiliary = 0.0
+    /// By the name of the norm: Σ √(variance + ε) and the number of tokens.
+    var deviations: [String: (sum: Double, count: Int)] = [:]
+  }
+
+  /// Adds a micro-batch: sequences of one length.
+  func add(_ sequences: [[Int]], to sums: inout Sums) throws(Refusal) {
+    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0) }
+    let kept = network.keptValues(recomputesBlocks: recomputesBlocks)
+    let records = passes.map { _ in DeviationSums() }
+    try workers.forEach(passes.count) { (index) throws(Refusal) in
+      try passes[index].run(keeping: kept) { _, norm, x in
+        if let epsilon = measured[norm.name] { records[index].add(x, of: norm, epsilon: epsilon) }
+      }
+    }
+    for record in records {
+      for (name, value) in record.sums {
+        let old = sums.deviations[name] ?? (0, 0)
+        sums.deviations[name] = (old.sum + value.sum, old.count + value.count)
+      }
+    }
+    sums.loss += try pullBackHead(passes)
+    if let auxiliary {
+      sums.auxiliary += try auxiliary.pullBack(passes, share: 1 / Double(microBatchCount)) / Double(microBatchCount)
+    }
+    for node in network.nodes.reversed() where node.path != network.output {
+      try workers.forEach(passes.count) { (index) throws(Refusal) in
+        try passes[index].pullBack(node, parameters: parameters)
+      }
+      addDerivatives(of: node, from: passes)
+    }
+  }
+
+  // MARK: Parameters
+
+  /// Rows of a weight whose derivatives are computed by one thread at a time.
+  private static var weightRows: Int { 128 }
+  /// Columns likewise, where a vector or the rows of a table are added up.
+  private static var columns: Int { 128 }
+
+  private func addDerivatives(of node: Network.Node, from passes: [SequencePass<Scalar>]) {
+    let found = passes.map(\.found)
+    switch node.operation {
+    case .embed(let table, let index): addRows(of: parameters.entry(of: table), by: index, from: passes)
+    case .linear(let map):
+      let weight = parameters.entry(of: map.weight)
+      forEachPart(of: weight.shape[0], Self.weightRows) { rows in
+        for derivatives in found {
+          guard let x = derivatives.operand, let up = derivatives.upper else { continue }
+          addProduct(weight.isTransposed ? up : x, weight.isTransposed ? x : up, rows: rows, to: weight)
+        }
+      }
+      if let bias = map.bias { addColumnSums(of: found.compactMap(\.upper), to: parameters.entry(of: bias)) }
+    case .norm(let norm):
+      for derivatives in found where !derivatives.gain.isEmpty {
+        add(derivatives.gain, to: parameters.entry(of: norm.gain))
+        if let bias = norm.bias { add(derivatives.bias, to: parameters.entry(of: bias)) }
+      }
+    case .rotate, .attend, .activate, .scale, .add, .multiply: return
+    }
+  }
+
+  private func forEachPart(of count: Int, _ size: Int, _ body: @Sendable (Range<Int>) -> Void) {
+    workers.forEach((count + size - 1) / size) { body($0 * size..<min(($0 + 1) * size, count)) }
+  }
+
+  /// Some rows of AᵀB.
+  private func addProduct(
+    _ a: Matrix<Scalar>, _ b: Matrix<Scalar>, rows: Range<Int>, to entry: TrainedParameters<Scalar>.Entry
+  ) {
+    unsafe Scalar.addTransposedProduct(
+      rows: rows.count, columns: b.columnCount, inner: a.rowCount, a.start + rows.lowerBound, strideA: a.columnCount,
+      b.start, strideB: b.columnCount, into: parameters.gradient(of: entry) + rows.lowerBound * entry.stride,
+      strideC: entry.stride)
+  }
+
+  private func add(_ numbers: [Double], to entry: TrainedParameters<Scalar>.Entry) {
+    let gradient = unsafe parameters.gradient(of: entry)
+    for index in numbers.indices { unsafe gradient[index] += Scalar(numbers[index]) }
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private func addColumnSums(of matrices: [Matrix<Scalar>], to entry: TrainedParameters<Scalar>.Entry) {
+    forEachPart(of: entry.count, Self.columns) { columns in
+      var sums = [Double](repeating: 0, count: columns.count)
+      for matrix in matrices {
+        for row in 0..<matrix.rowCount {
+          let line = unsafe matrix.row(row)
+          for column in columns { sums[column - columns.lowerBound] += unsafe Double(line[column]) }
+        }
+      }
+      let gradient = unsafe parameters.gradient(of: entry)
+      for column in columns { unsafe gradient[column] += Scalar(sums[column - columns.lowerBound]) }
+    }
+  }
+
+  /// Rows of a table get the sum over all tokens that read them.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private func addRows(
+    of entry: TrainedParameters<Scalar>.Entry, by index: Operation.Index, from passes: [SequencePass<Scalar>]
+  ) {
+    forEachPart(of: entry.stride, Self.columns) { columns in
+      for pass in passes {
+        guard let upper = pass.found.upper else { continue }
+        for (position, token) in pass.tokens.enumerated() {
+          let gradient = unsafe parameters.gradient(of: entry) + (index == .token ? token : position) * entry.stride
+          let line = unsafe upper.row(position)
+          for column in columns { unsafe gradient[column] += unsafe line[column] }
+        }
+      }
+    }
+  }
+
+  // MARK: Cross entropy
+
+  /// Tokens whose logits are in memory at a time.
+  private static var headTokens: Int { 256 }
+  /// Tokens or vocabulary entries that one thread takes at a time.
+  private static var headRows: Int { 64 }
+  private static var vocabulary: Int { 2_048 }
+
+  /// The cross entropy of every next token, some tokens' logits at a time: logits → loss → their derivatives in place →
+  /// those by the residual stream and the unembedding. The last token of a sequence predicts nothing.
+  private func pullBackHead(_ passes: [SequencePass<Scalar>]) throws(Refusal) -> Double {
+    guard let node = network.node(at: network.output), case .linear(let map) = node.operation else {
+      preconditionFailure("the output is no linear map")
+    }
+    let vocabularySize = map.weight.columnCount
+    let longest = passes.map { $0.tokens.count - 1 }.max() ?? 0
+    let logits = Matrix<Scalar>(rows: min(Self.headTokens, longest), columns: vocabularySize)
+    var sum = 0.0
+    for pass in passes {
+      let x = try pass.value(at: node.operands[0])
+      let derivative = Matrix<Scalar>.zeros(rows: x.rowCount, columns: x.columnCount)
+      for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
+        let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
+        sum += head(map, x, rows, targets: pass.tokens[(rows.lowerBound + 1)...], logits, into: derivative)
+      }
+      pass.add(derivative, at: node.operands[0])
+    }
+    return sum
+  }
+
+  private func head(
+    _ map: LinearMap, _ x: Matrix<Scalar>, _ rows: Range<Int>, targets: ArraySlice<Int>, _ logits: Matrix<Scalar>,
+    into derivative: Matrix<Scalar>
+  ) -> Double {
+    let weight = parameters.entry(of: map.weight)
+    let (width, vocabularySize) = (x.columnCount, logits.columnCount)
+    let bias = map.bias.map { parameters.entry(of: $0) }
+    let start = rows.lowerBound * width
+    let targets = Array(targets.prefix(rows.count))
+    forEachPart(of: vocabularySize, Self.vocabulary) { part in
+      unsafe Scalar.multiply(
+        rows: rows.count, columns: part.count, inner: width, x.start + start, strideA: width,
+        parameters.value(of: weight) + part.lowerBound * (weight.isTransposed ? weight.stride : 1),
+        strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: 0,
+        into: logits.start + part.lowerBound, strideC: vocabularySize)
+    }
+    let losses = Matrix<Double>.zeros(count: rows.count)
+    forEachPart(of: rows.count, Self.headRows) { part in
+      for row in part {
+        let line = unsafe logits.row(row)
+        if let bias {
+          let numbers = unsafe parameters.value(of: bias)
+          for index in 0..<line.count { unsafe line[index] += unsafe numbers[index] }
+        }
+        unsafe losses.start[row] = unsafe pullBackLoss(line, target: targets[row])
+      }
+      unsafe Scalar.multiply(
+        rows: part.count, columns: width, inner: vocabularySize, logits.start + part.lowerBound * vocabularySize,
+        strideA: vocabularySize, parameters.value(of: weight), strideB: weight.stride,
+        isTransposed: !weight.isTransposed, factor: 1, beta: 0,
+        into: derivative.start + start + part.lowerBound * width, strideC: width)
+    }
+    let parts = weight.isTransposed ? Self.vocabulary : Self.weightRows
+    forEachPart(of: weight.shape[0], parts) { part in
+      let gradient = unsafe parameters.gradient(of: weight) + part.lowerBound * weight.stride
+      if weight.isTransposed {
+        unsafe Scalar.addTransposedProduct(
+          rows: part.count, columns: width, inner: rows.count, logits.start + part.lowerBound,
+          strideA: vocabularySize, x.start + start, strideB: width, into: gradient, strideC: weight.stride)
+      } else {
+        unsafe Scalar.addTransposedProduct(
+          rows: part.count, columns: vocabularySize, inner: rows.count, x.start + start + part.lowerBound,
+          strideA: width, logits.start, strideB: vocabularySize, into: gradient, strideC: weight.stride)
+      }
+    }
+    if let bias {
+      forEachPart(of: vocabularySize, Self.vocabulary) { part in
+        let gradient = unsafe parameters.gradient(of: bias)
+        for row in 0..<rows.count {
+          let line = unsafe logits.row(row)
+          for index in part { unsafe gradient[index] += unsafe line[index] }
+        }
+      }
+    }
+    return unsafe losses.values.reduce(0, +)
+  }
+
+  /// Replaces the logits of one token by the derivatives of the loss: (softmax − 1 at the target) / targets of the step.
+  /// - Returns: its share of the loss.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private func pullBackLoss(_ logits: UnsafeMutableBufferPointer<Scalar>, target: Int) -> Double {
+    guard target != maskedTarget else {
+      unsafe logits.update(repeating: 0)
+      return 0
+    }
+    let found = unsafe Double(logits[target])
+    let largest = unsafe Double(Kernels.largest(logits))
+    let sum = unsafe Double(Kernels.exponentials(logits))
+    let count = Double(targetCount)
+    let factor = Scalar(1 / (sum * count))
+    for index in 0..<logits.count { unsafe logits[index] *= factor }
+    unsafe logits[target] -= Scalar(1 / count)
+    return (largest + .log(sum) - found) / count
+  }
+}
