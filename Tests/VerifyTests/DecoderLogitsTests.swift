@@ -15,7 +15,10 @@ import Verify
 
   /// A model of the fixtures, or the tensors of `mistral` under a config with scaled positions.
   static func opened(_ name: String) throws -> Model {
-    if scalings.contains(name) { return try Model(opening: AlteredCheckpoint(rotaryScaling: name).path) }
+    if scalings.contains(name) {
+      let altered = try AlteredCheckpoint(rotaryScaling: name)
+      return try withExtendedLifetime(altered) { try Model(opening: altered.path) }
+    }
     return try Model(opening: Fixtures.path("decoders/" + name))
   }
 
