@@ -10,6 +10,7 @@ extension FastBackend {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let dHead = x.columnCount / headCount
     let frequencies = rotary.frequencies
+    let magnitude = rotary.magnitude
     let half = frequencies.count
     var (cosines, sines) = ([Scalar](repeating: 0, count: half), [Scalar](repeating: 0, count: half))
     var token = 0
@@ -17,8 +18,8 @@ extension FastBackend {
       for position in probe.positions {
         for pair in 0..<half {
           let angle = Double(position) * frequencies[pair]
-          cosines[pair] = Scalar(Double.cos(angle))
-          sines[pair] = Scalar(Double.sin(angle))
+          cosines[pair] = Scalar(magnitude * Double.cos(angle))
+          sines[pair] = Scalar(magnitude * Double.sin(angle))
         }
         let (from, to) = unsafe (x.row(token), result.row(token))
         for head in stride(from: 0, to: x.columnCount, by: dHead) {

@@ -98,6 +98,19 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let gain = ParameterReader(norm.gain).values().map { Scalar($0) }
     let bias = norm.bias.map { ParameterReader($0).values().map { Scalar($0) } }
     let isCentred = norm.kind == .layer
+    let width = x.columnCount / norm.headCount
+    func forEachHead(
+      _ body: (_ from: UnsafeMutableBufferPointer<Scalar>, _ to: UnsafeMutableBufferPointer<Scalar>) -> Void
+    ) {
+      for row in rows {
+        let (from, to) = unsafe (x.row(row), result.row(row))
+        for head in 0..<norm.headCount {
+          let features = head * width..<(head + 1) * width
+          unsafe body(
+            UnsafeMutableBufferPointer(rebasing: from[features]), UnsafeMutableBufferPointer(rebasing: to[features]))
+        }
+      }
+    }
     switch norm.deviation {
     case .computed(let epsilon) where norm.kind == .crms:
       for row in rows {
@@ -105,15 +118,14 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
           x.row(row), epsilon: Scalar(epsilon), gain: gain, bias: bias, into: result.row(row))
       }
     case .computed(let epsilon):
-      for row in rows {
+      unsafe forEachHead { (from, to) in
         unsafe Kernels.normalise(
-          x.row(row), epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+          from, epsilon: Scalar(epsilon), isCentred: isCentred, gain: gain, bias: bias, into: to)
       }
     case .fixed(let deviation):
       let factors = ParameterReader(deviation).values().map { Scalar($0) }
-      for row in rows {
-        unsafe Kernels.divide(
-          x.row(row), by: factors, isCentred: isCentred, gain: gain, bias: bias, into: result.row(row))
+      unsafe forEachHead { (from, to) in
+        unsafe Kernels.divide(from, by: factors, isCentred: isCentred, gain: gain, bias: bias, into: to)
       }
     case .perPosition, .perToken:
       throw Refusal(

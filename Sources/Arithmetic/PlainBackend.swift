@@ -44,7 +44,7 @@ package struct PlainBackend: Backend {
     case .fixed(let deviation): (fixed, epsilon) = (ParameterReader(deviation).values(), 0)
     case .perPosition, .perToken: throw Refusal(.notFoldable, subject: norm.name, "is not evaluated")
     }
-    return x.map { row in
+    func normalised(_ row: [Double]) -> [Double] {
       let mean = norm.kind == .layer ? row.reduce(0, +) / Double(row.count) : 0
       // The feature that a compressed row leaves out.
       let rest = norm.kind == .crms ? [-row.reduce(0, +)] : []
@@ -53,6 +53,10 @@ package struct PlainBackend: Backend {
       return row.indices.map { i in
         (row[i] - mean) / (fixed?[i] ?? (variance + epsilon).squareRoot()) * gain[i] + (bias?[i] ?? 0)
       }
+    }
+    return x.map { row in
+      let width = row.count / norm.headCount
+      return (0..<norm.headCount).flatMap { normalised(Array(row[$0 * width..<($0 + 1) * width])) }
     }
   }
 
@@ -87,7 +91,7 @@ package struct PlainBackend: Backend {
     }
   }
 
-  /// Every head, its pairs of features taken for complex numbers: z · e^(i·position·frequency).
+  /// Every head, its pairs of features taken for complex numbers: m · z · e^(i·position·frequency).
   private func rotated(_ x: [[Double]], by rotary: Rotary, headCount: Int) -> [[Double]] {
     zip(x, positions).map { row, position in
       let dHead = row.count / headCount
@@ -95,8 +99,12 @@ package struct PlainBackend: Backend {
         let head = Array(row[number * dHead..<(number + 1) * dHead])
         let half = rotary.width / 2
         let pairs = (0..<half).map { pair in
-          let angle = Double(position) / Double.pow(rotary.base, Double(2 * pair) / Double(rotary.width))
-          return Complex(head[pair], head[half + pair]) * Complex(length: 1, phase: angle)
+          // Scaled ones are held against transformers' tables, and not derived here again.
+          let frequency =
+            rotary.scaling == .none
+            ? 1 / Double.pow(rotary.base, Double(2 * pair) / Double(rotary.width)) : rotary.frequencies[pair]
+          return Complex(head[pair], head[half + pair])
+            * Complex(length: rotary.magnitude, phase: Double(position) * frequency)
         }
         return pairs.map(\.real) + pairs.map(\.imaginary) + head[rotary.width...]
       }

@@ -354,13 +354,31 @@ extension Norm {
 }
 
 extension FoldingPlan {
-  /// Which norms keep gain and bias because of what reads them.
+  /// Which norms keep gain and bias because of what reads them: one note for the same norm of all blocks.
   fileprivate var notesOnKept: [Message] {
-    kept.compactMap { norm in
+    struct Group {
+      let norm: Kept
+      var count = 1
+    }
+    var groups: [(key: String, group: Group)] = []
+    for norm in kept {
       switch norm.reason {
-      case .reader, .output: "\(norm.norm) keeps its gain and bias: \(norm.reason)"
-      case .isComputed, .target: nil
+      case .reader, .output: break
+      case .isComputed, .target: continue
       }
+      let key = norm.norm.withoutBlock(norm.path.block)
+      if let index = groups.firstIndex(where: { $0.key == key }) {
+        groups[index].group.count += 1
+      } else {
+        groups.append((key, Group(norm: norm)))
+      }
+    }
+    return groups.map { key, group in
+      let (norm, count) = (group.norm, group.count)
+      let parts = source[norm: norm.path]?.bias == nil ? "gain" : "gain and bias"
+      guard count > 1 else { return "\(norm.norm) keeps its \(parts): \(norm.reason)" }
+      let reason = norm.reason.description.withoutBlock(norm.path.block)
+      return "\(key) keeps its \(parts) in \(count) blocks: \(reason)"
     }
   }
 
@@ -371,5 +389,14 @@ extension FoldingPlan {
       scaledMaps.isEmpty
         ? nil : "the scales of \(scaledMaps.count) branches are in their output maps now: W' = s · W",
     ].compactMap { $0 }
+  }
+}
+
+extension String {
+  /// A name with a star for the number of its block: `model.layers.*.self_attn.q_norm`.
+  fileprivate func withoutBlock(_ block: Int?) -> String {
+    guard let block else { return self }
+    return split(separator: ".", omittingEmptySubsequences: false).map { $0 == String(block) ? "*" : $0 }
+      .joined(separator: ".")
   }
 }

@@ -77,7 +77,11 @@ extension ONNXLowering {
     let angles = add("Mul", column, perPair, as: "rotary.angles")  // [B, S, 1, r/2]
     func table(_ operation: String, _ lowering: inout ONNXLowering) -> String {
       let name = "rotary.\(operation.lowercased())"
-      let values = lowering.add(operation, angles, as: name)
+      var values = lowering.add(operation, angles, as: name)
+      if rotary.magnitude != 1 {
+        values = lowering.add(
+          "Mul", values, lowering.single(rotary.magnitude, "rotary.magnitude"), as: name + ".scaled")
+      }
       guard lowering.type == .f16 else { return values }
       let narrow: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxHalfCode)]
       return lowering.add("Cast", values, as: name + ".f16", attributes: narrow)

@@ -58,8 +58,24 @@ package struct ONNXLowering: Backend {
     if case .attend(let attention) = node.operation {
       return attend(query: operands[0], key: operands[1], value: operands[2], by: attention, at: node.path)
     }
-    var values: [String] = []
-    for operand in operands { values.append(flat(operand)) }
+    switch node.operation {
+    case .norm(let norm) where norm.headCount > 1:
+      let result = try normalise(
+        heads(operands[0], norm.headCount, at: node.path), by: norm, at: name)  // [B, S, H, d]
+      headCounts[result] = norm.headCount
+      return result
+    case .rotate(let rotary, let headCount):
+      let dHead = network.width(of: node.path) / headCount
+      let result = rotated(heads(operands[0], headCount, at: node.path), by: rotary, dHead: dHead, at: name)
+      headCounts[result] = headCount
+      return result
+    default: return try evaluate(node, flat: operands.map { flat($0) })
+    }
+  }
+
+  /// Computes an operation of values whose heads stand side by side.
+  private mutating func evaluate(_ node: Network.Node, flat values: [String]) throws(Refusal) -> String {
+    let name = node.path.description
     switch node.operation {
     case .embed(let table, let index):
       return add(
@@ -67,18 +83,20 @@ package struct ONNXLowering: Backend {
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
     case .linear(let map):
       return node.path == network.output ? unembed(values[0], by: map, at: name) : apply(map, to: values[0], at: name)
-    case .rotate(let rotary, let headCount):
-      let dHead = network.width(of: node.path) / headCount
-      let heads = add("Reshape", values[0], constant([0, 0, headCount, dHead], "heads"), as: name + ".heads")
-      let result = rotated(heads, by: rotary, dHead: dHead, at: name)
-      headCounts[result] = headCount
-      return result
-    case .attend: preconditionFailure("written above")
+    case .rotate, .attend: preconditionFailure("written above")
     case .activate(let activation): return activate(values[0], by: activation, at: name)
     case .scale(let factor): return add("Mul", values[0], constant(factor, "scale"), as: name)
     case .add: return add("Add", values[0], values[1], as: name)
     case .multiply: return add("Mul", values[0], values[1], as: name)
     }
+  }
+
+  /// The value with an axis for its heads: [B, S, H·d] → [B, S, H, d].
+  private mutating func heads(_ x: String, _ count: Int, at path: Path) -> String {
+    if headCounts[x] == count { return x }
+    let x = flat(x)
+    let dHead = network.width(of: path) / count
+    return add("Reshape", x, constant([0, 0, count, dHead], "heads"), as: "\(path).heads")
   }
 
   /// The value with all heads side by side: [B, S, H, d] → [B, S, H·d].

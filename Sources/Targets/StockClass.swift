@@ -43,7 +43,10 @@ package struct StockClass: Sendable {
   /// The last norm, where nothing but its folding would untie the unembedding or give it a bias that the class cannot hold.
   func keptNorms(of network: Network) -> Set<Path> {
     guard !hasVocabularyBias, network.unembedding?.bias == nil else { return [] }
-    return network.lastNorms
+    let last = network.lastNorms
+    // A gain alone folds into an unembedding of its own, and leaves no bias.
+    let isGainAlone = last.allSatisfy { network[norm: $0]?.kind == .rms && network[norm: $0]?.bias == nil }
+    return isGainAlone && !network.isTied ? [] : last
   }
 
   /// The network with a norm at every place of the class, and the ε of all of them. Where every norm is computed, they are
@@ -79,14 +82,15 @@ package struct StockClass: Sendable {
         .unsupported, subject: vocabularyBiasName, "the target \(target) has no place for a bias of the unembedding",
         advice: "use \(.targets, "transformers")")
     }
+    try requireRotary(sizes, target: target)
     let approximation = try approximation(of: prepared, from: source, options: options, target: target)
     sizes.outputScales = [:]
 
     // What the class computes with these parameters, a norm at every place.
-    let ones = Parameter.constant(1, shape: [sizes.dModel])
+    let ownSizes = sizes
     guard
       let skeleton = architecture.network(
-        sizes, parameters: { prepared.parameter(named: $0) ?? (layout.isNormGain($0) ? ones : nil) })
+        sizes, parameters: { prepared.parameter(named: $0) ?? layout.bareGain($0, ownSizes) })
     else { throw other(source, target) }
     var plain = skeleton
     for (path, _) in skeleton.norms { plain[norm: path] = prepared[norm: path] }
@@ -121,7 +125,7 @@ package struct StockClass: Sendable {
     }
     var result = skeleton
     for (path, own) in skeleton.norms {
-      var (gain, bias) = (ones, nil as Parameter?)
+      var (gain, bias) = (Parameter.constant(1, shape: own.gain.shape), nil as Parameter?)
       if let norm = prepared[norm: path] {
         guard case .fixed(let deviation) = norm.deviation else {
           throw stillComputed(norm, target)
@@ -130,7 +134,8 @@ package struct StockClass: Sendable {
         bias = norm.bias
       }
       result[norm: path] = Norm(
-        name: own.name, kind: kind, gain: gain.multiplied(by: epsilon.squareRoot()), bias: bias,
+        name: own.name, kind: kind, headCount: own.headCount, gain: gain.multiplied(by: epsilon.squareRoot()),
+        bias: bias,
         deviation: .computed(epsilon: epsilon))
     }
     sizes.epsilon = epsilon
@@ -174,6 +179,49 @@ package struct StockClass: Sendable {
     }
   }
 
+  // MARK: Rotary positions
+
+  /// The description of llama.cpp's architecture; nil for a class of transformers.
+  private var gguf: GGUFDescription? { layout.name == architecture.layout.name ? nil : architecture.gguf }
+
+  /// The tensor with what llama.cpp divides the frequencies of rotary positions by, where they are scaled pair by pair.
+  func rotaryDivisors(_ sizes: Hyperparameters) -> TargetOutput.StoredParameter? {
+    guard let name = gguf?.rotaryDivisors, let rotary = sizes.rotary else { return nil }
+    switch rotary.scaling {
+    case .llama3, .divided:
+      return TargetOutput.StoredParameter(
+        name: name, value: .concatenating(rotary.divisors.map { .constant($0, shape: [1]) }, axis: 0), type: .f32)
+    case .none, .linear, .yarn: return nil
+    }
+  }
+
+  /// - Throws: `.unsupported` where the class has no word for how the angles of rotary positions are scaled.
+  private func requireRotary(_ sizes: Hyperparameters, target: String) throws(Refusal) {
+    let scaling = sizes.rotary?.scaling ?? .none
+    let isHeld: Bool
+    if let gguf {
+      isHeld =
+        switch scaling {
+        case .none: true
+        case .linear: gguf.configuration.keyNames.contains("rope.scaling.type")
+        case .yarn(let yarn):
+          gguf.configuration.keyNames.contains("rope.scaling.type") && yarn.betaFast == 32 && yarn.betaSlow == 1
+            && yarn.isTruncated
+        case .llama3, .divided: gguf.rotaryDivisors != nil
+        }
+    } else if case .divided = scaling {
+      isHeld = false
+    } else {
+      isHeld = true
+    }
+    guard !isHeld else { return }
+    throw Refusal(
+      .unsupported, subject: target,
+      "\(gguf.map { "llama.cpp's \($0.architecture)" } ?? architecture.className) has no word for how the angles of these "
+        + "rotary positions are scaled",
+      advice: "use \(.targets, "onnxruntime")")
+  }
+
   // MARK: Activation
 
   /// The activation that the class computes instead of the network's; nil where it is the same.
@@ -215,7 +263,8 @@ extension StockClass {
     var network = source.network
     for (path, norm) in network.norms where !kept.contains(path) {
       network[norm: path] = Norm(
-        name: norm.name, kind: norm.kind, gain: .constant(1, shape: norm.gain.shape), bias: nil,
+        name: norm.name, kind: norm.kind, headCount: norm.headCount, gain: .constant(1, shape: norm.gain.shape),
+        bias: nil,
         deviation: .computed(epsilon: architecture.constantEpsilon ?? source.hyperparameters.epsilon))
     }
     let options = TargetOptions(allowsApproximateActivation: true)
@@ -246,11 +295,12 @@ extension [StockClass] {
 }
 
 extension Layout {
-  /// Returns whether a parameter is the gain of a norm.
-  fileprivate func isNormGain(_ parameter: String) -> Bool {
+  /// Returns a gain of ones where a parameter is the gain of a norm; nil where it is none.
+  fileprivate func bareGain(_ parameter: String, _ sizes: Hyperparameters) -> Parameter? {
     let block = Path(String(parameter.dropLast(".weight".count))).block ?? 0
-    return parameter.hasSuffix(".weight") && slot(of: parameter, blockCount: block + 1)?.input == nil
-      && slot(of: parameter, blockCount: block + 1) != nil
+    guard parameter.hasSuffix(".weight"), let slot = slot(of: parameter, blockCount: block + 1), slot.input == nil
+    else { return nil }
+    return .constant(1, shape: [sizes[extent: slot.outputs[0]]])
   }
 }
 
@@ -260,9 +310,17 @@ extension Network {
 
   /// The notes on a network whose norms are all computed: nothing else tells that the last one is not bare.
   var noteOnLastNorm: [Message] {
-    lastNorms.compactMap { self[norm: $0] }.filter { norm in
-      norm.kind == .layer && norm.isComputed && norm.gain.constantValue == nil
-    }.map { "\($0.name) keeps its gain and bias: there is no place for the bias that the unembedding would get" }
+    let kept = lastNorms.compactMap { self[norm: $0] }.filter { $0.isComputed && $0.gain.constantValue == nil }
+    let hasBareNorms = norms.contains { $0.norm.gain.constantValue == 1 }
+    return kept.compactMap { norm in
+      if norm.kind == .layer {
+        return "\(norm.name) keeps its gain and bias: there is no place for the bias that the unembedding would get"
+      }
+      guard isTied, hasBareNorms, let count = unembedding?.weight.elementCount else { return nil }
+      return
+        "\(norm.name) keeps its gain: the unembedding is the token embedding, and one of its own would take \(count) "
+        + "more numbers"
+    }
   }
 
   /// The ε that every norm of a class is computed with; nil where a place has none, or they differ.

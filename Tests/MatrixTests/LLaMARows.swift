@@ -19,8 +19,6 @@ extension MatrixRow {
     llama(number, "\(key): \(value.kind)", answer) { $0.config[key] = value }
   }
 
-  private static let unscaled = "only plain ones are (default)"
-
   static let llamas: [MatrixRow] = [
     llama(33, "sound", .accepted()) { _ in },
     llama(
@@ -107,17 +105,28 @@ extension MatrixRow {
       )),
     llamaConfig(39, "hidden_act", .string("relu"), .accepted()),
     llamaConfig(
-      40, "rope_parameters", .object(["rope_type": .string("yarn"), "rope_theta": .number(500.0)]),
+      40, "rope_parameters", .object(["rope_type": .string("longrope"), "rope_theta": .number(500.0)]),
       .refused(
         4,
-        "in/config.json, 'rope_parameters.rope_type': rotary positions of type 'yarn' are not supported yet; \(unscaled)"
+        "in/config.json, 'rope_parameters.rope_type': rotary positions of type 'longrope' are not supported yet; default, dynamic, linear, llama3 and yarn are"
       )),
     llamaConfig(
-      40, "rope_scaling", .object(["type": .string("linear"), "factor": .number(2.0)]),
+      40, "rope_parameters", .object(["rope_type": .string("yarn"), "rope_theta": .number(500.0)]),
+      .refused(3, "in/config.json, 'factor': expected a positive, finite number, found nothing")),
+    llamaConfig(
+      40, "rope_parameters",
+      .object(["rope_type": .string("yarn"), "factor": .number(2.0), "mscale": .number(0.7)]),
       .refused(
         4,
-        "in/config.json, 'rope_scaling.rope_type': rotary positions of type 'linear' are not supported yet; \(unscaled)"
-      )),
+        "in/config.json, 'rope_parameters.mscale': magnitudes of YaRN by two scales are not supported yet")),
+    llamaConfig(
+      40, "rope_parameters",
+      .object([
+        "rope_type": .string("llama3"), "factor": .number(2.0), "low_freq_factor": .number(4.0),
+        "high_freq_factor": .number(4.0),
+      ]),
+      .refused(
+        3, "in/config.json, 'high_freq_factor': expected a number above low_freq_factor, found 4.0")),
     llamaConfig(
       40, "partial_rotary_factor", .number(0.5),
       .refused(

@@ -394,10 +394,7 @@ struct UserRow: Sendable {
     rotary(
       "rope_scaling: linear, by nothing", "a factor that was forgotten", "rope_scaling",
       .object(["type": .string("linear")]),
-      .refused(
-        4,
-        "in/config.json, 'rope_scaling.rope_type': rotary positions of type 'linear' are not supported yet; only plain ones are (default)"
-      )),
+      .refused(3, "in/config.json, 'factor': expected a positive, finite number, found nothing")),
   ]
 
   // MARK: Other forms

@@ -65,7 +65,7 @@ struct GGUFRoundTripTests {
     }
   }
 
-  @Test("factors of rotary frequencies that are all 1 change nothing; others are refused", arguments: [Float(1), 8])
+  @Test("factors of rotary frequencies that are all 1 change nothing; others divide them", arguments: [Float(1), 8])
   func rotaryFactors(_ factor: Float) throws {
     let converted = try Converted(Fixtures.path("llama/random")) { $0.allowsPartial = true }
     let file = try converted.checkpoint()
@@ -79,14 +79,27 @@ struct GGUFRoundTripTests {
         file[info.name]?.bytes ?? (0..<3).flatMap { little((($0 == 2 ? factor : 1) as Float).bitPattern) })
     }
     try writer.finish()
-    guard factor != 1 else {
-      let model = try Model(opening: place.path)
-      #expect(model.dropped.map(\.rule) == ["factors of rotary frequencies, all of them 1"])
-      #expect(try VerificationRun(reference: converted.path, candidate: place.path).run().holds)
+    let model = try Model(opening: place.path)
+    #expect(model.dropped.map(\.rule) == ["factors of rotary frequencies"])
+    let verified = try VerificationRun(reference: converted.path, candidate: place.path).run()
+    #expect(verified.holds == (factor == 1))
+    guard factor != 1 else { return }
+    guard case .rotate(let rotary, _) = model.network["blocks.0.attention.query.rotated"] else {
+      Issue.record("nothing is rotated")
       return
     }
-    let refusal = #expect(throws: Refusal.self) { try Model(opening: place.path) }
-    #expect(refusal?.subject == "rope_freqs.weight" && refusal?.category == .unsupported)
+    #expect(rotary.scaling == .divided(by: [1, 1, 8]))
+    // They are written as they were read.
+    let again = try Converted(place.path) { $0.allowsPartial = true }
+    let written: [Double]? = try again.checkpoint()["rope_freqs.weight"]?.decoded()
+    #expect(written == [1, 1, 8])
+    // transformers has formulas only.
+    let refusal = #expect(throws: Refusal.self) {
+      try Converted(place.path, to: "transformers") { $0.allowsPartial = true }
+    }
+    #expect(
+      refusal?.problem
+        == "LlamaForCausalLM has no word for how the angles of these rotary positions are scaled")
   }
 
   @Test("an unembedding of its own and an unusual attention scale come through", arguments: [ElementType.f32, .q5_0])
@@ -216,7 +229,7 @@ struct OtherArchitectureTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(path, to: "transformers") }
     #expect(
       refusal?.description
-        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, phi, gpt_neox and opt"
+        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox and opt"
     )
   }
 

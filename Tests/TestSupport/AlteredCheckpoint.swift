@@ -40,3 +40,13 @@ package final class AlteredCheckpoint {
     message.description.replacing(path + "/", with: "").replacing(directory.path + "/", with: "")
   }
 }
+
+extension AlteredCheckpoint {
+  /// A LLaMA with the tensors of `decoders/mistral` and the config `decoders/rope/NAME.json`.
+  package convenience init(rotaryScaling name: String) throws {
+    let bytes = try Fixtures.bytes("decoders/rope/\(name).json")
+    let json = try JSONValue(parsing: bytes.span.bytes, file: name)
+    let members = (json.members ?? []).map { ($0.key, $0.value) }
+    try self.init(of: "decoders/mistral") { $0.config = Dictionary(uniqueKeysWithValues: members) }
+  }
+}

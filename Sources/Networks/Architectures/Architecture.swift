@@ -57,7 +57,7 @@ package struct Architecture: Sendable {
   }
 
   /// Every architecture that is read.
-  package static let all = [gpt2, llama, phi, gptNeoX, opt]
+  package static let all = [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt]
 }
 
 /// An architecture as llama.cpp stores it in GGUF files.
@@ -69,17 +69,21 @@ package struct GGUFDescription: Sendable {
   package let layout: Layout
   /// The activation that llama.cpp computes, which no key says.
   package let activation: Activation
+  /// The tensor with what the frequencies of rotary positions are divided by; nil where llama.cpp reads none.
+  package let rotaryDivisors: String?
   /// Refuses what llama.cpp can store of the architecture and the forward pass here does not have.
   let check: @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void
 
   init(
     architecture: String, configuration: ConfigurationTable, layout: Layout, activation: Activation,
+    rotaryDivisors: String? = nil,
     check: @escaping @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
   ) {
     self.architecture = architecture
     self.configuration = configuration
     self.layout = layout
     self.activation = activation
+    self.rotaryDivisors = rotaryDivisors
     self.check = check
   }
 }

@@ -103,6 +103,7 @@ package struct Layout: Sendable {
   private func stored(_ parts: [Parameter], in slot: Slot, sizes: Hyperparameters) -> Parameter {
     let axis = parts[0].shape.count - 1
     var whole = Parameter.concatenating(parts, axis: axis)
+    if slot.offset != 0 { whole = whole.adding(.constant(-slot.offset, shape: whole.shape)) }
     if slot.input == .positions, positionOffset > 0 {
       whole = .concatenating([.constant(0, shape: [positionOffset, whole.shape[1]]), whole], axis: 0)
     }
@@ -137,6 +138,7 @@ package struct Layout: Sendable {
       let rows = tensor.reshaped([count * height, sizes.dHead])
       whole = .concatenating((0..<count).map { rows.sliced(axis: 0, $0 * height..<($0 + 1) * height) }, axis: 1)
     }
+    if slot.offset != 0 { whole = whole.adding(.constant(slot.offset, shape: shape)) }
     let axis = shape.count - 1
     if let order = slot.outputOrder(sizes) { whole = whole.reordered(axis: axis, order) }
     if slot.input == .positions, positionOffset > 0 { whole = whole.sliced(axis: 0, positionOffset..<shape[0]) }

@@ -8,6 +8,8 @@ package enum Extent: Hashable, Sendable {
   case heads
   /// The heads of keys or values side by side.
   case keyValueHeads
+  /// One head.
+  case head
   case vocabulary
   /// The number of positions that a sequence may have.
   case positions
@@ -54,6 +56,8 @@ package struct Slot: Sendable {
   package let outputs: [Extent]
   package let axes: [[Factor]]
   package let presence: Presence
+  /// What is added to the stored numbers.
+  package let offset: Double
   /// Whether the layout's prefix stands before the name.
   package let hasPrefix: Bool
   /// The number of the block, where the tensor belongs to one.
@@ -85,6 +89,7 @@ package struct SlotPattern: Sendable {
   let outputs: [Extent]
   let axes: [[Factor]]
   var presence = Slot.Presence.always
+  var offset = 0.0
   var hasPrefix = true
 
   var isPerBlock: Bool { tensor.contains("#") }
@@ -93,7 +98,7 @@ package struct SlotPattern: Sendable {
     func numbered(_ name: String) -> String { block.map { name.replacing("#", with: String($0)) } ?? name }
     return Slot(
       name: numbered(tensor), parameters: parameters.map(numbered), input: input, outputs: outputs, axes: axes,
-      presence: presence, hasPrefix: hasPrefix, block: block)
+      presence: presence, offset: offset, hasPrefix: hasPrefix, block: block)
   }
 
   // MARK: The usual ones
@@ -105,13 +110,15 @@ package struct SlotPattern: Sendable {
   }
 
   /// The gain of a norm, and its bias.
+  ///
+  /// - Parameter offset: what is added to the stored gain.
   package static func norm(
     _ tensor: String, _ path: String, hasBias: Bool = true, of width: Extent = .model,
-    presence: Slot.Presence = .always, biasPresence: Slot.Presence? = nil
+    presence: Slot.Presence = .always, biasPresence: Slot.Presence? = nil, offset: Double = 0
   ) -> [SlotPattern] {
     let gain = SlotPattern(
       tensor: tensor + ".weight", parameters: [path + ".weight"], input: nil, outputs: [width], axes: [[.output]],
-      presence: presence)
+      presence: presence, offset: offset)
     guard hasBias else { return [gain] }
     return [
       gain,

@@ -184,6 +184,12 @@ package struct Parameter: Hashable, Sendable {
     return inners.count == parts.count ? concatenating(inners, axis: axis) : nil
   }
 
+  /// A vector several times, one behind the other.
+  package func repeated(_ count: Int) -> Parameter {
+    if let constantValue { return .constant(constantValue, shape: [elementCount * count]) }
+    return .concatenating(Array(repeating: self, count: count), axis: 0)
+  }
+
   /// The elements of a contiguous stored tensor, or of a constant, counted along other axes.
   package func reshaped(_ shape: [Int]) -> Parameter {
     switch expression {
@@ -226,6 +232,13 @@ package struct Parameter: Hashable, Sendable {
     precondition(shape == other.shape)
     if case .constant(0) = other.expression { return self }
     if case .constant(0) = expression { return other }
+    // Numbers that are added one after the other are one number, which may be zero.
+    switch (expression, other.expression) {
+    case (.constant(let a), .constant(let b)): return .constant(a + b, shape: shape)
+    case (.sum(let inner, let last), .constant(let b)):
+      if case .constant(let a) = last.expression { return inner.adding(.constant(a + b, shape: shape)) }
+    default: break
+    }
     return Parameter(shape, .sum(self, other))
   }
 

@@ -36,6 +36,12 @@ package struct Fields: Sendable {
 
   package var members: [JSONValue.Member] { if case .json(let json) = source { json.members ?? [] } else { [] } }
 
+  /// The keys of metadata that begin with some text, without the prefix.
+  package func members(under start: String) -> [String] {
+    guard case .metadata(let metadata, let prefix) = source else { return [] }
+    return metadata.keys.filter { $0.hasPrefix(prefix + start) }.map { String($0.dropFirst(prefix.count)) }.sorted()
+  }
+
   package func refusal(_ key: String, expected: String) -> Refusal {
     let problem =
       switch source {

@@ -42,6 +42,8 @@ package struct Hyperparameters: Sendable {
   /// How many features of each head are rotated: a share, or where a file says so a number.
   package var rotaryShare = 1.0
   package var rotaryWidth: Int?
+  /// How the angles of rotary positions were changed for contexts that are longer than the trained one.
+  package var rotaryScaling = Rotary.Scaling.none
   /// Whether norms that are not stored were folded into the weights.
   package var isFolded = false
   /// Whether the network was trained without norms in its blocks.
@@ -92,6 +94,7 @@ package struct Hyperparameters: Sendable {
     case .hidden: self[.hidden]
     case .heads: headCount * dHead
     case .keyValueHeads: keyValueHeadCount * dHead
+    case .head: dHead
     case .vocabulary: self[.vocabulary]
     case .positions: self[.context]
     }
@@ -113,7 +116,9 @@ package struct Hyperparameters: Sendable {
 
   /// The rotary positions; nil where there are none.
   package var rotary: Rotary? {
-    rotaryBase.map { Rotary(base: $0, width: rotaryWidth ?? Int(rotaryShare * Double(dHead))) }
+    rotaryBase.map {
+      Rotary(base: $0, width: rotaryWidth ?? Int(rotaryShare * Double(dHead)), scaling: rotaryScaling)
+    }
   }
 
   /// What attention scores are usually multiplied by.

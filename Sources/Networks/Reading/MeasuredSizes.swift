@@ -16,8 +16,9 @@ extension Hyperparameters {
           + "the names found are \(tensors.checkpoint.tensors.map(\.name).listed())",
         advice: "is this \(architecture.nameWithArticle)?")
     }
+    // The matrix [in, out] itself, or a share of the one that holds several of its size.
     func matrix(_ name: String) throws(Refusal) -> [Int]? {
-      guard let slot = layout.slot(of: name, blockCount: 1) else { return nil }
+      guard let slot = layout.slots(blockCount: 1).first(where: { $0.parameters.contains(name) }) else { return nil }
       guard let parameter = tensors.peek(slot.name) else {
         throw Refusal(
           .malformed, file: file, subject: slot.name, "this tensor is missing",
@@ -28,7 +29,8 @@ extension Hyperparameters {
           .malformed, file: file, subject: parameter.storedTensors.first?.name ?? slot.name,
           "expected a matrix, found shape \(parameter.shape)")
       }
-      return slot.axes[0] == [.input] ? parameter.shape : parameter.shape.reversed()
+      let shape = slot.axes[0] == [.input] ? parameter.shape : parameter.shape.reversed()
+      return [shape[0], shape[1] / slot.parameters.count]
     }
     guard let embedding = try matrix("embedding.tokens.weight") else {
       preconditionFailure("\(layout.name) has no token embedding")

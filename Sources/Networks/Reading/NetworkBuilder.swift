@@ -48,13 +48,15 @@ package struct NetworkBuilder {
   }
 
   /// A norm of a value, or the value itself where no gain of such a norm is stored.
-  package mutating func normalised(_ x: Path, at path: Path) -> Path {
+  ///
+  /// - Parameter headCount: how many heads are normed each by itself.
+  package mutating func normalised(_ x: Path, headCount: Int = 1, at path: Path) -> Path {
     guard let gain = parameters("\(path).weight") else { return x }
     return apply(
       .norm(
         Norm(
-          name: normName(path) ?? path.description, kind: normKind, gain: gain, bias: parameters("\(path).bias"),
-          deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
+          name: normName(path) ?? path.description, kind: normKind, headCount: headCount, gain: gain,
+          bias: parameters("\(path).bias"), deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
   }
 
   /// A linear map of a value, multiplied by a number where there is one for the path.
@@ -69,16 +71,24 @@ package struct NetworkBuilder {
 
   /// Multi-head attention of a value, from its queries, keys and values to what it writes.
   ///
-  /// - Parameter scale: what scores are multiplied by; 1/√dHead without it.
-  package mutating func attention(of x: Path, block: Int, scale: Double? = nil) -> Path {
+  /// Queries and keys are normed where gains of such norms are stored, before they are rotated.
+  ///
+  /// - Parameters:
+  ///   - scale: what scores are multiplied by; 1/√dHead without it.
+  ///   - normsHeads: whether such norms are of each head by itself.
+  package mutating func attention(
+    of x: Path, block: Int, scale: Double? = nil, normsHeads: Bool = false
+  ) -> Path {
     let path: Path = "blocks.\(block).attention"
     let sizes = hyperparameters
     var query = linear(x, at: path.appending("query"))
     var key = linear(x, at: path.appending("key"))
     let value = linear(x, at: path.appending("value"))
+    query = normalised(query, headCount: normsHeads ? sizes.headCount : 1, at: query.appending("norm"))
+    key = normalised(key, headCount: normsHeads ? sizes.keyValueHeadCount : 1, at: key.appending("norm"))
     if let rotary = sizes.rotary {
-      query = apply(.rotate(rotary, headCount: sizes.headCount), to: query, at: query.appending("rotated"))
-      key = apply(.rotate(rotary, headCount: sizes.keyValueHeadCount), to: key, at: key.appending("rotated"))
+      query = apply(.rotate(rotary, headCount: sizes.headCount), to: query, at: path.appending("query.rotated"))
+      key = apply(.rotate(rotary, headCount: sizes.keyValueHeadCount), to: key, at: path.appending("key.rotated"))
     }
     let attention = Attention(
       headCount: sizes.headCount, keyValueHeadCount: sizes.keyValueHeadCount,
@@ -103,16 +113,19 @@ package struct NetworkBuilder {
     return linear(hidden, at: path.appending("output"))
   }
 
-  /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)).
+  /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)). Norms behind a
+  /// branch, before its sum, are there where their gains are stored; so are those of queries and keys.
   package mutating func preNormBlock(
-    of x: Path, block: Int, attentionScale: Double? = nil, activation: Activation? = nil
+    of x: Path, block: Int, attentionScale: Double? = nil, normsHeads: Bool = false, activation: Activation? = nil
   ) -> Path {
     let path: Path = "blocks.\(block)"
     let attended = attention(
-      of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale)
-    let middle = add(x, attended, at: path.appending("middle"))
+      of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale,
+      normsHeads: normsHeads)
+    let middle = add(
+      x, normalised(attended, at: path.appending("attention.output.norm")), at: path.appending("middle"))
     let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)
-    return add(middle, hidden, at: path)
+    return add(middle, normalised(hidden, at: path.appending("mlp.output.norm")), at: path)
   }
 
   /// The logits of the residual stream behind the last block.

@@ -82,7 +82,10 @@ extension StorageForm {
         hyperparameters.endOfText = checkpoint.metadata["tokenizer.ggml.eos_token_id"]?.integer
         let head = description.layout.slot(of: "unembedding.weight", blockCount: 1)
         hyperparameters.isTied = head.map { checkpoint[$0.name] == nil } ?? true
-        try fields.requirePlainRotary()
+        if !description.configuration.keyNames.contains("rope.scaling.type") { try fields.requirePlainRotary() }
+        if let name = description.rotaryDivisors, let divisors = checkpoint[name] {
+          try hyperparameters.takeRotaryDivisors(divisors, in: checkpoint.path)
+        }
         try description.check(checkpoint, hyperparameters)
         return hyperparameters
       },

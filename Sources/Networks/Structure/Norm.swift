@@ -38,18 +38,23 @@ package struct Norm: Hashable, Sendable {
   /// deviation: `query`, `key`.
   package var readers: [String]?
   package var kind: Kind
-  /// γ [width].
+  /// How many heads the features are of that are normed each by itself, all with the same gain: as Qwen3 norms queries and
+  /// keys. 1 where all features are normed together.
+  package var headCount: Int
+  /// γ [width], or that of one head.
   package var gain: Parameter
-  /// β [width], where there is one.
+  /// β [width], where there is one, or that of one head.
   package var bias: Parameter?
   package var deviation: Deviation
 
   package init(
-    name: String, readers: [String]? = nil, kind: Kind, gain: Parameter, bias: Parameter?, deviation: Deviation
+    name: String, readers: [String]? = nil, kind: Kind, headCount: Int = 1, gain: Parameter, bias: Parameter?,
+    deviation: Deviation
   ) {
     self.name = name
     self.readers = readers
     self.kind = kind
+    self.headCount = headCount
     self.gain = gain
     self.bias = bias
     self.deviation = deviation

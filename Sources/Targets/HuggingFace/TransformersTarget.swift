@@ -13,6 +13,12 @@ package struct TransformersTarget: Target {
   /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
   static let classes: [StockClass] = [
     .huggingFace(.llama),
+    .huggingFace(.mistral),
+    .huggingFace(.qwen2),
+    .huggingFace(.qwen3),
+    .huggingFace(.gemma),
+    .huggingFace(.phi3),
+    .huggingFace(.olmo2),
     .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
     .huggingFace(.gptNeoX),
     .huggingFace(.opt),
@@ -77,6 +83,7 @@ extension Parameter {
   fileprivate func normType(in slot: Slot, as type: ElementType) -> ElementType {
     guard slot.input == nil, slot.parameters[0].hasSuffix(".weight") else { return type }
     if let tensor = storedTensor { return tensor.info.type == type ? type : .f32 }
-    return constantValue == 1 ? type : .f32
+    // What stands for a gain of one: itself, or nothing that is added to one.
+    return constantValue == 1 - slot.offset ? type : .f32
   }
 }

@@ -21,7 +21,12 @@ package struct LlamaCppTarget: Target {
   /// The architectures of llama.cpp, in the order in which they are tried.
   private static let classes: [StockClass] = [
     .gguf(.gpt2),
-    .gguf(.llama),
+    .gguf(.llama, sources: [.llama, .mistral]),
+    .gguf(.qwen2),
+    .gguf(.qwen3),
+    .gguf(.gemma),
+    .gguf(.phi3),
+    .gguf(.olmo2),
     .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
     .gguf(.gptNeoX),
   ].compactMap { $0 }
@@ -67,10 +72,13 @@ package struct LlamaCppTarget: Target {
       others.filter(\.slot.isEmbedding)
       + (0..<network.blockCount).flatMap { block in blocks.filter { $0.slot.block == block } }
       + others.filter { !$0.slot.isEmbedding }
-    let parameters = ordered.map { slot, value in
-      TargetOutput.StoredParameter(
-        name: slot.name, value: value, type: storedType(of: slot, value, as: options.type, isTied: isTied))
-    }
+    let divisors = stock.rotaryDivisors(stored.sizes).map { [$0] } ?? []
+    let parameters =
+      divisors
+      + ordered.map { slot, value in
+        TargetOutput.StoredParameter(
+          name: slot.name, value: value, type: storedType(of: slot, value, as: options.type, isTied: isTied))
+      }
     let tokenizer = try LlamaCppTokenizer(of: source)
     let keys =
       try metadata(of: stock, stored.sizes, from: source, type: options.type, parameters: parameters)

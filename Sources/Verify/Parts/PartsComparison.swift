@@ -171,15 +171,11 @@ extension PartsComparison {
           : "\(theirs.headCount) heads with \(theirs.keyValueHeadCount) of keys and values, "
             + "expected \(mine.headCount) with \(mine.keyValueHeadCount)")
     case (.rotate(let mine, let heads), .rotate(let theirs, let otherHeads)):
-      // Files may hold the base in single precision.
-      let same =
-        mine.width == theirs.width && heads == otherHeads
-        && abs(mine.base - theirs.base) <= 0x1p-23 * abs(mine.base)
       return part(
-        same
+        heads == otherHeads && mine.isSame(as: theirs)
           ? nil
-          : "\(theirs.width) features of \(otherHeads) heads with base \(theirs.base), "
-            + "expected \(mine.width) of \(heads) with \(mine.base)")
+          : "\(theirs.width) features of \(otherHeads) heads with \(theirs.angles), "
+            + "expected \(mine.width) of \(heads) with \(mine.angles)")
     case (.activate(let mine), .activate(let theirs)):
       guard mine != theirs else { return part(nil) }
       let distance = mine.largestDifference(from: theirs)
@@ -242,6 +238,9 @@ extension PartsComparison {
     let compatible: Set<[Norm.Kind]> = [[.layer, .rms], [.layer, .crms], [.rms, .layer], [.crms, .layer]]
     if mine.kind != theirs.kind, !compatible.contains([mine.kind, theirs.kind]) {
       part.problem = "is \(theirs.kind.displayName), expected \(mine.kind.displayName)"
+    }
+    if mine.headCount != theirs.headCount {
+      part.problem = "norms \(theirs.headCount) heads by themselves, expected \(mine.headCount)"
     }
     switch (mine.deviation, theirs.deviation) {
     case (.computed(let epsilon), .computed(let other)):
@@ -349,4 +348,9 @@ extension PartsComparison {
     for (index, result) in zip(indices, found) { parts[index] = result }
     claim.notes.append("\(path): the heads are in another order, the same in every map")
   }
+}
+
+extension Rotary {
+  /// The base, and how angles are scaled where they are, for messages.
+  fileprivate var angles: String { "base \(base)" + (scaling == .none ? "" : ", scaled (\(scaling))") }
 }

@@ -11,6 +11,7 @@ struct Wire {
   struct Core {
     let path: Path
     let kind: Norm.Kind
+    let headCount: Int
     let deviation: Norm.Deviation
   }
 
@@ -116,20 +117,21 @@ extension Network {
         (group.weight, group.bias, group.path) = (map.weight, map.bias, step.path)
       case .norm(let norm):
         if case .fixed(let deviation) = norm.deviation {
-          guard group.weight == nil, group.gains.isEmpty else {
+          guard group.weight == nil, group.gains.isEmpty, norm.headCount == 1 else {
             throw CuttingFailure(path: step.path, reason: "a norm with a fixed deviation follows a map or another one")
           }
           group.divisors = [deviation]
         } else {
-          cores.append(.init(path: step.path, kind: norm.kind, deviation: norm.deviation))
+          cores.append(
+            .init(path: step.path, kind: norm.kind, headCount: norm.headCount, deviation: norm.deviation))
           groups[groups.count - 1] = group
           groups.append(AffineGroup(path: step.path))
           group = groups[groups.count - 1]
         }
         group.path = step.path
         group.centresInput = norm.isFixed && norm.kind == .layer
-        group.gains = [norm.gain]
-        group.inputBias = norm.bias
+        group.gains = [norm.gain.repeated(norm.headCount)]
+        group.inputBias = norm.bias?.repeated(norm.headCount)
       default: preconditionFailure("no step of a wire: \(step.path)")
       }
       groups[groups.count - 1] = group

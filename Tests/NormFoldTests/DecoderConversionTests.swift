@@ -1,0 +1,152 @@
+import Arithmetic
+import Folding
+import Formats
+import Foundation
+import Networks
+import NormFold
+import TestSupport
+import Testing
+import Verify
+
+/// LLaMA's relatives with weightless norms, for each target.
+@Suite struct DecoderConversionTests {
+  private static let models = ["mistral", "qwen2", "qwen3", "gemma", "phi3", "olmo2"]
+  private static let targets = ["transformers", "llama.cpp", "onnxruntime"]
+
+  private static func path(_ name: String) -> String { Fixtures.path("decoders/" + name) }
+
+  /// The norms that keep a gain, by the ends of their paths.
+  private static func kept(_ model: String, for target: String) -> Set<String> {
+    let tied: Set<String> = target == "onnxruntime" ? [] : ["final.norm"]
+    return switch model {
+    case "qwen3": ["query.norm", "key.norm"] as Set<String> + tied
+    case "gemma": tied
+    case "olmo2": ["query.norm", "key.norm", "output.norm"]
+    default: []
+    }
+  }
+
+  @Test("Gains fold as far as what reads them allows, and the others stay", arguments: models, targets)
+  func unit(_ name: String, _ target: String) throws {
+    let place = try Workplace()
+    let report = try place.convert(Self.path(name), to: [target]) { $0.normForm = .unit }
+    #expect(report.holds)
+    guard target != "onnxruntime" else { return }
+    let written = try Model(opening: place.output)
+    #expect(
+      written.architecture
+        == (name == "mistral" && target == "llama.cpp" ? .llama : try Model(opening: Self.path(name)).architecture))
+    var withGains: Set<String> = []
+    for (path, norm) in written.network.norms where ParameterReader(norm.gain).values().contains(where: { $0 != 1 }) {
+      withGains.insert(path.description.split(separator: ".").suffix(2).joined(separator: "."))
+    }
+    #expect(withGains == Self.kept(name, for: target))
+    let reference = try ReferenceLogits("decoders/reference.safetensors", prefix: name + ".")
+    let logits = try written.network.logits(on: FastBackend<Double>(probes: reference.probes)).all()
+    #expect(reference.relativeDifference(reference.select(logits)) <= 1e-6)
+  }
+
+  @Test("What stays is said once for all blocks, with what reads it")
+  func notes() throws {
+    let place = try Workplace()
+    let report = try place.convert(Self.path("qwen3")) { $0.normForm = .unit }
+    let notes = report.outputs[0].notes.map(\.description)
+    #expect(
+      notes.contains(
+        "model.layers.*.self_attn.q_norm keeps its gain in 2 blocks: it is read by blocks.*.attention.query.rotated, "
+          + "a rotation by the position, which is no linear map"))
+    #expect(
+      notes.contains(
+        "model.norm keeps its gain: the unembedding is the token embedding, and one of its own would take 2048 more numbers"
+      ))
+  }
+
+  @Test("Gains of Gemma are written less one")
+  func lessOne() throws {
+    let place = try Workplace()
+    try place.convert(Self.path("gemma")) { $0.normForm = .unit }
+    let (before, after) = (
+      try CheckpointLocation(path: Self.path("gemma")).open(), try CheckpointLocation(path: place.output).open()
+    )
+    let folded: [Double]? = after["model.layers.1.input_layernorm.weight"]?.decoded()
+    #expect(folded == [Double](repeating: 0, count: 32))
+    let kept: [Double]? = after["model.norm.weight"]?.decoded()
+    #expect(kept == before["model.norm.weight"]?.decoded())
+    // Readers times the whole gain, worked out here.
+    let gain: [Double] = try #require(before["model.layers.1.post_attention_layernorm.weight"]).decoded()
+    let old: [Double] = try #require(before["model.layers.1.mlp.up_proj.weight"]).decoded()
+    let new: [Double] = try #require(after["model.layers.1.mlp.up_proj.weight"]).decoded()
+    #expect(new == old.indices.map { Double(Float(old[$0] * (1 + gain[$0 % 32]))) })
+  }
+
+  @Test("Deviations that are fixed fold whole", arguments: ["mistral", "qwen2", "phi3"], targets)
+  func fixed(_ name: String, _ target: String) throws {
+    let source = try AlteredCheckpoint(of: "decoders/" + name) { content in
+      content.config["rms_norm_eps"] = .number(1e12)
+      for name in content.tensors.names where name.contains("norm") {
+        content.tensors[name] = .init((0..<32).map { 1e6 * Double($0 % 5 + 3) / 40 }, shape: [32])
+      }
+    }
+    let place = try Workplace()
+    let report = try place.convert(source.path, to: [target])
+    #expect(report.holds && !report.outputs[0].hasComputedNorms)
+  }
+
+  @Test("Scaled positions come through", arguments: ["linear", "llama3", "yarn-plain"], targets)
+  func scaled(_ name: String, _ target: String) throws {
+    let source = try AlteredCheckpoint(rotaryScaling: name)
+    let place = try Workplace()
+    #expect(try place.convert(source.path, to: [target]) { $0.normForm = .unit }.holds)
+    guard target != "onnxruntime" else { return }
+    let reference = try ReferenceLogits("decoders/reference.safetensors", prefix: name + ".")
+    let logits = try Model(opening: place.output).network.logits(on: FastBackend<Double>(probes: reference.probes))
+      .all()
+    #expect(reference.relativeDifference(reference.select(logits)) <= 1e-6)
+  }
+
+  @Test("A scaling that llama.cpp has no word for is refused")
+  func noWord() throws {
+    let source = try AlteredCheckpoint(of: "decoders/qwen2") { content in
+      content.config["rope_parameters"] = .object([
+        "rope_type": .string("llama3"), "rope_theta": .number(500), "factor": .number(8), "low_freq_factor": .number(1),
+        "high_freq_factor": .number(4), "original_max_position_embeddings": .number(24),
+      ])
+    }
+    let refusal = try Workplace().refusal(source.path, to: ["llama.cpp"]) { $0.normForm = .unit }
+    #expect(
+      refusal?.problem
+        == "llama.cpp's qwen2 has no word for how the angles of these rotary positions are scaled")
+  }
+
+  @Test("Windows are read where they cover the context or are switched off, and refused else")
+  func windows() throws {
+    func opened(_ model: String, _ keys: [String: JSONValue]) throws -> Refusal? {
+      let source = try AlteredCheckpoint(of: "decoders/" + model) { $0.config.merge(keys) { $1 } }
+      do throws(Refusal) {
+        _ = try Model(opening: source.path)
+        return nil
+      } catch {
+        return error
+      }
+    }
+    #expect(try opened("mistral", ["sliding_window": .number(64)]) == nil)
+    #expect(try opened("phi3", ["sliding_window": .number(64)]) == nil)
+    #expect(try opened("qwen2", ["sliding_window": .number(8), "use_sliding_window": .bool(false)]) == nil)
+    let refusal = try opened("mistral", ["sliding_window": .number(63)])
+    #expect(refusal?.category == .unsupported && refusal?.subject == "sliding_window")
+    #expect(
+      refusal?.problem == "attention that looks back over 63 of 64 positions is not supported yet")
+    #expect(
+      try opened(
+        "qwen3", ["sliding_window": .number(8), "use_sliding_window": .bool(true), "layer_types": .null])?.category
+        == .unsupported)
+    // Mistral's class has a window where its config has no word of one.
+    let silent = try AlteredCheckpoint(of: "decoders/mistral") {
+      $0.config["sliding_window"] = nil
+      $0.config["max_position_embeddings"] = .number(8_192)
+    }
+    #expect(throws: Refusal.self) { try Model(opening: silent.path) }
+  }
+}
+
+private func + (a: Set<String>, b: Set<String>) -> Set<String> { a.union(b) }
