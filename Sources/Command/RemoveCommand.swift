@@ -32,6 +32,7 @@ struct RemoveCommand: ParsableCommand {
         normfold remove gpt2/ lnfree/ --text owt/*.txt --recipe gpt2-small-aux --for transformers
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe my.json --log steps.jsonl --for gpt2
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe my.json --resume --for gpt2
+        normfold remove gpt2/ lnfree/ --tokens train.bin --recipe gpt2-small-aux --plan --cores 64 --for gpt2
         normfold remove gpt2/ control/ --tokens train.bin --recipe my.json --no-removal --for transformers
       """)
 
@@ -79,6 +80,12 @@ struct RemoveCommand: ParsableCommand {
   @Flag(help: "Keep less in memory: every block runs a second time on the way back.")
   var recompute = false
 
+  @Flag(help: "Say what the run would do and need, and do nothing.")
+  var plan = false
+
+  @Option(help: ArgumentHelp("With --plan, the cores that the time is for.", valueName: "number"))
+  var cores: Int?
+
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the source.", valueName: "directory"))
   var tokenizer: ReadingOptions.Tokenizer?
 
@@ -93,6 +100,7 @@ struct RemoveCommand: ParsableCommand {
     guard text.isEmpty != (tokens == nil) else {
       throw ValidationError("expected --text with files, or --tokens with a file of ids")
     }
+    if let cores, cores < 1 { throw ValidationError("--cores: expected at least 1, found \(cores)") }
     if saveEvery < 1 { throw ValidationError("--save-every: expected at least 1 step, found \(saveEvery)") }
   }
 
@@ -109,6 +117,10 @@ struct RemoveCommand: ParsableCommand {
     removal.replacesDestination = force
     removal.readingOptions.tokenizer = tokenizer ?? .ofCheckpoint
     removal.workers = threads.workers
+    if plan {
+      let plan = try RemovalPlan(of: removal)
+      return try output.print(plan, as: plan.text(cores: cores ?? threads.workers.count))
+    }
     let place = try page.destination(replacing: force)
     try place?.refuse(in: Destination(directory: destination, replacing: force))
     let steps = StepLines(recipe: removal.recipe, isQuiet: output.quiet)
@@ -145,6 +157,24 @@ private final class StepLines {
     ]
     if !record.fixed.isEmpty { parts.append("fixed \(record.fixed.joined(separator: ", "))") }
     StandardError.write(parts.joined(separator: "  ") + "\n")
+  }
+}
+
+extension RemovalPlan {
+  func text(cores: Int) -> String {
+    let speed = "\(Quantity.short(operationsPerSecond / 1e9)) GFLOP/s a core"
+    var lines = [
+      "\(source.printable): \(Quantity.count(parameterCount)) parameters",
+      "  \(Quantity.count(stepCount)) steps of \(Quantity.count(tokensPerStep)) tokens: \(Quantity.count(tokenCount)) tokens.",
+    ]
+    lines += switches.map { "  \($0.kind): fixed before steps \($0.firstStep) to \($0.lastStep)." }
+    return
+      (lines + [
+        "  Memory: \(Quantity.bytes(byteCount)).",
+        "  Products: \(Quantity.short(operationsPerToken / 1e9)) GFLOP a token, \(Quantity.scientific(operationCount)) in all.",
+        "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) cores, if each does three quarters of the "
+          + "\(speed) that a product reaches on one core of this machine now.",
+      ]).joined(separator: "\n")
   }
 }
 

@@ -58,7 +58,7 @@ public struct Removal: Sendable {
   }
 
   /// The recipe that is followed: without a schedule and the auxiliary loss for a control run.
-  private var followed: Recipe {
+  var followed: Recipe {
     var recipe = recipe
     if !removesNorms { (recipe.schedule, recipe.auxiliaryWeight) = (nil, 0) }
     return recipe
@@ -263,7 +263,7 @@ private final class TrainingLog {
 
 extension Network {
   /// How many numbers are trained.
-  fileprivate var parameterCount: Int {
+  var parameterCount: Int {
     var count = 0
     for node in nodes {
       switch node.operation {

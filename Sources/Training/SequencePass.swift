@@ -135,4 +135,9 @@ extension Network {
     }
     return kept
   }
+
+  /// How many numbers a training pass keeps for each token.
+  package func keptWidth(recomputesBlocks: Bool) -> Int {
+    keptValues(recomputesBlocks: recomputesBlocks).reduce(0) { $0 + width(of: $1) }
+  }
 }

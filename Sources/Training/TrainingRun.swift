@@ -45,8 +45,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     _ network: Network, namesAfter prefix: String, recipe: Recipe, tokens: TrainingTokens, workers: Workers,
     recomputesBlocks: Bool = false
   ) throws(Refusal) {
-    try network.requireTrainable()
-    try recipe.require(fitting: network)
+    try recipe.require(trainable: network)
     self.recipe = recipe
     self.tokens = tokens
     self.workers = workers
@@ -199,8 +198,14 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
 }
 
 extension Recipe {
+  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe and network do not fit.
+  package func require(trainable network: Network) throws(Refusal) {
+    try network.requireTrainable()
+    try require(fitting: network)
+  }
+
   /// - Throws: `.usage` where a network cannot be trained so.
-  func require(fitting network: Network) throws(Refusal) {
+  private func require(fitting network: Network) throws(Refusal) {
     guard context <= network.contextLength else {
       throw Refusal(
         .usage, subject: "context",

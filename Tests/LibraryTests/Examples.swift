@@ -251,6 +251,11 @@ func removalExample() throws(Refusal) {
   print(report.conversion.published)
 }
 
+func removalPlanExample(removal: Removal) throws(Refusal) {
+  let plan = try RemovalPlan(of: removal)
+  print(plan.tokenCount, plan.operationCount, plan.byteCount, plan.hours(cores: 64))
+}
+
 func removalReportExample(report: RemovalReport) {
   print(report.records.last?.loss ?? .nan, report.conversion.failures)
 }

@@ -110,4 +110,21 @@ import Testing
       "\($0)" == "'recipe': has no schedule, so that no norm would be removed; give it one, or ask for the control run"
     }
   }
+
+  @Test("A plan counts tokens, operations and bytes: GPT-2's of width 32 and two blocks, by hand")
+  func plan() throws {
+    var removal = Removal(source: Fixtures.path("tiny-2x32/vanilla"), destination: "", targets: [])
+    removal.recipe = try Recipe(named: Fixtures.path("removal/settings.json"))
+    let plan = try RemovalPlan(of: removal)
+    #expect(plan.tokenCount == 60 * 512)
+    // 12d² in each block and the unembedding of 512 entries, 6 operations each; attention 6·T·d in each block.
+    let (blocks, head) = (6.0 * 2 * (12 * 32 * 32 + 64 * 32), 6.0 * 512 * 32)
+    #expect(plan.operationsPerToken == blocks + head)
+    #expect(plan.switches.map(\.lastStep) == [8, 14, 21, 25])
+    // For each token the streams (embedding, middle and end of two blocks), and in each block 3d + d + 4d.
+    let kept = 5 * 32 + 2 * 8 * 32
+    #expect(plan.byteCount == 4 * (4 * plan.parameterCount + kept * 128 + 256 * 512))
+    removal.recomputesBlocks = true
+    #expect(try RemovalPlan(of: removal).operationsPerToken == blocks * 4 / 3 + head)
+  }
 }

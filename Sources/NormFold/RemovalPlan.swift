@@ -1,0 +1,94 @@
+import Arithmetic
+import Formats
+import Networks
+import Training
+
+/// What a removal would do and need, before any text is read.
+///
+///     let plan = try RemovalPlan(of: removal)
+///     print(plan.tokenCount, plan.operationCount, plan.byteCount, plan.hours(cores: 64))
+public struct RemovalPlan: Sendable, Encodable {
+  /// When the sites of a kind are fixed.
+  public struct Switches: Sendable, Encodable {
+    /// `ln_1.qk`, as recipes spell it.
+    public let kind: String
+    public let firstStep: Int
+    public let lastStep: Int
+  }
+
+  public let source: String
+  public let parameterCount: Int
+  public let stepCount: Int
+  public let tokensPerStep: Int
+  public let tokenCount: Int
+  public let switches: [Switches]
+  /// Floating-point operations of the matrix products for one token, the way back included.
+  public let operationsPerToken: Double
+  public let operationCount: Double
+  /// Parameters, gradients, moments, and what a micro-batch keeps for the way back.
+  public let byteCount: Int
+  /// Multiplications and additions in a second that one core of this machine does now, in products of the size of GPT-2's.
+  public let operationsPerSecond: Double
+
+  /// The share of a product's speed that a training step is taken to reach.
+  private static let efficiency = 0.75
+
+  /// The time that the run takes on so many cores like this machine's, if a step reaches three quarters of the products' speed.
+  public func hours(cores: Int) -> Double {
+    operationCount / (operationsPerSecond * Self.efficiency * Double(cores)) / 3_600
+  }
+
+  /// - Throws: what opening the source throws; ``Refusal`` where recipe and network do not fit.
+  public init(of removal: Removal) throws(Refusal) {
+    let model = try Model(opening: removal.source, options: removal.readingOptions)
+    let (network, recipe) = (model.network, removal.followed)
+    try recipe.require(trainable: network)
+    source = removal.source
+    parameterCount = network.parameterCount
+    stepCount = recipe.steps
+    tokensPerStep = recipe.tokensPerStep
+    tokenCount = recipe.steps * recipe.tokensPerStep
+    switches = (recipe.schedule?.starts ?? [:]).map { kind, start in
+      Switches(
+        kind: kind.rawValue, firstStep: start.step,
+        lastStep: start.step + (kind == .last ? 0 : (network.blockCount - 1) * start.gap))
+    }.sorted { $0.firstStep < $1.firstStep }
+    // A product takes two operations for each weight and token, and twice that on the way back; attention as many for each
+    // pair of features and tokens that see each other, which is half of them.
+    var (blocks, head) = (0.0, 0.0)
+    for node in network.nodes {
+      switch node.operation {
+      case .linear(let map):
+        let count = 6 * Double(map.weight.elementCount)
+        if node.path == network.output { head += count } else { blocks += count }
+      case .attend: blocks += 6 * Double(recipe.context * network.width(of: node.path))
+      case .embed, .norm, .rotate, .activate, .scale, .add, .multiply: continue
+      }
+    }
+    operationsPerToken = head + blocks * (removal.recomputesBlocks ? 4.0 / 3 : 1)
+    operationCount = operationsPerToken * Double(tokenCount)
+    let scalar = removal.precision == .single ? MemoryLayout<Float>.stride : MemoryLayout<Double>.stride
+    let kept = network.keptWidth(recomputesBlocks: removal.recomputesBlocks)
+    byteCount = scalar * (4 * parameterCount + kept * recipe.batch * recipe.context + 256 * network.vocabularySize)
+    operationsPerSecond = Self.measuredSpeed()
+  }
+
+  /// Some tenths of a second of products of 256 × 768 × 768 numbers.
+  private static func measuredSpeed() -> Double {
+    let (rows, width) = (256, 768)
+    let (a, b) = (Matrix<Float>(rows: rows, columns: width), Matrix<Float>(rows: width, columns: width))
+    let c = Matrix<Float>(rows: rows, columns: width)
+    for matrix in [a, b] { unsafe matrix.values.initialize(repeating: 0.5) }
+    let clock = ContinuousClock()
+    var best = Duration.seconds(60)
+    for _ in 0..<60 {
+      let time = clock.measure {
+        unsafe Float.multiply(
+          rows: rows, columns: width, inner: width, a.start, strideA: width, b.start, strideB: width,
+          isTransposed: false, factor: 1, beta: 0, into: c.start, strideC: width)
+      }
+      best = min(best, time)
+    }
+    return 2 * Double(rows * width * width) / (best / .seconds(1))
+  }
+}
