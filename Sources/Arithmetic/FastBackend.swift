@@ -51,6 +51,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     case .scale(let factor): scale(operands[0], by: factor)
     case .add: add(operands[0], operands[1])
     case .multiply: multiply(operands[0], operands[1])
+    case .select(.first): firstRows(of: operands[0])
     }
   }
 
@@ -66,7 +67,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let type = rounding.map { index == .token ? $0.tokenEmbedding : $0.positionEmbedding }
     var token = 0
     for probe in probes {
-      for origin in index == .token ? probe.tokens : probe.positions {
+      for origin in probe.rows(by: index) {
         let row = unsafe result.row(token)
         unsafe rows.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
         for column in 0..<width { unsafe row[column] = unsafe Scalar(line[column]) }
@@ -133,6 +134,17 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     }
   }
 
+  /// The first row of each probe, in the place of each of its rows.
+  private func firstRows(of x: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    var start = 0
+    for probe in probes {
+      for row in start..<start + probe.tokens.count { _ = unsafe result.row(row).update(from: x.row(start)) }
+      start += probe.tokens.count
+    }
+    return result
+  }
+
   /// xW + b: [T, in] → [T, out].
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
@@ -182,13 +194,17 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     var start = 0
     for probe in probes {
       let count = probe.tokens.count
+      let isCausal = attention.mask == .causal
+      let (key, value, origin, keyCount) =
+        isCausal
+        ? (key, value, start, past + count) : Self.visible(key, value, rows: start..<start + count, of: probe)
       for head in 0..<attention.headCount {
         let corner = start * width + head * dHead
         let keyFeature = head * attention.keyValueHeadCount / attention.headCount * dHead
-        let keyCorner = start * keyWidth + keyFeature
+        let keyCorner = origin * keyWidth + keyFeature
         // 0 · ∞ is NaN: where a value is not finite, no row may even see those that come after it.
         let isFinite =
-          count == 1
+          count == 1 || !isCausal
           || (start..<start + past + count).allSatisfy { token in
             unsafe value.row(token)[keyFeature..<keyFeature + dHead].allSatisfy(\.isFinite)
           }
@@ -196,7 +212,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
         for first in stride(from: 0, to: count, by: step) {
           let rows = first..<min(first + step, count)
           // Of what comes after the last of these rows nothing is computed.
-          let length = past + rows.upperBound
+          let length = isCausal ? past + rows.upperBound : keyCount
           unsafe Scalar.multiply(
             rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
             strideA: width, key.start + keyCorner, strideB: keyWidth, isTransposed: true,
@@ -204,7 +220,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
           for row in rows {
             let line = unsafe UnsafeMutableBufferPointer(
               start: scores + (row - rows.lowerBound) * length, count: length)
-            let visible = past + row + 1
+            let visible = isCausal ? past + row + 1 : length
             unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
               UnsafeMutableBufferPointer(rebasing: line[..<visible]))
             for future in visible..<max(visible, length) { unsafe line[future] = 0 }
@@ -224,6 +240,21 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       start += count
     }
     return result
+  }
+
+  /// The keys and values of a probe that may be attended to, and where they stand.
+  private static func visible(
+    _ key: Matrix<Scalar>, _ value: Matrix<Scalar>, rows: Range<Int>, of probe: Probe
+  ) -> (key: Matrix<Scalar>, value: Matrix<Scalar>, start: Int, count: Int) {
+    let visible = probe.visibleTokens
+    guard visible.count < rows.count else { return (key, value, rows.lowerBound, rows.count) }
+    let keys = Matrix<Scalar>(rows: visible.count, columns: key.columnCount)
+    let values = Matrix<Scalar>(rows: visible.count, columns: value.columnCount)
+    for (row, token) in visible.enumerated() {
+      _ = unsafe keys.row(row).update(from: key.row(rows.lowerBound + token))
+      _ = unsafe values.row(row).update(from: value.row(rows.lowerBound + token))
+    }
+    return (keys, values, 0, visible.count)
   }
 
   /// Rows of attention that are computed together: enough for BLAS to be fast, few enough that little is computed of
@@ -264,7 +295,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   }
 
   /// The logits of a residual stream [T, D], to be computed when asked for.
-  package func logits(of x: Matrix<Scalar>, by map: LinearMap) -> PendingLogits<Scalar> {
+  package func logits(of x: Matrix<Scalar>, by map: LinearMap?) -> PendingLogits<Scalar> {
     var backend = self
     backend.rounding = rounding?.ofUnembedding
     return PendingLogits(residual: x, map: map, backend: backend)
@@ -335,14 +366,22 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
 package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   /// [T, D]
   package let residual: Matrix<Scalar>
-  let map: LinearMap
+  /// What gives the logits; nil where the stream is what was asked for.
+  let map: LinearMap?
   let backend: FastBackend<Scalar>
 
-  package var vocabularySize: Int { map.weight.columnCount }
+  package var vocabularySize: Int { map?.weight.columnCount ?? residual.columnCount }
 
   /// The logits of a range of the vocabulary: [T, range].
   package func logits(of range: Range<Int>) -> Matrix<Scalar> {
-    backend.apply(
+    guard let map else {
+      let part = Matrix<Scalar>(rows: residual.rowCount, columns: range.count)
+      for row in 0..<residual.rowCount {
+        _ = unsafe part.row(row).update(from: UnsafeMutableBufferPointer(rebasing: residual.row(row)[range]))
+      }
+      return part
+    }
+    return backend.apply(
       LinearMap(
         weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) }), to: residual)
   }
@@ -351,7 +390,7 @@ package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   package func ofLastToken() -> Matrix<Scalar> {
     let last = Matrix<Scalar>(rows: 1, columns: residual.columnCount)
     _ = unsafe last.values.update(from: residual.row(residual.rowCount - 1))
-    return backend.apply(map, to: last)
+    return map.map { backend.apply($0, to: last) } ?? last
   }
 
   /// All logits: [T, V].

@@ -136,6 +136,7 @@ package enum Kernels {
       let slope = Scalar(slope)
       for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? x[index] * slope : x[index] }
     case .silu: unsafe gate(x, into: y) { v in -v }
+    case .tanh: for index in 0..<x.count { unsafe y[index] = unsafe .tanh(x[index]) }
     }
   }
 

@@ -60,11 +60,11 @@ package final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked 
 extension Execution {
   /// Runs the stage behind the last block, but for the unembedding, whose logits are computed when asked for.
   ///
-  /// - Precondition: the output is a linear map.
   package mutating func finish<Scalar: ArithmeticScalar>() throws(Refusal) -> PendingLogits<Scalar>
   where Runner == FastBackend<Scalar> {
     guard let map = network.unembedding, let operand = network.node(at: network.output)?.operands.first else {
-      preconditionFailure("the output is no linear map")
+      try run(stage: stageCount - 1)
+      return backend.logits(of: value(at: network.output), by: nil)
     }
     try run(stage: stageCount - 1, skipsOutput: true)
     return backend.logits(of: value(at: operand), by: map)
@@ -141,13 +141,13 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
   package func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
 
   private func computed() -> Result<Matrix<Double>, Refusal> {
-    let width = program.vocabularySize
+    let width = program.outputWidth
     let all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
     var end = 0
     do throws(Refusal) {
       for probe in probes {
         let logits = unsafe try program.logits(
-          of: probe.tokens, at: probe.positions, product: Self.product)
+          of: probe, product: Self.product)
         let rows = unsafe UnsafeMutableBufferPointer(
           rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
         _ = unsafe rows.update(from: logits)

@@ -5,13 +5,13 @@ import Numerics
 /// The forward pass in plain loops over arrays, in double precision, with nothing shared with ``FastBackend`` but the
 /// definition of the network: what the fast version is tested against.
 package struct PlainBackend: Backend {
-  package let tokens: [Int]
-  package let positions: [Int]
+  package let probe: Probe
+
+  package init(_ probe: Probe) { self.probe = probe }
 
   /// - Parameter tokens: one sequence, each at its place unless `positions` says otherwise.
   package init(tokens: [Int], positions: [Int]? = nil) {
-    self.tokens = tokens
-    self.positions = positions ?? Array(tokens.indices)
+    self.init(Probe(name: "sequence", tokens: tokens, positions: positions))
   }
 
   package func evaluate(_ node: Network.Node, _ operands: [[[Double]]]) throws(Refusal) -> [[Double]] {
@@ -25,13 +25,14 @@ package struct PlainBackend: Backend {
     case .scale(let factor): operands[0].map { $0.map { $0 * factor } }
     case .add: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 + $1 } }
     case .multiply: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 * $1 } }
+    case .select(.first): operands[0].map { _ in operands[0][0] }
     }
   }
 
   private func embed(_ table: Parameter, by index: Operation.Index) -> [[Double]] {
     let width = table.columnCount
     let rows = ParameterReader(table).values()
-    return (index == .token ? tokens : positions).map { row in Array(rows[row * width..<(row + 1) * width]) }
+    return probe.rows(by: index).map { row in Array(rows[row * width..<(row + 1) * width]) }
   }
 
   package func normalise(_ x: [[Double]], by norm: Norm) throws(Refusal) -> [[Double]] {
@@ -80,12 +81,13 @@ package struct PlainBackend: Backend {
       (0..<attention.headCount).flatMap { number in
         let group = number / (attention.headCount / attention.keyValueHeadCount)
         let asked = head(number, of: query[t])
-        let weights = (0...t).map { s in
+        let seen = attention.mask == .causal ? Array(0...t) : probe.visibleTokens
+        let weights = seen.map { s in
           Double.exp(attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 })
         }
         let total = weights.reduce(0, +)
         return (0..<dHead).map { column in
-          (0...t).reduce(0) { $0 + weights[$1] / total * value[$1][group * dHead + column] }
+          zip(seen, weights).reduce(0) { $0 + $1.1 / total * value[$1.0][group * dHead + column] }
         }
       }
     }
@@ -93,7 +95,7 @@ package struct PlainBackend: Backend {
 
   /// Every head, its pairs of features taken for complex numbers: m · z · e^(i·position·frequency).
   private func rotated(_ x: [[Double]], by rotary: Rotary, headCount: Int) -> [[Double]] {
-    zip(x, positions).map { row, position in
+    zip(x, probe.positions).map { row, position in
       let dHead = row.count / headCount
       return (0..<headCount).flatMap { number in
         let head = Array(row[number * dHead..<(number + 1) * dHead])
@@ -120,6 +122,7 @@ package struct PlainBackend: Backend {
         case .relu: max(v, 0)
         case .leakyReLU(let slope): v < 0 ? slope * v : v
         case .silu: v / (1 + .exp(-v))
+        case .tanh: .tanh(v)
         }
       }
     }

@@ -96,10 +96,11 @@ extension ConversionReport {
       return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
         separator: "\n")
     }
+    let noun = verification.targets.first?.judgement.noun ?? "logit"
     let shifts = verification.targets.contains { $0.judgement.isUpToShift }
     lines += [
       "",
-      "  Differences are the largest of any logit\(shifts ? " or log-probability" : ""), as a share of the largest logit.",
+      "  Differences are the largest of any \(noun)\(shifts ? " or log-probability" : ""), as a share of the largest \(noun).",
       "", claimsTable(verification).text,
     ]
     return lines.joined(separator: "\n")

@@ -33,6 +33,16 @@ extension Inspection {
     "\(headCount) heads" + (keyValueHeadCount == headCount ? "" : " (\(keyValueHeadCount) of keys and values)")
   }
 
+  /// What the network gives, where that is not what continues a text.
+  private var head: String {
+    let unembedding = "unembedding \(isTied ? "tied" : "of its own")"
+    return switch task {
+    case .generation: unembedding
+    case .fillMask: "\(output), \(unembedding)"
+    default: output
+    }
+  }
+
   var text: String {
     let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
     var lines = [
@@ -40,7 +50,7 @@ extension Inspection {
       "  \(layout), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
       "  \(blockCount) blocks, width \(dModel), \(heads), MLP \(dMLP), context \(contextLength), "
         + "vocabulary \(Quantity.count(vocabularySize))",
-      "  \(Quantity.count(parameterCount)) parameters, \(activation), unembedding \(isTied ? "tied" : "of its own")",
+      "  \(Quantity.count(parameterCount)) parameters, \(activation), \(head)",
       "  dialect: \(dialect)",
     ]
     if sites.isEmpty {

@@ -35,7 +35,7 @@ struct PlanCommand: ParsableCommand {
 extension ConversionPlan {
   var text: String {
     var table = Table(["norm": .left, "folds into": .left])
-    for step in steps { table.add(step.norm, step.summary) }
+    for step in steps { table.add(step.printableSubject, step.summary) }
     var lines = ["\(source.printable) for \(target)", table.text] + linesBelowSteps
     if !warnings.isEmpty { lines.append("") }
     lines += warnings.map { "  Warning: \($0.printable)" }

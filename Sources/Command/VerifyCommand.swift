@@ -65,22 +65,30 @@ extension VerificationRun.Report {
   var text: String {
     var table = Table(["": .left, "float64": .right, "float32": .right, "limit": .right])
     table.add(
-      "largest |Δ logit| / largest |logit|", Quantity.scientific(judgement.double.logits.relative),
+      "largest |Δ \(judgement.noun)| / largest |\(judgement.noun)|",
+      Quantity.scientific(judgement.double.logits.relative),
       Quantity.scientific(judgement.single.logits.relative),
       isUpToShift ? "" : Quantity.scientific(judgement.limits.logits / largestLogit))
     table.add(
-      "root mean square |Δ logit|", Quantity.scientific(judgement.double.logits.rootMeanSquare),
+      "root mean square |Δ \(judgement.noun)|", Quantity.scientific(judgement.double.logits.rootMeanSquare),
       Quantity.scientific(judgement.single.logits.rootMeanSquare), "")
-    table.add(
-      "largest |Δ log-probability|", Quantity.scientific(judgement.double.logits.largestLogProbability),
-      Quantity.scientific(judgement.single.logits.largestLogProbability),
-      isUpToShift ? Quantity.scientific(judgement.limits.logits) : "")
-    table.add(
-      "KL divergence, mean (nats)", Quantity.scientific(judgement.double.logits.meanDivergence),
-      Quantity.scientific(judgement.single.logits.meanDivergence), Quantity.scientific(judgement.limits.divergence))
-    table.add(
-      "same top-1 token", Quantity.percent(judgement.double.logits.top1Agreement),
-      Quantity.percent(judgement.single.logits.top1Agreement), Quantity.percent(judgement.limits.agreement))
+    if let limit = judgement.limits.cosineDistance {
+      table.add(
+        "1 − cosine, largest", Quantity.scientific(judgement.double.logits.cosineDistance ?? .nan),
+        Quantity.scientific(judgement.single.logits.cosineDistance ?? .nan), Quantity.scientific(limit))
+    }
+    if judgement.limits.isOfDistribution {
+      table.add(
+        "largest |Δ log-probability|", Quantity.scientific(judgement.double.logits.largestLogProbability),
+        Quantity.scientific(judgement.single.logits.largestLogProbability),
+        isUpToShift ? Quantity.scientific(judgement.limits.logits) : "")
+      table.add(
+        "KL divergence, mean (nats)", Quantity.scientific(judgement.double.logits.meanDivergence),
+        Quantity.scientific(judgement.single.logits.meanDivergence), Quantity.scientific(judgement.limits.divergence))
+      table.add(
+        "same top-1 token", Quantity.percent(judgement.double.logits.top1Agreement),
+        Quantity.percent(judgement.single.logits.top1Agreement), Quantity.percent(judgement.limits.agreement))
+    }
     var lines = ["\(candidate.printable) against \(reference.printable)"]
     lines += partsText
     lines += [

@@ -8,10 +8,21 @@ package struct FoldingPlan: Sendable {
     /// As the tensors spell it, with its readers where not all of them read it alike.
     package let norm: String
     package let path: Path
-    /// The maps that read the norm. All of them absorb it, or none does.
+    /// The maps that absorb it: all that read the norm. Of a bias alone also maps that are added to the norm.
     package let readers: [Path]
-    /// Whether the whole norm went, or only its gain and bias: its deviation is still computed.
-    package let isWhole: Bool
+    package let absorbed: Absorbed
+
+    /// What of a norm went into maps.
+    package enum Absorbed: String, Sendable {
+      /// All of it: the norm is gone.
+      case whole
+      /// Its gain and bias: its deviation is still computed.
+      case gainAndBias = "gain-and-bias"
+      /// Its bias: something besides linear maps reads it, or the target has no place for its gain.
+      case bias
+    }
+
+    package var isWhole: Bool { absorbed == .whole }
   }
 
   /// A norm that stays in the network, and why.
@@ -21,6 +32,8 @@ package struct FoldingPlan: Sendable {
       case isComputed
       /// The target has no place for what folding it needs.
       case target
+      /// Folding its gain into the unembedding would untie that from the embedding.
+      case tie
       /// An operation that is no linear map reads it, so that it keeps its gain and bias.
       case reader(Path, kind: String)
       /// It is what the network computes.
@@ -57,6 +70,9 @@ package struct FoldingPlan: Sendable {
     /// Norms that stay in the network as they are, because the target cannot hold what their folding needs.
     package var keptNorms: Set<Path> = []
 
+    /// Computed norms that keep their gains, because these would untie the unembedding; their biases move.
+    package var tiedNorms: Set<Path> = []
+
     /// Norms that must be folded: where one of them cannot be, the plan is refused.
     package var requiredNorms: Set<Path> = []
 
@@ -75,10 +91,11 @@ package struct FoldingPlan: Sendable {
     fileprivate var keepsNorms: Bool { allowsPartial || normForm != nil }
 
     package init(
-      keptNorms: Set<Path> = [], requiredNorms: Set<Path> = [], allowsPartial: Bool = false, rules: [FoldingRule] = [],
-      normForm: NormForm? = nil, networkName: String = "network"
+      keptNorms: Set<Path> = [], tiedNorms: Set<Path> = [], requiredNorms: Set<Path> = [], allowsPartial: Bool = false,
+      rules: [FoldingRule] = [], normForm: NormForm? = nil, networkName: String = "network"
     ) {
       self.keptNorms = keptNorms
+      self.tiedNorms = tiedNorms
       self.requiredNorms = requiredNorms
       self.allowsPartial = allowsPartial
       self.rules = rules
@@ -105,10 +122,15 @@ package struct FoldingPlan: Sendable {
     var steps: [Step] = []
     var kept: [Kept] = []
     var obstacles: [Obstacle] = []
+    func moveBias(of path: Path, named name: String) {
+      guard let receivers = folded.receivers(ofBiasOf: path) else { return }
+      folded.moveBias(of: path, to: receivers)
+      steps.append(Step(norm: name, path: path, readers: receivers, absorbed: .bias))
+    }
     for (path, norm) in network.norms {
       let name = norm.displayName
       if case .fixed(let deviation) = norm.deviation { try Self.check(deviation, of: norm) }
-      let readers = network.users(of: path)
+      let readers = network.readers(of: path)
       let obstacle = network.obstacle(to: path)
       let isRequired = options.requiredNorms.contains(path)
       // Others than the last are kept because a type has blocks, which a form that was asked for outweighs.
@@ -118,10 +140,16 @@ package struct FoldingPlan: Sendable {
         kept.append(Kept(norm: name, path: path, reason: .target))
         continue
       }
+      if options.tiedNorms.contains(path), !isRequired, norm.isComputed, options.keepsNorms, obstacle == nil {
+        kept.append(Kept(norm: name, path: path, reason: .tie))
+        moveBias(of: path, named: name)
+        continue
+      }
       switch (norm.deviation, obstacle) {
       case (.fixed, let reason?), (.computed, let reason?):
         if options.keepsNorms, !isRequired {
           kept.append(Kept(norm: name, path: path, reason: reason))
+          moveBias(of: path, named: name)
         } else {
           obstacles.append(.init(norm: name, reason: .reader(reason)))
         }
@@ -131,7 +159,7 @@ package struct FoldingPlan: Sendable {
             kind: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
         }
         folded[norm: path] = nil
-        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), isWhole: true))
+        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), absorbed: .whole))
       case (.computed, nil) where options.keepsNorms:
         for reader in readers {
           folded[linear: reader.path] = folded[linear: reader.path]?.absorbing(gain: norm.gain, bias: norm.bias)
@@ -139,7 +167,7 @@ package struct FoldingPlan: Sendable {
         folded[norm: path]?.gain = .constant(1, shape: norm.gain.shape)
         folded[norm: path]?.bias = nil
         kept.append(Kept(norm: name, path: path, reason: .isComputed))
-        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), isWhole: false))
+        steps.append(Step(norm: name, path: path, readers: readers.map(\.path), absorbed: .gainAndBias))
       case (.computed, nil) where keepsComputed && !isRequired:
         kept.append(Kept(norm: name, path: path, reason: .isComputed))
       case (.computed(let epsilon), nil): obstacles.append(.init(norm: name, reason: .computed(epsilon: epsilon)))
@@ -177,8 +205,8 @@ package struct FoldingPlan: Sendable {
 extension Network {
   /// What keeps a norm from becoming part of its readers; nil where all of them are linear maps.
   package func obstacle(to norm: Path) -> FoldingPlan.Kept.Reason? {
-    if output == norm { return .output }
-    for reader in users(of: norm) {
+    if isGivenAway(norm) { return .output }
+    for reader in readers(of: norm) {
       if case .linear = reader.operation { continue }
       return .reader(reader.path, kind: reader.operation.kind)
     }
@@ -191,6 +219,7 @@ extension FoldingPlan.Kept.Reason: CustomStringConvertible {
     switch self {
     case .isComputed: "its deviation is computed from the activations"
     case .target: "the target has no place for what folding it needs"
+    case .tie: "folding its gain would untie the unembedding from the embedding"
     case .reader(let path, let kind): "it is read by \(path), \(kind), which is no linear map"
     case .output: "it is the output of the network"
     }

@@ -72,7 +72,7 @@ public struct Evaluation: Sendable {
   private func openOther(_ path: String) throws(Refusal) -> Model {
     var options = ReadingOptions()
     options.temporaryDirectory = input.readingOptions.temporaryDirectory
-    let model = try Model(opening: path, options: options)
+    let model = try Model(continuing: path, options: options)
     try model.checkpoint.checkIntegrity()
     return model
   }

@@ -61,7 +61,7 @@ public struct Generation: Sendable {
     onToken: (_ token: Int, _ bytes: [UInt8]?) throws(Refusal) -> Void = { _, _ throws(Refusal) in },
     onStart: () throws(Refusal) -> Void = { () throws(Refusal) in }
   ) throws(Refusal) -> Report {
-    let opened = try Model(opening: model, options: readingOptions)
+    let opened = try Model(continuing: model, options: readingOptions)
     try opened.checkpoint.checkIntegrity()
     let (ids, tokenizer) = try promptTokens(opened)
     try onStart()

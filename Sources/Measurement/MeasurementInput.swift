@@ -38,7 +38,7 @@ struct MeasuredText {
 
   /// - Parameter contextLength: of other networks that the chunks have to fit, too.
   init(_ input: MeasurementInput, fitting contextLength: Int = .max) throws(Refusal) {
-    model = try Model(opening: input.model, options: input.readingOptions)
+    model = try Model(continuing: input.model, options: input.readingOptions)
     try model.checkpoint.checkIntegrity()
     chunking = try Chunking(input.chunking, longest: min(model.network.contextLength, contextLength))
     (chunks, droppedCount) = try chunking.chunks(
@@ -80,6 +80,20 @@ struct MeasuredText {
       state.withLock { $0.results[index] = result }
     }
     return state.withLock { $0.results.compactMap(\.self) }
+  }
+}
+
+extension Model {
+  /// Opens a network that continues texts.
+  ///
+  /// - Throws: what opening throws; `.unsupported` for a network that gives something else.
+  init(continuing path: String, options: ReadingOptions) throws(Refusal) {
+    try self.init(opening: path, options: options)
+    guard network.task != .generation else { return }
+    throw Refusal(
+      .unsupported, file: path,
+      "\(architecture.className) gives \(network.task.outputName), and no logits of the next token",
+      advice: "give a model that continues texts")
   }
 }
 

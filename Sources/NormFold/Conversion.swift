@@ -180,6 +180,7 @@ public struct Conversion: Sendable {
       model.network,
       .init(
         keptNorms: target.keptNorms(of: source, options: options),
+        tiedNorms: target.tiedNorms(of: source, options: options),
         requiredNorms: model.network.requireNorms(at: requiredNorms), allowsPartial: allowsPartial, rules: rules,
         normForm: normForm, networkName: model.architecture.name))
     return (plan, try output(target, plan.folded, source, options))
@@ -363,7 +364,7 @@ extension FoldingPlan {
     var groups: [(key: String, group: Group)] = []
     for norm in kept {
       switch norm.reason {
-      case .reader, .output: break
+      case .reader, .output, .tie: break
       case .isComputed, .target: continue
       }
       let key = norm.norm.withoutBlock(norm.path.block)
@@ -375,7 +376,7 @@ extension FoldingPlan {
     }
     return groups.map { key, group in
       let (norm, count) = (group.norm, group.count)
-      let parts = source[norm: norm.path]?.bias == nil ? "gain" : "gain and bias"
+      let parts = folded[norm: norm.path]?.bias == nil ? "gain" : "gain and bias"
       guard count > 1 else { return "\(norm.norm) keeps its \(parts): \(norm.reason)" }
       let reason = norm.reason.description.withoutBlock(norm.path.block)
       return "\(key) keeps its \(parts) in \(count) blocks: \(reason)"

@@ -16,6 +16,8 @@ public struct ConversionPlan: Sendable, Encodable {
     public let path: String
     /// The maps that absorb it, by their paths.
     public let readers: [String]
+    /// What of it they absorb: `whole`, `gain-and-bias` where its deviation is still computed, or `bias` alone.
+    public let absorbed: String
 
     /// The maps without the block that all of them are in: `block 3: attention.query, attention.key`.
     public let summary: String
@@ -24,6 +26,7 @@ public struct ConversionPlan: Sendable, Encodable {
       norm = step.norm
       path = step.path.description
       readers = step.readers.map(\.description)
+      absorbed = step.absorbed.rawValue
       let blocks = Set(step.readers.map(\.block))
       if blocks.count == 1, let block = blocks.first, let block {
         summary =
@@ -33,8 +36,13 @@ public struct ConversionPlan: Sendable, Encodable {
       }
     }
 
+    /// What is folded, for the terminal.
+    package var printableSubject: String {
+      absorbed == FoldingPlan.Step.Absorbed.bias.rawValue ? "the bias of \(norm.printable)" : norm.printable
+    }
+
     private enum CodingKeys: String, CodingKey {
-      case norm, path, readers
+      case norm, path, readers, absorbed
     }
   }
 
@@ -105,7 +113,7 @@ public struct ConversionPlan: Sendable, Encodable {
 extension ConversionPlan: CustomStringConvertible {
   /// Every decision, a line each: which norm folds into what, which stays and why, and the formula of every tensor.
   public var description: String {
-    let folded = steps.map { "  \($0.norm.printable) folds into \($0.summary.printable)" }
+    let folded = steps.map { "  \($0.printableSubject) folds into \($0.summary.printable)" }
     return (["\(source.printable) for \(target)"] + folded + linesBelowSteps).joined(separator: "\n")
   }
 

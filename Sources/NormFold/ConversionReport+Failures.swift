@@ -16,7 +16,7 @@ extension Verification.TargetClaims {
     let worst = outcome.logits.worst
     var sentences = [
       "\(output.target) does not compute what the source computes. Worst: \(worst.probe), position \(worst.position), "
-        + "token \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
+        + "\(judgement.limits.isOfDistribution ? "token" : "number") \(worst.token): expected \(Quantity.short(worst.expected)), found \(Quantity.short(worst.found))."
     ]
     // Centred, they part by their means.
     if output.isCentred { return sentences }

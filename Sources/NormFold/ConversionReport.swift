@@ -42,10 +42,13 @@ public struct ConversionReport: Sendable, Encodable {
     public let rules: [FoldingRule]
     /// The form that norms got whose deviation is still computed.
     public let normForm: NormForm?
-    /// Is true if its residual stream is the source's without its mean, so that the two are not to be compared.
+    /// Is true if its residual stream is the source's without its mean or without the biases of norms that it goes through, so
+    /// that the two are not to be compared.
     package var isCentred: Bool {
-      rules.contains(.centerWritingWeights) || normForm == .rms || normForm == .crms
+      rules.contains(.centerWritingWeights) || normForm == .rms || normForm == .crms || movesBiases
     }
+    /// Is true if biases of norms went into the maps that are added to them.
+    package var movesBiases: Bool { steps.contains { $0.absorbed == FoldingPlan.Step.Absorbed.bias.rawValue } }
     /// Is true if no norm is left in the output at all.
     public let isNormFree: Bool
     /// Is true if any norm in the output still computes its deviation from the activations, other than as a near-identity.

@@ -86,7 +86,8 @@ public struct FoldedNetwork: Sendable {
     return values
   }
 
-  /// Returns the logits behind each token of a text, [token][vocabulary], computed in double precision.
+  /// Returns the logits behind each token of a text, [token][vocabulary], computed in double precision; of a network that
+  /// gives something else, such as hidden states, that.
   ///
   /// - Throws: `.usage` for tokens that the network cannot be run on; what the arithmetic throws.
   public func logits(of tokens: [Int]) throws(Refusal) -> [[Double]] {
@@ -98,9 +99,10 @@ public struct FoldedNetwork: Sendable {
       throw Refusal(.usage, "token \(token) is not in the model's vocabulary of \(network.vocabularySize)")
     }
     let pending = try network.logits(on: FastBackend<Double>(probes: [Probe(name: "text", tokens: tokens)]))
-    let logits = pending.logits(of: 0..<network.vocabularySize).array
+    let width = network.outputWidth
+    let logits = pending.logits(of: 0..<width).array
     try checkpoint.requireIntact()
-    return tokens.indices.map { Array(logits[$0 * network.vocabularySize..<($0 + 1) * network.vocabularySize]) }
+    return tokens.indices.map { Array(logits[$0 * width..<($0 + 1) * width]) }
   }
 }
 

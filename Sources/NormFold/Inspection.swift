@@ -44,6 +44,9 @@ public struct Inspection: Sendable, Encodable {
   public let vocabularySize: Int
   public let activation: String
   public let isTied: Bool
+  /// What the network gives: `logits of the next token`.
+  public var output: String { task.outputName }
+  package let task: Task
   public let parameterCount: Int
   public let byteCount: Int
   public let tensorCount: Int
@@ -77,6 +80,7 @@ public struct Inspection: Sendable, Encodable {
     vocabularySize = network.vocabularySize
     activation = network.activationSummary
     isTied = network.isTied
+    task = network.task
     let droppedNames = Set(model.dropped.map(\.name))
     let used = model.checkpoint.tensors.filter { !droppedNames.contains($0.name) }
     // Two names for one storage, a tied unembedding, count once.
@@ -150,7 +154,9 @@ extension Path {
   ///
   /// - Parameter readers: what reads it, where other readers of the same stored norm read another one.
   fileprivate func place(readBy readers: [String]?) -> String {
-    guard block != nil else { return "final" }
+    guard block != nil else {
+      return contains(component: "embedding") ? "embedding" : contains(component: "head") ? "head" : "final"
+    }
     guard contains(component: "attention") else { return contains(component: "mlp") ? "MLP" : description }
     return readers.map { "attention \($0.map { String($0.prefix(1)) }.joined(separator: "/"))" } ?? "attention"
   }

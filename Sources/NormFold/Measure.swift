@@ -20,6 +20,8 @@ public struct Measure: Sendable, Encodable {
     case arithmetic
     /// How far the file is from the source on the long probes, both computed in single precision.
     case longArithmetic
+    /// The largest 1 − cos of the angle between the file's hidden states and the source's.
+    case cosineDistance
     /// The mean Kullback-Leibler divergence of the file's distributions from the source's.
     case divergence
     /// The share of positions where the file and the source have the same top-1 token.
@@ -36,6 +38,8 @@ public struct Measure: Sendable, Encodable {
     /// What the rounding of a weight can do.
     case rounding
     case nats
+    /// 1 − cos.
+    case cosine
     /// All positions that were judged.
     case positions
   }
@@ -81,7 +85,7 @@ public struct Measure: Sendable, Encodable {
 extension Measure.Unit {
   fileprivate func text(_ value: Double) -> String {
     switch self {
-    case .largestLogit, .nats: Quantity.scientific(value)
+    case .largestLogit, .nats, .cosine: Quantity.scientific(value)
     case .tensors, .parts: String(Int(value))
     case .rounding: Quantity.short(value)
     case .positions: Quantity.percent(value)
@@ -104,7 +108,9 @@ public struct OutputVerdict: Sendable {
   public var holds: Bool { measures.allSatisfy { $0.holds ?? true } }
 
   /// The word for what is compared.
-  package var compared: String { claims.judgement.isUpToShift ? "log-probabilities" : "logits" }
+  package var compared: String {
+    claims.judgement.isUpToShift ? "log-probabilities" : "\(claims.judgement.noun)s"
+  }
 
   /// The largest difference that counts, over the largest logit.
   package func share(_ difference: LogitDifference) -> Double {
@@ -136,13 +142,23 @@ public struct OutputVerdict: Sendable {
           share(long.single.logits), .largestLogit, limit: long.limits.logits / verification.largestLogit,
           holds: long.holds))
     }
-    return measures + [
+    if let limit = judgement.limits.cosineDistance {
+      measures.append(
+        Measure(
+          .cosineDistance, "1 − cosine of a token's states, largest", single.cosineDistance ?? .nan, .cosine,
+          limit: limit))
+    }
+    guard judgement.limits.isOfDistribution else { return measures }
+    measures.append(
       Measure(
         .divergence, "Kullback-Leibler divergence, mean in nats", single.meanDivergence, .nats,
-        limit: judgement.limits.divergence),
+        limit: judgement.limits.divergence))
+    // Of a few sequences with one answer each, each may be a tie.
+    guard judgement.limits.agreement > 0 else { return measures }
+    return measures + [
       Measure(
         .top1Agreement, "positions with the same top-1 token", single.top1Agreement, .positions,
-        limit: judgement.limits.agreement, isLowerLimit: true),
+        limit: judgement.limits.agreement, isLowerLimit: true)
     ]
   }
 }

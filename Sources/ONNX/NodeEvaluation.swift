@@ -16,7 +16,7 @@ import Networks
     case "Gemm": try gemm()
     case "Add": try arithmetic({ $0 + $1 }, integers: { $0.addingReportingOverflow($1).partialValue })
     case "Sub": try arithmetic({ $0 - $1 }, integers: { $0.subtractingReportingOverflow($1).partialValue })
-    case "Mul": try arithmetic({ $0 * $1 }, integers: nil)
+    case "Mul": try arithmetic({ $0 * $1 }, integers: { $0.multipliedReportingOverflow(by: $1).partialValue })
     case "Pow": try arithmetic(Foundation.pow, integers: nil)
     case "Div": try arithmetic({ $0 / $1 }, integers: nil)
     case "LessOrEqual": try comparison { $0 <= $1 }
@@ -36,6 +36,8 @@ import Networks
     case "ReduceSum": try reduced { $0.reduce(0, +) }
     case "ReduceSumSquare": try reduced { $0.reduce(0) { $0 + $1 * $1 } }
     case "LayerNormalization": try layerNorm()
+    case "Identity": try tensor(0)
+    case "CumSum": try cumulativeSum()
     case "Tanh": try elementwise { Foundation.tanh($0) }
     case "Erf": try elementwise { Foundation.erf($0) }
     case "Cos": try elementwise { Foundation.cos($0) }
@@ -146,6 +148,9 @@ import Networks
   private func cast() throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
     switch node.attributes["to"] {
+    case .integer(ElementType.onnxIntegerCode):
+      guard let truths = x.booleans else { throw refusal("expected truth values") }
+      return ONNXTensor(x.shape, truths.map { $0 ? 1 : 0 })
     case .integer(ElementType.onnxBooleanCode): return ONNXTensor(x.shape, try integers(0).map { $0 != 0 })
     case .integer(ElementType.onnxFloatCode), .integer(ElementType.onnxHalfCode):
       guard let integers = x.integers else { return ONNXTensor(x.shape, try numbers(0)) }
@@ -157,6 +162,18 @@ import Networks
   private func leakyReLU() throws(Refusal) -> ONNXTensor {
     guard case .number(let slope)? = node.attributes["alpha"] else { throw refusal("attribute 'alpha' is missing") }
     return try elementwise { $0 < 0 ? $0 * Double(slope) : $0 }
+  }
+
+  /// Of whole numbers, along the last axis of a matrix.
+  private func cumulativeSum() throws(Refusal) -> ONNXTensor {
+    let x = try tensor(0)
+    guard x.shape.count == 2, try integer(1) == 1, let values = x.integers else {
+      throw refusal("expected a matrix of integers, and its last axis")
+    }
+    let width = x.shape[1]
+    var sums: [Int] = []
+    for (index, value) in values.enumerated() { sums.append((index % width == 0 ? 0 : sums[index - 1]) + value) }
+    return ONNXTensor(x.shape, sums)
   }
 
   // MARK: Shapes
@@ -252,9 +269,10 @@ import Networks
     }
   }
 
-  /// Rows, or elements of a vector, along the first axis.
+  /// Rows, or elements of a vector, along the first axis; or one row of each matrix, along the second.
   private func gather() throws(Refusal) -> ONNXTensor {
     let source = try operand(0)
+    if node.attributes["axis"] == .integer(1) { return try row(of: tensor(0), integer(1)) }
     guard let count = source.shape.first else { throw refusal("nothing to gather from") }
     let indices = try tensor(1)
     guard let rows = indices.integers else { throw refusal("input 1: expected integers") }
@@ -272,6 +290,17 @@ import Networks
       }
       return ONNXTensor(shape, rows.flatMap { reader.values(rows: $0..<$0 + 1, columns: 0..<width) })
     }
+  }
+
+  private func row(of x: ONNXTensor, _ index: Int) throws(Refusal) -> ONNXTensor {
+    guard x.shape.count == 3, 0 <= index, index < x.shape[1] else {
+      throw refusal("row \(index) is in no matrix of \(x.shape)")
+    }
+    let (rows, width) = (x.shape[1], x.shape[2])
+    let places = (0..<x.shape[0]).flatMap { matrix in
+      (0..<width).map { (matrix * rows + index) * width + $0 }
+    }
+    return x.gathered(places, shape: [x.shape[0], width])
   }
 
   // MARK: Rows

@@ -80,6 +80,32 @@ import Networks
     return result
   }
 
+  /// What a graph without a cache gives for one sequence: [tokens, outputs], the outputs of a token side by side. Where it
+  /// gives one answer for the sequence, every token gets that.
+  package func outputs(of probe: Probe, task: Task) throws(Refusal) -> [Double] {
+    let count = probe.tokens.count
+    func input(_ values: [Int]) -> ONNXTensor { ONNXTensor([1, count], values) }
+    var inputs = [
+      "input_ids": input(probe.tokens), "attention_mask": input(probe.isVisible.map { $0 ? 1 : 0 }),
+      "token_type_ids": input(probe.types),
+    ]
+    inputs = inputs.filter { name, _ in graph.inputs.contains { $0.name == name } }
+    let found = try run(inputs)
+    var columns: [(values: [Double], width: Int)] = []
+    for name in task.outputNames {
+      guard let output = found[name], let values = output.numbers, output.shape.first == 1,
+        task.isPerSequence || output.shape.count > 1 && output.shape[1] == count
+      else {
+        throw refusal(name, "expected an output of a sequence of \(count) tokens")
+      }
+      columns.append((values, task.isPerSequence ? 0 : values.count / count))
+    }
+    if task.isPerSequence { return (0..<count).flatMap { _ in columns[0].values } }
+    return (0..<count).flatMap { token in
+      columns.flatMap { $0.values[token * $0.width..<(token + 1) * $0.width] }
+    }
+  }
+
   // MARK: One run
 
   /// - Returns: the outputs of the graph by name.

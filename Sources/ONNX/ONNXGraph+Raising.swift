@@ -29,7 +29,8 @@ extension ONNXGraph {
       default: continue
       }
     }
-    guard let stored = storing(network), let type = outputs.first(where: { $0.name == Self.logits })?.type,
+    guard let stored = storing(network),
+      let type = outputs.first(where: { network.task.outputNames.contains($0.name) })?.type,
       let again = try? ONNXGraph(of: stored, type: type, endOfText: endOfText), again.nodes == nodes,
       again.outputs == outputs, again.inputs == inputs, again.smallConstants == smallConstants
     else { return nil }

@@ -16,7 +16,8 @@ extension ONNXGraph {
       return parameter
     }
     func map(_ path: Path, _ map: LinearMap) -> LinearMap? {
-      let name = path == network.output ? Self.logits : path.description
+      let name =
+        path == network.output && network.task.outputNames == [Self.logits] ? Self.logits : path.description
       guard map.bias != nil else {
         return (parameter(name, "MatMul", 1)).map { LinearMap(weight: $0, bias: nil) }
       }

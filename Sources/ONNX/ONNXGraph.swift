@@ -103,6 +103,7 @@ package struct ONNXGraph: Equatable, Sendable {
 
 extension ElementType {
   static let onnxFloatCode = 1
+  static let onnxIntegerCode = 7
   static let onnxBooleanCode = 9
   static let onnxHalfCode = 10
 
@@ -110,7 +111,7 @@ extension ElementType {
   package var onnxCode: Int32? {
     switch self {
     case .f32: Int32(Self.onnxFloatCode)
-    case .i64: 7
+    case .i64: Int32(Self.onnxIntegerCode)
     case .bool: Int32(Self.onnxBooleanCode)
     case .f16: Int32(Self.onnxHalfCode)
     default: nil

@@ -18,10 +18,11 @@ extension ONNXLowering {
         ? x : lowering.add("Reshape", x, lowering.constant([0, 0, count, dHead], "heads"), as: name + ".parts")
       return lowering.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
     }
-    let newKeys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
-    let keys = cached(newKeys, "key", path, heads: keyValueHeadCount, dHead: dHead)  // [B, G, K, d]
-    let newValues = split(value, into: keyValueHeadCount, &self, as: prefix + ".value")
-    let values = cached(newValues, "value", path, heads: keyValueHeadCount, dHead: dHead)
+    var keys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
+    if attention.mask == .causal { keys = cached(keys, "key", path, heads: keyValueHeadCount, dHead: dHead) }
+    // [B, G, K, d]
+    var values = split(value, into: keyValueHeadCount, &self, as: prefix + ".value")
+    if attention.mask == .causal { values = cached(values, "value", path, heads: keyValueHeadCount, dHead: dHead) }
     var queries = split(query, into: headCount, &self, as: prefix + ".query")
     if attention.scale != 1 {
       // On the queries, which are never more than the scores.
@@ -37,7 +38,8 @@ extension ONNXLowering {
     queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
     let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
     let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
-    let masked = add("Where", visible(), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+    let masked = add(
+      "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
     let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
     let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
     let mixtures = add("MatMul", weights, values, as: prefix + ".mixtures")  // [B, H, S, d]
@@ -105,8 +107,22 @@ extension ONNXLowering {
 
   /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
   /// key, so padding on the left moves both alike.
-  private mutating func visible() -> String {
+  private mutating func visible(_ mask: Attention.Mask) -> String {
     if let visibleKeys { return visibleKeys }
+    let result = mask == .causal ? add("And", causal(), wantedKeys(), as: "mask.visible") : wantedKeys()
+    visibleKeys = result  // [B, 1, S or 1, K]
+    return result
+  }
+
+  /// The keys that the caller did not mask: [B, 1, 1, K].
+  private mutating func wantedKeys() -> String {
+    let toBoolean: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxBooleanCode)]
+    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: toBoolean)
+    return add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")
+  }
+
+  /// The keys that are not behind each query: [S, K].
+  private mutating func causal() -> String {
     let (zero, one) = (constant(0, "index.0"), constant(1, "index.1"))
     let keyCount = add("Gather", add("Shape", "attention_mask", as: "mask.shape"), one, as: "mask.key_count")
     let queryCount = add("Gather", add("Shape", "input_ids", as: "mask.token_shape"), one, as: "mask.query_count")
@@ -114,13 +130,7 @@ extension ONNXLowering {
     let keys = add("Range", zero, keyCount, one, as: "mask.keys")  // [K]
     let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
     let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
-    let causal = add("LessOrEqual", keys, column, as: "mask.causal")  // [S, K]
-    let toBoolean: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxBooleanCode)]
-    let wanted = add("Cast", "attention_mask", as: "mask.wanted", attributes: toBoolean)
-    let spread = add("Unsqueeze", wanted, constant([1, 2], "axes.1.2"), as: "mask.wanted_keys")  // [B, 1, 1, K]
-    let result = add("And", causal, spread, as: "mask.visible")  // [B, 1, S, K]
-    visibleKeys = result
-    return result
+    return add("LessOrEqual", keys, column, as: "mask.causal")
   }
 }
 

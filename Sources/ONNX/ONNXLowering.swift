@@ -26,6 +26,8 @@ package struct ONNXLowering: Backend {
   var visibleKeys: String?
   /// [B, S, 1, r/2] each: the cosines and sines of the angles of new tokens. Computed once for all rotations that are alike.
   var rotations: [Rotary: (cosines: String, sines: String)] = [:]
+  /// [S] or [B, S]: the numbers of the positions, where no input has them.
+  private var positions: String?
   /// The values that are [B, S, H, d], by the number of their heads.
   var headCounts: [String: Int] = [:]
 
@@ -37,12 +39,17 @@ package struct ONNXLowering: Backend {
     self.network = network
     self.type = type
     self.endOfText = endOfText
-    graph.inputs = [
-      .init(name: "input_ids", type: .i64, shape: [Self.batch, Self.newTokens]),
-      .init(name: "attention_mask", type: .i64, shape: [Self.batch, Self.allTokens]),
-      .init(name: "position_ids", type: .i64, shape: [Self.batch, Self.newTokens]),
-    ]
-    usedNames = ["input_ids", "attention_mask", "position_ids", Self.logits]
+    func input(_ name: String, _ tokens: ONNXGraph.Dimension = Self.newTokens) -> ONNXGraph.Value {
+      .init(name: name, type: .i64, shape: [Self.batch, tokens])
+    }
+    if network.isCausal {
+      graph.inputs = [input("input_ids"), input("attention_mask", Self.allTokens), input("position_ids")]
+    } else {
+      // Positions are counted in the graph.
+      graph.inputs = [input("input_ids"), input("attention_mask")]
+      if network.tokenTypeEmbedding != nil { graph.inputs.append(input("token_type_ids")) }
+    }
+    usedNames = Set(["input_ids", "attention_mask", "position_ids", "token_type_ids"] + network.task.outputNames)
   }
 
   static let batch = ONNXGraph.Dimension.named("batch_size")
@@ -55,6 +62,13 @@ package struct ONNXLowering: Backend {
 
   package mutating func evaluate(_ node: Network.Node, _ operands: [String]) throws(Refusal) -> String {
     let name = node.path.description
+    let value = try compute(node, operands, name)
+    return node.path == network.output ? giveAway(value) : value
+  }
+
+  private mutating func compute(
+    _ node: Network.Node, _ operands: [String], _ name: String
+  ) throws(Refusal) -> String {
     if case .attend(let attention) = node.operation {
       return attend(query: operands[0], key: operands[1], value: operands[2], by: attention, at: node.path)
     }
@@ -78,16 +92,18 @@ package struct ONNXLowering: Backend {
     let name = node.path.description
     switch node.operation {
     case .embed(let table, let index):
-      return add(
-        "Gather", external(table, name + ".weight"), index == .token ? "input_ids" : "position_ids", as: name)
+      return add("Gather", external(table, name + ".weight"), ids(of: index), as: name)
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
     case .linear(let map):
-      return node.path == network.output ? unembed(values[0], by: map, at: name) : apply(map, to: values[0], at: name)
+      return node.path == network.output && network.task.outputNames == [Self.logits]
+        ? unembed(values[0], by: map, at: name) : apply(map, to: values[0], at: name)
     case .rotate, .attend: preconditionFailure("written above")
     case .activate(let activation): return activate(values[0], by: activation, at: name)
     case .scale(let factor): return add("Mul", values[0], constant(factor, "scale"), as: name)
     case .add: return add("Add", values[0], values[1], as: name)
     case .multiply: return add("Mul", values[0], values[1], as: name)
+    case .select(.first):
+      return add("Gather", values[0], constant(0, "index.0"), as: name, attributes: ["axis": .integer(1)])  // [B, D]
     }
   }
 
@@ -97,6 +113,54 @@ package struct ONNXLowering: Backend {
     let x = flat(x)
     let dHead = network.width(of: path) / count
     return add("Reshape", x, constant([0, 0, count, dHead], "heads"), as: "\(path).heads")
+  }
+
+  /// What selects the rows of a table: an input, or the numbers of the positions, which a graph without a cache counts.
+  private mutating func ids(of index: Operation.Index) -> String {
+    switch index {
+    case .token: return "input_ids"
+    case .tokenType: return "token_type_ids"
+    case .position:
+      guard !network.isCausal else { return "position_ids" }
+      if let positions { return positions }
+      let count = add(
+        "Gather", add("Shape", "input_ids", as: "positions.shape"), constant(1, "index.1"), as: "positions.count")
+      let result = add("Range", constant(0, "index.0"), count, constant(1, "index.1"), as: "positions")  // [S]
+      positions = result
+      return result
+    case .unpaddedPosition(let padding):
+      if let positions { return positions }
+      let (one, id) = (constant(1, "index.1"), constant(padding, "padding"))
+      let isPadding = add("Equal", "input_ids", id, as: "positions.is_padding")
+      let padded = add(
+        "Cast", isPadding, as: "positions.padded", attributes: ["to": .integer(ElementType.onnxIntegerCode)])
+      let counted = add("Sub", one, padded, as: "positions.counted")  // [B, S]
+      let sums = add("CumSum", counted, one, as: "positions.sums")
+      let result = add("Add", add("Mul", sums, counted, as: "positions.unpadded"), id, as: "positions")
+      positions = result
+      return result
+    }
+  }
+
+  /// Names the outputs of a graph that gives something other than logits.
+  private mutating func giveAway(_ x: String) -> String {
+    let names = network.task.outputNames
+    guard names != [Self.logits] else { return x }
+    if names.count == 1 {
+      graph.outputs.append(
+        .init(name: names[0], type: type, shape: [Self.batch, Self.newTokens, .fixed(network.outputWidth)]))
+      append("Identity", [x], names)
+      return names[0]
+    }
+    // A column each: [B, S, 2] → [B, S].
+    for (column, name) in names.enumerated() {
+      graph.outputs.append(.init(name: name, type: type, shape: [Self.batch, Self.newTokens]))
+      let part = add(
+        "Slice", x, constant([column], "column.\(column)"), constant([column + 1], "column.\(column + 1)"),
+        constant([2], "axis.2"), as: name + ".column")
+      append("Reshape", [part, constant([0, 0], "rows.columns")], [name])
+    }
+    return x
   }
 
   /// The value with all heads side by side: [B, S, H, d] → [B, S, H·d].
@@ -136,13 +200,15 @@ package struct ONNXLowering: Backend {
     case .leakyReLU(let slope):
       return add("LeakyRelu", x, as: name, attributes: ["alpha": .number(Float(slope))])
     case .silu: return add("Mul", x, add("Sigmoid", x, as: name + ".1"), as: name)
+    case .tanh: return add("Tanh", x, as: name)
     }
   }
 
   private mutating func unembed(_ x: String, by map: LinearMap, at name: String) -> String {
     let output = Self.logits
+    let tokens = network.task.isPerSequence ? [] : [Self.newTokens]
     graph.outputs.insert(
-      .init(name: output, type: type, shape: [Self.batch, Self.newTokens, .fixed(network.vocabularySize)]), at: 0)
+      .init(name: output, type: type, shape: [Self.batch] + tokens + [.fixed(network.outputWidth)]), at: 0)
     if let embedding = externalNames[map.weight.transposed()] {
       unembedTied(x, to: embedding, bias: map.bias, at: name, output: output)
     } else {

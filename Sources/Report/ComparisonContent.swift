@@ -72,23 +72,32 @@ enum DistributionFigure {
 /// Every measure of a comparison.
 enum MeasureTable {
   static func table(
-    _ caption: String, _ networks: [(name: String, outcome: NetworkDifference)], largestLogit: Double
+    _ caption: String, _ networks: [(name: String, outcome: NetworkDifference)], of judgement: Judgement,
+    largestLogit: Double
   ) -> DataTable {
     var table = DataTable(
       caption, header: [""] + networks.map(\.name), alignments: [.left] + networks.map { _ in .right })
     func row(_ name: String, _ text: (LogitDifference) -> String) {
       table.add([.text(name)] + networks.map { .text(text($0.outcome.logits)) })
     }
-    row("largest |Δ logit| / largest |logit|") { Quantity.scientific($0.relative) }
-    row("largest |Δ logit|") { Quantity.scientific($0.largest) }
-    row("root mean square |Δ logit|") { Quantity.scientific($0.rootMeanSquare) }
-    row("largest |Δ log-probability|") { Quantity.scientific($0.largestLogProbability) }
-    row("root mean square |Δ log-probability|") { Quantity.scientific($0.rootMeanSquareLogProbability) }
-    row("KL divergence, mean (nats)") { Quantity.scientific($0.meanDivergence) }
-    row("KL divergence, largest (nats)") { Quantity.scientific($0.largestDivergence) }
-    row("same top-1 token") { Quantity.percent($0.top1Agreement) }
-    row("loss (nats)") { $0.loss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
-    row("loss of the reference (nats)") { $0.referenceLoss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
+    let noun = judgement.noun
+    row("largest |Δ \(noun)| / largest |\(noun)|") { Quantity.scientific($0.relative) }
+    row("largest |Δ \(noun)|") { Quantity.scientific($0.largest) }
+    row("root mean square |Δ \(noun)|") { Quantity.scientific($0.rootMeanSquare) }
+    if judgement.limits.cosineDistance != nil {
+      row("1 − cosine, largest") { Quantity.scientific($0.cosineDistance ?? .nan) }
+    }
+    if judgement.limits.isOfDistribution {
+      row("largest |Δ log-probability|") { Quantity.scientific($0.largestLogProbability) }
+      row("root mean square |Δ log-probability|") { Quantity.scientific($0.rootMeanSquareLogProbability) }
+      row("KL divergence, mean (nats)") { Quantity.scientific($0.meanDivergence) }
+      row("KL divergence, largest (nats)") { Quantity.scientific($0.largestDivergence) }
+      row("same top-1 token") { Quantity.percent($0.top1Agreement) }
+    }
+    if judgement.double.logits.referenceLoss != nil {
+      row("loss (nats)") { $0.loss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
+      row("loss of the reference (nats)") { $0.referenceLoss.map { Quantity.fixed($0, digits: 6) } ?? "–" }
+    }
     table.add(
       [.text("residual stream behind the last block")]
         + networks.map { network in
@@ -104,7 +113,7 @@ enum MeasureTable {
     row("found there") { Quantity.short($0.worst.found) }
     row("tokens judged") { Quantity.count($0.tokenCount) }
     row("tokens that give NaN or infinity") { Quantity.count($0.nonFiniteTokenCount) }
-    table.footnotes = ["The largest logit of the reference is \(Quantity.short(largestLogit))."]
+    table.footnotes = ["The largest \(noun) of the reference is \(Quantity.short(largestLogit))."]
     return table
   }
 }

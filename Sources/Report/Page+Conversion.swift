@@ -74,20 +74,34 @@ extension ConversionReport {
     let algebra = pairs.map { $0.share($0.claims.judgement.double.logits) }.reduce(0, Self.largest)
     let single = pairs.map { $0.share($0.claims.judgement.single.logits) }.reduce(0, Self.largest)
     let agreement = pairs.map(\.claims.judgement.single.logits.top1Agreement).min() ?? 0
+    let noun = pairs.first?.claims.judgement.noun ?? "logit"
+    let distances = pairs.compactMap(\.claims.judgement.single.logits.cosineDistance)
+    let isOfDistribution = pairs.allSatisfy(\.claims.judgement.limits.isOfDistribution)
+    let last: [Page.KeyFigure] =
+      isOfDistribution
+      ? [
+        .init(
+          name: "same top-1 token", value: Quantity.percent(agreement),
+          remark: "of \(Quantity.count(verification.tokenCount)) positions")
+      ]
+      : distances.isEmpty
+        ? []
+        : [
+          .init(
+            name: "1 − cosine, largest", value: Quantity.scientific(distances.reduce(0, Self.largest)),
+            remark: "of \(Quantity.count(verification.tokenCount)) tokens")
+        ]
     return [
       .init(
         name: "largest difference in float64", value: Quantity.scientific(algebra),
-        remark: "of the largest logit; limit \(Quantity.scientific(Verification.algebraLimit))"),
+        remark: "of the largest \(noun); limit \(Quantity.scientific(Verification.algebraLimit))"),
       .init(
         name: "largest difference in float32", value: Quantity.scientific(single),
-        remark: "of the largest logit"
+        remark: "of the largest \(noun)"
           + (isAlone
             ? "; limit " + Quantity.scientific(pairs[0].claims.judgement.limits.logits / verification.largestLogit)
             : "")),
-      .init(
-        name: "same top-1 token", value: Quantity.percent(agreement),
-        remark: "of \(Quantity.count(verification.tokenCount)) positions"),
-    ]
+    ] + last
   }
 
   /// `max` would lose a NaN.
@@ -300,7 +314,7 @@ extension ConversionReport {
         MeasureTable.table(
           "Measures of \(pair.output.target)",
           pair.networks.map { ($0.name, $0.outcome) },
-          largestLogit: pair.verification.largestLogit))
+          of: pair.claims.judgement, largestLogit: pair.verification.largestLogit))
     }
     return .init(
       id: "distribution", title: "How large differences are",
@@ -318,12 +332,18 @@ extension OutputVerdict {
         name: name, use: found == 0 ? 0 : found / limit, holds: found <= limit,
         text: "\(text(found)) of \(text(limit))")
     }
-    return [
+    let rows = [
       row(
         "\(compared), float64", share(claims.judgement.double.logits), Verification.algebraLimit, Quantity.scientific),
       row(
         "\(compared), float32", share(single), claims.judgement.limits.logits / verification.largestLogit,
         Quantity.scientific),
+    ]
+    if let limit = claims.judgement.limits.cosineDistance {
+      return rows + [row("1 − cosine", single.cosineDistance ?? .nan, limit, Quantity.scientific)]
+    }
+    guard claims.judgement.limits.isOfDistribution else { return rows }
+    return rows + [
       row("KL divergence", single.meanDivergence, claims.judgement.limits.divergence, Quantity.scientific),
       row(
         "other top-1 token", 1 - single.top1Agreement, 1 - claims.judgement.limits.agreement,

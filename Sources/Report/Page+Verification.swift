@@ -26,22 +26,7 @@ extension Page {
           "Worst: \(worst.probe), position \(worst.position), token \(worst.token): expected "
             + "\(Quantity.short(worst.expected)), found \(Quantity.short(worst.found)).",
         ]),
-      keyFigures: [
-        .init(
-          name: "largest difference in float64", value: Quantity.scientific(report.judgement.double.logits.relative),
-          remark: "of the largest logit"),
-        .init(
-          name: "largest difference in float32", value: Quantity.scientific(report.judgement.single.logits.relative),
-          remark:
-            "of the largest logit; limit \(Quantity.scientific(report.judgement.limits.logits / report.largestLogit))"),
-        .init(
-          name: "KL divergence, mean", value: Quantity.scientific(report.judgement.single.logits.meanDivergence),
-          remark: "nats; limit \(Quantity.scientific(report.judgement.limits.divergence))"),
-        .init(
-          name: "same top-1 token", value: Quantity.percent(report.judgement.single.logits.top1Agreement),
-          remark: "of \(Quantity.count(report.judgement.single.logits.tokenCount)) positions; limit "
-            + Quantity.percent(report.judgement.limits.agreement)),
-      ],
+      keyFigures: Self.keyFigures(report),
       warnings: report.warnings,
       sections: [
         .init(
@@ -58,13 +43,46 @@ extension Page {
               thresholds: report.isUpToShift
                 ? [] : [.init(value: report.judgement.limits.logits, label: "limit, float32")]),
             MeasureTable.table(
-              "Measures", networks.map { ($0.name, $0.outcome) }, largestLogit: report.largestLogit),
+              "Measures", networks.map { ($0.name, $0.outcome) }, of: report.judgement,
+              largestLogit: report.largestLogit),
           ]),
         ProbeList.section(
           report.probes, tokenCount: report.tokenCount, overflows: report.overflows,
           reference: "reference"
         ),
       ] + (report.integers.map { [$0.section] } ?? []))
+  }
+
+  /// How far the two are apart, in a few numbers.
+  private static func keyFigures(_ report: VerificationRun.Report) -> [KeyFigure] {
+    let noun = report.judgement.noun
+    let figures: [KeyFigure] = [
+      .init(
+        name: "largest difference in float64", value: Quantity.scientific(report.judgement.double.logits.relative),
+        remark: "of the largest \(noun)"),
+      .init(
+        name: "largest difference in float32", value: Quantity.scientific(report.judgement.single.logits.relative),
+        remark:
+          "of the largest \(noun); limit \(Quantity.scientific(report.judgement.limits.logits / report.largestLogit))"),
+    ]
+    if let limit = report.judgement.limits.cosineDistance {
+      return figures + [
+        .init(
+          name: "1 − cosine, largest",
+          value: Quantity.scientific(report.judgement.single.logits.cosineDistance ?? .nan),
+          remark: "limit \(Quantity.scientific(limit))")
+      ]
+    }
+    guard report.judgement.limits.isOfDistribution else { return figures }
+    return figures + [
+      .init(
+        name: "KL divergence, mean", value: Quantity.scientific(report.judgement.single.logits.meanDivergence),
+        remark: "nats; limit \(Quantity.scientific(report.judgement.limits.divergence))"),
+      .init(
+        name: "same top-1 token", value: Quantity.percent(report.judgement.single.logits.top1Agreement),
+        remark: "of \(Quantity.count(report.judgement.single.logits.tokenCount)) positions; limit "
+          + Quantity.percent(report.judgement.limits.agreement)),
+    ]
   }
 
   private static func checkpoints(_ report: VerificationRun.Report) -> FactList {

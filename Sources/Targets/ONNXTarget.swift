@@ -19,7 +19,7 @@ package struct ONNXTarget: Target {
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
     let type = options.type
-    let graph = try ONNXGraph(of: network, type: type, endOfText: source.endOfText)
+    let graph = try ONNXGraph(of: network.withoutSideOutputs(), type: type, endOfText: source.endOfText)
     let architecture = source.architecture
     let sizes = architecture.hyperparameters(of: network, from: source.hyperparameters)
     // Runtimes read sizes and tokens of it; where there are no norms there is no epsilon.
@@ -27,7 +27,14 @@ package struct ONNXTarget: Target {
     let configuration = source.configuration(
       for: architecture, sizes: sizes, omitting: network.norms.isEmpty ? Set(epsilons) : [], type: type)
     let tokenizer = try source.tokenizerFiles()
-    let genAI = network.genAIConfiguration(endOfText: source.endOfText)
+    var sideFiles = tokenizer + [("config.json", Array(configuration.text.utf8))]
+    if network.task == .generation {
+      let genAI = network.genAIConfiguration(endOfText: source.endOfText)
+      sideFiles.append(("genai_config.json", Array(genAI.text.utf8)))
+    }
+    let unused = network.sideOutputs.map { path -> Message in
+      "\(path) is left out: the graph gives \(network.task.outputName) alone, as Optimum's does"
+    }
     return TargetOutput(
       fileName: ONNXWriter.dataName,
       parameters: graph.externalInitializers.map { TargetOutput.StoredParameter(info: $0.info, value: $0.value) },
@@ -41,10 +48,7 @@ package struct ONNXTarget: Target {
         try written.requireSame(as: graph, file: ONNXWriter.modelName)
         return written.externalInitializers.compactMap { $0.value.storedTensor }
       },
-      sideFiles: tokenizer + [
-        ("config.json", Array(configuration.text.utf8)), ("genai_config.json", Array(genAI.text.utf8)),
-      ],
-      notes: [Self.note(on: graph)] + source.notes(onTokenizerFiles: tokenizer))
+      sideFiles: sideFiles, notes: [Self.note(on: graph)] + unused + source.notes(onTokenizerFiles: tokenizer))
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
@@ -91,7 +95,7 @@ package struct ONNXProgram: LogitProgram {
 
   /// The network that the graph computes, where it is one of the form that this program writes.
   package func network(like reference: Network, endOfText: Int?) -> Network? {
-    evaluator.graph.raised(like: reference, endOfText: endOfText)
+    evaluator.graph.raised(like: reference.withoutSideOutputs(), endOfText: endOfText)
   }
 
   /// The type that its matrices are stored in.
@@ -106,20 +110,31 @@ package struct ONNXProgram: LogitProgram {
 
   private static let paddingCount = 3
 
-  package var vocabularySize: Int {
-    let extent = evaluator.graph.outputs.first { $0.name == "logits" }?.shape.last
-    return if case .fixed(let size) = extent { size } else { 0 }
+  /// What the graph gives, by the names of its outputs.
+  private var task: Task {
+    let names = evaluator.graph.outputs.map(\.name)
+    for task in [Task.features, .questionAnswering] where task.outputNames == names { return task }
+    // Those without keys and values have one output, whatever its logits are of.
+    guard evaluator.graph.inputs.allSatisfy({ !$0.name.hasPrefix("past_key_values.") }) else { return .generation }
+    return evaluator.graph.outputs.first?.shape.count == 2 ? .sequenceClassification : .tokenClassification
   }
 
-  package func storing(_ network: Network) -> Network? { evaluator.graph.storing(network) }
+  package var outputWidth: Int {
+    let extents = evaluator.graph.outputs.filter { task.outputNames.contains($0.name) }.map(\.shape.last)
+    return extents.reduce(0) { if case .fixed(let size) = $1 { $0 + size } else { $0 + 1 } }
+  }
 
-  package func logits(
-    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
-  ) throws(Refusal) -> [Double] {
+  package func storing(_ network: Network) -> Network? { evaluator.graph.storing(network.withoutSideOutputs()) }
+
+  package func logits(of probe: Probe, product: @escaping MatrixProduct) throws(Refusal) -> [Double] {
     var evaluator = evaluator
     unsafe evaluator.product = product
+    let (tokens, task) = (probe.tokens, task)
+    guard task == .generation else {
+      return try evaluator.outputs(of: probe, task: task)
+    }
     return try evaluator.logits(
-      tokens: tokens, positions: positions, steps: tokens.count > 1 ? [tokens.count - 1, 1] : [tokens.count],
+      tokens: tokens, positions: probe.positions, steps: tokens.count > 1 ? [tokens.count - 1, 1] : [tokens.count],
       padding: Self.paddingCount)
   }
 }

@@ -15,16 +15,19 @@ package struct StockClass: Sendable {
   let activation: Activation?
   /// Is true if the unembedding has a place for a bias.
   let hasVocabularyBias: Bool
+  /// Is true if an unembedding that is tied to the embedding stays so.
+  let keepsTie: Bool
   /// The architectures whose networks the class may hold.
   let sources: [Architecture]
 
   /// A class of Hugging Face transformers.
   static func huggingFace(
-    _ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false
+    _ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false,
+    keepsTie: Bool = false
   ) -> StockClass {
     StockClass(
       name: architecture.modelType, architecture: architecture, layout: architecture.layout, activation: nil,
-      hasVocabularyBias: hasVocabularyBias, sources: sources ?? [architecture])
+      hasVocabularyBias: hasVocabularyBias, keepsTie: keepsTie, sources: sources ?? [architecture])
   }
 
   /// A network as the class stores it.
@@ -48,6 +51,9 @@ package struct StockClass: Sendable {
     let isGainAlone = last.allSatisfy { network[norm: $0]?.kind == .rms && network[norm: $0]?.bias == nil }
     return isGainAlone && !network.isTied ? [] : last
   }
+
+  /// The last norm of a tied network whose tie stays.
+  func tiedNorms(of network: Network) -> Set<Path> { keepsTie && network.isTied ? network.lastNorms : [] }
 
   /// The network with a norm at every place of the class, and the ε of all of them. Where every norm is computed, they are
   /// what they are; else fixed ones become gain · √ε under a large ε, none a gain of √ε.

@@ -13,6 +13,9 @@ package protocol Target: Sendable {
   /// would lose more of a folded matrix than of the one that was stored.
   func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path>
 
+  /// The computed norms that keep their gains, because these would untie an unembedding that the target leaves tied.
+  func tiedNorms(of source: TargetSource, options: TargetOptions) -> Set<Path>
+
   /// The kinds of norm that the runtime can compute, each norm with its own deviation.
   var normKinds: Set<Norm.Kind> { get }
 
@@ -154,6 +157,8 @@ package struct TargetOutput: Sendable {
 }
 
 extension Target {
+  package func tiedNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> { [] }
+
   /// Returns the network of a checkpoint that was written: every norm with its epsilon, however large, as the runtime computes it.
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     let model = try Model(opening: directory)

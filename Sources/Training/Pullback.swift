@@ -165,6 +165,11 @@ enum Pullback {
         let slope = inner * (1 + steep * v * v)
         unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s) * slope)
       }
+    case .tanh:
+      for index in 0..<x.count {
+        let t = Scalar.tanh(unsafe x[index])
+        unsafe y[index] = unsafe up[index] * (1 - t * t)
+      }
     case .silu:
       unsafe throughSigmoid(x, into: y, -1) { $0 }
       for index in 0..<x.count {

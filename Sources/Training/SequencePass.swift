@@ -69,7 +69,12 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     defer { values[node.path] = nil }
     guard let upper = derivatives.removeValue(forKey: node.path) else { return }
     func value(_ operand: Int) throws(Refusal) -> Matrix<Scalar> { try self.value(at: node.operands[operand]) }
+    if case .attend(let attention) = node.operation, attention.mask != .causal {
+      throw Refusal(.unsupported, subject: node.path.description, "attention to both sides is not trained yet")
+    }
     switch node.operation {
+    case .select:
+      throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")
     case .embed: found.upper = upper
     case .linear(let map):
       (found.upper, found.operand) = (upper, try value(0))
@@ -120,7 +125,7 @@ extension Network {
     func keep(_ path: Path) {
       guard let node = node(at: path), !kept.contains(path) else { return }
       switch node.operation {
-      case .norm, .rotate, .activate, .scale, .multiply: node.operands.forEach(keep)
+      case .norm, .rotate, .activate, .scale, .multiply, .select: node.operands.forEach(keep)
       case .embed, .linear, .attend, .add: kept.insert(path)
       }
     }
@@ -130,7 +135,7 @@ extension Network {
       case .attend:
         keep(node.path)
         node.operands.forEach(keep)
-      case .embed, .rotate, .scale, .add: continue
+      case .embed, .rotate, .scale, .add, .select: continue
       }
     }
     return kept

@@ -39,12 +39,15 @@ package struct Comparison: Sendable {
       kind = .program(program)
     }
 
-    package var vocabularySize: Int {
+    package var outputWidth: Int {
       switch kind {
-      case .network(let network, _, _), .integers(let network, _): network.vocabularySize
-      case .program(let program): program.vocabularySize
+      case .network(let network, _, _), .integers(let network, _): network.outputWidth
+      case .program(let program): program.outputWidth
       }
     }
+
+    /// What the output is; nil where nothing says.
+    package var task: Task? { if case .network(let network, _, _) = kind { network.task } else { nil } }
 
     /// Whether it is a network in single precision.
     var isSingle: Bool { if case .network(_, .single, _) = kind { true } else { false } }
@@ -128,7 +131,7 @@ package struct Comparison: Sendable {
     of requests: [Request], workers: Workers = .all,
     progress: @Sendable (_ done: Int, _ total: Int) -> Void = { _, _ in }
   ) throws(Refusal) -> [Comparison] {
-    precondition(Set(requests.map(\.reference.vocabularySize)).count <= 1, "networks of several vocabularies")
+    precondition(Set(requests.map(\.reference.outputWidth)).count <= 1, "networks of several vocabularies")
     for request in requests { try request.requireComparable() }
     var shared = SharedRuns()
     let states = Mutex(requests.map { RequestState($0, in: &shared) })
@@ -136,7 +139,7 @@ package struct Comparison: Sendable {
     // Nothing may still run when the files that it reads go away.
     defer { for run in runs { run.wait() } }
     let depth = runs.map(\.blockCount).max() ?? 0
-    let vocabularySize = requests.map(\.reference.vocabularySize).max() ?? 0
+    let vocabularySize = requests.map(\.reference.outputWidth).max() ?? 0
     let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
     let total = depth + 2 + vocabularySteps
 
@@ -221,12 +224,21 @@ private struct RequestState {
 extension Comparison.Request {
   /// - Throws: `.unsupported` where two networks cannot be compared.
   fileprivate func requireComparable() throws(Refusal) {
-    let vocabularySize = reference.vocabularySize
-    for candidate in candidates where candidate.vocabularySize != vocabularySize {
+    let task = reference.task ?? .generation
+    for candidate in candidates {
+      if let other = candidate.task, other != task {
+        throw Refusal(
+          .unsupported, "\(candidate.name) computes \(other.outputName), \(reference.name) \(task.outputName)",
+          advice: "only networks with the same head can be compared")
+      }
+      guard candidate.outputWidth != reference.outputWidth else { continue }
+      let noun = task == .generation ? "a vocabulary" : "\(task.outputName) with a width"
       throw Refusal(
         .unsupported,
-        "\(candidate.name) has a vocabulary of \(candidate.vocabularySize), \(reference.name) of \(vocabularySize)",
-        advice: "only networks with the same vocabulary can be compared")
+        "\(candidate.name) has \(noun) of \(candidate.outputWidth), \(reference.name) of \(reference.outputWidth)",
+        advice: task == .generation
+          ? "only networks with the same vocabulary can be compared"
+          : "only networks whose outputs are equally wide can be compared")
     }
     let end = probes.flatMap(\.positions).reduce(0) { max($0, $1 + 1) }
     for candidate in [reference] + candidates {

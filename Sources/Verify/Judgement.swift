@@ -27,6 +27,8 @@ public struct Judgement: Sendable, Codable {
   /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
   /// then on ``LogitDifference/largestLogProbability``.
   public var isUpToShift: Bool
+  /// What the outputs are that were compared.
+  package var task: Task
   /// The candidate against the reference on the long probes, both in single precision; nil without such probes, and for a
   /// program.
   public var long: LongOutcome?
@@ -38,6 +40,9 @@ public struct Judgement: Sendable, Codable {
   /// Whether the candidate as its runtime computes it is within the limits on the precise probes.
   public var runHolds: Bool { limits.hold(for: single.logits) }
   public var holds: Bool { partsHold && runHolds }
+
+  /// What one of the numbers is that were compared, for messages.
+  package var noun: String { task == .features ? "state" : "logit" }
 
   /// What was found on the probes that are run in single precision only.
   public struct LongOutcome: Sendable, Codable {
@@ -119,7 +124,12 @@ package struct Judgements: Sendable {
   ) throws(Refusal) {
     let run = JudgementRun(reference, named: name, literal: literal, candidates: candidates, workers: workers)
     var precise = probes.precise
-    let programProbe = candidates.contains { $0.isProgram } ? precise.shortProbe(ofAtMost: Self.shortTokenCount) : 0
+    // A program that is not causal counts positions by itself, so that none can be left out; among its probes is a short
+    // one.
+    let shortProbe = precise.lastIndex { $0.tokens.count <= Self.shortTokenCount } ?? 0
+    let programProbe =
+      !candidates.contains { $0.isProgram } || !reference.isCausal
+      ? shortProbe : precise.shortProbe(ofAtMost: Self.shortTokenCount)
     let literalProbe = precise.farProbe(ofAtMost: Self.shortTokenCount)
     func outcome(_ precise: [Probe], long: [Probe]) throws(Refusal) -> JudgementRun.Result {
       try run.result(
@@ -134,8 +144,11 @@ package struct Judgements: Sendable {
     judgements = zip(candidates, result.judgements).map { candidate, judgement in
       var judgement = judgement
       judgement.parts = candidate.stored.map {
-        PartsClaim(
-          of: $0, against: reference, allowance: candidate.allowance, approximation: candidate.approximation,
+        // What one of the two does not give away is no part of what both compute.
+        let isShared = $0.sideOutputs.count == reference.sideOutputs.count
+        return PartsClaim(
+          of: isShared ? $0 : $0.withoutSideOutputs(), against: isShared ? reference : reference.withoutSideOutputs(),
+          allowance: candidate.allowance, approximation: candidate.approximation,
           isUpToShift: candidate.isUpToShift, workers: workers)
       }
       return judgement
@@ -250,10 +263,11 @@ private struct JudgementRun {
       let ofTypes = noise(sources[0])
       let limits = Limits(
         noise: noise(sources[sources.count - 1]).logits, rounded: sources.count > 1 ? ofTypes.logits : nil,
-        factor: Judgement.noiseFactor, largestLogit: whole.largestLogit, isUpToShift: candidate.isUpToShift)
+        factor: Judgement.noiseFactor, largestLogit: whole.largestLogit, isUpToShift: candidate.isUpToShift,
+        task: reference.task)
       return Judgement(
         double: whole.outcomes[index], single: single, noise: ofTypes, limits: limits,
-        holdsReferenceMatrices: sources.count > 1, isUpToShift: candidate.isUpToShift,
+        holdsReferenceMatrices: sources.count > 1, isUpToShift: candidate.isUpToShift, task: reference.task,
         long: candidate.isProgram
           ? nil
           : longOutcomes?.popFirst().map { .init(single: $0, limits: limits.widened(by: ofTypes.logits)) })

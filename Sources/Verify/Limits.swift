@@ -1,4 +1,5 @@
 import Arithmetic
+import Networks
 
 /// How far a written file may be from its source, as measured on the source itself.
 ///
@@ -11,6 +12,10 @@ public struct Limits: Sendable, Codable, Equatable {
   public var divergence: Double
   /// On the ``LogitDifference/top1Agreement``, from below.
   public var agreement: Double
+  /// On the ``LogitDifference/cosineDistance``; nil where there is none.
+  public var cosineDistance: Double?
+  /// Whether ``divergence`` and ``agreement`` count: whether the numbers of a token are logits of one distribution.
+  public var isOfDistribution: Bool
   /// Whether the logits of each position may all be off by one constant: ``logits`` is then a limit on the
   /// ``LogitDifference/largestLogProbability``.
   public var isUpToShift: Bool
@@ -21,8 +26,17 @@ public struct Limits: Sendable, Codable, Equatable {
   ///   - rounded: for a file that holds the source's own matrices in blocks: what their rounding costs the source. It
   ///     costs the file exactly as much, so that only the noise of arithmetic is given a factor.
   ///   - factor: how many times that noise.
-  init(noise: LogitDifference, rounded: LogitDifference?, factor: Double, largestLogit: Double, isUpToShift: Bool) {
+  init(
+    noise: LogitDifference, rounded: LogitDifference?, factor: Double, largestLogit: Double, isUpToShift: Bool,
+    task: Task
+  ) {
     self.isUpToShift = isUpToShift
+    isOfDistribution = task.isDistribution
+    // It grows with the square of a difference, and cannot be known better than to the last bits of a double.
+    cosineDistance = noise.cosineDistance.map { distance in
+      let root = max(rounded?.cosineDistance ?? 0, 0).squareRoot() + factor * distance.squareRoot()
+      return root * root + 0x1p-50
+    }
     logits = (rounded?.largest(upToShift: isUpToShift) ?? 0) + factor * noise.largest(upToShift: isUpToShift)
     // A divergence grows with the square of a difference. The last term is what the last bit of the largest logit can
     // do: a difference of ε moves no more than ε²/2 (Hoeffding's bound).
@@ -40,12 +54,17 @@ public struct Limits: Sendable, Codable, Equatable {
     result.logits += noise.largest(upToShift: isUpToShift)
     let root = divergence.squareRoot() + max(noise.meanDivergence, 0).squareRoot()
     result.divergence = root * root
+    if let own = cosineDistance, let other = noise.cosineDistance {
+      let root = own.squareRoot() + other.squareRoot()
+      result.cosineDistance = root * root
+    }
     result.agreement = max(0, agreement - (1 - noise.top1Agreement))
     return result
   }
 
   func hold(for found: LogitDifference) -> Bool {
-    found.isWithin(logits, upToShift: isUpToShift) && found.meanDivergence <= divergence
-      && found.top1Agreement >= agreement
+    guard found.isWithin(logits, upToShift: isUpToShift) else { return false }
+    if let cosineDistance, !((found.cosineDistance ?? .nan) <= cosineDistance) { return false }
+    return !isOfDistribution || found.meanDivergence <= divergence && found.top1Agreement >= agreement
   }
 }

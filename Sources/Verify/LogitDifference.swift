@@ -1,6 +1,7 @@
 import Arithmetic
 
-/// How far the logits of one network are from those of another on the same tokens.
+/// How far the logits of one network are from those of another on the same tokens. Of a network that gives something else,
+/// such as hidden states, that stands in the place of the logits: probabilities, and what is made of them, mean nothing then.
 ///
 ///     let logits = difference.logits
 ///     print(logits.largest, logits.meanDivergence, logits.top1Agreement, logits.worst.position)
@@ -20,6 +21,8 @@ public struct LogitDifference: Sendable, Codable, Equatable {
   public var largestDivergence: Double
   /// The share of tokens where both have the same top-1 token.
   public var top1Agreement: Double
+  /// The largest 1 − cos of the angle between what both give for a token; nil where that is no direction, as logits are none.
+  public var cosineDistance: Double?
   /// The mean cross-entropy of the next token of the probes, in nats; nil where no probe has a next token.
   public var loss: Double?
   public var referenceLoss: Double?

@@ -37,7 +37,8 @@ extension ProbeSet {
   package static func standard(
     for network: Network, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1
   ) -> ProbeSet {
-    standard(
+    guard network.isCausal else { return bidirectional(for: network, seed: seed, longest: longest, count: count) }
+    return standard(
       vocabularySize: network.vocabularySize, contextLength: network.contextLength,
       multiplicationsPerToken: network.multiplicationsPerToken, endOfText: endOfText, seed: seed, longest: longest,
       count: count)
@@ -80,6 +81,41 @@ extension ProbeSet {
       middle[short / 2] = endOfText
       set.precise.append(Probe(name: "end-of-text in the middle", tokens: middle))
     }
+    return set
+  }
+
+  /// Sequences for a network in which every token attends to all: one token, the whole context, and two short ones, with
+  /// padding behind and before the tokens, that are made of two texts where the network tells texts apart.
+  ///
+  /// Positions are counted by the programs that run such networks, so that none is left out.
+  private static func bidirectional(for network: Network, seed: UInt64, longest: Int?, count: Int) -> ProbeSet {
+    var generator = SplitMix64(state: seed)
+    func draw(_ count: Int) -> [Int] {
+      (0..<count).map { _ in Int.random(in: 0..<network.vocabularySize, using: &generator) }
+    }
+    let context = network.contextLength
+    let wanted = min(longest ?? context, context)
+    var set = ProbeSet(precise: [Probe(name: "one token", tokens: draw(1))])
+    let probes = (1...max(1, count)).map { number in
+      Probe(
+        name: (wanted == context ? "full context" : "\(wanted) tokens") + (number > 1 ? " \(number)" : ""),
+        tokens: draw(wanted))
+    }
+    let isCheap = isCheap(wanted * max(1, count), multiplicationsPerToken: network.multiplicationsPerToken)
+    if isCheap { set.precise += probes } else { set.long = probes }
+    let short = min(acrossCount, context)
+    let padding = short / 4
+    let typeCount = network.tokenTypeEmbedding?.rowCount ?? 1
+    // A token that does not count as a position stands where padding is.
+    func pad(_ isVisible: [Bool]) -> [Int] {
+      zip(draw(short), isVisible).map { token, isVisible in isVisible ? token : network.paddingToken ?? token }
+    }
+    let (behind, before) = ((0..<short).map { $0 >= padding }, (0..<short).map { $0 < short - padding })
+    let types = (0..<short).map { $0 * typeCount / short }
+    set.precise += [
+      Probe(name: "padded before", tokens: pad(behind), types: types, isVisible: behind),
+      Probe(name: "padded behind", tokens: pad(before), types: types, isVisible: before),
+    ]
     return set
   }
 

@@ -1,5 +1,6 @@
 import Arithmetic
 import Formats
+import Networks
 
 /// Statistics of every token of every run.
 struct TokenStatistics {
@@ -14,6 +15,8 @@ struct TokenStatistics {
     var distributions: [DistributionAccumulator]
     /// By candidate.
     var pairs: [DifferenceAccumulator]
+    /// By candidate, where the numbers of a token are a direction; empty elsewhere.
+    var angles: [AngleAccumulator]
   }
 
   /// The candidates that are the reference again.
@@ -22,12 +25,16 @@ struct TokenStatistics {
   private let slices: [SharedRuns.RunSlice]
   /// Whether the reference was computed in single precision: what its tokens weigh need not be known any better.
   private let isSingle: Bool
+  /// What the numbers of a token are.
+  private let task: Task
 
   /// - Parameter slices: where the activations of the reference and the candidates are, the reference first.
   init(_ request: Comparison.Request, slices: [SharedRuns.RunSlice]) {
     probes = request.probes
     self.slices = slices
     isSingle = request.reference.isSingle
+    let task = request.reference.task ?? .generation
+    self.task = task
     let candidates = request.candidates
     references = candidates.indices.filter { candidates[$0].isReference }
     places = probes.flatMap { probe in
@@ -38,7 +45,8 @@ struct TokenStatistics {
     tokens = Array(
       repeating: Token(
         distributions: Array(repeating: .init(), count: candidates.count + 1),
-        pairs: Array(repeating: .init(), count: candidates.count)),
+        pairs: Array(repeating: .init(), count: candidates.count),
+        angles: task == .features ? Array(repeating: .init(), count: candidates.count) : []),
       count: places.count)
   }
 
@@ -79,7 +87,13 @@ struct TokenStatistics {
   }
 
   /// The tokens on which the reference is finite in every precision that it was run in.
-  var judged: [Int] { places.indices.filter(isJudged) }
+  var judged: [Int] { places.indices.filter { isAnswer($0) && isJudged($0) } }
+
+  /// Whether what a network gives for the token is an answer of its own: where there is one for a sequence, every token has
+  /// that of the first.
+  private func isAnswer(_ token: Int) -> Bool {
+    !task.isPerSequence || token == 0 || places[token].probe != places[token - 1].probe
+  }
 
   private func isJudged(_ token: Int) -> Bool {
     tokens[token].distributions[0].isFinite
@@ -87,7 +101,9 @@ struct TokenStatistics {
   }
 
   var overflows: [Comparison.Overflow] {
-    places.indices.filter { !isJudged($0) }.map { .init(probe: places[$0].probe.name, position: places[$0].position) }
+    places.indices.filter { isAnswer($0) && !isJudged($0) }.map {
+      .init(probe: places[$0].probe.name, position: places[$0].position)
+    }
   }
 
   var largestLogit: Double { judged.reduce(0) { max($0, tokens[$1].distributions[0].largestMagnitude) } }
@@ -123,7 +139,9 @@ struct TokenStatistics {
       top1Agreement: mean {
         tokens[$0].distributions[0].topToken == tokens[$0].distributions[candidate + 1].topToken ? 1 : 0
       },
-      loss: loss(candidate + 1), referenceLoss: loss(0),
+      cosineDistance: task == .features
+        ? largest { tokens[$0].angles[candidate].cosineDistance } + nothing : nil,
+      loss: task == .generation ? loss(candidate + 1) : nil, referenceLoss: task == .generation ? loss(0) : nil,
       worst: .init(
         probe: worst.map { places[$0].probe.name } ?? "none", position: worst.map { places[$0].position } ?? 0,
         token: worst.map { pair($0).worstToken } ?? 0, expected: worst.map { pair($0).worstExpected } ?? .nan,
@@ -169,6 +187,7 @@ extension TokenStatistics.Token {
       guard let row = workspace.rows[candidate + 1],
         distributions[candidate + 1].look(at: row, first: first, target: target), distributions[0].isFinite
       else { continue }
+      if !angles.isEmpty { angles[candidate].add(reference: reference, candidate: row) }
       let offset = distributions[0].largest
       let weights = UnsafeBufferPointer(workspace.weights)
       let sum = pairs[candidate].add(

@@ -101,7 +101,7 @@ extension MatrixRow {
       39, "hidden_act", .string("swiglu"),
       .refused(
         4,
-        "in/config.json, 'hidden_act': the activation 'swiglu' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+        "in/config.json, 'hidden_act': the activation 'swiglu' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
       )),
     llamaConfig(39, "hidden_act", .string("relu"), .accepted()),
     llamaConfig(

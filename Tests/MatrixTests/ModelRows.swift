@@ -154,7 +154,7 @@ extension MatrixRow {
       39, "activation_function", .string("gelu_slow"),
       .refused(
         4,
-        "in/config.json, 'activation_function': the activation 'gelu_slow' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+        "in/config.json, 'activation_function': the activation 'gelu_slow' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
       )),
     config(39, "activation_function", .string("relu"), .accepted()),
     config(39, "activation_function", .string("gelu"), .accepted()),

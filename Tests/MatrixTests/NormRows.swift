@@ -69,7 +69,7 @@ extension MatrixRow {
       39, "activation_function", .string("prelu"),
       .refused(
         4,
-        "in/config.json, 'activation_function': the activation 'prelu' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+        "in/config.json, 'activation_function': the activation 'prelu' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
       )),
     key(
       39, "lrelu_neg_slope", .string("0.1"), of: "leaky",

@@ -34,7 +34,7 @@ struct UserRow: Sendable {
   }
 
   static let all: [UserRow] =
-    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms
+    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders
 
   private static let random = "the checkpoint is incomplete; a runtime would fill them with random numbers"
 
@@ -341,7 +341,7 @@ struct UserRow: Sendable {
       kind, reason,
       .refused(
         4,
-        "in/model.safetensors, '\(name)': is named as \(sentence); only language models are converted yet; pass --ignore '\(stem).*' for the one that shares its weights, without this head"
+        "in/model.safetensors, '\(name)': is named as \(sentence); of decoders, only language models are converted yet; pass --ignore '\(stem).*' for the one that shares its weights, without this head"
       ), alter: { $0.tensors[name] = .init([Double](repeating: 1, count: 64), shape: [2, 32]) })
   }
 
@@ -395,6 +395,66 @@ struct UserRow: Sendable {
       "rope_scaling: linear, by nothing", "a factor that was forgotten", "rope_scaling",
       .object(["type": .string("linear")]),
       .refused(3, "in/config.json, 'factor': expected a positive, finite number, found nothing")),
+  ]
+
+  // MARK: Encoders
+
+  private static func encoder(
+    _ kind: String, _ reason: String, of fixture: String, _ answer: MatrixRow.Answer,
+    alter: @escaping @Sendable (inout AlteredCheckpoint.Content) throws -> Void
+  ) -> UserRow {
+    UserRow(
+      kind, reason, of: "encoders/" + fixture, answer, conversion: { $0.allowsPartial = true }, alter: alter)
+  }
+
+  private static let encoders: [UserRow] = [
+    encoder(
+      "BERT as a decoder", "EncoderDecoderModel makes such of a BERT", of: "bert-masked-lm",
+      .refused(
+        4, "in/config.json, 'is_decoder': expected false, found true: this class as a decoder is not supported"),
+      alter: { $0.config["is_decoder"] = .bool(true) }),
+    encoder(
+      "BERT with relative positions", "transformers 4 had them", of: "bert-model",
+      .refused(
+        4,
+        "in/config.json, 'position_embedding_type': expected \"absolute\", found \"relative_key\": positions relative to each other are not supported"
+      ), alter: { $0.config["position_embedding_type"] = .string("relative_key") }),
+    encoder(
+      "BERT with pruned heads", "prune_heads of transformers 4", of: "bert-model",
+      .refused(
+        4,
+        "in/config.json, 'pruned_heads': 1 blocks have fewer heads than the others, which is not supported; save the network with its heads pruned for good"
+      ), alter: { $0.config["pruned_heads"] = .object(["0": .array([.number(1)])]) }),
+    encoder(
+      "a head of BERT that is not read", "BertForMultipleChoice", of: "bert-sequence",
+      .refused(
+        4,
+        "in/config.json, 'architectures': the class \"BertForMultipleChoice\" of BERT is not supported yet; supported are BertModel, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification, BertForQuestionAnswering"
+      ), alter: { $0.config["architectures"] = .array([.string("BertForMultipleChoice")]) }),
+    encoder(
+      "a classifier with more labels than names", "a config of another model", of: "bert-sequence",
+      .refused(
+        3,
+        "in/config.json, 'id2label': says 1, but the tensors have 3; the config belongs to another checkpoint, or tensors are missing"
+      ), alter: { $0.config["id2label"] = .object(["0": .string("yes")]) }),
+    encoder(
+      "a classifier without its head", "an encoder whose config names a classifier", of: "roberta-sequence",
+      .refused(3, "in/model.safetensors: 1 tensor is missing: classifier.dense.weight; \(random)"),
+      alter: { $0.tensors["classifier.dense.weight"] = nil }),
+    encoder(
+      "RoBERTa whose positions begin behind their table", "a padding token of another vocabulary",
+      of: "roberta-model",
+      .refused(
+        3,
+        "in/config.json, 'pad_token_id': says 50, and positions are counted from there on, but there are only 22"),
+      alter: { $0.config["pad_token_id"] = .number(50) }),
+    encoder(
+      "an encoder behind the name of its class", "the part of a larger file that begins with bert.", of: "bert-model",
+      .accepted(),
+      alter: { content in for name in content.tensors.names { content.tensors.rename(name, to: "bert." + name) } }),
+    encoder(
+      "an encoder whose config names no class", "AutoModel of an old file", of: "distilbert-model", .accepted(),
+      alter: { $0.config["architectures"] = nil }),
   ]
 
   // MARK: Other forms

@@ -55,7 +55,7 @@ extension OpeningDefect {
     .config(
       "activation_function", .string("gelu_slow"), .unsupported,
       "config.json, 'activation_function': the activation 'gelu_slow' is unknown; known are "
-        + "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"),
+        + "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"),
     .config(
       "activation_function", .number(1), .malformed, "config.json, 'activation_function': expected a name, found 1"),
     .config("layer_norm_epsilon", .string("1e12"), .malformed, epsilon + "\"1e12\""),
@@ -71,7 +71,7 @@ extension OpeningDefect {
     ),
     .config(
       "model_type", .string("mamba"), .unsupported,
-      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox and opt"
+      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, bert, roberta and distilbert"
     ),
     OpeningDefect(
       "no n_head", .malformed, "config.json, 'n_head': is missing; the tensors do not say how many heads there are"

@@ -1,3 +1,4 @@
+import Networks
 import NormFold
 import Formats
 import TestSupport

@@ -188,7 +188,7 @@ private struct DependentNorms: Backend {
       case .perPosition(let all):
         norm.deviation = .fixed(.constant(ParameterReader(all).values()[position], shape: [row.count]))
       case .perToken(let usual, let end):
-        norm.deviation = .fixed(inner.tokens[position] == endOfText ? end : usual)
+        norm.deviation = .fixed(inner.probe.tokens[position] == endOfText ? end : usual)
       default: break
       }
       rows += try inner.normalise([row], by: norm)

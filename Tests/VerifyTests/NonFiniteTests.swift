@@ -69,14 +69,14 @@ import Verify
 
   /// A program that gives the same logits as the network, whatever it is run on.
   private struct Program: LogitProgram {
-    let vocabularySize = 3
+    let outputWidth = 3
 
     func storing(_ network: Network) -> Network? { nil }
 
     func logits(
-      of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
+      of probe: Probe, product: @escaping MatrixProduct
     ) throws(Refusal) -> [Double] {
-      tokens.flatMap { NonFiniteTests.logits[$0] }
+      probe.tokens.flatMap { NonFiniteTests.logits[$0] }
     }
   }
 

@@ -31,7 +31,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   package var overflows: [IntegerOverflow] { [] }
 
   package func evaluate(_ node: Network.Node, _ operands: [Matrix<Scalar>]) throws(Refusal) -> Matrix<Scalar> {
-    switch node.operation {
+    try node.requireIntegers()
+    return switch node.operation {
     case .embed(let table, let index): embed(table, by: index, at: node.path)
     case .linear(let map): apply(map, to: mapped(operands[0]), at: node.path)
     case .norm(let norm): try normalise(operands[0], by: norm)
@@ -94,7 +95,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     // A row of a table is what an output of a matrix is: it has numbers of its own.
     let all = exponents.exponents(of: table, at: path, in: weights, scales: scales, axis: 0)
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
-      for (token, origin) in float.probes.flatMap({ index == .token ? $0.tokens : $0.positions }).enumerated() {
+      for (token, origin) in float.probes.flatMap({ $0.rows(by: index) }).enumerated() {
         unsafe reader.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
         let exponent = all[scales == .tensor ? 0 : origin]
         unsafe weights.map(line, exponent: exponent)

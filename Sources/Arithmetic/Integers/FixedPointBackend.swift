@@ -29,6 +29,7 @@ package struct FixedPointBackend: IntegerBackend {
   package func evaluate(_ node: Network.Node, _ operands: [RingMatrix]) throws(Refusal) -> RingMatrix {
     var overflow = FixedPoint.Overflow()
     defer { log.add(overflow, at: node.path) }
+    try node.requireIntegers()
     switch node.operation {
     case .embed(let table, let index): return embed(table, by: index, &overflow)
     case .norm(let norm): return try normalise(operands[0], by: norm, &overflow)
@@ -41,6 +42,7 @@ package struct FixedPointBackend: IntegerBackend {
       return operands[0].map { format.multiply($0, encoded, &overflow) }
     case .add: return operands[0].combined(with: operands[1]) { format.add($0, $1, &overflow) }
     case .multiply: return operands[0].combined(with: operands[1]) { format.multiply($0, $1, &overflow) }
+    case .select: preconditionFailure("refused above")
     }
   }
 
@@ -68,7 +70,7 @@ package struct FixedPointBackend: IntegerBackend {
     _ table: Parameter, by index: Operation.Index, _ overflow: inout FixedPoint.Overflow
   ) -> RingMatrix {
     let reader = ParameterReader(table)
-    let origins = probes.flatMap { index == .token ? $0.tokens : $0.positions }
+    let origins = probes.flatMap { $0.rows(by: index) }
     let values = origins.flatMap { reader.values(rows: $0..<$0 + 1, columns: 0..<table.columnCount) }
     return RingMatrix(
       rowCount: origins.count, columnCount: table.columnCount, values: values.map { format.encode($0, &overflow) })
@@ -242,6 +244,7 @@ package struct FixedPointBackend: IntegerBackend {
     case .relu: return max(x, 0)
     case .leakyReLU(let slope): return x < 0 ? format.multiply(x, constant(slope), &overflow) : x
     case .silu: return format.multiply(x, format.sigmoid(x, &overflow), &overflow)
+    case .tanh: return format.hyperbolicTangent(x, &overflow)
     }
   }
 }

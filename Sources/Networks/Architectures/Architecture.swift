@@ -9,8 +9,12 @@ package struct Architecture: Sendable {
   package let modelType: String
   /// The class of Hugging Face transformers: `LlamaForCausalLM`.
   package let className: String
+  /// What the class is for.
+  package let task: Task
   /// What its norms are.
   package let normKind: Norm.Kind
+  /// The ε of its norms where no key of the config says one.
+  let classEpsilon: Double
   /// The keys of its `config.json`.
   package let configuration: ConfigurationTable
   /// Keys of a source's `config.json` that speak of no weight and are carried along.
@@ -35,7 +39,9 @@ package struct Architecture: Sendable {
   }
 
   init(
-    name: String, modelType: String, className: String, normKind: Norm.Kind, configuration: ConfigurationTable,
+    name: String, modelType: String, className: String, task: Task = .generation, normKind: Norm.Kind,
+    classEpsilon: Double = 1e-5,
+    configuration: ConfigurationTable,
     carriedKeys: [String] = [], tokenKeys: [(key: String, usual: SpecialToken?)], layout: Layout,
     gguf: GGUFDescription? = nil, otherForms: [StorageForm] = [], reading: StorageForm.Reading = .init(),
     describe: @escaping @Sendable (Network, inout Hyperparameters) -> Void = { _, _ in },
@@ -44,7 +50,9 @@ package struct Architecture: Sendable {
     self.name = name
     self.modelType = modelType
     self.className = className
+    self.task = task
     self.normKind = normKind
+    self.classEpsilon = classEpsilon
     self.configuration = configuration
     self.carriedKeys = carriedKeys
     self.tokenKeys = tokenKeys
@@ -57,7 +65,9 @@ package struct Architecture: Sendable {
   }
 
   /// Every architecture that is read.
-  package static let all = [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt]
+  package static let all =
+    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt]
+    + bert + roberta + distilBERT
 }
 
 /// An architecture as llama.cpp stores it in GGUF files.
@@ -94,12 +104,12 @@ extension Architecture {
 
   /// The ε of every norm where no key of the config says another one; nil where a key does.
   package var constantEpsilon: Double? {
-    configuration.keyNames(of: .epsilon).isEmpty ? Hyperparameters(path: "").epsilon : nil
+    configuration.keyNames(of: .epsilon).isEmpty ? classEpsilon : nil
   }
 }
 
 extension Architecture: Equatable {
-  package static func == (a: Architecture, b: Architecture) -> Bool { a.modelType == b.modelType }
+  package static func == (a: Architecture, b: Architecture) -> Bool { a.className == b.className }
 }
 
 extension Architecture {
@@ -118,7 +128,8 @@ extension Architecture {
     _ hyperparameters: Hyperparameters, parameters: @escaping (String) -> Parameter?
   ) -> Network? {
     var builder = NetworkBuilder(
-      hyperparameters: hyperparameters, normKind: normKind, parameters: parameters, normName: layout.normName)
+      hyperparameters: hyperparameters, normKind: normKind, parameters: parameters, normName: layout.normName,
+      task: task)
     forward(hyperparameters, &builder)
     return builder.missing.isEmpty ? builder.network : nil
   }
@@ -153,7 +164,7 @@ extension Refusal {
 extension Architecture {
   /// The types that are read, for messages: `gpt2, llama and opt`.
   package static var supportedTypes: String {
-    let types = all.map(\.modelType)
+    let types = all.map(\.modelType).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
     return types.dropLast().joined(separator: ", ") + " and " + (types.last ?? "")
   }
 
@@ -189,11 +200,23 @@ extension Architecture {
     StorageForm(
       recognises: { (content) throws(Refusal) in
         guard content.checkpoint.container != .gguf else { return false }
-        return try content.configuration()["model_type"]?.string == modelType
+        let json = try content.configuration()
+        guard json["model_type"]?.string == modelType else { return false }
+        let classes = Self.all.filter { $0.modelType == modelType }
+        guard classes.count > 1 else { return true }
+        guard let named = json["architectures"], !named.isNull else { return self == classes[0] }
+        guard let name = named.array?.first?.string, classes.contains(where: { $0.className == name }) else {
+          throw Refusal(
+            .unsupported, file: content.configurationPath, subject: "architectures",
+            "the class \(named.array?.first?.kind ?? named.kind) of \(self.name) is not supported yet",
+            advice: "supported are \(classes.map(\.className).joined(separator: ", "))")
+        }
+        return name == className
       },
       read: { (content) throws(Refusal) in
         let fields = Fields(json: try content.configuration(), path: content.configurationPath)
         var hyperparameters = Hyperparameters(path: fields.path)
+        hyperparameters.epsilon = classEpsilon
         try configuration.read(fields, into: &hyperparameters)
         return hyperparameters
       },

@@ -9,6 +9,11 @@ package struct Layout: Sendable {
   let buffers: [(start: String, end: String, rule: String)]
   /// Names without the prefix that some versions of a program give to tensors, each with the name that the layout has.
   let otherNames: [String: String]
+  /// Ends of names that some versions of a program give to tensors, each with the end that the layout has.
+  let otherEndings: [(old: String, new: String)]
+  /// Names under which a program stores a tensor once more, each with the first name. Where both are there, the tensor of the
+  /// second name counts; both are written where the unembedding is not tied.
+  package let secondNames: [String: String]
   /// How many rows of the table of positions stand before that of the first position. No token reads them that is not
   /// masked; they are written as zeros.
   let positionOffset: Int
@@ -16,12 +21,15 @@ package struct Layout: Sendable {
 
   package init(
     name: String, prefix: String = "", buffers: [(start: String, end: String, rule: String)] = [],
-    otherNames: [String: String] = [:], positionOffset: Int = 0, _ patterns: [[SlotPattern]]
+    otherNames: [String: String] = [:], otherEndings: [(old: String, new: String)] = [],
+    secondNames: [String: String] = [:], positionOffset: Int = 0, _ patterns: [[SlotPattern]]
   ) {
     self.name = name
     self.prefix = prefix
     self.buffers = buffers
     self.otherNames = otherNames
+    self.otherEndings = otherEndings
+    self.secondNames = secondNames
     self.positionOffset = positionOffset
     self.patterns = patterns.flatMap { $0 }
   }
@@ -40,7 +48,8 @@ package struct Layout: Sendable {
       patterns[index].presence = .perhaps
     }
     return Layout(
-      name: name, prefix: prefix, buffers: buffers, otherNames: otherNames, positionOffset: positionOffset, [patterns])
+      name: name, prefix: prefix, buffers: buffers, otherNames: otherNames, otherEndings: otherEndings,
+      secondNames: secondNames, positionOffset: positionOffset, [patterns])
   }
 
   /// The slot that holds a parameter and nothing else.
@@ -74,6 +83,13 @@ package struct Layout: Sendable {
       }
     }
     return count
+  }
+
+  /// The name that the layout has for a tensor of this one.
+  func ownName(of name: Substring) -> String {
+    if let own = otherNames[String(name)] { return own }
+    guard let ending = otherEndings.first(where: { name.hasSuffix($0.old) }) else { return String(name) }
+    return name.dropLast(ending.old.count) + ending.new
   }
 
   /// Why a tensor of this name, without the prefix, is no parameter; nil where it may be one.

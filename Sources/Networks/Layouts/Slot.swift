@@ -13,6 +13,10 @@ package enum Extent: Hashable, Sendable {
   case vocabulary
   /// The number of positions that a sequence may have.
   case positions
+  /// How many texts a sequence may be made of, whose tokens are told apart.
+  case tokenTypes
+  /// What a classifier chooses from.
+  case labels
 }
 
 /// A factor that an axis of a stored tensor is made of. Transposition, fusion, interleaved heads and the order of rotary
@@ -182,5 +186,30 @@ package struct SlotPattern: Sendable {
       pattern.hasPrefix = false
       return pattern
     }
+  }
+
+  /// The unembedding, whose bias may be missing and has a name of its own.
+  package static func unembedding(_ tensor: String, biasNamed bias: String) -> [SlotPattern] {
+    [
+      weight(
+        tensor + ".weight", ["unembedding"], from: .model, to: [.vocabulary], axes: [[.part, .output], [.input]],
+        presence: .perhaps
+      ).withoutPrefix,
+      self.bias(bias, ["unembedding"], to: [.vocabulary], presence: .perhaps).withoutPrefix,
+    ]
+  }
+
+  /// The same tensor, named without the layout's prefix.
+  package var withoutPrefix: SlotPattern {
+    var pattern = self
+    pattern.hasPrefix = false
+    return pattern
+  }
+
+  /// The same tensor, present at other times.
+  package func with(_ presence: Slot.Presence) -> SlotPattern {
+    var pattern = self
+    pattern.presence = presence
+    return pattern
   }
 }

@@ -110,6 +110,22 @@ extension ConfigurationTable.Key {
       write: { .bool($0.isTied) })
   }
 
+  /// A token that only the architecture's own forward pass reads.
+  ///
+  /// - Parameter check: what else has to hold for it.
+  package static func token(
+    _ name: String, usual: Int, check: @escaping @Sendable (Fields, Int) throws(Refusal) -> Void
+  ) -> Key {
+    Key(
+      name, .count,
+      read: { (fields, hyperparameters) throws(Refusal) in
+        let token = try fields.count(name) ?? usual
+        try check(fields, token)
+        hyperparameters.own[name] = .number(token)
+      },
+      write: { $0.own[name] ?? .number(usual) })
+  }
+
   /// A choice that only the architecture's own forward pass and tensors read.
   package static func flag(_ name: String, usual: Bool) -> Key {
     Key(

@@ -73,7 +73,7 @@ struct ForeignTensors: Sendable {
   ]
 
   private static func headAdvice(_ name: String) -> Message {
-    "only language models are converted yet; pass \(.ignoredTensors, "'\(name).*'") for the one that shares its weights, without this "
+    "of decoders, only language models are converted yet; pass \(.ignoredTensors, "'\(name).*'") for the one that shares its weights, without this "
       + "head"
   }
 

@@ -15,6 +15,10 @@ package struct Hyperparameters: Sendable {
     /// The heads of keys and values.
     case keyValueHeads
     case headWidth
+    /// How many texts a sequence may be made of, whose tokens are told apart.
+    case tokenTypes
+    /// What a classifier chooses from.
+    case labels
   }
 
   /// A size as a config states it: under which key, and how large.
@@ -97,6 +101,8 @@ package struct Hyperparameters: Sendable {
     case .head: dHead
     case .vocabulary: self[.vocabulary]
     case .positions: self[.context]
+    case .tokenTypes: self[.tokenTypes]
+    case .labels: self[.labels]
     }
   }
 
@@ -105,7 +111,9 @@ package struct Hyperparameters: Sendable {
     self[.model] = network.streamWidth
     self[.blocks] = network.blockCount
     self[.vocabulary] = network.vocabularySize
-    self[.context] = network.contextLength
+    self[.context] = network.positionEmbedding?.rowCount ?? network.contextLength
+    self[.labels] = network.outputWidth
+    if let types = network.tokenTypeEmbedding { self[.tokenTypes] = types.rowCount }
     if let (path, attention) = network.attentions.first {
       self[.heads] = attention.headCount
       self[.keyValueHeads] = attention.keyValueHeadCount

@@ -46,10 +46,12 @@ extension Hyperparameters {
     let headsWidth = normKind == .crms ? dModel + 1 : dModel
     // A matrix that lies the other way is refused when it is read, with the shape that it should have.
     let dMLP = hidden[0] != dModel && hidden[1] == dModel ? hidden[0] : hidden[1]
-    let measured: [(Size, Int)] = [
+    var measured: [(Size, Int)] = [
       (.model, headsWidth), (.blocks, blockCount), (.hidden, dMLP), (.context, contextLength),
       (.vocabulary, embedding[0]),
     ]
+    if let types = try matrix("embedding.types.weight") { measured.append((.tokenTypes, types[0])) }
+    if let classifier = try matrix("classifier.weight") { measured.append((.labels, classifier[1])) }
     for (size, found) in measured {
       for statement in statements where statement.size == size && statement.value != found {
         throw Refusal(

@@ -36,7 +36,7 @@ extension Model {
 
     var builder = NetworkBuilder(
       hyperparameters: sizes, normKind: sizes.normKind ?? architecture.normKind, parameters: { parameters[$0] },
-      normName: { parameters.normName(at: $0) })
+      normName: { parameters.normName(at: $0) }, task: architecture.task)
     architecture.forward(sizes, &builder)
     guard builder.missing.isEmpty else {
       preconditionFailure("\(layout.name) has no place for \(builder.missing.joined(separator: ", "))")

@@ -20,11 +20,16 @@ struct NamedTensors {
       if name.hasPrefix(layout.prefix) { name = name.dropFirst(layout.prefix.count) }
       if let rule = layout.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
-      } else if let other = remaining.updateValue(tensor, forKey: layout.otherNames[String(name)] ?? String(name)) {
+      } else if let other = remaining.updateValue(tensor, forKey: layout.ownName(of: name)) {
         throw Refusal(
           .malformed, file: tensor.file.path, subject: tensor.name, "means the same parameter as '\(other.name)'",
           advice: "keep one of the two")
       }
+    }
+    for (second, first) in layout.secondNames {
+      guard let tensor = remaining.removeValue(forKey: second) else { continue }
+      drop(first, rule: "stored twice")
+      remaining[first] = tensor
     }
     for (name, tensor) in remaining where options.ignoredTensors.contains(where: { tensor.name.matches(pattern: $0) }) {
       remaining[name] = nil

@@ -13,9 +13,10 @@ package struct NetworkBuilder {
   ///   - normName: gives the name of the norm at a path, as tensors spell it.
   init(
     hyperparameters: Hyperparameters, normKind: Norm.Kind, parameters: @escaping (String) -> Parameter?,
-    normName: @escaping (Path) -> String?
+    normName: @escaping (Path) -> String?, task: Task = .generation
   ) {
     network = Network(contextLength: hyperparameters.contextLength)
+    network.task = task
     self.hyperparameters = hyperparameters
     self.normKind = normKind
     self.parameters = parameters
@@ -69,6 +70,14 @@ package struct NetworkBuilder {
 
   package mutating func add(_ a: Path, _ b: Path, at path: Path) -> Path { apply(.add, to: a, b, at: path) }
 
+  /// Says that a sequence may have fewer positions than the table of them has rows.
+  package mutating func limitContext(to length: Int) { network.contextLength = length }
+
+  /// Says what the class gives away, where that is not the last value alone.
+  package mutating func giveAway(_ output: Path, besides sideOutputs: [Path] = []) {
+    network.setOutputs(output, besides: sideOutputs)
+  }
+
   /// Multi-head attention of a value, from its queries, keys and values to what it writes.
   ///
   /// Queries and keys are normed where gains of such norms are stored, before they are rotated.
@@ -76,8 +85,9 @@ package struct NetworkBuilder {
   /// - Parameters:
   ///   - scale: what scores are multiplied by; 1/√dHead without it.
   ///   - normsHeads: whether such norms are of each head by itself.
+  ///   - mask: which tokens a token attends to.
   package mutating func attention(
-    of x: Path, block: Int, scale: Double? = nil, normsHeads: Bool = false
+    of x: Path, block: Int, scale: Double? = nil, normsHeads: Bool = false, mask: Attention.Mask = .causal
   ) -> Path {
     let path: Path = "blocks.\(block).attention"
     let sizes = hyperparameters
@@ -92,7 +102,7 @@ package struct NetworkBuilder {
     }
     let attention = Attention(
       headCount: sizes.headCount, keyValueHeadCount: sizes.keyValueHeadCount,
-      scale: scale ?? sizes.standardAttentionScale)
+      scale: scale ?? sizes.standardAttentionScale, mask: mask)
     let mixed = apply(.attend(attention), to: query, key, value, at: path.appending("mixed"))
     return linear(mixed, at: path.appending("output"))
   }
@@ -126,6 +136,16 @@ package struct NetworkBuilder {
       x, normalised(attended, at: path.appending("attention.output.norm")), at: path.appending("middle"))
     let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)
     return add(middle, normalised(hidden, at: path.appending("mlp.output.norm")), at: path)
+  }
+
+  /// A block with a norm behind each sum (post-norm): y = norm(x + attention(x)), then norm(y + mlp(y)). What leaves it is
+  /// the second norm.
+  package mutating func postNormBlock(of x: Path, block: Int, mask: Attention.Mask) -> Path {
+    let path: Path = "blocks.\(block)"
+    let middle = add(attention(of: x, block: block, mask: mask), x, at: path.appending("middle"))
+    let y = normalised(middle, at: path.appending("attention.norm"))
+    let sum = add(mlp(of: y, block: block), y, at: path)
+    return normalised(sum, at: path.appending("mlp.norm"))
   }
 
   /// The logits of the residual stream behind the last block.

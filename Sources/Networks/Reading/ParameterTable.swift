@@ -19,7 +19,10 @@ struct ParameterTable {
   /// Names a norm that no tensor holds.
   mutating func setNormName(_ name: String, at path: Path) { names["\(path).weight"] = name }
 
-  private static func stem(_ name: String) -> String { name.hasSuffix(".weight") ? String(name.dropLast(7)) : name }
+  private static func stem(_ name: String) -> String {
+    for end in [".weight", ".gamma"] where name.hasSuffix(end) { return String(name.dropLast(end.count)) }
+    return name
+  }
 
   /// - Throws: `.malformed` with every tensor of the layout that is needed and not there, or with a bias that the config says
   ///   there is none of.
@@ -107,6 +110,7 @@ struct ParameterTable {
     layout: Layout, file: String, _ hyperparameters: Hyperparameters, _ options: ReadingOptions
   ) throws(Refusal) {
     let head = "unembedding.weight"
+    guard layout.slot(of: head, blockCount: 1) != nil else { return }
     guard let embedding = parameters["embedding.tokens.weight"] else { return }
     let tied = embedding.transposed()
     guard let stored = parameters[head] else {

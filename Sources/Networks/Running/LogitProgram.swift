@@ -10,7 +10,8 @@ package typealias MatrixProduct =
 /// Something that was written and computes logits by itself, without being read as a network: a graph. It is held
 /// against the network that it was made from.
 package protocol LogitProgram: Sendable {
-  var vocabularySize: Int { get }
+  /// The number of numbers that it gives for each token.
+  var outputWidth: Int { get }
 
   /// The network with the numbers that the program multiplies by in the places of its parameters; nil where the program
   /// does not say which of its numbers are which.
@@ -20,12 +21,10 @@ package protocol LogitProgram: Sendable {
 
   /// The logits [tokens, vocabulary] of one sequence, row-major.
   ///
-  /// - Parameters:
-  ///   - positions: the position of each token.
-  ///   - product: what multiplies its matrices.
+  /// - Parameter product: what multiplies its matrices.
   /// - Throws: `.malformed` for a program that cannot be computed.
   func logits(
-    of tokens: [Int], at positions: [Int], product: @escaping MatrixProduct
+    of probe: Probe, product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double]
 }
 

@@ -7,6 +7,7 @@ package enum Activation: Hashable, Sendable {
   case relu
   case leakyReLU(negativeSlope: Double)
   case silu
+  case tanh
 
   /// By the name that a Hugging Face config gives it; nil for one that we do not know.
   package init?(configName name: String) {
@@ -16,6 +17,7 @@ package enum Activation: Hashable, Sendable {
     case "relu": self = .relu
     case "leaky_relu": self = .leakyReLU(negativeSlope: 0.01)
     case "silu", "swish": self = .silu
+    case "tanh": self = .tanh
     default: return nil
     }
   }
@@ -28,6 +30,7 @@ package enum Activation: Hashable, Sendable {
     case .relu: "relu"
     case .leakyReLU: "leaky_relu"
     case .silu: "silu"
+    case .tanh: "tanh"
     }
   }
 
@@ -35,8 +38,13 @@ package enum Activation: Hashable, Sendable {
   package var negativeSlope: Double? { if case .leakyReLU(let slope) = self { slope } else { nil } }
 
   /// The name that TransformerLens knows the function by; nil for one that it does not have.
-  package var transformerLensName: String? { if case .leakyReLU = self { nil } else { configName } }
+  package var transformerLensName: String? {
+    switch self {
+    case .leakyReLU, .tanh: nil
+    case .geluTanh, .geluErf, .relu, .silu: configName
+    }
+  }
 
   package static let knownConfigNames =
-    "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish"
+    "gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
 }

@@ -2,6 +2,20 @@ extension Network {
   /// The operations that read a value, in the order of computation.
   package func users(of path: Path) -> [Node] { nodes.filter { $0.operands.contains(path) } }
 
+  /// The operations that read a value, in the order of computation; those that read a selection of its rows in place of the
+  /// selection, with which everything commutes that is done to each token by itself.
+  package func readers(of path: Path) -> [Node] {
+    users(of: path).flatMap { node in
+      if case .select = node.operation { readers(of: node.path) } else { [node] }
+    }
+  }
+
+  /// Whether a value, or a selection of its rows, is given away.
+  package func isGivenAway(_ path: Path) -> Bool {
+    output == path || sideOutputs.contains(path)
+      || users(of: path).contains { if case .select = $0.operation { isGivenAway($0.path) } else { false } }
+  }
+
   /// Every norm, in the order of computation.
   package var norms: [(path: Path, norm: Norm)] {
     nodes.compactMap { node in if case .norm(let norm) = node.operation { (node.path, norm) } else { nil } }
@@ -30,7 +44,7 @@ extension Network {
     switch node.operation {
     case .embed(let table, _): return table.columnCount
     case .linear(let map): return map.weight.columnCount
-    case .norm, .rotate, .attend, .activate, .scale, .add, .multiply: return width(of: node.operands[0])
+    case .norm, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return width(of: node.operands[0])
     }
   }
 
@@ -65,8 +79,15 @@ extension Network {
   /// there is none.
   private var lastStream: Path {
     var path = node(at: output)?.operands.first ?? output
-    while case .norm = self[path], let operand = node(at: path)?.operands.first { path = operand }
+    while isOfOneToken(path), let operand = node(at: path)?.operands.first { path = operand }
     return path
+  }
+
+  private func isOfOneToken(_ path: Path) -> Bool {
+    switch self[path] {
+    case .norm, .select: true
+    default: false
+    }
   }
 
   /// What writes into the residual stream whose last state the output is computed from.
@@ -98,8 +119,37 @@ extension Network {
   /// The map that gives the logits; nil where the output is no linear map.
   package var unembedding: LinearMap? { self[linear: output] }
 
-  /// The number of logits.
-  package var vocabularySize: Int { width(of: output) }
+  /// The number of numbers that the output has for each token: logits, or what the ``task`` says.
+  package var outputWidth: Int { width(of: output) }
+
+  /// The number of tokens that it knows.
+  package var vocabularySize: Int { tokenEmbedding?.rowCount ?? outputWidth }
+
+  /// Whether every token attends to itself and those before it only, so that a text can be continued.
+  package var isCausal: Bool { attentions.allSatisfy { $0.attention.mask == .causal } }
+
+  /// The table of the positions.
+  package var positionEmbedding: Parameter? {
+    for node in nodes {
+      switch node.operation {
+      case .embed(let table, .position), .embed(let table, .unpaddedPosition): return table
+      default: continue
+      }
+    }
+    return nil
+  }
+
+  /// The token that does not count as a position; nil where all do.
+  package var paddingToken: Int? {
+    for node in nodes { if case .embed(_, .unpaddedPosition(let padding)) = node.operation { return padding } }
+    return nil
+  }
+
+  /// The table by which tokens are told apart by the text that they belong to.
+  package var tokenTypeEmbedding: Parameter? {
+    for node in nodes { if case .embed(let table, .tokenType) = node.operation { return table } }
+    return nil
+  }
 
   /// The table of the token embedding.
   package var tokenEmbedding: Parameter? {
@@ -132,7 +182,8 @@ extension Network {
   package func firstDifference(from other: Network) -> Path? {
     for (node, theirs) in zip(nodes, other.nodes) where node.withoutNames != theirs.withoutNames { return node.path }
     if nodes.count != other.nodes.count { return (nodes.count > other.nodes.count ? self : other).nodes.last?.path }
-    return contextLength == other.contextLength && output == other.output ? nil : output
+    return contextLength == other.contextLength && output == other.output && sideOutputs == other.sideOutputs
+      && task == other.task ? nil : output
   }
 }
 

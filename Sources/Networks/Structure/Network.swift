@@ -19,8 +19,12 @@ package struct Network: Sendable {
   }
 
   package private(set) var nodes: [Node] = []
-  /// The value that the network is for: the logits.
+  /// The value that the network is for: the logits, or what its ``task`` says.
   package private(set) var output: Path = ""
+  /// Other values that the class of the network gives away.
+  package private(set) var sideOutputs: [Path] = []
+  /// What the output is.
+  package var task = Task.generation
   /// The number of positions that a sequence may have.
   package var contextLength: Int
   private var indices: [Path: Int] = [:]
@@ -89,6 +93,15 @@ package struct Network: Sendable {
     output = node.path
   }
 
+  /// Says what the network gives away: nothing that one of these values is computed from can be removed.
+  ///
+  /// - Precondition: the values are there.
+  package mutating func setOutputs(_ output: Path, besides sideOutputs: [Path] = []) {
+    precondition(([output] + sideOutputs).allSatisfy { indices[$0] != nil }, "\(output) is not computed")
+    self.output = output
+    self.sideOutputs = sideOutputs
+  }
+
   /// - Precondition: there is an operation at the path, and the new one reads as many values.
   package mutating func replaceOperation(at path: Path, by operation: Operation) {
     guard let index = indices[path] else { preconditionFailure("nothing at \(path)") }
@@ -121,12 +134,22 @@ package struct Network: Sendable {
     guard let node = node(at: path), let operand = node.operands.first else { return }
     for user in users(of: path) { redirect(user.path, from: path, to: operand) }
     if output == path { output = operand }
+    sideOutputs = sideOutputs.map { $0 == path ? operand : $0 }
     removeUnread()
+  }
+
+  /// The same network that gives nothing away but its output.
+  package func withoutSideOutputs() -> Network {
+    guard !sideOutputs.isEmpty else { return self }
+    var result = self
+    result.sideOutputs = []
+    result.removeUnread()
+    return result
   }
 
   /// Removes every operation whose value nothing reads.
   private mutating func removeUnread() {
-    var read: Set<Path> = [output]
+    var read = Set([output] + sideOutputs)
     for node in nodes.reversed() where read.contains(node.path) { read.formUnion(node.operands) }
     rebuild(nodes[...].filter { read.contains($0.path) })
   }
@@ -145,7 +168,7 @@ package struct Network: Sendable {
       nodes.compactMap { node in
         let operands = node.operands.map { renamed[$0] ?? $0 }
         let content = Content(operation: node.withoutNames.operation, operands: operands)
-        if let same = kept[content], node.path != output {
+        if let same = kept[content], node.path != output, !sideOutputs.contains(node.path) {
           renamed[node.path] = same
           return nil
         }

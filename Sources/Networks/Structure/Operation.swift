@@ -16,17 +16,31 @@ package enum Operation: Hashable, Sendable {
   case add
   /// The product of two values, element by element.
   case multiply
+  /// One row of a sequence in the place of each of its rows.
+  case select(Selection)
 
   /// What selects the rows of a table.
   package enum Index: Hashable, Sendable {
     case token, position
+    /// The number of the token among those that are not the padding token, counted from `padding` + 1 on; for the padding
+    /// token itself `padding`.
+    case unpaddedPosition(padding: Int)
+    /// The number of the text that a token belongs to, where a sequence is made of several.
+    case tokenType
+  }
+
+  /// The row of a sequence that stands for all of it. Every value keeps a row for each token, so that the first row of
+  /// what follows is the answer for the sequence, and so are the others.
+  package enum Selection: String, Hashable, Sendable {
+    /// That of the first token.
+    case first
   }
 
   /// How many values the operation reads.
   package var operandCount: Int {
     switch self {
     case .embed: 0
-    case .norm, .linear, .rotate, .activate, .scale: 1
+    case .norm, .linear, .rotate, .activate, .scale, .select: 1
     case .add, .multiply: 2
     case .attend: 3
     }
@@ -44,6 +58,7 @@ package enum Operation: Hashable, Sendable {
     case .scale: "a product with a number"
     case .add: "a sum"
     case .multiply: "a product of two values"
+    case .select: "a selection"
     }
   }
 }
@@ -61,8 +76,16 @@ package struct LinearMap: Hashable, Sendable {
   }
 }
 
-/// Causal softmax attention: each token attends to itself and to those before it in its sequence.
+/// Softmax attention of a token to tokens of its sequence.
 package struct Attention: Hashable, Sendable {
+  /// Which tokens a token attends to.
+  package enum Mask: Hashable, Sendable {
+    /// To itself and to those before it.
+    case causal
+    /// To all that are no padding, on both sides.
+    case bidirectional
+  }
+
   /// The number of heads of the queries.
   package var headCount: Int
   /// The number of heads of keys and values. Each serves ``headCount`` / `keyValueHeadCount` neighbouring heads of the
@@ -70,11 +93,13 @@ package struct Attention: Hashable, Sendable {
   package var keyValueHeadCount: Int
   /// What the products of queries and keys are multiplied by before the softmax.
   package var scale: Double
+  package var mask: Mask
 
-  package init(headCount: Int, keyValueHeadCount: Int, scale: Double) {
+  package init(headCount: Int, keyValueHeadCount: Int, scale: Double, mask: Mask = .causal) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.scale = scale
+    self.mask = mask
   }
 }
 
@@ -89,7 +114,7 @@ extension Operation {
       norm.bias = norm.bias.map(transform)
       if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
       return .norm(norm)
-    case .rotate, .attend, .activate, .scale, .add, .multiply: return self
+    case .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
     }
   }
 }

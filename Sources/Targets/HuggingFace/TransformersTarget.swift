@@ -6,27 +6,38 @@ package struct TransformersTarget: Target {
   package init() {}
 
   package var name: String { "transformers" }
-  package var summary: String { "AutoModelForCausalLM: GPT-2 with trust_remote_code, no norms; others as they are" }
+  package var summary: String {
+    "the Auto class of the source's head: GPT-2 with trust_remote_code, no norms; others as they are"
+  }
   package var types: [ElementType] { [.f32, .bf16, .f16] }
   package var normKinds: Set<Norm.Kind> { Set(Norm.Kind.allCases) }
 
   /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
-  static let classes: [StockClass] = [
-    .huggingFace(.llama),
-    .huggingFace(.mistral),
-    .huggingFace(.qwen2),
-    .huggingFace(.qwen3),
-    .huggingFace(.gemma),
-    .huggingFace(.phi3),
-    .huggingFace(.olmo2),
-    .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
-    .huggingFace(.gptNeoX),
-    .huggingFace(.opt),
-  ]
+  static let classes: [StockClass] =
+    [
+      .huggingFace(.llama),
+      .huggingFace(.mistral),
+      .huggingFace(.qwen2),
+      .huggingFace(.qwen3),
+      .huggingFace(.gemma),
+      .huggingFace(.phi3),
+      .huggingFace(.olmo2),
+      .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
+      .huggingFace(.gptNeoX),
+      .huggingFace(.opt),
+    ]
+    + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
+      .huggingFace($0, hasVocabularyBias: true, keepsTie: true)
+    }
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
     let stock = try? Self.classes.chosen(for: source, options: options, target: name)
     return stock?.keptNorms(of: source.network) ?? []
+  }
+
+  package func tiedNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
+    let stock = try? Self.classes.chosen(for: source, options: options, target: name)
+    return stock?.tiedNorms(of: source.network) ?? []
   }
 
   package func leavesNorms(_ network: Network, from source: TargetSource) -> Bool {
@@ -50,11 +61,17 @@ extension StockClass {
   ) throws(Refusal) -> TargetOutput {
     let stored = try stored(network, from: source, options: options, target: target)
     let configuration = source.configuration(for: architecture, sizes: stored.sizes, type: options.type)
-    let parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
+    var parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
       !$0.slot.isOmittedWhereTied || !stored.sizes.isTied
     }.map { slot, value in
       TargetOutput.StoredParameter(
         name: layout.fullName(of: slot), value: value, type: value.normType(in: slot, as: options.type))
+    }
+    if !stored.sizes.isTied {
+      for (second, first) in layout.secondNames {
+        guard let tensor = parameters.first(where: { $0.info.name == first }) else { continue }
+        parameters.append(.init(name: second, value: tensor.value, type: tensor.info.type))
+      }
     }
     let tokenizer = try source.tokenizerFiles()
     let isOther = architecture != source.architecture
@@ -63,7 +80,7 @@ extension StockClass {
       safetensors: parameters,
       sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))],
       notes: (isOther ? ["written as \(architecture.className), which computes the same"] : [])
-        + network.noteOnLastNorm
+        + (hasVocabularyBias ? [] : network.noteOnLastNorm)
         + (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])
         + source.notes(onTokenizerFiles: tokenizer))
   }

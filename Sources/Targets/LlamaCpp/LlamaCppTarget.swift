@@ -147,7 +147,8 @@ extension StockClass {
     architecture.gguf.map { description in
       StockClass(
         name: description.architecture, architecture: architecture, layout: description.layout,
-        activation: description.activation, hasVocabularyBias: hasVocabularyBias, sources: sources ?? [architecture])
+        activation: description.activation, hasVocabularyBias: hasVocabularyBias, keepsTie: false,
+        sources: sources ?? [architecture])
     }
   }
 }

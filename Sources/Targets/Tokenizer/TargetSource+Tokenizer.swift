@@ -82,7 +82,10 @@ extension TargetSource {
   private static let sentencePieceName = "tokenizer.model"
 
   /// The files of a tokenizer, also of one of another kind, which is carried unread.
-  private static let carriedFileNames = BytePairVocabulary.fileNames + [sentencePieceName]
+  private static let carriedFileNames = BytePairVocabulary.fileNames + [sentencePieceName, wordPieceName]
+
+  /// A token a line, as BERT's tokenizers keep them.
+  private static let wordPieceName = "vocab.txt"
 
   /// The largest tokenizers in use take a tenth of it.
   private static let maximumCarriedByteCount = 256 << 20

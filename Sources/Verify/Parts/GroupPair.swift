@@ -186,7 +186,7 @@ extension MapNumbers {
 }
 
 extension PartsClaim.Part {
-  fileprivate init(_ difference: Difference, at path: String) {
+  init(_ difference: Difference, at path: String) {
     self.init(
       path: path, ratio: difference.ratio, input: difference.input, output: difference.output,
       expected: difference.expected, found: difference.found, beyondCount: difference.beyondCount,
@@ -352,6 +352,38 @@ extension GroupPair {
     return .init(values: values, errors: errors)
   }
 
+  /// What the group adds to what depends on its input: of the reference and the candidate, and how far the two may be apart.
+  ///
+  /// - Parameter width: the number of outputs.
+  /// - Returns: nil where it has other outputs.
+  func addedVectors(
+    _ form: ComparisonForm, through: MapComparison.InputShift?, width: Int, allowance: Allowance
+  ) -> (expected: [Double], found: [Double], bounds: [Double])? {
+    if reference.weight != nil || candidate.weight != nil {
+      guard reference.weight?.columnCount == width, candidate.weight?.columnCount == width else { return nil }
+      let zeros = [Double](repeating: 0, count: width)
+      guard let added = biasDifference(form, through: through, allowance: allowance) else {
+        return (zeros, zeros, zeros)
+      }
+      return (zeros, added.shift, added.bounds)
+    }
+    guard reference.inputWidth == width || reference.inputBias == nil,
+      candidate.inputWidth == width || candidate.inputBias == nil
+    else { return nil }
+    let (mine, theirs) = (reference.inputBiases(count: width), candidate.inputBiases(count: width))
+    return (
+      mine.values, theirs.values,
+      mine.values.indices.map { bound(mine, theirs, $0, allowance) }
+    )
+  }
+
+  /// How far an element of a vector of the candidate may be from the reference's.
+  private func bound(_ mine: StoredVector, _ theirs: StoredVector, _ index: Int, _ allowance: Allowance) -> Double {
+    let (expected, found) = (mine.values[index], theirs.values[index])
+    return theirs.bound(index) + (allowance.countsReferenceRounding ? mine.bound(index) : 0)
+      + 8 * 0x1p-53 * (abs(expected) + abs(found)) + abs(expected) * allowance.foldingRoundings * 0x1p-24
+  }
+
   /// Compares a group without a matrix: gains and biases, element by element.
   func vectorDifference(allowance: Allowance) -> Difference {
     let count = max(reference.inputWidth, candidate.inputWidth)
@@ -359,10 +391,8 @@ extension GroupPair {
     func compare(_ mine: StoredVector, _ theirs: StoredVector, input: Int) {
       for index in 0..<count {
         let (expected, found) = (mine.values[index], theirs.values[index])
-        let bound =
-          theirs.bound(index) + (allowance.countsReferenceRounding ? mine.bound(index) : 0)
-          + 8 * 0x1p-53 * (abs(expected) + abs(found)) + abs(expected) * allowance.foldingRoundings * 0x1p-24
-        result.add(expected, found, bound: bound, input: input, output: index)
+        result.add(
+          expected, found, bound: bound(mine, theirs, index, allowance), input: input, output: index)
       }
     }
     func factors(_ group: AffineGroup) -> StoredVector {
@@ -371,7 +401,9 @@ extension GroupPair {
         values: found?.values ?? [Double](repeating: 1, count: count), error: found?.error ?? 0)
     }
     compare(factors(reference), factors(candidate), input: 0)
-    compare(reference.inputBiases(count: count), candidate.inputBiases(count: count), input: 1)
+    if !handsBiasOn {
+      compare(reference.inputBiases(count: count), candidate.inputBiases(count: count), input: 1)
+    }
     return result
   }
 }

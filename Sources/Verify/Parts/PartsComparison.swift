@@ -31,6 +31,9 @@ struct PartsComparison {
       reorderHeads(of: path, attention, &groups, &parts, in: stream, &claim)
       handOnValueBiases(of: path, attention, &groups, &parts, in: stream)
     }
+    for node in reference.nodes {
+      if case .add = node.operation { compareSum(node.path, &groups, &parts, in: stream, &claim) }
+    }
     claim.parts += parts.flatMap(\.self)
     claim.elementCount = groups.reduce(0) { $0 + $1.elementCount }
     let unknown = groups.filter { $0.candidate.weight?.hasKnownError == false }
@@ -140,6 +143,12 @@ extension PartsComparison {
           path: junction ?? reference.output,
           reason: "the candidate reads \(other.origin), the reference \(wire.origin)")
       }
+      if wire.selections != other.selections {
+        claim.parts.append(
+          .init(
+            path: (junction ?? reference.output).description, ratio: .infinity,
+            problem: "reads \(other.selectionName), expected \(wire.selectionName)"))
+      }
       pairs.append(
         WirePair(
           reference: wire, candidate: other, junction: junction, operand: operand,
@@ -151,7 +160,15 @@ extension PartsComparison {
       let (wires, others) = (try reference.wires(to: node), try candidate.wires(to: other))
       for (operand, (wire, other)) in zip(wires, others).enumerated() { try add(wire, other, node.path, operand) }
     }
-    try add(try reference.wire(endingAt: reference.output), try candidate.wire(endingAt: candidate.output), nil, 0)
+    let outputs = [reference.output] + reference.sideOutputs
+    let others = [candidate.output] + candidate.sideOutputs
+    guard outputs.count == others.count else {
+      throw CuttingFailure(
+        path: reference.output, reason: "the candidate gives \(others.count) values, the reference \(outputs.count)")
+    }
+    for (output, other) in zip(outputs, others) {
+      try add(try reference.wire(endingAt: output), try candidate.wire(endingAt: other), nil, 0)
+    }
     return pairs
   }
 
@@ -164,6 +181,9 @@ extension PartsComparison {
     }
     switch (node.operation, other.operation) {
     case (.attend(let mine), .attend(let theirs)):
+      guard mine.mask == theirs.mask else {
+        return part("the attention is \(theirs.mask), expected \(mine.mask)")
+      }
       let same = mine.headCount == theirs.headCount && mine.keyValueHeadCount == theirs.keyValueHeadCount
       return part(
         same
@@ -311,6 +331,45 @@ extension PartsComparison {
     }
     let changed = [values] + readers
     for (index, result) in zip(changed, compare(changed.map { groups[$0] }, in: stream)) { parts[index] = result }
+  }
+
+  /// What two values add to a sum besides what depends on their inputs arrives as one vector, so that a bias may be moved
+  /// from one of them to the other. Where the biases of the two differ, their sums are compared.
+  private func compareSum(
+    _ path: Path, _ groups: inout [GroupPair], _ parts: inout [[PartsClaim.Part]], in stream: StreamRelation,
+    _ claim: inout PartsClaim
+  ) {
+    let addends = groups.indices.filter { groups[$0].junction == path && groups[$0].isLast }
+    guard addends.count == 2, stream.relation == .same, let output = reference[path].map({ _ in path }),
+      addends.contains(where: { index in parts[index].contains { !$0.holds } })
+    else { return }
+    var sums: (expected: [Double], found: [Double], bounds: [Double])?
+    for index in addends {
+      guard let form = groups[index].forms(in: stream).first else { return }
+      let through = groups[index].comparison(form, in: stream, allowance: allowance)?.wholeThrough
+      guard
+        let own = groups[index].addedVectors(
+          form, through: through, width: reference.width(of: output), allowance: allowance)
+      else { return }
+      guard let others = sums else {
+        sums = own
+        continue
+      }
+      sums = (
+        zip(others.expected, own.expected).map(+), zip(others.found, own.found).map(+),
+        zip(others.bounds, own.bounds).map(+)
+      )
+    }
+    guard let sums else { return }
+    for index in addends { groups[index].handsBiasOn = true }
+    for (index, result) in zip(addends, compare(addends.map { groups[$0] }, in: stream)) { parts[index] = result }
+    var difference = Difference()
+    for index in sums.expected.indices {
+      let rounding = 8 * 0x1p-53 * (abs(sums.expected[index]) + abs(sums.found[index]))
+      difference.add(
+        sums.expected[index], sums.found[index], bound: sums.bounds[index] + rounding, input: 0, output: index)
+    }
+    claim.parts.append(.init(difference, at: path.appending("bias").description))
   }
 
   /// Where the maps around an attention differ, looks for an order of the candidate's heads in which they do not: heads may

@@ -20,6 +20,9 @@ struct Wire {
   private(set) var groups: [AffineGroup]
   /// Between the groups.
   let cores: [Core]
+  /// The rows of the sequence that are read in the place of each: groups and cores are of one token each, so that it does
+  /// not matter where between them.
+  let selections: [Operation.Selection]
 
   fileprivate mutating func multiplyOutput(by factor: Double) { groups[groups.count - 1].outputFactor *= factor }
 }
@@ -61,7 +64,7 @@ extension Network {
   /// The values that wires begin at.
   private func isOrigin(_ node: Node) -> Bool {
     switch node.operation {
-    case .norm, .linear, .scale: false
+    case .norm, .linear, .scale, .select: false
     case .embed, .rotate, .attend, .activate, .add, .multiply: true
     }
   }
@@ -105,9 +108,11 @@ extension Network {
     }
     var groups = [AffineGroup(path: path)]
     var cores: [Wire.Core] = []
+    var selections: [Operation.Selection] = []
     for step in steps.reversed() {
       var group = groups[groups.count - 1]
       switch step.operation {
+      case .select(let selection): selections.append(selection)
       case .scale(let factor):
         if group.weight != nil { group.outputFactor *= factor } else { group.multiplyInput(by: factor) }
       case .linear(let map):
@@ -136,7 +141,14 @@ extension Network {
       }
       groups[groups.count - 1] = group
     }
-    return Wire(origin: path, groups: groups, cores: cores)
+    return Wire(origin: path, groups: groups, cores: cores, selections: selections)
+  }
+}
+
+extension Wire {
+  /// Which rows of the sequence it reads, for messages.
+  var selectionName: String {
+    selections.isEmpty ? "each token" : "the \(selections.map(\.rawValue).joined(separator: ", ")) token"
   }
 }
 

@@ -1,0 +1,46 @@
+/// A sequence of tokens to run networks on.
+package struct Probe: Hashable, Sendable {
+  /// What the probe is for: `full context`.
+  package let name: String
+  package let tokens: [Int]
+  /// The position of each token, ascending. Where attention is causal, a token attends to those before it in the sequence,
+  /// wherever they stand.
+  package let positions: [Int]
+  /// The number of the text that each token belongs to.
+  package let types: [Int]
+  /// Whether each token may be attended to, and is no padding: what programs call the attention mask. Causal attention has
+  /// none.
+  package let isVisible: [Bool]
+
+  /// - Parameters:
+  ///   - positions: by default each token stands at its place in the sequence.
+  ///   - types: by default all tokens belong to the first text.
+  ///   - isVisible: by default no token is padding.
+  package init(
+    name: String, tokens: [Int], positions: [Int]? = nil, types: [Int]? = nil, isVisible: [Bool]? = nil
+  ) {
+    self.name = name
+    self.tokens = tokens
+    self.positions = positions ?? Array(tokens.indices)
+    self.types = types ?? tokens.map { _ in 0 }
+    self.isVisible = isVisible ?? tokens.map { _ in true }
+    precondition(self.positions.count == tokens.count && self.types.count == tokens.count)
+    precondition(self.isVisible.count == tokens.count && (tokens.isEmpty || self.isVisible.contains(true)))
+  }
+
+  /// The rows of a table that the tokens name.
+  package func rows(by index: Operation.Index) -> [Int] {
+    switch index {
+    case .token: tokens
+    case .position: positions
+    case .tokenType: types
+    case .unpaddedPosition(let padding):
+      zip(tokens, tokens.indices).map { token, index in
+        token == padding ? padding : padding + tokens[...index].count { $0 != padding }
+      }
+    }
+  }
+
+  /// The tokens that may be attended to.
+  package var visibleTokens: [Int] { isVisible.indices.filter { isVisible[$0] } }
+}
