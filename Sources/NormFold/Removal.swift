@@ -272,7 +272,7 @@ extension Network {
         if node.path != output || !isTied { count += map.weight.elementCount }
         count += map.bias?.elementCount ?? 0
       case .norm(let norm): count += norm.gain.elementCount + (norm.bias?.elementCount ?? 0)
-      case .rotate, .attend, .activate, .scale, .add, .multiply: continue
+      case .rotate, .attend, .activate, .scale, .add, .multiply, .select: continue
       }
     }
     return count
