@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// The descriptors that a process is started with, some of which may be closed, full or broken.

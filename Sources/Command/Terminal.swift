@@ -1,6 +1,6 @@
 import NormFold
 import Formats
-import Foundation
+import Dispatch
 import Glibc
 import Synchronization
 

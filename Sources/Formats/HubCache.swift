@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// The directory of one model in the cache of huggingface_hub:
 ///
@@ -44,7 +44,7 @@ enum HubCache {
     let text = try file.parse { (bytes) throws(Refusal) -> String? in
       bytes.byteCount <= maximumReferenceByteCount ? bytes.text(in: 0..<bytes.byteCount) : nil
     }
-    let commit = text?.trimmingCharacters(in: .whitespacesAndNewlines)
+    let commit = text?.split(whereSeparator: \.isWhitespace).joined(separator: " ")
     guard let commit, !commit.isEmpty, commit.utf8.allSatisfy({ Self.digits.contains($0) }) else {
       throw Refusal(
         .malformed, file: path,

@@ -1,6 +1,6 @@
 import Arithmetic
 import Formats
-import Foundation
+import Glibc
 import Networks
 
 /// The cross-entropy of a text under a model, and how far another model is from it.

@@ -1,5 +1,5 @@
 import Arithmetic
-import Foundation
+import Glibc
 
 /// How a token is chosen by its logits.
 ///

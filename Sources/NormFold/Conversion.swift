@@ -1,7 +1,8 @@
 import Arithmetic
 import Folding
 import Formats
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Networks
 import Targets
@@ -258,10 +259,8 @@ public struct Conversion: Sendable {
 
   /// Not what it is in: where that is gone, a signal has removed it, and it must not come back.
   private func createDirectory(_ path: String) throws(Refusal) {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    } catch {
-      throw Refusal(.output, file: path, "cannot be created: \(error.localizedDescription)")
+    guard unsafe mkdir(path, 0o777) == 0 else {
+      throw Refusal(.output, file: path, "cannot be created: \(String(errno: errno))")
     }
   }
 
@@ -290,7 +289,7 @@ public struct Conversion: Sendable {
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: item.directory)
     } catch {
-      throw Refusal(.output, file: item.directory, "cannot be listed: \(error.localizedDescription)")
+      throw Refusal(.output, file: item.directory, "cannot be listed")
     }
     let sides = names.filter { $0 != item.output.fileName }.sorted()
     var files: [ConversionReport.Output.File] = []

@@ -18,7 +18,7 @@ struct Command {
   }
 
   /// The executable lies beside the tests that are running.
-  private static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+  static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
     .appending(path: "normfold")
 
   /// - Parameter directory: where it runs, so that messages have short paths.

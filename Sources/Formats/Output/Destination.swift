@@ -1,5 +1,5 @@
 import CLinux
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// Where a directory of output, or one file, will appear, checked before anything is read or written.
@@ -97,8 +97,10 @@ package struct Destination: Sendable {
 
   private func refuseForeignFile() throws(Refusal) {
     guard !start.isEmpty else { return }
-    let file = FileHandle(forReadingAtPath: path)
-    guard let found = try? file?.read(upToCount: start.utf8.count), found.elementsEqual(start.utf8) else {
+    let startsRight = (try? MappedFile(path: path))?.withBytes { bytes in
+      bytes.byteCount >= start.utf8.count && bytes.text(in: 0..<start.utf8.count) == start
+    }
+    guard startsRight == true else {
       throw Refusal(
         .output, file: path, "expected a file to replace that begins with \(start), found another",
         advice: "remove it yourself, or choose another destination")

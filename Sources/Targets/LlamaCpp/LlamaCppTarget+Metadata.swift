@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import FoundationEssentials
 import Networks
 
 extension LlamaCppTarget {
@@ -66,7 +66,7 @@ extension LlamaCppTarget {
       default: (1e3, "K")
       }
     let scaled = Double(count) / unit
-    return String(format: "%.*f", scaled.rounded() < 10 ? 1 : 0, scaled) + suffix
+    return scaled.text(.fixed(scaled.rounded() < 10 ? 1 : 0)) + suffix
   }
 }
 
@@ -77,5 +77,5 @@ extension TargetSource {
 
 extension Double {
   /// For messages: `4.7e-04`, `0.17`.
-  var twoDigits: String { String(format: self < 0.01 ? "%.1e" : "%.2g", self) }
+  var twoDigits: String { text(self < 0.01 ? .scientific(1) : .significant(2)) }
 }
