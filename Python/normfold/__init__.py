@@ -27,6 +27,10 @@ __all__ = [
     "decode", "diagnose", "evaluate", "generate", "inspect", "load", "plan", "program", "run", "tokenize", "verify", "version",
 ]
 
+# What users see of the classes is where they import them from.
+for _class in (Document, Inspection, Plan, Progress, Refusal, Report, Verification):
+    _class.__module__ = __name__
+
 Path = Union[str, "os.PathLike[str]"]
 
 

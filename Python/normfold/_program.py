@@ -99,7 +99,9 @@ class Verification(Document):
     """How two checkpoints compare."""
 
     holds: bool
-    judgement: Document
+    single: Document
+    double: Document
+    limits: Document
     probes: list[str]
     warnings: list[str]
 

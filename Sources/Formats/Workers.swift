@@ -8,7 +8,7 @@ import Synchronization
 /// to any neighbour on the machine.
 ///
 ///     conversion.workers = Workers(count: 2)
-public struct Workers: Sendable, Hashable {
+public struct Workers: Sendable, Hashable, Encodable {
   /// How many threads work at a time.
   public let count: Int
 

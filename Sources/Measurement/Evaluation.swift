@@ -9,7 +9,7 @@ import Networks
 ///     evaluation.other = "out"
 ///     let report = try evaluation.run()
 ///     print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
-public struct Evaluation: Sendable {
+public struct Evaluation: Sendable, Encodable {
   public var input: MeasurementInput
   /// Another checkpoint that is run on the same tokens.
   public var other: String?

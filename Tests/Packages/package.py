@@ -46,7 +46,7 @@ check(normfold.convert(source, place / "fast", verify=False).verification is Non
 
 check(normfold.verify(source, place / "fast").holds, "verify")
 other = normfold.verify(source, place / "out")
-check(other.holds == other["holds"] and other.judgement.single.logits.largest > 0, "what was rounded")
+check(other.holds == other["holds"] and other.single.logits.largest > 0, "what was rounded")
 check(refusal(normfold.inspect, place / "absent").category == "malformed", "malformed")
 check(refusal(normfold.convert, source, place / "x", targets=["nothing"]).category == "usage", "usage")
 check(refusal(normfold.run, "inspect", source, options={"no_such_option": True}).category == "usage", "option")

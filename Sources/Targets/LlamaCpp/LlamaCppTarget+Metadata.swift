@@ -1,5 +1,4 @@
 import Formats
-import FoundationEssentials
 import Networks
 
 extension LlamaCppTarget {
@@ -71,8 +70,8 @@ extension LlamaCppTarget {
 }
 
 extension TargetSource {
-  /// The name of the directory.
-  var displayName: String { URL(filePath: directory).standardizedFileURL.lastPathComponent }
+  /// The name of the directory, or the id of a model of the Hub.
+  var displayName: String { HubCache.name(ofModelIn: directory) }
 }
 
 extension Double {
