@@ -1,4 +1,7 @@
 # make demo     install what is missing, build, convert a bundled checkpoint, show what was proved; demo/report.html has charts
+# make dist     packages that need no Swift where they are installed: a wheel, a .tar.gz and a .deb, in dist/
+# make test-dist  installs them into empty directories and tries them there
+# make install  the program with completions and manual pages: make install PREFIX=~/.local
 # make test     lint and unit tests; needs no Python
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
 # make proof    random networks of every family: none refused that is honest, no planted error passed: make proof SEED=2
@@ -14,7 +17,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all demo screenshots docs test faults proof fuzz sanitize bench proto lint format interop setup clean
+.PHONY: all dist test-dist install demo screenshots docs test faults proof fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -29,6 +32,20 @@ demo: all
 	@echo
 	@$(NORMFOLD) convert fixtures/shakespeare-4x128/lnfree demo/lnfree --for transformers --force \
 	  --tokenizer fixtures/shakespeare-4x128/tokenizer --report demo/report.html
+
+# Programs are linked with archives there, which pkg-config's packages bring.
+dist: setup
+	SWIFT=$(SWIFT) $(PYTHON) Scripts/dist
+
+test-dist:
+	@ls dist/normfold-*.whl >/dev/null 2>&1 || $(MAKE) dist
+	Tests/Packages/run $(PYTHON)
+
+PREFIX ?= /usr/local
+install:
+	@[ -x $(NORMFOLD) ] || $(MAKE) all
+	install -D $(NORMFOLD) $(DESTDIR)$(PREFIX)/bin/normfold
+	Scripts/extras $(NORMFOLD) $(DESTDIR)$(PREFIX)
 
 screenshots: demo
 	Scripts/screenshots demo/report.html demo/screenshots
@@ -96,4 +113,4 @@ interop: all
 	ALL=$(ALL) Tests/Interop/run $(NORMFOLD) $(PYTHON)
 
 clean:
-	rm -rf .build demo .venv .venv-transformer-lens
+	rm -rf .build dist demo .venv .venv-transformer-lens

@@ -27,7 +27,7 @@ struct CalibrateCommand: ParsableCommand {
         normfold convert gpt2/ out/ --for transformers --deviations deviations.json
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var model: String
 
   @OptionGroup var measurement: MeasurementOptions
@@ -62,7 +62,9 @@ struct CalibrateCommand: ParsableCommand {
       }
     }
     let ending = place.map { "\n\n  Wrote \($0.path.printable), for --deviations." } ?? ""
-    try output.print(report, as: report.text + ending, advice: place == nil ? "" : "the output itself is in place")
+    try output.print(
+      report, as: report.text + ending, options: calibration,
+      advice: place == nil ? "" : "the output itself is in place")
     try page.write(Page(report), to: pagePlace, with: output)
   }
 }

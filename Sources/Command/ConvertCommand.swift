@@ -23,23 +23,24 @@ struct ConvertCommand: ParsableCommand {
         normfold convert model.safetensors out/ --for transformers gpt2 --type bf16
         normfold convert gpt2-lnfree/ out/ --for gpt2 --force --json > report.json
         normfold convert gpt2-lnfree/ out/ --for llama.cpp --type q8_0
+        normfold convert schaeff/gpt2-small_LNFree300 out/ --for transformers
         normfold convert model.gguf out/ --for transformers
         normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
         normfold convert gpt2-lnfree/ out/ --for gpt2 --report report.html
         normfold convert gpt2/ out/ --for onnxruntime --to-norm rms
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var source: String
 
-  @Argument(help: "The directory that is to appear.")
+  @Argument(help: "The directory that is to appear.", completion: .directory)
   var destination: String
 
   @Option(
     name: .customLong("for"), parsing: .upToNextOption,
     help: ArgumentHelp(
       "What the output is for, a name from TARGETS; with several, each gets a directory of its name.",
-      valueName: "target"))
+      valueName: "target"), completion: .list(Conversion.knownTargets))
   var targets: [String]
 
   @OptionGroup var written: ConversionOptions
@@ -69,13 +70,21 @@ struct ConvertCommand: ParsableCommand {
     try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
     let report = try output.withProgress { try conversion.run(logger: output.logger, progress: $0.handler) }
     try output.print(
-      report, as: report.text, advice: report.published ? "the output itself is in place" : "")
+      report, as: report.text, options: conversion, verdict: report.verdict,
+      advice: report.published ? "the output itself is in place" : "")
     try page.write(Page(report), to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }
 
 extension ConversionReport {
+  /// One line.
+  fileprivate var verdict: String {
+    guard holds else { return "\(source.printable): \(failures.count) claims do not hold; nothing was written." }
+    let places = outputs.map(\.directory.printable).joined(separator: ", ")
+    return verification == nil ? "\(places): written, and not verified." : "\(places): every claim holds."
+  }
+
   var text: String {
     var lines = ["\(source.printable): \(dialect)"]
     if let verification { lines += probesText(verification) }

@@ -20,7 +20,7 @@ struct DiagnoseCommand: ParsableCommand {
         normfold diagnose gpt2/ --text book.txt --limit 20000 --report report.html
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var model: String
 
   @OptionGroup var measurement: MeasurementOptions
@@ -37,7 +37,7 @@ struct DiagnoseCommand: ParsableCommand {
     let diagnosis = Diagnosis(measurement.input(model: model, options: input, threads: threads))
     let place = try page.destination(replacing: force)
     let report = try output.withProgress { try diagnosis.run(progress: $0.measuring) }
-    try output.print(report, as: report.text)
+    try output.print(report, as: report.text, options: diagnosis)
     try page.write(Page(report), to: place, with: output)
   }
 }

@@ -23,7 +23,7 @@ struct EvalCommand: ParsableCommand {
         normfold eval out/ --text book.txt --arithmetic int:8,12
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var model: String
 
   @OptionGroup var measurement: MeasurementOptions
@@ -56,7 +56,7 @@ struct EvalCommand: ParsableCommand {
     evaluation.integers = try integers.integers()
     let place = try page.destination(replacing: force)
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
-    try output.print(report, as: report.text)
+    try output.print(report, as: report.text, options: evaluation)
     try page.write(Page(report), to: place, with: output)
     if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }

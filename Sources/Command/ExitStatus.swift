@@ -1,6 +1,6 @@
 import ArgumentParser
 import Formats
-import Foundation
+import Glibc
 
 /// The status that the process ends with. `normfold --help` lists it.
 enum ExitStatus: Int32 {
@@ -37,23 +37,23 @@ enum ExitStatus: Int32 {
   static func exit(with error: any Error) -> Never {
     Interruption.waitIfUnderway()
     switch error {
-    case let verdict as Verdict: Foundation.exit(verdict.status.rawValue)
+    case let verdict as Verdict: Glibc.exit(verdict.status.rawValue)
     case let refusal as Refusal:
       let status = ExitStatus(refusal.category)
       StandardError.write("error: \(refusal.text(naming: .flags))\n")
       if CommandLine.arguments.contains("--json") {
         try? StandardOutput.print(json: RefusalDocument(refusal, status: status))
       }
-      Foundation.exit(status.rawValue)
+      Glibc.exit(status.rawValue)
     default:
       let code = RootCommand.exitCode(for: error)
       let message = RootCommand.fullMessage(for: error)
       if code == .success {
         do { try StandardOutput.print(message) } catch { exit(with: error) }
-        Foundation.exit(success.rawValue)
+        Glibc.exit(success.rawValue)
       }
       StandardError.write(UsageHint.mend(message, for: Array(CommandLine.arguments.dropFirst())) + "\n")
-      Foundation.exit(code == .validationFailure ? usage.rawValue : internalError.rawValue)
+      Glibc.exit(code == .validationFailure ? usage.rawValue : internalError.rawValue)
     }
   }
 }

@@ -10,7 +10,7 @@ struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "generate",
     abstract: "Continues a text with a model.",
-    usage: "normfold generate MODEL (--prompt TEXT | --prompt-tokens IDS) [OPTIONS]",
+    usage: "normfold generate MODEL (--prompt TEXT | --prompt-tokens IDS | --tokens FILE) [OPTIONS]",
     discussion: """
       Takes the top-1 token each time, or, with any of --temperature, --top-k, --top-p and --seed, draws one. Each \
       token appears as soon as it is known; without a tokenizer, ids do. It ends after so many tokens, at the \
@@ -22,17 +22,26 @@ struct GenerateCommand: ParsableCommand {
         normfold generate model.safetensors --prompt-tokens 15496,995 --json
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var model: String
 
-  @Option(help: ArgumentHelp("The text to continue; an empty one starts at the end-of-text token.", valueName: "text"))
+  @Option(
+    help: ArgumentHelp(
+      "The text to continue, - for standard input; an empty one starts at the end-of-text token.", valueName: "text"))
   var prompt: String?
 
   @Option(help: ArgumentHelp("Its token ids instead, with commas or spaces between.", valueName: "ids"))
   var promptTokens: String?
 
-  @Option(help: ArgumentHelp("How many tokens to add at most.", valueName: "count"))
-  var tokens = 128
+  @Option(
+    help: ArgumentHelp(
+      "A file of token ids instead: decimal, or 16-bit numbers in a file called .bin; - is standard input.",
+      valueName: "file"), completion: .file())
+  var tokens: String?
+
+  @Option(
+    name: [.customShort("n"), .long], help: ArgumentHelp("How many tokens to add at most.", valueName: "count"))
+  var maxTokens = 128
 
   @Flag(help: "Take the top-1 token each time; so it is by default.")
   var greedy = false
@@ -66,13 +75,17 @@ struct GenerateCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard (prompt == nil) != (promptTokens == nil) else {
-      throw ValidationError("expected --prompt with a text, or --prompt-tokens with ids")
+    if let tokens, Int(tokens) != nil, FileIdentity(ofItemAt: tokens) == nil {
+      throw ValidationError(
+        "--tokens is a file of ids; how many to add at most is --max-tokens \(tokens), or -n \(tokens)")
+    }
+    guard [prompt, promptTokens, tokens].count(where: { $0 != nil }) == 1 else {
+      throw ValidationError("expected --prompt with a text, --prompt-tokens with ids, or --tokens with a file of ids")
     }
     guard !greedy || !isSampled else {
       throw ValidationError("--greedy: contradicts --temperature, --top-k, --top-p and --seed")
     }
-    if tokens < 1 { throw ValidationError("--tokens: expected at least 1, found \(tokens)") }
+    if maxTokens < 1 { throw ValidationError("--max-tokens: expected at least 1, found \(maxTokens)") }
     if let temperature, !(temperature > 0 && temperature.isFinite) {
       throw ValidationError("--temperature: expected a positive number, found \(temperature)")
     }
@@ -85,8 +98,9 @@ struct GenerateCommand: ParsableCommand {
   private var isSampled: Bool { temperature != nil || topK != nil || topP != nil || seed != nil }
 
   func run() throws {
-    var generation = Generation(model: model, prompt: try parsedPrompt())
-    generation.tokenCount = tokens
+    let prompt = try parsedPrompt()
+    var generation = Generation(model: model, prompt: prompt)
+    generation.tokenCount = maxTokens
     if isSampled {
       generation.sampling.temperature = temperature ?? 1
       generation.sampling.topK = topK
@@ -96,13 +110,13 @@ struct GenerateCommand: ParsableCommand {
     generation.stopsAtEndOfText = !ignoreEot
     generation.precision = precision
     generation.readingOptions = input.readingOptions(tokenizer: tokenizer)
-    if output.json { return try StandardOutput.print(json: try generation.run()) }
+    if output.json { return try StandardOutput.print(json: try generation.run(), options: generation) }
     let report = try generation.run(
       onToken: { (token, bytes) throws(Refusal) in
         try StandardOutput.write(bytes.map(StandardOutput.harmless) ?? Array("\(token) ".utf8))
       },
       onStart: { () throws(Refusal) in
-        if let prompt { try StandardOutput.write(StandardOutput.harmless(Array(prompt.utf8))) }
+        if case .text(let prompt) = prompt { try StandardOutput.write(StandardOutput.harmless(Array(prompt.utf8))) }
       })
     try StandardOutput.print("")
     for warning in report.warnings { output.logger.warning("\(warning.printable)") }
@@ -112,6 +126,11 @@ struct GenerateCommand: ParsableCommand {
   }
 
   private func parsedPrompt() throws(Refusal) -> Generation.Prompt {
+    if let tokens { return .tokens(try TextSource.tokens(inFile: tokens)) }
+    if prompt == "-" {
+      let text = try MappedFile.readable(at: "-").text()
+      return .text(text.hasSuffix("\n") ? String(text.dropLast()) : text)
+    }
     guard let promptTokens else { return .text(prompt ?? "") }
     var ids: [Int] = []
     for part in promptTokens.split(whereSeparator: { $0 == "," || $0.isWhitespace }) {

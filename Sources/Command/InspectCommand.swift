@@ -11,19 +11,20 @@ struct InspectCommand: ParsableCommand {
     discussion: """
       EXAMPLES
         normfold inspect gpt2-lnfree/
-        normfold inspect model.safetensors --json | jq '.sites[].deviation'
+        normfold inspect model.safetensors --json | jq '.sites[].smallestDeviation'
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var source: String
 
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    switch try InspectionResult(of: source, options: input.readingOptions()) {
-    case .network(let inspection): try output.print(inspection, as: inspection.text)
-    case .listing(let listing): try output.print(listing, as: listing.text)
+    let options = input.readingOptions()
+    switch try InspectionResult(of: source, options: options) {
+    case .network(let inspection): try output.print(inspection, as: inspection.text, options: options)
+    case .listing(let listing): try output.print(listing, as: listing.text, options: options)
     }
   }
 }

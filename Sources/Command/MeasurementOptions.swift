@@ -9,13 +9,14 @@ struct MeasurementOptions: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Texts in UTF-8, read with the model's tokenizer, the end-of-text token between two.", valueName: "file"))
+      "Texts in UTF-8, read with the model's tokenizer, the end-of-text token between two; - is standard input.",
+      valueName: "file"), completion: .file())
   var text: [String] = []
 
   @Option(
     help: ArgumentHelp(
       "Token ids instead: decimal with white space between, or, in a file called .bin, little-endian 16-bit numbers as nanoGPT prepares them.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var tokens: String?
 
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the model.", valueName: "directory"))

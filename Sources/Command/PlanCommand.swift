@@ -14,10 +14,12 @@ struct PlanCommand: ParsableCommand {
         normfold plan gpt2-lnfree/ --for gpt2 --json
       """)
 
-  @Argument(help: "A checkpoint: a directory, or one file with its config.json beside it.")
+  @Argument(help: .checkpoint, completion: .file())
   var source: String
 
-  @Option(name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"))
+  @Option(
+    name: .customLong("for"), help: ArgumentHelp("What the output is for.", valueName: "target"),
+    completion: .list(Conversion.knownTargets))
   var target = "transformers"
 
   @OptionGroup var written: ConversionOptions
@@ -25,10 +27,10 @@ struct PlanCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func run() throws {
-    let plan = try ConversionPlan(
-      of: written.conversion(
-        of: source, to: "", for: [target], reading: input.readingOptions(tokenizer: written.tokenizer)))
-    try output.print(plan, as: plan.text)
+    let conversion = try written.conversion(
+      of: source, to: "", for: [target], reading: input.readingOptions(tokenizer: written.tokenizer))
+    let plan = try ConversionPlan(of: conversion)
+    try output.print(plan, as: plan.text, options: conversion)
   }
 }
 

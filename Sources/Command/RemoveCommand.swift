@@ -1,7 +1,6 @@
 import ArgumentParser
 import Arithmetic
 import Formats
-import Foundation
 import Measurement
 import Networks
 import NormFold

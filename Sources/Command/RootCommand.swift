@@ -1,7 +1,6 @@
 import Arithmetic
 import ArgumentParser
 import NormFold
-import Foundation
 
 @main
 struct RootCommand: ParsableCommand {

@@ -9,16 +9,24 @@ import Networks
 import Report
 import Verify
 
+extension ArgumentHelp {
+  static let checkpoint: ArgumentHelp =
+    "A checkpoint: a directory, one file with its config.json beside it, or the id of a model in the Hub's cache."
+}
+
 /// The options that every command takes.
 struct OutputOptions: ParsableArguments {
   @Flag(help: "Print one JSON document instead of text.")
   var json = false
 
-  @Flag(name: .shortAndLong, help: "Show neither progress nor notices.")
+  @Flag(name: .shortAndLong, help: "Print the verdict only, where there is one, and neither progress nor notices.")
   var quiet = false
 
   @Flag(name: .shortAndLong, help: "Say more about what is being done.")
   var verbose = false
+
+  @Flag(help: ArgumentHelp("Say on standard error how far the run is, one JSON object a line.", visibility: .hidden))
+  var progressLines = false
 
   /// Diagnostics go to standard error; results are printed.
   var logger: Logger {
@@ -29,17 +37,26 @@ struct OutputOptions: ParsableArguments {
 
   /// Does what takes long, behind a line that says how far it is.
   func withProgress<Result>(_ body: (ProgressLine) throws -> Result) rethrows -> Result {
-    let line = ProgressLine(isQuiet: quiet)
+    let line = ProgressLine(progressLines ? .lines : quiet ? .none : .bar)
     defer { line.finish() }
     return try body(line)
   }
 
   /// Prints a result: one JSON document where that was asked for, text otherwise.
   ///
-  /// - Parameter advice: what a reader should know who does not get to see it.
-  func print(_ result: some Encodable, as text: @autoclosure () -> String, advice: Message = "") throws {
+  /// - Parameters:
+  ///   - options: what the command was told, defaults included, for the document.
+  ///   - verdict: what is left of the text with `--quiet`; nil where there is no verdict to tell from the rest.
+  ///   - advice: what a reader should know who does not get to see it.
+  func print(
+    _ result: some Encodable, as text: @autoclosure () -> String, options: (any Encodable)? = nil,
+    verdict: String? = nil,
+    advice: Message = ""
+  ) throws {
     if json {
-      try StandardOutput.print(json: result, advice: advice)
+      try StandardOutput.print(json: result, options: options, advice: advice)
+    } else if quiet, let verdict {
+      try StandardOutput.print(verdict.wrapped(), advice: advice)
     } else {
       try StandardOutput.print(text().wrapped(), advice: advice)
     }
@@ -135,12 +152,13 @@ struct ConversionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "The type that matrices are stored in: f32, f16, bf16; for llama.cpp also q8_0, q5_1, q5_0, q4_1, q4_0.",
-      valueName: "type"))
+      valueName: "type"), completion: .list(ElementType.allCases.filter(ConversionPlan.types.contains).map(\.rawValue)))
   var type = "f32"
 
   @Option(
     help: ArgumentHelp(
-      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"))
+      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"),
+    completion: .directory)
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(
@@ -235,7 +253,7 @@ struct VerificationOptions: ParsableArguments {
     parsing: .upToNextOption,
     help: ArgumentHelp(
       "Texts whose beginnings are probes, too, read with the model's tokenizer; as long as the context without --probe-length.",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var text: [String] = []
 
   func validate() throws {
@@ -272,7 +290,7 @@ struct ReportOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Write a report to look at, with charts: one HTML file, also where a claim does not hold.", valueName: "file.html"
-    ))
+    ), completion: .file(extensions: ["html"]))
   var report: String?
 
   /// - Parameter replacing: whether an existing page may be replaced.

@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// The descriptors that a process is started with, some of which may be closed, full or broken.
@@ -83,12 +83,17 @@ enum StandardOutput {
   }
 
   /// One JSON document; NaN and infinities as strings, which JSON has no numbers for.
-  static func print(json value: some Encodable, advice: Message = "") throws {
+  ///
+  /// - Parameter options: what the command was told, defaults included.
+  static func print(
+    json value: some Encodable, options: (any Encodable)? = nil, advice: Message = ""
+  ) throws {
     let encoder = JSONEncoder()
     encoder.userInfo[.settingNames] = SettingNames.flags
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    try print(String(decoding: encoder.encode(value), as: UTF8.self), advice: advice)
+    try print(
+      String(decoding: encoder.encode(Document(content: value, options: options)), as: UTF8.self), advice: advice)
   }
 }

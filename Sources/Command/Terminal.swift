@@ -1,6 +1,7 @@
 import NormFold
 import Formats
-import Foundation
+import Dispatch
+import FoundationEssentials
 import Glibc
 import Synchronization
 
@@ -87,9 +88,18 @@ enum Interruption {
   }
 }
 
-/// One line on standard error that says how far a long run is. Nothing is shown for the first second, nor where
-/// standard error is not a terminal.
+/// What standard error says of how far a long run is.
 final class ProgressLine: Sendable {
+  enum Form {
+    case none
+    /// One line, drawn again and again. Nothing is shown for the first second, nor where standard error is no terminal.
+    case bar
+    /// One JSON object a line, `{"progress": …}`, for a program that started this one.
+    case lines
+  }
+
+  private struct Line: Encodable { let progress: ConversionProgress }
+
   private struct State {
     var stage: ConversionProgress.Stage?
     var stageStart = ContinuousClock.now
@@ -97,12 +107,12 @@ final class ProgressLine: Sendable {
     var isDrawn = false
   }
 
-  private let isEnabled: Bool
+  private let form: Form
   private let width = Terminal.width(of: STDERR_FILENO) ?? Terminal.usualWidth
   private let start = ContinuousClock.now
   private let state = Mutex(State())
 
-  init(isQuiet: Bool) { isEnabled = !isQuiet && StandardError.isTerminal }
+  init(_ form: Form) { self.form = form == .bar && !StandardError.isTerminal ? .none : form }
 
   var handler: ConversionProgress.Handler { { [self] in show($0) } }
 
@@ -112,10 +122,19 @@ final class ProgressLine: Sendable {
   }
 
   private func show(_ progress: ConversionProgress) {
-    guard isEnabled else { return }
+    if form == .none { return }
     state.withLock { state in
       let now = ContinuousClock.now
       if state.stage != progress.stage { (state.stage, state.stageStart) = (progress.stage, now) }
+      if form == .lines {
+        let isEnd = progress.done >= progress.total
+        guard isEnd || state.stageStart == now || now - state.lastDraw > .milliseconds(100) else { return }
+        state.lastDraw = now
+        if let line = try? JSONEncoder().encode(Line(progress: progress)) {
+          StandardError.write(String(decoding: line, as: UTF8.self) + "\n")
+        }
+        return
+      }
       guard now - start > .seconds(1), now - state.lastDraw > .milliseconds(100) else { return }
       state.lastDraw = now
       state.isDrawn = true

@@ -16,12 +16,13 @@ struct TokenizeCommand: ParsableCommand {
         normfold tokenize model.gguf --text corpus.txt -o corpus.ids
         normfold tokenize gpt2/ --text corpus.txt -o corpus.bin --format uint16
         normfold tokenize gpt2-lnfree/ "15496 995" --decode
+        normfold tokenize gpt2-lnfree/ - < corpus.txt
       """)
 
   @Argument(help: "tokenizer.json, its directory, a GGUF file, or a checkpoint with a tokenizer beside it.")
   var tokenizer: String
 
-  @Argument(help: "The text; with --decode, ids with spaces between.")
+  @Argument(help: "The text, - for standard input; with --decode, ids with spaces between.")
   var content: String?
 
   @Option(help: ArgumentHelp("Read the text from a file; with --decode, the ids.", valueName: "file"))
@@ -57,6 +58,7 @@ struct TokenizeCommand: ParsableCommand {
   }
 
   func run() throws {
+    let text = content == "-" ? "-" : self.text
     let destination = try output.map { (path) throws(Refusal) in try Destination(file: path, replacing: force) }
     try destination?.refuse(
       overlapping: Set([tokenizer, text].compactMap { $0.flatMap(FileIdentity.init(ofItemAt:)) }))
@@ -69,13 +71,13 @@ struct TokenizeCommand: ParsableCommand {
     }
     let sink = try Sink(destination)
     if decode {
-      try sink.write(try tokenizer.decode(try ids()))
+      try sink.write(try tokenizer.decode(try ids(in: text)))
       return try sink.finish()
     }
     var count = 0
     var listed: [Int] = []
     let listsIDs = json && destination == nil
-    try encode(with: tokenizer) { (tokens) throws(Refusal) in
+    try encode(text, with: tokenizer) { (tokens) throws(Refusal) in
       count += tokens.count
       if listsIDs { listed += tokens } else { try sink.write(format.bytes(of: tokens)) }
     }
@@ -88,13 +90,15 @@ struct TokenizeCommand: ParsableCommand {
     }
   }
 
-  private func encode(with tokenizer: Tokenizer, _ body: ([Int]) throws(Refusal) -> Void) throws(Refusal) {
+  private func encode(
+    _ text: String?, with tokenizer: Tokenizer, _ body: ([Int]) throws(Refusal) -> Void
+  ) throws(Refusal) {
     if let text { try tokenizer.encodeFile(at: text, body) } else { try body(tokenizer.encode(content ?? "")) }
   }
 
-  private func ids() throws(Refusal) -> [Int] {
+  private func ids(in text: String?) throws(Refusal) -> [Int] {
     guard let text else { return try format.tokens(in: (content ?? "").utf8.span, file: "IDS") }
-    let file = try MappedFile(path: text)
+    let file = try MappedFile.readable(at: text)
     return try file.parse { (bytes) throws(Refusal) in
       let copy = unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
       return try format.tokens(in: copy.span, file: text)

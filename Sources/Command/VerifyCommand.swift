@@ -24,10 +24,10 @@ struct VerifyCommand: ParsableCommand {
         normfold verify gpt2-lnfree/ out/ --arithmetic int:8,12
       """)
 
-  @Argument(help: "The checkpoint that is right.")
+  @Argument(help: "The checkpoint that is right.", completion: .file())
   var reference: String
 
-  @Argument(help: "The checkpoint in question.")
+  @Argument(help: "The checkpoint in question.", completion: .file())
   var candidate: String
 
   @Flag(help: "Let all logits of a position be off by one constant, as --center-unembed makes them.")
@@ -55,7 +55,7 @@ struct VerifyCommand: ParsableCommand {
     run.integers = try integers.integers()
     let destination = try page.destination(replacing: force)
     let report = try output.withProgress { try run.run(progress: $0.handler) }
-    try output.print(report, as: report.text)
+    try output.print(report, as: report.text, options: run, verdict: report.verdict)
     try page.write(Page(report), to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
@@ -133,7 +133,7 @@ extension VerificationRun.Report {
     return lines
   }
 
-  private var verdict: String {
+  fileprivate var verdict: String {
     guard holds else { return "NOT the same network." }
     let difference = isUpToShift ? ", but for a constant per position" : ""
     return judgement.isComplete

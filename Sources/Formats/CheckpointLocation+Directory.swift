@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 extension CheckpointLocation {
   /// Names under which a directory holds its one checkpoint; the first group that is there counts, as it does for

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 /// Which files make the checkpoint that a path means, and of what form they are.
 package struct CheckpointLocation: Sendable {
@@ -21,11 +21,19 @@ package struct CheckpointLocation: Sendable {
   /// - Throws: `.malformed` where there is nothing, or nothing that could be a checkpoint; `.unsupported` where a
   ///   directory holds more than one.
   package init(path: String) throws(Refusal) {
-    var isDirectory: ObjCBool = false
-    guard unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) else {
-      throw Refusal(.malformed, file: path, "there is no such file or directory", advice: "check the path")
-    }
-    if isDirectory.boolValue {
+    var isDirectory = false
+    if !FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) {
+      let model = HubCache.Identifier(path)
+      guard let model, let snapshot = try HubCache.snapshot(of: model) else {
+        throw Refusal(
+          .malformed, file: path, "there is no such file or directory",
+          advice: model.map { "check the path, or run \($0.download) if it is a model of the Hub" }
+            ?? "check the path")
+      }
+      directory = snapshot.path
+      warnings.append(snapshot.warning)
+      self.path = directory + "/" + (try Self.choice(in: directory).name)
+    } else if isDirectory {
       let given = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
       if Self.checkpointFiles(in: given).isEmpty, let snapshot = try HubCache.snapshot(in: given) {
         directory = snapshot.path

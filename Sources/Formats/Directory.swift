@@ -1,10 +1,10 @@
-import Foundation
+import FoundationEssentials
 
 /// What lies in directories that users name, without an error where there is nothing.
 enum Directory {
   static func exists(at path: String) -> Bool {
-    var isDirectory: ObjCBool = false
-    return unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory.boolValue
+    var isDirectory = false
+    return FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory
   }
 
   /// The names of everything in a directory, in their order.

@@ -4,7 +4,7 @@
 /// block is one element.
 ///
 ///     conversion.type = .bf16
-public enum ElementType: String, Sendable, CaseIterable {
+public enum ElementType: String, Sendable, Encodable, CaseIterable {
   case bool
   case f4e2m1, f6e2m3, f6e3m2
   case f8e4m3, f8e5m2, f8e8m0, f8e4m3fnuz, f8e5m2fnuz

@@ -97,6 +97,34 @@ import Glibc
     }
   }
 
+  /// Opens a file that is read once from start to end, as texts are: `-` is standard input, and a pipe is read to its
+  /// end.
+  ///
+  /// - Throws: as ``init(path:)``.
+  package static func readable(at path: String) throws(Refusal) -> MappedFile {
+    var status = stat()
+    if path != "-",
+      unsafe stat(path, &status) != 0 || status.st_mode & S_IFMT == S_IFREG || status.st_mode & S_IFMT == S_IFDIR
+    {
+      return try MappedFile(path: path)
+    }
+    let descriptor = path == "-" ? STDIN_FILENO : unsafe open(path, O_RDONLY | O_CLOEXEC)
+    defer { if descriptor > STDERR_FILENO { close(descriptor) } }
+    var bytes: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = unsafe piece.withUnsafeMutableBytes { unsafe read(descriptor, $0.baseAddress, $0.count) }
+      if count == 0 { return MappedFile(copying: bytes, path: path) }
+      if count > 0 {
+        bytes += piece[..<count]
+      } else if errno != EINTR {
+        throw Refusal(
+          .malformed, file: path == "-" ? "standard input" : path, "cannot be read: \(String(errno: errno))",
+          advice: "give a text through a pipe, or name a file")
+      }
+    }
+  }
+
   /// Maps an open file that has no name of its own: what was expanded out of the file at `path`.
   /// - Parameter identity: nil for that of the open file.
   init(descriptor: Int32, path: String, identity: FileIdentity? = nil) throws(Refusal) {
@@ -163,6 +191,16 @@ import Glibc
     do throws(Refusal) { result = .success(try withBytes(body)) } catch { result = .failure(error) }
     try requireIntact()
     return try result.get()
+  }
+
+  /// The whole file as text.
+  ///
+  /// - Throws: `.malformed` where it is not UTF-8.
+  package func text() throws(Refusal) -> String {
+    guard let text = try parse({ (bytes) throws(Refusal) in bytes.text(in: 0..<bytes.byteCount) }) else {
+      throw Refusal(.malformed, file: path, "is not UTF-8", advice: "save it as UTF-8 text")
+    }
+    return text
   }
 
   /// Gives back the memory of what was read before `byteOffset`, for those who read once from start to end; reading it

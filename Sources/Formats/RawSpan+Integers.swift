@@ -8,7 +8,7 @@ extension RawSpan {
 
   /// The UTF-8 text in `range`, or nil where it is not UTF-8.
   /// - Precondition: as for ``integer(_:at:)``.
-  func text(in range: Range<Int>) -> String? {
+  package func text(in range: Range<Int>) -> String? {
     unsafe extracting(range).withUnsafeBytes { unsafe String(validating: $0, as: UTF8.self) }
   }
 }

@@ -1,5 +1,5 @@
 import CLinux
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// A file without a name, for bytes that must be expanded before they can be mapped: it vanishes with its last

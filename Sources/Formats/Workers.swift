@@ -1,5 +1,5 @@
 import Dispatch
-import Foundation
+import FoundationEssentials
 import Synchronization
 
 /// The threads that independent work is spread over.
@@ -8,7 +8,7 @@ import Synchronization
 /// to any neighbour on the machine.
 ///
 ///     conversion.workers = Workers(count: 2)
-public struct Workers: Sendable, Hashable {
+public struct Workers: Sendable, Hashable, Encodable {
   /// How many threads work at a time.
   public let count: Int
 

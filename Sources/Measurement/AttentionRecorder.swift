@@ -1,6 +1,6 @@
 import Arithmetic
 import Formats
-import Foundation
+import Glibc
 import Networks
 
 extension AttentionRecord {

@@ -7,7 +7,7 @@ import Networks
 ///     var calibration = Calibration(input)
 ///     calibration.estimator = .pooled
 ///     print(try calibration.run().deviationFile)
-public struct Calibration: Sendable {
+public struct Calibration: Sendable, Encodable {
   public var input: MeasurementInput
   public var estimator = CalibrationReport.Estimator.perTokenMean
 

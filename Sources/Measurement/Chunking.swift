@@ -18,7 +18,7 @@ public struct Chunking: Encodable, Hashable, Sendable {
   public var keepsRemainder: Bool
 
   /// Options leave open what they hold nil for: the default is used.
-  public struct Options: Sendable {
+  public struct Options: Sendable, Encodable {
     public var contextLength: Int?
     public var stride: Int?
     public var prependsEndOfText = false

@@ -6,7 +6,7 @@ import Networks
 ///
 ///     let report = try Diagnosis(input).run()
 ///     print(report.attention.sinkRate, report.residual.meanNorm.last ?? [])
-public struct Diagnosis: Sendable {
+public struct Diagnosis: Sendable, Encodable {
   public var input: MeasurementInput
 
   public init(_ input: MeasurementInput) { self.input = input }

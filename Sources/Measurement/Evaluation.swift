@@ -1,6 +1,6 @@
 import Arithmetic
 import Formats
-import Foundation
+import Glibc
 import Networks
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
@@ -9,7 +9,7 @@ import Networks
 ///     evaluation.other = "out"
 ///     let report = try evaluation.run()
 ///     print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
-public struct Evaluation: Sendable {
+public struct Evaluation: Sendable, Encodable {
   public var input: MeasurementInput
   /// Another checkpoint that is run on the same tokens.
   public var other: String?

@@ -8,7 +8,7 @@ import Tokenization
 ///     var generation = Generation(model: "out", prompt: .text("Once upon a time"))
 ///     generation.tokenCount = 40
 ///     print(try generation.run().text ?? "")
-public struct Generation: Sendable {
+public struct Generation: Sendable, Encodable {
   public enum Prompt: Sendable {
     /// Needs the model's tokenizer; nothing stands for the end-of-text token.
     case text(String)
@@ -36,6 +36,10 @@ public struct Generation: Sendable {
     /// For each new token behind the first.
     public var secondsPerToken: Double?
     public var warnings: [Message]
+  }
+
+  private enum CodingKeys: CodingKey {
+    case model, tokenCount, sampling, stopsAtEndOfText, precision, readingOptions
   }
 
   public var model: String

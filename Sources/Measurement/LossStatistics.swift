@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 extension LossStatistics {
   /// Bins of a quarter of a nat up to 20 nats; a uniform guess among GPT-2's 50,257 tokens loses 10.8.

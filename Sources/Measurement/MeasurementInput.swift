@@ -9,7 +9,7 @@ import Synchronization
 ///     input.chunking.contextLength = 256
 ///     input.tokenLimit = 20_000
 ///     print(try Evaluation(input).run().loss.mean)
-public struct MeasurementInput: Sendable {
+public struct MeasurementInput: Sendable, Encodable {
   /// A directory or file, as the user named it.
   public var model: String
   public var text: TextSource

@@ -1,12 +1,12 @@
 import Arithmetic
-import Foundation
+import Glibc
 
 /// How a token is chosen by its logits.
 ///
 ///     generation.sampling.temperature = 0.8
 ///     generation.sampling.topP = 0.95
 ///     generation.sampling.seed = 7
-public struct Sampling: Sendable {
+public struct Sampling: Sendable, Encodable {
   /// The divisor of the logits; 0 takes the top-1 token.
   public var temperature = 0.0
   /// Only this many of the most probable tokens; nil for all.

@@ -6,7 +6,7 @@ import Tokenization
 ///
 ///     let input = MeasurementInput(model: "gpt2", text: .tokens(file: "book.bin"))
 ///     print(try Evaluation(input).run().loss.mean)
-public enum TextSource: Sendable {
+public enum TextSource: Sendable, Encodable {
   /// Files in UTF-8, tokenized with the model's tokenizer; between two the end-of-text token, where it has one.
   case text(files: [String])
   /// Ids in a file: decimal and separated by white space, or, where its name ends in `.bin`, little-endian 16-bit numbers
@@ -14,6 +14,17 @@ public enum TextSource: Sendable {
   case tokens(file: String)
   /// As they are.
   case ids([Int])
+
+  private enum CodingKeys: CodingKey { case text, tokens, ids }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    switch self {
+    case .text(let files): try container.encode(files, forKey: .text)
+    case .tokens(let file): try container.encode(file, forKey: .tokens)
+    case .ids(let ids): try container.encode(ids, forKey: .ids)
+    }
+  }
 
   /// The files, as the user named them.
   public var files: [String] {
@@ -76,9 +87,10 @@ public enum TextSource: Sendable {
 }
 
 extension TextSource {
-  private static func tokens(inFile path: String, limit: Int) throws(Refusal) -> [Int] {
+  /// - Throws: `.malformed` where the file holds no ids.
+  package static func tokens(inFile path: String, limit: Int = .max) throws(Refusal) -> [Int] {
     let format = path.hasSuffix(".bin") ? TokenFormat.uint16 : .text
-    let file = try MappedFile(path: path)
+    let file = try MappedFile.readable(at: path)
     do throws(Refusal) {
       return try file.parse { (bytes) throws(Refusal) in
         let wanted = format == .uint16 && limit <= bytes.byteCount / 2 ? 2 * limit : bytes.byteCount

@@ -1,7 +1,8 @@
 import Arithmetic
 import Folding
 import Formats
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Networks
 import Targets
@@ -15,7 +16,13 @@ import Verify
 ///     conversion.readingOptions.tokenizer = .directory("gpt2")
 ///     let report = try conversion.run()
 ///     print(report.published, report.failures)
-public struct Conversion: Sendable {
+public struct Conversion: Sendable, Encodable {
+  private enum CodingKeys: CodingKey {
+    case source, destination, targets, type, replacesDestination, allowsPartial, verifies, requiredNorms, normForm,
+      rules
+    case allowsApproximateActivation, className, readingOptions, probeOptions, workers
+  }
+
   /// A directory or file, as the user named it.
   public var source: String
   /// The directory that is to appear.
@@ -92,7 +99,7 @@ public struct Conversion: Sendable {
     }
     var options = readingOptions
     // A compressed input is expanded where there is room for the output anyway.
-    options.temporaryDirectory = options.temporaryDirectory ?? place.parent
+    options.temporaryDirectory = options.temporaryDirectory ?? place.existingParent
     let model = try Model(opening: source, options: options)
     try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
     return try model.checkpoint.whileIntact { () throws(Refusal) in
@@ -139,6 +146,10 @@ public struct Conversion: Sendable {
       try writer.finish()
       try writeSideFiles(of: item)
     }
+    // What was written is hashed while it is verified.
+    var writtenFiles: [Hashing] = []
+    defer { for hashing in writtenFiles { hashing.stop() } }
+    for item in prepared { writtenFiles.append(Hashing(of: try files(of: item), workers: workers)) }
     var verification: Verification?
     var verifiedTensorCounts: [Int?] = prepared.map { _ in nil }
     if verifies {
@@ -151,14 +162,10 @@ public struct Conversion: Sendable {
     let drift = try integers.map { (arithmetic) throws(Refusal) in
       try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded)
     }
-    // Their sizes, while they are where they were written.
     var files: [[ConversionReport.Output.File]] = []
-    for item in prepared { files.append(try self.files(of: item)) }
+    for hashing in writtenFiles { files.append(try hashing.result().map(ConversionReport.Output.File.init)) }
     try model.checkpoint.requireIntact()
-    var warnings = model.warnings
-    let holds = verification?.holds ?? true
-    if holds { warnings += try staged.publish().map { Message($0) } }
-    return ConversionReport(
+    var result = ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
       changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
       outputs: prepared.indices.map {
@@ -166,8 +173,28 @@ public struct Conversion: Sendable {
           on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0],
           isAlone: chosen.count == 1)
       },
-      verification: verification, integers: drift, warnings: warnings, published: holds,
-      seconds: (ContinuousClock.now - start) / .seconds(1))
+      verification: verification, integers: drift, warnings: model.warnings, published: false, seconds: 0)
+    if result.holds {
+      for (index, item) in prepared.enumerated() {
+        let card = ModelCard(
+          of: result.outputs[index], in: result, sourceName: HubCache.name(ofModelIn: model.directory))
+        result.outputs[index].files.append(try write(card, into: item.directory))
+      }
+      result.warnings += try staged.publish().map { Message($0) }
+      result.published = true
+    }
+    result.seconds = (ContinuousClock.now - start) / .seconds(1)
+    return result
+  }
+
+  private func write(_ card: ModelCard, into directory: String) throws(Refusal) -> ConversionReport.Output.File {
+    let bytes = Array(card.text.utf8)
+    let file = try OutputFile(creating: directory + "/" + ModelCard.fileName)
+    try file.write(bytes)
+    try file.finish()
+    let digest = DigestContext()
+    unsafe bytes.withUnsafeBytes { unsafe digest.update($0) }
+    return .init(name: ModelCard.fileName, byteCount: bytes.count, sha256: digest.finish().description)
   }
 
   /// Returns what one target gets: the fold, and what is written of it. No number is computed.
@@ -259,10 +286,8 @@ public struct Conversion: Sendable {
 
   /// Not what it is in: where that is gone, a signal has removed it, and it must not come back.
   private func createDirectory(_ path: String) throws(Refusal) {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    } catch {
-      throw Refusal(.output, file: path, "cannot be created: \(error.localizedDescription)")
+    guard unsafe mkdir(path, 0o777) == 0 else {
+      throw Refusal(.output, file: path, "cannot be created: \(String(errno: errno))")
     }
   }
 
@@ -286,18 +311,16 @@ public struct Conversion: Sendable {
   }
 
   /// Returns everything that was written, whoever wrote it, the tensors first.
-  private func files(of item: Prepared) throws(Refusal) -> [ConversionReport.Output.File] {
+  private func files(of item: Prepared) throws(Refusal) -> [MappedFile] {
     let names: [String]
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: item.directory)
     } catch {
-      throw Refusal(.output, file: item.directory, "cannot be listed: \(error.localizedDescription)")
+      throw Refusal(.output, file: item.directory, "cannot be listed")
     }
     let sides = names.filter { $0 != item.output.fileName }.sorted()
-    var files: [ConversionReport.Output.File] = []
-    for name in [item.output.fileName] + sides {
-      files.append(.init(name: name, byteCount: try MappedFile(path: item.directory + "/" + name).byteCount))
-    }
+    var files: [MappedFile] = []
+    for name in [item.output.fileName] + sides { files.append(try MappedFile(path: item.directory + "/" + name)) }
     return files
   }
 

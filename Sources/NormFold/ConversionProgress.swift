@@ -2,8 +2,8 @@
 ///
 ///     let report = try conversion.run { print("\($0.stage.rawValue) \($0.subject): \($0.done) of \($0.total) \($0.unit)") }
 ///     print(report.published)
-public struct ConversionProgress: Sendable {
-  public enum Stage: String, Sendable {
+public struct ConversionProgress: Sendable, Encodable {
+  public enum Stage: String, Sendable, Encodable {
     case writing
     case verifying
     case measuring

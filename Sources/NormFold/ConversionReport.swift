@@ -18,11 +18,26 @@ public struct ConversionReport: Sendable, Encodable {
       /// The name of the file in the ``directory``.
       public let name: String
       public let byteCount: Int
+      public let sha256: String
+
+      init(name: String, byteCount: Int, sha256: String) {
+        self.name = name
+        self.byteCount = byteCount
+        self.sha256 = sha256
+      }
+
+      /// - Parameter file: as it was hashed where it was written.
+      init(_ file: SourceFile) {
+        self.init(
+          name: file.path.split(separator: "/").last.map(String.init) ?? file.path, byteCount: file.byteCount,
+          sha256: file.sha256)
+      }
     }
 
     public let target: String
     public let directory: String
-    public let files: [File]
+    /// The files that were written, the tensors first.
+    public internal(set) var files: [File]
     /// The size of the tensors and the files beside them, without headers.
     public let byteCount: Int
     public let tensorCount: Int
@@ -67,12 +82,12 @@ public struct ConversionReport: Sendable, Encodable {
   public let changesFunction: Bool
   /// The norms of the source.
   public let sites: [Inspection.Site]
-  public let outputs: [Output]
+  public internal(set) var outputs: [Output]
   /// The numbers behind the claims; nil where no verification was asked for.
   public let verification: Verification?
   /// The networks in integers; nil where none were asked for.
   public let integers: IntegerDrift?
-  public let warnings: [Message]
+  public internal(set) var warnings: [Message]
   /// Is true if all claims hold and the output stands at its destination.
   public internal(set) var published: Bool
   public internal(set) var seconds: Double

@@ -1,6 +1,5 @@
 import Folding
 import Formats
-import Foundation
 import Networks
 
 /// A description of a checkpoint, norm by norm.
@@ -195,5 +194,5 @@ extension Norm.Deviation {
 
 extension Double {
   /// Five significant digits.
-  fileprivate var short: String { String(format: "%.5g", self) }
+  fileprivate var short: String { text(.significant(5)) }
 }

@@ -7,7 +7,7 @@ import Verify
 ///
 ///     conversion.probeOptions.seed = 7
 ///     conversion.probeOptions.text = .text(files: ["book.txt"])
-public struct ProbeOptions: Sendable {
+public struct ProbeOptions: Sendable, Encodable {
   public var seed: UInt64 = 1
   /// The length of the longest probe; nil for tokens across the full context.
   public var probeLength: Int?

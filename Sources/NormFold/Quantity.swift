@@ -1,5 +1,3 @@
-import Foundation
-
 /// Numbers as people read them.
 package enum Quantity {
   package static func bytes(_ count: Int) -> String {
@@ -23,20 +21,20 @@ package enum Quantity {
 
   /// Two significant digits and a power of ten: `1.2e-06`; a dash where there was nothing to measure.
   package static func scientific(_ value: Double) -> String {
-    value.isNaN ? none : value == 0 ? "0" : String(format: "%.1e", value)
+    value.isNaN ? none : value == 0 ? "0" : value.text(.scientific(1))
   }
 
   private static let none = "–"
 
   /// Three significant digits, the shorter of plain and scientific.
-  package static func short(_ value: Double) -> String { String(format: "%.3g", value) }
+  package static func short(_ value: Double) -> String { value.text(.significant(3)) }
 
   /// One digit behind the point.
   package static func decimal(_ value: Double) -> String { fixed(value, digits: 1) }
 
   /// `99.61%`; a dash for the share of nothing.
   package static func percent(_ share: Double) -> String {
-    share.isNaN ? none : String(format: "%.2f%%", share * 100)
+    share.isNaN ? none : (share * 100).text(.fixed(2)) + "%"
   }
 
   /// `45 s`, `12 min`, `3.5 h`
@@ -58,5 +56,5 @@ package enum Quantity {
   }
 
   /// `digits` behind the point.
-  package static func fixed(_ value: Double, digits: Int) -> String { String(format: "%.\(digits)f", value) }
+  package static func fixed(_ value: Double, digits: Int) -> String { value.text(.fixed(digits)) }
 }

@@ -1,6 +1,7 @@
 import Arithmetic
 import Formats
-import Foundation
+import FoundationEssentials
+import Glibc
 import Logging
 import Measurement
 import Networks
@@ -234,29 +235,41 @@ private struct LossWatch {
 /// A file with one JSON object for each step.
 private final class TrainingLog {
   private let path: String
-  private let handle: FileHandle
+  private let descriptor: Int32
 
   /// - Throws: `.output` where it cannot be written, or another file is there.
   init(at path: String, beginningWith records: [TrainingRecord]) throws(Refusal) {
     self.path = path
-    if let found = FileHandle(forReadingAtPath: path) {
-      let start = try? found.read(upToCount: 8)
-      guard start.map({ $0.isEmpty || $0.elementsEqual("{\"step\":".utf8) }) ?? true else {
+    if let found = try? MappedFile(path: path), found.byteCount > 0 {
+      let start = "{\"step\":"
+      let isLog = found.withBytes { bytes in
+        bytes.byteCount >= start.utf8.count && bytes.text(in: 0..<start.utf8.count) == start
+      }
+      guard isLog else {
         throw Refusal(
           .output, file: path, "expected a log to replace, found another file", advice: "choose another name")
       }
     }
-    guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
-    else { throw Refusal(.output, file: path, "cannot be written", advice: "choose another place") }
-    self.handle = handle
+    descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else {
+      throw Refusal(
+        .output, file: path, "cannot be written: \(String(errno: errno))", advice: "choose another place")
+    }
     for record in records { try append(record) }
   }
 
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
   func append(_ record: TrainingRecord) throws(Refusal) {
-    do {
-      try handle.write(contentsOf: Data((record.line + "\n").utf8))
-    } catch {
-      throw Refusal(.output, file: path, "cannot be written: \(error.localizedDescription)", advice: "free some space")
+    var remaining = ArraySlice((record.line + "\n").utf8)
+    while !remaining.isEmpty {
+      let count = unsafe remaining.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count >= 0 {
+        remaining = remaining.dropFirst(count)
+      } else if errno != EINTR {
+        throw Refusal(
+          .output, file: path, "cannot be written: \(String(errno: errno))", advice: "free some space")
+      }
     }
   }
 }

@@ -9,7 +9,7 @@ import Verify
 ///
 ///     let report = try VerificationRun(reference: "gpt2-lnfree", candidate: "out").run()
 ///     print(report.holds, report.judgement.single.logits.largest)
-public struct VerificationRun: Sendable {
+public struct VerificationRun: Sendable, Encodable {
   public var reference: String
   public var candidate: String
   /// Is true if the logits of each position may all be off by one constant, which no probability can see.

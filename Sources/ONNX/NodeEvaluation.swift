@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import Glibc
 import Networks
 
 /// Computes one node.
@@ -17,7 +17,7 @@ import Networks
     case "Add": try arithmetic({ $0 + $1 }, integers: { $0.addingReportingOverflow($1).partialValue })
     case "Sub": try arithmetic({ $0 - $1 }, integers: { $0.subtractingReportingOverflow($1).partialValue })
     case "Mul": try arithmetic({ $0 * $1 }, integers: { $0.multipliedReportingOverflow(by: $1).partialValue })
-    case "Pow": try arithmetic(Foundation.pow, integers: nil)
+    case "Pow": try arithmetic(Glibc.pow, integers: nil)
     case "Div": try arithmetic({ $0 / $1 }, integers: nil)
     case "LessOrEqual": try comparison { $0 <= $1 }
     case "Equal": try comparison { $0 == $1 }
@@ -38,12 +38,12 @@ import Networks
     case "LayerNormalization": try layerNorm()
     case "Identity": try tensor(0)
     case "CumSum": try cumulativeSum()
-    case "Tanh": try elementwise { Foundation.tanh($0) }
-    case "Erf": try elementwise { Foundation.erf($0) }
-    case "Cos": try elementwise { Foundation.cos($0) }
-    case "Sin": try elementwise { Foundation.sin($0) }
+    case "Tanh": try elementwise { Glibc.tanh($0) }
+    case "Erf": try elementwise { Glibc.erf($0) }
+    case "Cos": try elementwise { Glibc.cos($0) }
+    case "Sin": try elementwise { Glibc.sin($0) }
     case "Sqrt": try elementwise { $0.squareRoot() }
-    case "Sigmoid": try elementwise { 1 / (1 + Foundation.exp(-$0)) }
+    case "Sigmoid": try elementwise { 1 / (1 + Glibc.exp(-$0)) }
     case "Relu": try elementwise { $0 < 0 ? 0 : $0 }
     case "LeakyRelu": try leakyReLU()
     default:
@@ -321,7 +321,7 @@ import Networks
 
   private func softmax(_ row: ArraySlice<Double>) -> [Double] {
     let largest = row.max() ?? 0
-    let powers = row.map { Foundation.exp($0 - largest) }
+    let powers = row.map { Glibc.exp($0 - largest) }
     let total = powers.reduce(0, +)
     return powers.map { $0 / total }
   }

@@ -1,5 +1,4 @@
 import Formats
-import Foundation
 import Networks
 
 /// Computes a graph in double precision: a second reading of what the file says, which knows nothing of the network

@@ -1,6 +1,6 @@
 import Arithmetic
 import NormFold
-import Foundation
+import Glibc
 import Verify
 
 /// Networks that were held against one reference, each with its name and its place among the marks.

@@ -1,3 +1,4 @@
+import Formats
 import NormFold
 import Measurement
 
@@ -32,7 +33,7 @@ extension EvaluationReport {
   /// The model, and the one beside it, by the last parts of their paths where these differ.
   private var models: [(name: String, loss: LossStatistics)] {
     guard let comparison else { return [(model, loss)] }
-    let names = [model, comparison.model].map { path in path.split(separator: "/").last.map(String.init) ?? path }
+    let names = [model, comparison.model].map(HubCache.name(ofModelIn:))
     return names[0] == names[1]
       ? [(model, loss), (comparison.model, comparison.loss)] : [(names[0], loss), (names[1], comparison.loss)]
   }

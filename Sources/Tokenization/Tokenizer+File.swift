@@ -15,7 +15,7 @@ extension Tokenizer {
   package func encodeFile(
     at path: String, upTo limit: Int = .max, windowByteCount: Int = 1 << 20, _ body: ([Int]) throws(Refusal) -> Void
   ) throws(Refusal) {
-    let file = try MappedFile(path: path)
+    let file = try MappedFile.readable(at: path)
     var encoder = Encoder(self, expecting: file.byteCount)
     var start = 0
     var room = windowByteCount

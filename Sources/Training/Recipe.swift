@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import Glibc
 import Networks
 
 /// Everything that a removal is told besides the network and the text. A removal is a function of these and of the step.

@@ -1,6 +1,6 @@
 import Arithmetic
 import Formats
-import Foundation
+import FoundationEssentials
 import Networks
 
 /// A directory that holds a run between two steps: the network in the form of submarat/removing-layer-norm, whose

@@ -1,5 +1,5 @@
 import Formats
-import Foundation
+import Glibc
 import Synchronization
 
 /// Runs several jobs through the same stages: each begins its next stage as soon as a thread is free, but none gets more
@@ -10,7 +10,7 @@ final class BoundedPipeline: @unchecked Sendable {
   private let stageCount: Int
   /// The jobs, those with the longest stages first: they are not to be the last that are waited for.
   private let order: [Int]
-  private let condition = NSCondition()
+  private let condition = Condition()
   /// What the condition guards: by job, the stages that it has behind it and whether it is in one, and the first failure.
   private var passed: [Int]
   private var isBusy: [Bool]
@@ -92,4 +92,31 @@ final class BoundedPipeline: @unchecked Sendable {
     failure = failure ?? refusal
     condition.broadcast()
   }
+}
+
+/// A lock that a thread can release while it waits for another to change what the lock guards.
+private final class Condition: @unchecked Sendable {
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let change = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  init() {
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(change, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(change)
+    pthread_mutex_destroy(mutex)
+    change.deallocate()
+    mutex.deallocate()
+  }
+
+  func lock() { pthread_mutex_lock(mutex) }
+
+  func unlock() { pthread_mutex_unlock(mutex) }
+
+  /// Returns, with the lock, after a ``broadcast()``; now and then without one.
+  func wait() { pthread_cond_wait(change, mutex) }
+
+  func broadcast() { pthread_cond_broadcast(change) }
 }

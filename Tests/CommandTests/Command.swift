@@ -18,16 +18,31 @@ struct Command {
   }
 
   /// The executable lies beside the tests that are running.
-  private static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+  static let executable = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
     .appending(path: "normfold")
 
-  /// - Parameter directory: where it runs, so that messages have short paths.
-  static func start(_ arguments: [String], in directory: String, output: Pipe, error: Pipe) throws -> Process {
+  /// - Parameters:
+  ///   - directory: where it runs, so that messages have short paths.
+  ///   - input: what it reads from standard input.
+  ///   - environment: is added to the test's own.
+  static func start(
+    _ arguments: [String], in directory: String, input: String? = nil, environment: [String: String] = [:],
+    output: Pipe,
+    error: Pipe
+  ) throws -> Process {
     let process = Process()
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.executableURL = executable
     process.arguments = arguments
     process.currentDirectoryURL = URL(filePath: directory)
     process.standardInput = FileHandle.nullDevice
+    if let input {
+      // Less than a pipe holds.
+      let pipe = Pipe()
+      try pipe.fileHandleForWriting.write(contentsOf: Data(input.utf8))
+      try pipe.fileHandleForWriting.close()
+      process.standardInput = pipe
+    }
     process.standardOutput = output
     process.standardError = error
     try process.run()
@@ -38,9 +53,13 @@ struct Command {
     try run(arguments, in: directory)
   }
 
-  static func run(_ arguments: [String], in directory: String) throws -> Result {
+  static func run(
+    _ arguments: [String], in directory: String = Fixtures.path("tiny-2x32"), input: String? = nil,
+    environment: [String: String] = [:]
+  ) throws -> Result {
     let (output, error) = (Pipe(), Pipe())
-    let process = try start(arguments, in: directory, output: output, error: error)
+    let process = try start(
+      arguments, in: directory, input: input, environment: environment, output: output, error: error)
     // Less than a pipe holds goes to standard error, so reading one after the other cannot block.
     let text = try output.fileHandleForReading.readToEnd() ?? Data()
     let messages = try error.fileHandleForReading.readToEnd() ?? Data()

@@ -42,7 +42,10 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
       "OUT.gguf: is named like a file, and a directory would appear, with the weights and what belongs to them; name a "
         + "directory, as in 'OUT'"
     ),
-    (["absent", "OUT", "--for", "gpt2"], 3, "absent: there is no such file or directory; check the path"),
+    (
+      ["absent", "OUT", "--for", "gpt2"], 3,
+      "absent: there is no such file or directory; check the path, or run 'hf download absent' if it is a model of the Hub"
+    ),
     (
       ["tokenizer", "OUT", "--for", "gpt2"], 3,
       "tokenizer: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, "
@@ -58,8 +61,8 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
         + "remove its LayerNorms by fine-tuning first (arXiv 2409.13710), give fixed deviations with --deviations, or keep the norms in another form with --to-norm"
     ),
     (
-      ["lnfree", "OUT/deeper", "--for", "gpt2"], 8,
-      "OUT/deeper: the directory 'OUT' does not exist; create it first"
+      ["lnfree", "lnfree/config.json/deeper", "--for", "gpt2"], 8,
+      "lnfree/config.json/deeper: 'lnfree/config.json' is not a directory; choose another destination"
     ),
   ]
 

@@ -71,17 +71,17 @@ import Testing
   @Test("generate prints the prompt and what follows; without a tokenizer, ids")
   func generate() throws {
     let text = try run(
-      "generate", "lnfree", "--prompt", "To be, or not to be", "--tokenizer", "tokenizer", "--tokens", "30")
+      "generate", "lnfree", "--prompt", "To be, or not to be", "--tokenizer", "tokenizer", "-n", "30")
     #expect(text.status == 0)
     #expect(text.output.hasPrefix("To be, or not to be"))
-    let ids = try run("generate", "lnfree", "--prompt-tokens", "41,467, 259", "--tokens", "5", "--ignore-eot")
+    let ids = try run("generate", "lnfree", "--prompt-tokens", "41,467, 259", "-n", "5", "--ignore-eot")
     #expect(ids.output.split(separator: " ").compactMap { Int($0) }.count == 5)
     let sampled = ["generate", "lnfree", "--prompt-tokens", "41", "--temperature", "1.2", "--top-k", "50", "--seed"]
     #expect(
       try Command.run(sampled + ["3"], in: Self.family).output == Command.run(sampled + ["3"], in: Self.family).output)
     #expect(
       try Command.run(sampled + ["3"], in: Self.family).output != Command.run(sampled + ["4"], in: Self.family).output)
-    let document = try run("generate", "lnfree", "--prompt-tokens", "41", "--tokens", "200", "--ignore-eot", "--json")
+    let document = try run("generate", "lnfree", "--prompt-tokens", "41", "-n", "200", "--ignore-eot", "--json")
       .json()
     #expect(document["end"] as? String == "context")
     #expect((document["tokens"] as? [Int])?.count == 127)
@@ -92,13 +92,13 @@ import Testing
     let result = try run("generate", "lnfree", "--prompt", "hello", "--tokenizer", "none")
     #expect(result.status == 2)
     #expect(result.output == "")
-    let long = try run("generate", "lnfree", "--prompt-tokens", "41", "--tokens", "3", "--ignore-eot", "--json").json()
+    let long = try run("generate", "lnfree", "--prompt-tokens", "41", "-n", "3", "--ignore-eot", "--json").json()
     let tokens = try #require(long["tokens"] as? [Int])
     let altered = try AlteredCheckpoint(of: "shakespeare-4x128/lnfree") {
       $0.config["eos_token_id"] = .array([.number(0), .number(tokens[1])])
     }
     let short = try Command.run(
-      ["generate", "model", "--prompt-tokens", "41", "--tokens", "3", "--json"], in: altered.directory.path
+      ["generate", "model", "--prompt-tokens", "41", "-n", "3", "--json"], in: altered.directory.path
     ).json()
     #expect(short["end"] as? String == "end of text")
     #expect(short["tokens"] as? [Int] == (tokens[0] == tokens[1] ? [] : [tokens[0]]))
@@ -126,6 +126,7 @@ import Testing
       ["eval", "vanilla", "--tokens", "b", "--limit", "0"],
       ["generate", "vanilla", "--prompt", "a", "--prompt-tokens", "1"],
       ["generate", "vanilla", "--prompt-tokens", "1", "--greedy", "--seed", "1"],
+      ["generate", "vanilla", "--prompt-tokens", "1", "--tokens", "measured/tokens.txt"],
       ["generate", "vanilla", "--prompt-tokens", "x"], ["generate", "vanilla", "--prompt-tokens", "1", "--top-p", "2"],
       ["generate", "vanilla", "--prompt-tokens", "1", "--temperature", "0"],
       ["diagnose", "vanilla", "--tokens", "measured/measured.json", "--context", "129"],

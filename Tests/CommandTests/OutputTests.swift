@@ -77,13 +77,14 @@ import Testing
   func refusalAsJSON() throws {
     let result = try Command.run("inspect", "absent", "--json")
     #expect(result.status == 3)
-    #expect(result.error == "error: absent: there is no such file or directory; check the path\n")
+    let advice = "check the path, or run 'hf download absent' if it is a model of the Hub"
+    #expect(result.error == "error: absent: there is no such file or directory; \(advice)\n")
     let error = try #require(try result.json()["error"] as? [String: Any])
     #expect(error["status"] as? Int == 3)
     #expect(error["category"] as? String == "malformed")
     #expect(error["file"] as? String == "absent")
     #expect(error["problem"] as? String == "there is no such file or directory")
-    #expect(error["advice"] as? String == "check the path")
+    #expect(error["advice"] as? String == advice)
   }
 
   @Test(

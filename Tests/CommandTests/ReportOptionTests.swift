@@ -38,8 +38,9 @@ import Testing
     "Where the report cannot go is known before anything is done",
     arguments: [
       ("taken.html", [], "taken.html: exists already"), ("weights", ["--force"], "that begins with <!DOCTYPE html>"),
-      ("absent/report.html", [], "the directory 'absent' does not exist"),
+      ("weights/report.html", [], "'weights' is not a directory"),
       ("out", [], "is the destination of the output"),
+      ("out/report.html", [], "lies in the destination of the output, which is replaced as a whole"),
       ("folder", ["--force"], "expected a file or nothing, found a directory"),
     ])
   func refusal(name: String, flags: [String], message: String) throws {

@@ -51,7 +51,11 @@ struct DestinationCase: CustomTestStringConvertible {
     .init(
       "parent directory", at: "x/..",
       .refused("x/..: expected the name of a directory to create; add a name, as in 'x/../converted'")),
-    .init("no parent", at: "a/b/out", .refused("a/b/out: the directory 'a/b' does not exist; create it first")),
+    .init("no parent", at: "a/b/out", .accepted("a/b/out")),
+    .init(
+      "parent is a link to nowhere", at: "a/out",
+      .refused("a/out: cannot write to 'a': No such file or directory; choose another destination")
+    ) { #expect(symlink("nowhere", $0 + "/a") == 0) },
     .init("parent is a file", at: "a/out", .refused("a/out: 'a' is not a directory; choose another destination")) {
       try put("", in: $0, "a")
     },
@@ -163,6 +167,21 @@ func overlap(_ kind: String) throws {
 }
 
 // MARK: Publishing
+
+@Test("Directories around the destination appear with it, and stay with nothing less")
+func missingParents() throws {
+  let directory = try TemporaryDirectory()
+  let failed = try StagedOutput(directory: directory / "a/b/out", replacing: false)
+  #expect(try FileManager.default.contentsOfDirectory(atPath: directory / "a/b").count == 1)
+  // Another's, which was put there meanwhile.
+  try directory.write([1], to: "a/other")
+  failed.discard()
+  #expect(try FileManager.default.subpathsOfDirectory(atPath: directory / "a") == ["other"])
+  let staged = try StagedOutput(directory: directory / "a/c/out", replacing: false)
+  #expect(try staged.publish() == [])
+  staged.discard()
+  #expect(try FileManager.default.subpathsOfDirectory(atPath: directory / "a/c") == ["out"])
+}
 
 @Test("what is published appears whole, and nothing else does", arguments: [false, true])
 func publishes(replacing: Bool) throws {

@@ -122,7 +122,7 @@ prompt = torch.tensor([ids[:12]])
 options = dict(max_new_tokens=context - 12, do_sample=False, pad_token_id=0, eos_token_id=None)
 for folder in (family / "vanilla", family / "lnfree", work / "lnfree" / "gpt2", work / "fakeln" / "gpt2"):
     expected = stock(folder).generate(prompt, attention_mask=torch.ones_like(prompt), **options)[0, 12:].tolist()
-    arguments = ["--prompt-tokens", ",".join(map(str, ids[:12])), "--tokens", context, "--ignore-eot", "--json"]
+    arguments = ["--prompt-tokens", ",".join(map(str, ids[:12])), "--max-tokens", context, "--ignore-eot", "--json"]
     if json.loads(run("generate", folder, *arguments))["tokens"] != expected:
         fail(f"the greedy continuation of {folder} is not that of transformers")
 print(f"ok  measurements: losses {', '.join(f'{name} {loss:.5f}' for name, loss in losses.items())}, "

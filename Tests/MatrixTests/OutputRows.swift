@@ -66,8 +66,12 @@ extension MatrixRow {
       return Arrangement(place, source)
     },
     destination(
-      60, "its directory does not exist", .refused(8, "none/out: the directory 'none' does not exist; create it first")
-    ) { $0.destination = $0.place / "none/out" },
+      60, "its directory is a link to nowhere",
+      .refused(8, "none/out: cannot write to 'none': No such file or directory; choose another destination")
+    ) {
+      guard symlink("nowhere", $0.place / "none") == 0 else { throw CocoaError(.fileWriteUnknown) }
+      $0.destination = $0.place / "none/out"
+    },
     destination(
       60, "its directory is a file",
       .refused(8, "out/config.json/deeper: 'out/config.json' is not a directory; choose another destination")

@@ -61,11 +61,18 @@ import Testing
     #expect(place.short(refusal) == "out: expected a directory or nothing, found a file; choose another destination")
   }
 
-  @Test("A destination in a directory that is not there is refused")
+  @Test("A destination in a directory that is not there brings it along; a refusal leaves neither")
   func noParent() throws {
     let place = try Workplace()
-    let refusal = try place.refusal(Self.source) { $0.destination = place.output + "/deeper" }
-    #expect(place.short(refusal) == "out/deeper: the directory 'out' does not exist; create it first")
+    let report = try place.convert(Self.source) { $0.destination = place.output + "/deeper/still" }
+    #expect(report.published)
+    #expect(FileManager.default.fileExists(atPath: place.output + "/deeper/still/config.json"))
+    let other = try Workplace()
+    let refusal = try other.refusal(Self.source, to: ["gpt2"]) {
+      $0.destination = other.output + "/deeper"
+      $0.readingOptions.tokenizer = .directory(other.directory.path)
+    }
+    #expect(refusal?.problem == "holds neither tokenizer.json nor vocab.json and merges.txt")
   }
 
   @Test("A directory of other things is not replaced")

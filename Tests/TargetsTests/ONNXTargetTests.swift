@@ -30,7 +30,7 @@ import Verify
     #expect(report.outputs[0].notes[0].description.hasSuffix("; none that a norm would need"))
     #expect(
       try FileManager.default.contentsOfDirectory(atPath: place / "out").sorted() == [
-        "config.json", "genai_config.json", "generation_config.json", "model.onnx", "model.onnx_data",
+        "README.md", "config.json", "genai_config.json", "generation_config.json", "model.onnx", "model.onnx_data",
       ])
     let graph = try ONNXGraph(reading: place / "out")
     #expect(graph.externalInitializers.count == report.outputs[0].verifiedTensorCount)

@@ -102,7 +102,7 @@ import Verify
   func config() throws {
     let place = try Place()
     let report = try place.convert()
-    #expect(report.outputs[0].files.map(\.name) == ["model.safetensors", "config.json"])
+    #expect(report.outputs[0].files.map(\.name) == ["model.safetensors", "config.json", "README.md"])
     #expect(report.outputs[0].isNormFree)
     #expect(
       try String(contentsOfFile: place.output + "/config.json", encoding: .utf8) == """

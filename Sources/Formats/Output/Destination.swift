@@ -1,5 +1,5 @@
 import CLinux
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// Where a directory of output, or one file, will appear, checked before anything is read or written.
@@ -61,6 +61,48 @@ package struct Destination: Sendable {
     try refuseConflict()
   }
 
+  /// The directories on the way to the destination that do not exist yet, the outermost first, and the one that they
+  /// would be in.
+  private var parents: (missing: [String], existing: String) {
+    var missing: [String] = []
+    var directory = parent
+    while FileIdentity(ofItemAt: directory) == nil {
+      missing.insert(directory, at: 0)
+      guard let slash = directory.lastIndex(of: "/") else { return (missing, ".") }
+      directory = slash == directory.startIndex ? "/" : String(directory[..<slash])
+      while directory.utf8.count > 1, directory.utf8.last == UInt8(ascii: "/") { directory.removeLast() }
+    }
+    return (missing, directory)
+  }
+
+  /// The innermost directory on the way to the destination that exists.
+  package var existingParent: String { parents.existing }
+
+  /// Creates the directories on the way that are missing.
+  ///
+  /// - Returns: those, the outermost first.
+  /// - Throws: `.output` where one cannot be created; those before it are removed again.
+  func createParents() throws(Refusal) -> [String] {
+    var created: [String] = []
+    for directory in parents.missing {
+      if unsafe mkdir(directory, 0o777) == 0 {
+        created.append(directory)
+      } else if errno != EEXIST {
+        let code = errno
+        Self.removeIfEmpty(created)
+        throw Refusal(
+          .output, file: path, "the directory '\(directory)' cannot be created: \(String(errno: code))",
+          advice: "choose another destination")
+      }
+    }
+    return created
+  }
+
+  /// - Parameter directories: the outermost first.
+  static func removeIfEmpty(_ directories: [String]) {
+    for directory in directories.reversed() { unsafe rmdir(directory) }
+  }
+
   /// Whether something is there, and whether it may be replaced.
   /// - Returns: whether there is something to replace.
   /// - Throws: `.output`.
@@ -69,7 +111,6 @@ package struct Destination: Sendable {
     var status = stat()
     guard unsafe lstat(path, &status) == 0 else {
       guard errno == ENOENT else { throw parentRefusal(errno) }
-      guard FileIdentity(ofItemAt: parent) != nil else { throw parentRefusal(ENOENT) }
       return false
     }
     let kind =
@@ -97,8 +138,10 @@ package struct Destination: Sendable {
 
   private func refuseForeignFile() throws(Refusal) {
     guard !start.isEmpty else { return }
-    let file = FileHandle(forReadingAtPath: path)
-    guard let found = try? file?.read(upToCount: start.utf8.count), found.elementsEqual(start.utf8) else {
+    let startsRight = (try? MappedFile(path: path))?.withBytes { bytes in
+      bytes.byteCount >= start.utf8.count && bytes.text(in: 0..<start.utf8.count) == start
+    }
+    guard startsRight == true else {
       throw Refusal(
         .output, file: path, "expected a file to replace that begins with \(start), found another",
         advice: "remove it yourself, or choose another destination")
@@ -156,7 +199,18 @@ package struct Destination: Sendable {
   ///
   /// - Throws: `.output`.
   package func refuse(in other: Destination) throws(Refusal) {
-    var directory = parent
+    let (place, around) = (
+      URL(filePath: path).standardizedFileURL.path, URL(filePath: other.path).standardizedFileURL.path
+    )
+    guard !place.hasPrefix(around + "/") else {
+      throw Refusal(
+        .output, file: path, "lies in the destination of the output, which is replaced as a whole",
+        advice: "choose a place beside it")
+    }
+    if place == around {
+      throw Refusal(.output, file: path, "is the destination of the output", advice: "choose another name")
+    }
+    var directory = existingParent
     var identity = FileIdentity(ofItemAt: directory)
     if name == other.name, identity == FileIdentity(ofItemAt: other.parent) {
       throw Refusal(.output, file: path, "is the destination of the output", advice: "choose another name")
@@ -246,8 +300,6 @@ package struct Destination: Sendable {
 
   func parentRefusal(_ code: Int32) -> Refusal {
     switch code {
-    case ENOENT where FileIdentity(ofItemAt: parent) == nil:
-      Refusal(.output, file: path, "the directory '\(parent)' does not exist", advice: "create it first")
     case ENOTDIR: Refusal(.output, file: path, "'\(parent)' is not a directory", advice: "choose another destination")
     default:
       Refusal(

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import Glibc
 import Synchronization
 
@@ -15,6 +15,9 @@ package final class StagedOutput: Sendable {
   package let destination: Destination
   /// Where to write: exists, is empty, and is no one else's.
   package let path: String
+  /// The directories around the destination that were missing, the outermost first. They are removed again where nothing
+  /// is published.
+  private let createdParents: [String]
 
   /// Checks the destination and creates the hidden directory.
   ///
@@ -29,15 +32,23 @@ package final class StagedOutput: Sendable {
   package init(for destination: Destination) throws(Refusal) {
     self.destination = destination
     // Under the lock, so that a signal finds either no directory or one that it knows of.
-    let created: Result<String, Refusal> = liveDirectories.withLock { live in
+    let created: Result<(String, [String]), Refusal> = liveDirectories.withLock { live in
       do throws(Refusal) {
         guard !live.isEnding else { throw Self.interruption(of: destination) }
-        return .success(try Self.createDirectory(for: destination, in: &live))
+        let parents = try destination.createParents()
+        do throws(Refusal) {
+          let path = try Self.createDirectory(for: destination, in: &live)
+          live.createdParents[path] = parents
+          return .success((path, parents))
+        } catch {
+          Destination.removeIfEmpty(parents)
+          throw error
+        }
       } catch {
         return .failure(error)
       }
     }
-    path = try created.get()
+    (path, createdParents) = try created.get()
   }
 
   deinit { discard() }
@@ -109,6 +120,7 @@ package final class StagedOutput: Sendable {
         // until it is gone.
         close(descriptor)
         live.descriptors[path] = hasReplaced ? -1 : nil
+        live.createdParents[path] = nil
         live.hasPublished = true
         return .success(())
       } catch {
@@ -117,7 +129,7 @@ package final class StagedOutput: Sendable {
     }
     try result.get()
     var warnings: [String] = []
-    do throws(Refusal) { try sync(destination.parent, O_DIRECTORY) } catch { warnings.append("\(error)") }
+    do throws(Refusal) { try syncParents() } catch { warnings.append("\(error)") }
     discard()
     if FileIdentity(ofItemAt: path) != nil {
       warnings.append("\(path): what was at \(destination.path) before cannot be removed")
@@ -139,6 +151,7 @@ package final class StagedOutput: Sendable {
       }
       do throws(Refusal) {
         try destination.takeFile(path + "/" + name)
+        live.createdParents[path] = nil
         live.hasPublished = true
         return .success(())
       } catch {
@@ -147,7 +160,7 @@ package final class StagedOutput: Sendable {
     }
     try result.get()
     discard()
-    do throws(Refusal) { try sync(destination.parent, O_DIRECTORY) } catch { return ["\(error)"] }
+    do throws(Refusal) { try syncParents() } catch { return ["\(error)"] }
     return []
   }
 
@@ -169,6 +182,7 @@ package final class StagedOutput: Sendable {
   package func discard() {
     liveDirectories.withLock { live in
       if let descriptor = live.descriptors.removeValue(forKey: path) { remove(path, descriptor) }
+      Destination.removeIfEmpty(live.createdParents.removeValue(forKey: path) ?? [])
     }
   }
 
@@ -178,6 +192,12 @@ package final class StagedOutput: Sendable {
       try sync(path + "/" + name, O_NOFOLLOW)
     }
     try sync(path, O_DIRECTORY)
+  }
+
+  /// The names of the destination, and of the directories around it that were created.
+  private func syncParents() throws(Refusal) {
+    for directory in [destination.parent] + createdParents { try sync(directory, O_DIRECTORY) }
+    if let first = createdParents.first { try sync(first + "/..", O_DIRECTORY) }
   }
 
   private func sync(_ path: String, _ flags: Int32) throws(Refusal) {
@@ -197,6 +217,8 @@ package final class StagedOutput: Sendable {
 private struct LiveDirectories {
   /// The hidden directories of this process, each with the descriptor that holds its lock, or -1.
   var descriptors: [String: Int32] = [:]
+  /// The directories around the destination of each that were created for it, the outermost first.
+  var createdParents: [String: [String]] = [:]
   /// Whether ``StagedOutput/removeAll()`` was called: from then on nobody would remove another.
   var isEnding = false
   /// Whether anything of this process is in place.
@@ -225,8 +247,11 @@ extension StagedOutput {
   @discardableResult
   package static func removeAll() -> Bool {
     liveDirectories.withLock { live in
-      for (path, descriptor) in live.descriptors { remove(path, descriptor) }
-      live.descriptors = [:]
+      for (path, descriptor) in live.descriptors {
+        remove(path, descriptor)
+        Destination.removeIfEmpty(live.createdParents[path] ?? [])
+      }
+      (live.descriptors, live.createdParents) = ([:], [:])
       live.isEnding = true
       return live.hasPublished
     }

@@ -1,5 +1,4 @@
 import Formats
-import Foundation
 
 /// A weight as a recipe: a stored tensor, or an expression over stored tensors. No number is computed before someone
 /// reads it through a ``ParameterReader``, so that a plan can be printed and checked first, and a conversion holds one
@@ -352,7 +351,7 @@ extension Parameter: CustomStringConvertible {
 extension Double {
   /// As short as it can be said without loss: `1`, `0.125`, `1e+12`.
   package var formula: String {
-    let short = String(format: "%g", self)
+    let short = text(.significant(6))
     return Double(short) == self ? short : String(self)
   }
 }

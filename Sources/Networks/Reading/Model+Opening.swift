@@ -72,7 +72,7 @@ extension Model {
     network = meant
     literalNetwork = literal
     directory = location.directory
-    tokenizer = options.tokenizer
+    tokenizer = try options.tokenizer.located()
     dropped = tensors.dropped
     wrappers = tensors.wrappers
     warnings = (location.warnings + checkpoint.warnings).map { Message($0) } + notes

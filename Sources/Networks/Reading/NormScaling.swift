@@ -1,7 +1,7 @@
 /// How the norms of a network were scaled in training, which no file says.
 ///
 ///     options.normScaling = .lns
-public enum NormScaling: String, Sendable, CaseIterable {
+public enum NormScaling: String, Sendable, Encodable, CaseIterable {
   /// LayerNorm Scaling (arXiv 2502.05795): what both norms of layer l give is divided by √l, counted from 1. The last
   /// norm is left as it is.
   case lns

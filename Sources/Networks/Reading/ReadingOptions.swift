@@ -1,3 +1,4 @@
+import Formats
 /// What a user says of an input where its files leave a question open.
 ///
 ///     var options = ReadingOptions()
@@ -5,9 +6,9 @@
 ///     options.ignoredTensors = ["*.attn.bias"]
 ///     let inspection = try Inspection(of: "gpt2", options: options)
 ///     print(inspection.dialect)
-public struct ReadingOptions: Sendable {
+public struct ReadingOptions: Sendable, Encodable {
   /// Which unembedding counts where a tied checkpoint also stores another one.
-  public enum Head: String, Sendable, CaseIterable {
+  public enum Head: String, Sendable, Encodable, CaseIterable {
     /// The tensor `lm_head.weight`.
     case stored
     /// The token embedding.
@@ -15,7 +16,7 @@ public struct ReadingOptions: Sendable {
   }
 
   /// What the entries of a buffer of deviations stand for where its length fits both.
-  public enum DeviationAxis: String, Sendable, CaseIterable {
+  public enum DeviationAxis: String, Sendable, Encodable, CaseIterable {
     case feature, position
   }
 
@@ -28,7 +29,7 @@ public struct ReadingOptions: Sendable {
   /// What every norm that is still computed divides by from now on; nil where the files say it.
   public var deviation: Double?
   /// What stands in the places of norms that have no tensors.
-  public enum MissingNorms: String, Sendable, CaseIterable {
+  public enum MissingNorms: String, Sendable, Encodable, CaseIterable {
     /// Nothing: what the norm would read is passed on.
     case identity
   }
@@ -40,12 +41,22 @@ public struct ReadingOptions: Sendable {
   /// How the norms were scaled in training; nil for not at all.
   public var normScaling: NormScaling?
   /// Where the tokenizer lies.
-  public enum Tokenizer: Hashable, Sendable {
+  public enum Tokenizer: Hashable, Sendable, Encodable {
     /// In the checkpoint: beside its config, or among its metadata.
     case ofCheckpoint
     case directory(String)
     /// There is none, whatever lies there.
     case absent
+
+    /// The directory, `none`, or null for that of the checkpoint.
+    public func encode(to encoder: any Encoder) throws {
+      var container = encoder.singleValueContainer()
+      switch self {
+      case .ofCheckpoint: try container.encodeNil()
+      case .directory(let path): try container.encode(path)
+      case .absent: try container.encode("none")
+      }
+    }
   }
 
   public var tokenizer = Tokenizer.ofCheckpoint
@@ -57,4 +68,12 @@ public struct ReadingOptions: Sendable {
   public var temporaryDirectory: String?
 
   public init() {}
+}
+
+extension ReadingOptions.Tokenizer {
+  /// The same, with the directory of a model of the Hub instead of its id.
+  func located() throws(Refusal) -> Self {
+    guard case .directory(let path) = self, let directory = try HubCache.directory(ofModel: path) else { return self }
+    return .directory(directory)
+  }
 }

@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 extension Activation {
   /// The function itself, in double precision.

@@ -1,4 +1,4 @@
-import Foundation
+import Glibc
 
 /// Rotary positions (arXiv 2104.09864, section 3.4): at position p, features i and i + width/2 of each head of queries and
 /// keys are rotated as a pair by the angle p · base^(−2i/width), so that their products depend on distances only. Features

@@ -1,5 +1,4 @@
-import Foundation
-
+import Formats
 /// A drawing holds shapes in a box of its own size, in pixels at the size that it is meant for.
 package struct Drawing: Sendable {
   enum Anchor: String { case start, middle, end }
@@ -53,7 +52,7 @@ extension Double {
   var coordinate: String {
     precondition(isFinite)
     let rounded = (self * 100).rounded() / 100
-    return rounded == rounded.rounded() ? String(Int(rounded)) : String(format: "%.2f", rounded)
+    return rounded == rounded.rounded() ? String(Int(rounded)) : rounded.text(.fixed(2))
   }
 }
 

@@ -1,5 +1,4 @@
 import NormFold
-import Foundation
 
 /// A number for each pair of a row and a column, as a shade.
 package struct HeatMap: Chart {

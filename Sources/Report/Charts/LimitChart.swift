@@ -1,5 +1,4 @@
 import NormFold
-import Foundation
 
 /// How much of each limit is used: one bar per claim on a logarithmic scale that ends a little beyond the limit.
 package struct LimitChart: Chart {

@@ -1,5 +1,4 @@
 import NormFold
-import Foundation
 
 /// Series of numbers over layers or positions, each joined by a line.
 ///

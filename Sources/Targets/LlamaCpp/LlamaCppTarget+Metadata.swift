@@ -1,5 +1,4 @@
 import Formats
-import Foundation
 import Networks
 
 extension LlamaCppTarget {
@@ -66,16 +65,16 @@ extension LlamaCppTarget {
       default: (1e3, "K")
       }
     let scaled = Double(count) / unit
-    return String(format: "%.*f", scaled.rounded() < 10 ? 1 : 0, scaled) + suffix
+    return scaled.text(.fixed(scaled.rounded() < 10 ? 1 : 0)) + suffix
   }
 }
 
 extension TargetSource {
-  /// The name of the directory.
-  var displayName: String { URL(filePath: directory).standardizedFileURL.lastPathComponent }
+  /// The name of the directory, or the id of a model of the Hub.
+  var displayName: String { HubCache.name(ofModelIn: directory) }
 }
 
 extension Double {
   /// For messages: `4.7e-04`, `0.17`.
-  var twoDigits: String { String(format: self < 0.01 ? "%.1e" : "%.2g", self) }
+  var twoDigits: String { text(self < 0.01 ? .scientific(1) : .significant(2)) }
 }

@@ -1,0 +1,62 @@
+import Formats
+import FoundationEssentials
+import Glibc
+import NormFold
+
+/// What every document says of the run that printed it, so that it can be repeated.
+struct RunRecord: Encodable {
+  struct Machine: Encodable {
+    /// `Linux 6.1.0 x86_64`
+    let system: String
+    /// As the system calls it; nil where it does not say.
+    let processor: String?
+    let coreCount: Int
+  }
+
+  let tool = Tool.nameAndVersion
+  /// The words of the command line behind the program's name.
+  let arguments = Array(CommandLine.arguments.dropFirst())
+  /// When it ended: UTC, as in ISO 8601.
+  let date = Date.now.formatted(.iso8601)
+  let machine = Machine.this
+}
+
+extension RunRecord.Machine {
+  fileprivate static var this: Self {
+    var names = utsname()
+    unsafe uname(&names)
+    func text<Characters>(_ field: Characters) -> String {
+      unsafe withUnsafeBytes(of: field) { unsafe String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    }
+    let fields = [text(names.sysname), text(names.release), text(names.machine)]
+    return .init(system: fields.joined(separator: " "), processor: processor, coreCount: Workers.all.count)
+  }
+
+  private static var processor: String? {
+    guard let data = try? Data(contentsOf: URL(filePath: "/proc/cpuinfo")) else { return nil }
+    let lines = String(decoding: data, as: UTF8.self).split(separator: "\n")
+    return lines.first { $0.hasPrefix("model name") }?.split(separator: ":").dropFirst().first?
+      .split(separator: " ").joined(separator: " ")
+  }
+}
+
+/// A document of the command: what was found, and what run found it.
+///
+/// `Documentation/json` describes each; ``schemaVersion`` changes where a field is renamed or removed.
+struct Document<Content: Encodable>: Encodable {
+  private enum CodingKeys: CodingKey { case schemaVersion, run, options }
+
+  static var schemaVersion: Int { 1 }
+
+  let content: Content
+  /// What the command was told, defaults included; nil where there is nothing to tell.
+  var options: (any Encodable)?
+
+  func encode(to encoder: any Encoder) throws {
+    try content.encode(to: encoder)
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(Self.schemaVersion, forKey: .schemaVersion)
+    try container.encode(RunRecord(), forKey: .run)
+    if let options { try container.encode(options, forKey: .options) }
+  }
+}
