@@ -5,7 +5,7 @@ extension CheckpointLocation {
   /// transformers. Two of one group contradict each other.
   private static let knownNames: [[String]] = [
     ["model.safetensors", "model.safetensors.index.json"], ["pytorch_model.bin", "pytorch_model.bin.index.json"],
-    ["ckpt.pt"], ["model.gguf"],
+    ["ckpt.pt"], ["model.pt"], ["model.gguf"],
   ]
 
   /// The files under known names, by group; groups that are not there are left out.

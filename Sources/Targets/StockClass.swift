@@ -19,15 +19,18 @@ package struct StockClass: Sendable {
   let keepsTie: Bool
   /// The architectures whose networks the class may hold.
   let sources: [Architecture]
+  /// The code of the class, where no library has it.
+  var code: ModelingFile?
 
   /// A class of Hugging Face transformers.
   static func huggingFace(
     _ architecture: Architecture, sources: [Architecture]? = nil, hasVocabularyBias: Bool = false,
-    keepsTie: Bool = false
+    keepsTie: Bool = false, code: ModelingFile? = nil
   ) -> StockClass {
     StockClass(
       name: architecture.modelType, architecture: architecture, layout: architecture.layout, activation: nil,
-      hasVocabularyBias: hasVocabularyBias, keepsTie: keepsTie, sources: sources ?? [architecture])
+      hasVocabularyBias: hasVocabularyBias, keepsTie: keepsTie, sources: sources ?? [architecture],
+      code: code)
   }
 
   /// A network as the class stores it.
@@ -94,9 +97,11 @@ package struct StockClass: Sendable {
 
     // What the class computes with these parameters, a norm at every place.
     let ownSizes = sizes
+    // What has no tensor in the class it does not compute.
+    let held = Set(layout.slots(blockCount: prepared.blockCount).flatMap(\.parameters))
     guard
       let skeleton = architecture.network(
-        sizes, parameters: { prepared.parameter(named: $0) ?? layout.bareGain($0, ownSizes) })
+        sizes, parameters: { (held.contains($0) ? prepared.parameter(named: $0) : nil) ?? layout.bareGain($0, ownSizes) })
     else { throw other(source, target) }
     var plain = skeleton
     for (path, _) in skeleton.norms { plain[norm: path] = prepared[norm: path] }
@@ -144,7 +149,7 @@ package struct StockClass: Sendable {
         bias: bias,
         deviation: .computed(epsilon: epsilon))
     }
-    sizes.epsilon = epsilon
+    if !skeleton.norms.isEmpty { sizes.epsilon = epsilon }
     return Stored(network: result.withEveryNormBias(), sizes: sizes, approximation: approximation)
   }
 
@@ -301,11 +306,12 @@ extension [StockClass] {
 }
 
 extension Layout {
-  /// Returns a gain of ones where a parameter is the gain of a norm; nil where it is none.
+  /// Returns a gain of ones where a parameter is the gain of a norm; nil where it is none, or where the config says so.
   fileprivate func bareGain(_ parameter: String, _ sizes: Hyperparameters) -> Parameter? {
     let block = Path(String(parameter.dropLast(".weight".count))).block ?? 0
     guard parameter.hasSuffix(".weight"), let slot = slot(of: parameter, blockCount: block + 1), slot.input == nil
     else { return nil }
+    if case .ifSaid(let key) = slot.presence, sizes.flag(key) == false { return nil }
     return .constant(1, shape: [sizes[extent: slot.outputs[0]]])
   }
 }

@@ -49,7 +49,7 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     (
       ["tokenizer", "OUT", "--for", "gpt2"], 3,
       "tokenizer: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, "
-        + "pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
+        + "pytorch_model.bin.index.json, ckpt.pt, model.pt, model.gguf, or one .gguf file"
     ),
     (
       ["lnfree", "OUT", "--for", "gpt2", "--type", "f16"], 4,

@@ -231,7 +231,7 @@ extension LocationCase {
       "a snapshot without weights",
       files: ["in/refs/main": .text(commit), "in/snapshots/\(commit)/config.json": .text("{}")],
       .refused(
-        "in/snapshots/\(commit): holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
+        "in/snapshots/\(commit): holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.pt, model.gguf, or one .gguf file"
       )),
     .init(
       "a checkpoint beside snapshots", files: ["in/snapshots/x/y": .text(""), "in/model.safetensors": .tensors(["a"])],
@@ -280,7 +280,7 @@ extension LocationCase {
     .init(
       "a number beyond all numbers", files: ["in/checkpoint-99999999999999999999/x": .text("")],
       .refused(
-        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
+        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.pt, model.gguf, or one .gguf file"
       )),
     .init(
       "directories with checkpoints",
@@ -335,7 +335,7 @@ extension LocationCase {
       "files of tokens, which are no checkpoints",
       files: ["in/train.bin": .bytes([1, 2, 3, 4]), "in/val.bin": .bytes([])],
       .refused(
-        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
+        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.pt, model.gguf, or one .gguf file"
       )),
     .init(
       "Meta's own form",
@@ -374,7 +374,7 @@ extension LocationCase {
     .init(
       "an empty directory", files: ["in": .directory],
       .refused(
-        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.gguf, or one .gguf file"
+        "in: holds no checkpoint; expected model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, ckpt.pt, model.pt, model.gguf, or one .gguf file"
       )),
     .init(
       "a directory under a known name", files: ["in/model.safetensors/x": .text("")],

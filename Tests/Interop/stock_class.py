@@ -1,9 +1,9 @@
 """Loads a converted decoder in the stock class of Hugging Face transformers and holds its logits against reference logits.
 
-usage: stock_class.py CONVERTED REFERENCE.safetensors PREFIX CLASS
+usage: stock_class.py CONVERTED REFERENCE.safetensors PREFIX CLASS [--code]
 
-AutoModelForCausalLM must choose CLASS, without code beside the weights and without a complaint about a tensor. In double
-precision, in single precision, token by token through the cache and behind masked tokens, it must compute the reference's
+AutoModelForCausalLM must choose CLASS, without code beside the weights unless --code says that there is some, and without a
+complaint about a tensor. Greedy text must come out of it. In double precision, in single precision, token by token through the cache and behind masked tokens, it must compute the reference's
 logits.
 
 Exits with 1 and a message at the first thing that is not as it should be.
@@ -42,7 +42,8 @@ def main():
     found = {}
     for type, limit in LIMITS.items():
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=type, output_loading_info=True, attn_implementation="sdpa")
+            folder, dtype=type, output_loading_info=True, attn_implementation="sdpa",
+            trust_remote_code="--code" in sys.argv)
         if any(info.values()):
             fail(f"the stock class complains: {info}")
         if model.__class__.__name__ != name:
@@ -63,6 +64,13 @@ def main():
     # Rotary positions do not feel a shift; positions in a table are counted from the mask.
     masked = relative(model(padded, attention_mask=mask).logits[:, 5:], logits[:, :16])
     require("behind masked tokens", masked, 5e-6)
+
+    begin = tokens[:1, :8]
+    options = dict(max_new_tokens=8, do_sample=False, pad_token_id=0, eos_token_id=None)
+    text = model.generate(begin, attention_mask=torch.ones_like(begin), **options)
+    for place in range(8, 16):
+        if text[0, place] != model(text[:, :place]).logits[0, -1].argmax():
+            fail(f"generates {text[0].tolist()}")
     print(f"ok  {folder}: {name}, logits {found[torch.float32]:.1e}, in double {found[torch.float64]:.1e}")
 
 

@@ -126,7 +126,7 @@ package struct WrittenNetwork {
       } ? "\(path).weight" : nil
     case .otherActivation:
       return try changeConfiguration { configuration in
-        for key in ["activation_function", "hidden_act"] {
+        for key in ["activation_function", "hidden_act", "activation_fn"] {
           guard let name = configuration[key] as? String else { continue }
           configuration[key] = name == "gelu_new" ? "gelu" : "gelu_new"
           return key
@@ -136,7 +136,7 @@ package struct WrittenNetwork {
     case .otherEpsilon:
       guard network.norms.contains(where: { $0.norm.isComputed }) else { return nil }
       return try changeConfiguration { configuration in
-        for key in ["layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps"] {
+        for key in ["layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps", "layernorm_eps"] {
           guard let value = configuration[key] as? Double else { continue }
           configuration[key] = 2 * value
           return key

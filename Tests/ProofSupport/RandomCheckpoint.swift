@@ -7,14 +7,14 @@ package struct RandomCheckpoint {
   package enum Family: String, CaseIterable, Sendable {
     /// GPT-2 with the large epsilon of the published LN-removed networks.
     case gpt2Fixed
-    case gpt2, llama, gptNeoX, gptNeoXFixed, opt
+    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed
   }
 
   package let family: Family
   /// What was drawn, for messages: `gpt2 2×32, 4 heads, tied`.
   package private(set) var summary = ""
   /// Whether the norms are computed, so that a conversion has to say what they are to be.
-  package var hasComputedNorms: Bool { ![.gpt2Fixed, .gptNeoXFixed].contains(family) }
+  package var hasComputedNorms: Bool { ![.gpt2Fixed, .gptNeoXFixed, .torchscaleFixed].contains(family) }
 
   private var tensors = EditableTensors()
   private var configuration: [String: Any] = [:]
@@ -42,6 +42,7 @@ package struct RandomCheckpoint {
     case .llama: makeLLaMA()
     case .gptNeoX, .gptNeoXFixed: makeGPTNeoX()
     case .opt: makeOPT()
+    case .torchscale, .torchscaleFixed: makeTorchscale()
     }
   }
 
@@ -74,10 +75,11 @@ package struct RandomCheckpoint {
   }
 
   /// The published form multiplies gains by √ε.
-  private mutating func addNorm(_ name: String, hasBias: Bool = true) {
+  private mutating func addNorm(_ name: String, of count: Int? = nil, hasBias: Bool = true) {
     let factor = isFixed ? 1e6 : 1.0
-    add(name + ".weight", [width], deviation: 0.3 * factor, mean: factor)
-    if hasBias { add(name + ".bias", [width], deviation: scale) }
+    let count = count ?? width
+    add(name + ".weight", [count], deviation: 0.3 * factor, mean: factor)
+    if hasBias { add(name + ".bias", [count], deviation: scale) }
   }
 
   private var epsilon: Double { isFixed ? 1e12 : 1e-5 }
@@ -190,5 +192,43 @@ package struct RandomCheckpoint {
     }
     addNorm(p + "final_layer_norm")
     if !isTied { add("lm_head.weight", [vocabulary, width], deviation: scale) }
+  }
+
+  private mutating func makeTorchscale() {
+    let isTied = pick([true, false])
+    let (hasInner, hasPositions) = (pick([true, true, false]), pick([true, false]))
+    // A norm behind the embedding is read by the residual stream: where it is fixed there is no place for it.
+    let hasEmbeddingNorm = !isFixed && pick([true, false])
+    let isScaled = pick([true, false])
+    configuration = [
+      "model_type": "torchscale", "decoder_layers": blocks, "decoder_attention_heads": heads,
+      "decoder_embed_dim": width,
+      "decoder_ffn_embed_dim": hidden, "vocab_size": vocabulary, "max_target_positions": context,
+      "activation_fn": pick(["gelu", "relu", "swish"]), "subln": hasInner, "layernorm_embedding": hasEmbeddingNorm,
+      "no_scale_embedding": !isScaled, "share_decoder_input_output_embed": isTied, "layernorm_eps": epsilon,
+      "eos_token_id": 2,
+    ]
+    summary += isTied ? ", tied" : ", untied"
+    summary += "\(hasInner ? ", inner norms" : "")\(hasEmbeddingNorm ? ", embedding norm" : "")"
+    summary += "\(hasPositions ? ", positions" : "")\(isScaled ? ", scaled" : "")"
+    add("embed_tokens.weight", [vocabulary, width], deviation: scale)
+    if hasPositions { add("embed_positions.weight", [context + 2, width], deviation: scale) }
+    if hasEmbeddingNorm { addNorm("layernorm_embedding") }
+    for block in 0..<blocks {
+      let h = "layers.\(block)."
+      for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+        addMap(h + "self_attn." + name, [width, width], biasCount: width)
+      }
+      addNorm(h + "self_attn_layer_norm")
+      addMap(h + "ffn.fc1", [hidden, width], biasCount: hidden)
+      addMap(h + "ffn.fc2", [width, hidden], biasCount: width)
+      addNorm(h + "final_layer_norm")
+      if hasInner {
+        addNorm(h + "self_attn.inner_attn_ln")
+        addNorm(h + "ffn.ffn_layernorm", of: hidden)
+      }
+    }
+    addNorm("layer_norm")
+    if !isTied { add("output_projection.weight", [vocabulary, width], deviation: scale) }
   }
 }

@@ -6,8 +6,10 @@ import Formats
 ///      "std_bos_dict": {…}}
 ///
 /// `pre` of a block belongs to norms that read what enters it, `mid` to those that read the stream between its attention and
-/// its MLP, `post` of the last block to the norm behind it. `std_dict` is of all positions but the first, `std_bos_dict` of
-/// the first.
+/// its MLP, `post` of the last block to the norm behind it. Norms that read no state of the stream are called by
+/// TransformerLens's names for what they read: `blocks.0.attn.hook_z` what attention mixes, `blocks.0.hook_attn_out` what it
+/// writes, `blocks.0.mlp.hook_post` the MLP behind its activation, `hook_embed` the embedding. `std_dict` is of all positions
+/// but the first, `std_bos_dict` of the first.
 package struct DeviationFile: Sendable {
   let path: String
   private let usual: JSONValue
@@ -56,11 +58,23 @@ package struct DeviationFile: Sendable {
     return value
   }
 
-  /// What the deviation of a norm is called: by the state of the residual stream that the norm reads.
+  /// What the deviation of a norm is called: by the value that the norm reads.
   package static func key(of norm: Path, in network: Network) -> String {
-    guard let block = norm.block else { return "blocks.\(network.blockCount - 1).hook_resid_post" }
-    let isAtStart = network.node(at: norm)?.operands.first == network.stream(atDepth: block)
-    return "blocks.\(block).hook_resid_\(isAtStart ? "pre" : "mid")"
+    guard let block = norm.block else {
+      let isBehindBlocks = network.stages.last.map { $0.contains(network.index(of: norm) ?? 0) } ?? false
+      return isBehindBlocks ? "blocks.\(network.blockCount - 1).hook_resid_post" : "hook_embed"
+    }
+    guard let read = network.node(at: norm)?.operands.first, read != network.stream(atDepth: block) else {
+      return "blocks.\(block).hook_resid_pre"
+    }
+    let name =
+      switch network[read] {
+      case .attend: "attn.hook_z"
+      case .activate, .multiply: "mlp.hook_post"
+      case .linear: "hook_attn_out"
+      default: "hook_resid_mid"
+      }
+    return "blocks.\(block).\(name)"
   }
 
   /// A file of these deviations by key, in the order of computation. As in the published files, what is behind one block
@@ -72,9 +86,11 @@ package struct DeviationFile: Sendable {
         guard let value = deviations[key] else { return }
         members.append(.init(key: other ?? key, value: .number(value), byteOffset: 0))
       }
+      append("hook_embed")
       for block in 0..<deviations.count {
-        append("blocks.\(block).hook_resid_pre")
-        append("blocks.\(block).hook_resid_mid")
+        for name in ["hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "mlp.hook_post"] {
+          append("blocks.\(block).\(name)")
+        }
         append("blocks.\(block + 1).hook_resid_pre", as: "blocks.\(block).hook_resid_post")
         append("blocks.\(block).hook_resid_post")
       }

@@ -108,9 +108,12 @@ package struct SlotPattern: Sendable {
   // MARK: The usual ones
 
   /// An embedding: [count, width].
-  package static func table(_ tensor: String, _ path: String, rows: Extent) -> SlotPattern {
+  package static func table(
+    _ tensor: String, _ path: String, rows: Extent, presence: Slot.Presence = .always
+  ) -> SlotPattern {
     SlotPattern(
-      tensor: tensor, parameters: [path + ".weight"], input: rows, outputs: [.model], axes: [[.input], [.output]])
+      tensor: tensor, parameters: [path + ".weight"], input: rows, outputs: [.model], axes: [[.input], [.output]],
+      presence: presence)
   }
 
   /// The gain of a norm, and its bias.

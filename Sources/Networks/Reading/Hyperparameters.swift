@@ -43,6 +43,8 @@ package struct Hyperparameters: Sendable {
   package var isTied = true
   /// The base of rotary positions; nil where there are none.
   package var rotaryBase: Double?
+  /// The length of a context where no table of positions and no key that is held against one says it.
+  package var contextWithoutTable: Int?
   /// How many features of each head are rotated: a share, or where a file says so a number.
   package var rotaryShare = 1.0
   package var rotaryWidth: Int?

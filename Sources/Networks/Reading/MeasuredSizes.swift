@@ -20,6 +20,7 @@ extension Hyperparameters {
     func matrix(_ name: String) throws(Refusal) -> [Int]? {
       guard let slot = layout.slots(blockCount: 1).first(where: { $0.parameters.contains(name) }) else { return nil }
       guard let parameter = tensors.peek(slot.name) else {
+        if slot.presence == .perhaps { return nil }
         throw Refusal(
           .malformed, file: file, subject: slot.name, "this tensor is missing",
           advice: "\(architecture.nameWithArticle) cannot be read without it")
@@ -37,7 +38,7 @@ extension Hyperparameters {
     }
     // Rotary positions are no tensor: the context is as long as the config says.
     let positions = try matrix("embedding.positions.weight")?[0]
-    let contextLength = positions.map { $0 - layout.positionOffset } ?? stated(.context) ?? 0
+    let contextLength = positions.map { $0 - layout.positionOffset } ?? stated(.context) ?? contextWithoutTable ?? 0
     guard let hidden = try matrix("blocks.0.mlp.input.weight") else {
       preconditionFailure("\(layout.name) has no input of an MLP")
     }

@@ -43,9 +43,10 @@ package struct NetworkBuilder {
   /// Whether there is a weight for an operation.
   package func has(_ path: Path) -> Bool { parameters("\(path).weight") != nil }
 
-  /// The rows of a table.
-  package mutating func embed(by index: Operation.Index, at path: Path) -> Path {
-    apply(.embed(required("\(path).weight"), by: index), at: path)
+  /// The rows of a table, multiplied by a number.
+  package mutating func embed(by index: Operation.Index, at path: Path, times factor: Double = 1) -> Path {
+    let table = required("\(path).weight")
+    return apply(.embed(factor == 1 ? table : table.multiplied(by: factor), by: index), at: path)
   }
 
   /// A norm of a value, or the value itself where no gain of such a norm is stored.
@@ -78,7 +79,8 @@ package struct NetworkBuilder {
     network.setOutputs(output, besides: sideOutputs)
   }
 
-  /// Multi-head attention of a value, from its queries, keys and values to what it writes.
+  /// Multi-head attention of a value, from its queries, keys and values to what it writes. Where the gain of a norm between
+  /// heads and output map is stored, the norm is there.
   ///
   /// Queries and keys are normed where gains of such norms are stored, before they are rotated.
   ///
@@ -104,10 +106,11 @@ package struct NetworkBuilder {
       headCount: sizes.headCount, keyValueHeadCount: sizes.keyValueHeadCount,
       scale: scale ?? sizes.standardAttentionScale, mask: mask)
     let mixed = apply(.attend(attention), to: query, key, value, at: path.appending("mixed"))
-    return linear(mixed, at: path.appending("output"))
+    return linear(normalised(mixed, at: path.appending("inner.norm")), at: path.appending("output"))
   }
 
   /// output(activation(input(x))), or where there is a gate output(activation(gate(x)) ⊙ input(x)) (arXiv 2002.05202).
+  /// Where the gain of a norm in front of the output map is stored, the norm is there.
   ///
   /// - Parameter activation: the config's, without it.
   package mutating func mlp(of x: Path, block: Int, activation: Activation? = nil) -> Path {
@@ -120,7 +123,7 @@ package struct NetworkBuilder {
     } else {
       hidden = apply(activation, to: linear(x, at: path.appending("input")), at: path.appending("activation"))
     }
-    return linear(hidden, at: path.appending("output"))
+    return linear(normalised(hidden, at: path.appending("inner.norm")), at: path.appending("output"))
   }
 
   /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)). Norms behind a

@@ -56,7 +56,7 @@ struct ParameterTable {
       guard case .ifSaid(let key) = slot.presence, hyperparameters.flag(key) == false else { continue }
       throw Refusal(
         .malformed, file: tensors.checkpoint.path, subject: layout.fullName(of: slot),
-        "is a bias, but \(hyperparameters.path) says that there is none",
+        "is \(slot.isOfNorm ? "of a norm" : "a bias"), but \(hyperparameters.path) says that there is none",
         advice: "a runtime would leave it out; set \(key) to what was trained")
     }
   }

@@ -1,7 +1,8 @@
 import Formats
 import Networks
 
-/// Hugging Face transformers: a stock class where one holds the network, and for a GPT-2 without norms ``FoldedGPT2``.
+/// Hugging Face transformers: a stock class where one holds the network, a ``ModelingFile`` where none does, and for a GPT-2
+/// without norms ``FoldedGPT2``.
 package struct TransformersTarget: Target {
   package init() {}
 
@@ -12,7 +13,7 @@ package struct TransformersTarget: Target {
   package var types: [ElementType] { [.f32, .bf16, .f16] }
   package var normKinds: Set<Norm.Kind> { Set(Norm.Kind.allCases) }
 
-  /// The stock classes, in the order in which they are tried. Nothing about a network in one of them needs a modeling file.
+  /// The classes, in the order in which they are tried. A network in a stock one needs no modeling file.
   static let classes: [StockClass] =
     [
       .huggingFace(.llama),
@@ -25,6 +26,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
       .huggingFace(.gptNeoX),
       .huggingFace(.opt),
+      .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
     ]
     + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
       .huggingFace($0, hasVocabularyBias: true, keepsTie: true)
@@ -60,7 +62,8 @@ extension StockClass {
     of network: Network, from source: TargetSource, options: TargetOptions, target: String
   ) throws(Refusal) -> TargetOutput {
     let stored = try stored(network, from: source, options: options, target: target)
-    let configuration = source.configuration(for: architecture, sizes: stored.sizes, type: options.type)
+    let configuration = source.configuration(
+      for: architecture, sizes: stored.sizes, head: code?.head(modelType: architecture.modelType), type: options.type)
     var parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
       !$0.slot.isOmittedWhereTied || !stored.sizes.isTied
     }.map { slot, value in
@@ -78,7 +81,7 @@ extension StockClass {
     let widened = options.type == .f32 ? 0 : parameters.count { $0.info.type == .f32 }
     return TargetOutput(
       safetensors: parameters,
-      sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))],
+      sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))] + (code.map { [$0.file] } ?? []),
       notes: (isOther ? ["written as \(architecture.className), which computes the same"] : [])
         + (hasVocabularyBias ? [] : network.noteOnLastNorm)
         + (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])

@@ -32,7 +32,7 @@ struct GroupPair: Sendable {
 
   /// Whether a bias of what enters may be added to the bias of what leaves.
   var takesInputShift: Bool {
-    reference.weight != nil && candidate.weight != nil && !reference.centresInput && !candidate.centresInput
+    reference.weight != nil && candidate.weight != nil && !candidate.centresInput
   }
 }
 
@@ -417,7 +417,7 @@ extension AffineGroup {
 
 extension [Double] {
   /// Subtracts the mean; what that may cost is added to the bounds.
-  fileprivate mutating func subtractMean(_ bounds: inout [Double]) {
+  mutating func subtractMean(_ bounds: inout [Double]) {
     let mean = reduce(0, +) / Double(count)
     let slack =
       bounds.reduce(0, +) / Double(bounds.count) + Double(count + 8) * 0x1p-53 * reduce(0) { $0 + abs($1) }

@@ -325,9 +325,13 @@ extension PartsComparison {
     // What is within its bound counts as equal there, so that it cannot hide what is not.
     let moved = found.shift.indices.map { !(abs(found.shift[$0]) <= found.bounds[$0]) }
     for reader in readers {
-      groups[reader].valueBiasShift = (
-        origins.map { moved[$0] ? found.shift[$0] : 0 }, origins.map { moved[$0] ? found.bounds[$0] : 0 }
+      var shift = (
+        values: origins.map { moved[$0] ? found.shift[$0] : 0 },
+        errors: origins.map { moved[$0] ? found.bounds[$0] : 0 }
       )
+      // A fixed norm in between subtracts the mean over all heads.
+      if groups[reader].reference.centresInput { shift.values.subtractMean(&shift.errors) }
+      groups[reader].valueBiasShift = shift
     }
     let changed = [values] + readers
     for (index, result) in zip(changed, compare(changed.map { groups[$0] }, in: stream)) { parts[index] = result }
