@@ -157,8 +157,8 @@ struct ConversionOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Where the tokenizer lies, if not beside the source; none to write none.", valueName: "directory|none"),
-    completion: .directory)
+      "Where the tokenizer lies, if not beside the source: a directory or a GGUF file; none to write none.",
+      valueName: "directory|file|none"), completion: .directory)
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(
@@ -173,8 +173,8 @@ struct ConversionOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "What norms that are still computed become: bare (unit), RMSNorms (rms), or RMSNorms of a stream with one feature less "
-        + "(crms).", valueName: "unit|rms|crms"))
+      "What norms that are still computed become: bare, which is called weightless, too (unit), RMSNorms (rms), or RMSNorms of "
+        + "a stream with one feature less (crms).", valueName: "unit|rms|crms"))
   var toNorm: NormForm?
 
   @Option(
@@ -183,6 +183,11 @@ struct ConversionOptions: ParsableArguments {
       "The class to write for, by its model type, where a target has several that hold the network.", valueName: "name")
   )
   var className: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "The size at which files for transformers are cut, with an index beside them: 5GB, 500MB.", valueName: "size"))
+  var maxShardSize = ShardSize(byteCount: 5_000_000_000)
 
   /// A conversion with these options.
   func conversion(
@@ -195,12 +200,35 @@ struct ConversionOptions: ParsableArguments {
     conversion.rules = rules
     conversion.normForm = toNorm
     conversion.className = className
+    conversion.maximumShardByteCount = maxShardSize.byteCount
     conversion.readingOptions = reading
     return conversion
   }
 }
 
 extension NormForm: ExpressibleByArgument {}
+
+/// A number of bytes as people write it: `5GB`, `500MB`, `2GiB`, or the number alone.
+struct ShardSize: ExpressibleByArgument {
+  let byteCount: Int
+
+  init(byteCount: Int) { self.byteCount = byteCount }
+
+  init?(argument: String) {
+    let digits = argument.prefix { $0.isASCII && $0.isNumber }
+    let units = [
+      "": 1, "B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30,
+    ]
+    guard let number = Int(digits), number > 0,
+      let unit = units[argument.dropFirst(digits.count).trimmingPrefix(" ").uppercased()]
+    else { return nil }
+    let (product, overflow) = number.multipliedReportingOverflow(by: unit)
+    guard !overflow else { return nil }
+    byteCount = product
+  }
+
+  var defaultValueDescription: String { "5GB" }
+}
 
 extension FoldingRule: EnumerableFlag {
   public static func name(for value: FoldingRule) -> NameSpecification { .customLong(value.rawValue) }
@@ -229,7 +257,9 @@ extension ElementType {
       throw Refusal(
         .usage, subject: argument, "is not a type that can be written",
         advice: (others[word].map { "did you mean \($0)? " } ?? "") + "known are \(known)"
-          + (isOfLlamaCpp ? "; for others of llama.cpp, write f16 and give that to its llama-quantize" : ""))
+          + (isOfLlamaCpp
+            ? "; for others of llama.cpp write f16, which its own quantiser takes: normfold convert SOURCE OUT --for llama.cpp "
+              + "--type f16, then llama-quantize OUT/model.gguf OUT/model-\(word).gguf \(word.uppercased())" : ""))
     }
     self = type
   }

@@ -48,6 +48,9 @@ public struct Conversion: Sendable, Encodable {
   public var allowsApproximateActivation = false
   /// The class to write for, where a target has several that hold the network; nil for the first of them.
   public var className: String?
+
+  /// How many bytes of tensors a file for transformers holds before another one is begun, with an index beside them.
+  public var maximumShardByteCount = 5_000_000_000
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
@@ -202,7 +205,8 @@ public struct Conversion: Sendable, Encodable {
     _ target: any Target, of model: Model, from source: TargetSource
   ) throws(Refusal) -> (FoldingPlan, TargetOutput) {
     let options = TargetOptions(
-      type: type, allowsApproximateActivation: allowsApproximateActivation, className: className)
+      type: type, allowsApproximateActivation: allowsApproximateActivation, className: className,
+      maximumShardByteCount: maximumShardByteCount)
     let plan = try fold(
       model.network,
       .init(
@@ -318,9 +322,10 @@ public struct Conversion: Sendable, Encodable {
     } catch {
       throw Refusal(.output, file: item.directory, "cannot be listed")
     }
-    let sides = names.filter { $0 != item.output.fileName }.sorted()
+    let tensors = item.output.tensorFileNames
+    let sides = names.filter { !tensors.contains($0) }.sorted()
     var files: [MappedFile] = []
-    for name in [item.output.fileName] + sides { files.append(try MappedFile(path: item.directory + "/" + name)) }
+    for name in tensors + sides { files.append(try MappedFile(path: item.directory + "/" + name)) }
     return files
   }
 

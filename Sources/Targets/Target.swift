@@ -42,8 +42,17 @@ package struct TargetOptions: Sendable {
   /// The class that the network is written for, by its model type, where a target has several that hold it; nil for the
   /// first of them.
   package var className: String?
+  /// How many bytes of tensors a safetensors file holds before another one is begun.
+  package var maximumShardByteCount: Int
 
-  package init(type: ElementType = .f32, allowsApproximateActivation: Bool = false, className: String? = nil) {
+  /// 5 GB, as Hugging Face libraries had it for years.
+  package static let usualShardByteCount = 5_000_000_000
+
+  package init(
+    type: ElementType = .f32, allowsApproximateActivation: Bool = false, className: String? = nil,
+    maximumShardByteCount: Int = TargetOptions.usualShardByteCount
+  ) {
+    self.maximumShardByteCount = maximumShardByteCount
     self.type = type
     self.allowsApproximateActivation = allowsApproximateActivation
     self.className = className
@@ -100,6 +109,8 @@ package struct TargetOutput: Sendable {
 
   /// The file of tensors, in the directory of the output.
   package let fileName: String
+  /// The files that it is cut into; itself, where it is whole.
+  package private(set) var tensorFileNames: [String]
   package let parameters: [StoredParameter]
   /// Creates the file at a path; the metadata say what made it.
   package let writer: @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter
@@ -125,16 +136,26 @@ package struct TargetOutput: Sendable {
       }, sideFiles: sideFiles, notes: notes)
   }
 
-  /// A safetensors file that says what libraries around PyTorch ask for.
+  /// A safetensors file that says what libraries around PyTorch ask for, or several of them with their index.
   package init(
-    safetensors parameters: [StoredParameter], sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
+    safetensors parameters: [StoredParameter], maximumByteCount: Int,
+    sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
-    let infos = parameters.map(\.info)
+    let name = "model.safetensors"
+    let shards = SafetensorsShards(of: parameters.map(\.info), maximumByteCount: maximumByteCount, name: name)
+    let isWhole = shards.files.count == 1
     self.init(
-      fileName: "model.safetensors", parameters: parameters,
+      fileName: name, parameters: parameters,
       writer: { (path, metadata) throws(Refusal) in
-        try SafetensorsWriter(creating: path, tensors: infos, metadata: metadata.merging(["format": "pt"]) { $1 })
-      }, sideFiles: sideFiles, notes: notes)
+        try ShardedSafetensorsWriter(
+          creating: shards, in: String(path.dropLast(name.count + 1)),
+          metadata: metadata.merging(["format": "pt"]) { $1 })
+      },
+      readTensors: { (directory) throws(Refusal) in
+        try CheckpointLocation(path: isWhole ? "\(directory)/\(name)" : directory).open().tensors
+      },
+      sideFiles: sideFiles + (isWhole ? [] : [("\(name).index.json", Array(shards.index.text.utf8))]), notes: notes)
+    tensorFileNames = shards.files.map(\.name)
   }
 
   package init(
@@ -144,6 +165,7 @@ package struct TargetOutput: Sendable {
     sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.fileName = fileName
+    tensorFileNames = [fileName]
     self.parameters = parameters
     self.writer = writer
     self.readTensors = readTensors

@@ -45,7 +45,7 @@ package struct TransformerLensTarget: Target {
         value: stored[slot.name] ?? .constant(0, shape: [shape.reduce(1, *)]))
     }
     return TargetOutput(
-      safetensors: parameters,
+      safetensors: parameters, maximumByteCount: .max,
       // HookedTransformer is told how to generate when it is called.
       sideFiles: try source.tokenizerFiles().filter { $0.name != "generation_config.json" } + [
         ("config.json", Array(configuration.text.utf8))

@@ -88,6 +88,8 @@ extension BytePairVocabulary {
         advice: "name the directory where vocab.json and merges.txt lie together")
     }
     try requireKind(of: file)
+    pattern = try Self.pattern(of: file)
+    takesWholePieces = model["ignore_merges"]?.bool ?? false
     normalizesToNFC = try Self.normalizesToNFC(file.value["normalizer"], at: "normalizer", in: file)
     guard let vocabulary = model["vocab"] else { throw file.refusal("model.vocab", expected: "an object", nil) }
     try readVocabulary(JSONFile(path: path, value: vocabulary))
@@ -110,6 +112,14 @@ extension BytePairVocabulary {
         throw file.refusal("added_tokens[\(index)]", expected: "an id and a content", item)
       }
       try add(text, id: id, item, file: file)
+    }
+    // What a post-processor puts first begins a text.
+    let processor = file.value["post_processor"]
+    for part in processor?["processors"]?.array ?? [processor].compactMap(\.self) {
+      guard let first = part["single"]?.array?.first?["SpecialToken"]?["id"]?.string, let id = id(of: first) else {
+        continue
+      }
+      (specialTokens[.beginOfText], addsBeginOfText) = (id, true)
     }
   }
 
@@ -141,19 +151,11 @@ extension BytePairVocabulary {
   /// - Throws: `.unsupported` for what GPT-2's tokenizer does not do.
   private func requireKind(of file: JSONFile) throws(Refusal) {
     let model = file.value["model"]
-    let splitting = file.value["pre_tokenizer"]
     let checks: [(key: String, found: JSONValue?, holds: Bool, expected: String)] = [
       ("model.type", model?["type"], [nil, "BPE"].contains(model?["type"]?.string), "BPE"),
-      ("pre_tokenizer.type", splitting?["type"], splitting?["type"]?.string == "ByteLevel", "ByteLevel"),
-      ("pre_tokenizer.use_regex", splitting?["use_regex"], splitting?["use_regex"]?.bool ?? true, "true"),
-      (
-        "pre_tokenizer.add_prefix_space", splitting?["add_prefix_space"],
-        splitting?["add_prefix_space"]?.bool == false, "false"
-      ),
       (
         "model.dropout", model?["dropout"], model?["dropout"]?.isNull ?? true || model?["dropout"]?.double == 0, "null"
       ),
-      ("model.ignore_merges", model?["ignore_merges"], model?["ignore_merges"]?.bool != true, "false"),
       ("model.byte_fallback", model?["byte_fallback"], model?["byte_fallback"]?.bool != true, "false"),
       (
         "model.continuing_subword_prefix", model?["continuing_subword_prefix"],
@@ -167,6 +169,56 @@ extension BytePairVocabulary {
     for check in checks where !check.holds {
       throw Refusal(
         .unsupported, file: path, subject: check.key,
+        "expected \(check.expected), as GPT-2's tokenizer has it, found \(check.found?.kind ?? "nothing")",
+        advice: "name a tokenizer of GPT-2's kind")
+    }
+  }
+
+  /// How text is split: by `ByteLevel` and its own pattern, or by a pattern before it.
+  ///
+  /// - Throws: `.unsupported` for another pattern or pre-tokenizer.
+  private static func pattern(of file: JSONFile) throws(Refusal) -> SplittingPattern {
+    let whole = file.value["pre_tokenizer"]
+    let parts = whole?["type"]?.string == "Sequence" ? whole?["pretokenizers"]?.array : nil
+    guard let parts else {
+      try requireByteLevel(whole, at: "pre_tokenizer", usesRegex: true, in: file)
+      return .gpt2
+    }
+    guard parts.count == 2, parts[0]["type"]?.string == "Split" else {
+      throw Refusal(
+        .unsupported, file: file.path, subject: "pre_tokenizer.pretokenizers",
+        "expected a Split and then ByteLevel, found \(parts.count) pre-tokenizers",
+        advice: "name a tokenizer of the kind of GPT-2's, Llama 3's or Qwen2's")
+    }
+    let key = "pre_tokenizer.pretokenizers[0]"
+    let expression = parts[0]["pattern"]?["Regex"]
+    guard
+      let pattern = SplittingPattern.allCases.first(where: { $0.expression.map { $0 == expression?.string } ?? false }),
+      parts[0]["behavior"]?.string == "Isolated", parts[0]["invert"]?.bool != true
+    else {
+      throw Refusal(
+        .unsupported, file: file.path, subject: "\(key).pattern",
+        "expected the pattern of Llama 3 or of Qwen2, isolated, found \(expression?.kind ?? "nothing")",
+        advice: "name a tokenizer of the kind of GPT-2's, Llama 3's or Qwen2's")
+    }
+    try requireByteLevel(parts[1], at: "pre_tokenizer.pretokenizers[1]", usesRegex: false, in: file)
+    return pattern
+  }
+
+  /// - Throws: `.unsupported` for what the byte-level pre-tokenizer of GPT-2 does not do.
+  private static func requireByteLevel(
+    _ value: JSONValue?, at key: String, usesRegex: Bool, in file: JSONFile
+  ) throws(Refusal) {
+    let checks: [(key: String, found: JSONValue?, holds: Bool, expected: String)] = [
+      ("type", value?["type"], value?["type"]?.string == "ByteLevel", "ByteLevel"),
+      ("use_regex", value?["use_regex"], (value?["use_regex"]?.bool ?? true) == usesRegex, "\(usesRegex)"),
+      (
+        "add_prefix_space", value?["add_prefix_space"], value?["add_prefix_space"]?.bool == false, "false"
+      ),
+    ]
+    for check in checks where !check.holds {
+      throw Refusal(
+        .unsupported, file: file.path, subject: "\(key).\(check.key)",
         "expected \(check.expected), as GPT-2's tokenizer has it, found \(check.found?.kind ?? "nothing")",
         advice: "name a tokenizer of GPT-2's kind")
     }

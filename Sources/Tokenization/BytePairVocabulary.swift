@@ -56,6 +56,9 @@ package struct BytePairVocabulary: Sendable {
   package var merges: [String] = []
   package var specialTokens: [SpecialRole: Int] = [:]
   package var addsBeginOfText = false
+  package var pattern = SplittingPattern.gpt2
+  /// Is true if a piece that is a token as it is becomes that token, whatever merges would make of it (`ignore_merges`).
+  package var takesWholePieces = false
   /// How runtimes lay out a conversation, by the name of the template: nothing here reads them.
   package var chatTemplates: [String: String] = [:]
   /// The name of the template that counts where none is named.

@@ -57,9 +57,21 @@ struct Encoder: ~Copyable {
         continue
       }
       let count = tokens.count
-      merging.merge(text, start..<end, of: tokenizer, into: &tokens)
+      if let whole = tokenizer.wholeToken(text, start..<end) {
+        tokens.append(whole)
+      } else {
+        merging.merge(text, start..<end, of: tokenizer, into: &tokens)
+      }
       if let key { cache.insert(key, tokens[count...]) }
       start = end
     }
+  }
+}
+
+extension Tokenizer {
+  /// The token that a piece of text is as a whole, where the tokenizer looks for that before it merges.
+  fileprivate func wholeToken(_ text: Span<UInt8>, _ range: Range<Int>) -> Int? {
+    guard !wholePieces.isEmpty else { return nil }
+    return wholePieces[range.map { text[$0] }]
   }
 }

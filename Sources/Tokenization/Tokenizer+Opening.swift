@@ -58,13 +58,13 @@ extension Tokenizer {
     guard let vocabulary = BytePairVocabulary(gguf: header, path: path) else {
       let splitting = header.value("tokenizer.ggml.pre")
       func name(_ value: GGUFValue?) -> String { if case .string(let text) = value { "'\(text)'" } else { "none" } }
-      guard model != .string("gpt2") || ![nil, .string("gpt-2")].contains(splitting) else {
+      guard model != .string("gpt2") || BytePairVocabulary.splitting(splitting) == nil else {
         throw Refusal(.malformed, file: path, subject: "tokenizer.ggml.tokens", "has no tokens, or no merges")
       }
       throw Refusal(
         .unsupported, file: path, subject: "tokenizer.ggml.model",
-        "expected 'gpt2' with the pre-tokenizer 'gpt-2', found \(name(model)) with \(name(splitting))",
-        advice: "name a tokenizer of GPT-2's kind")
+        "expected 'gpt2' with the pre-tokenizer \(BytePairVocabulary.ggufSplittings), found \(name(model)) with \(name(splitting))",
+        advice: "name a tokenizer of such a kind")
     }
     try self.init(vocabulary)
   }

@@ -13,6 +13,8 @@ package struct Tokenizer: Sendable {
   /// Is true if text is brought to normalisation form C before it is split.
   let normalizesToNFC: Bool
   private(set) var merges: MergeTable
+  /// The tokens that pieces are whole, by their bytes; empty where merges make all of them.
+  private(set) var wholePieces: [[UInt8]: Int] = [:]
   /// The token of each byte, or ``noToken`` of one that does not occur in text.
   private(set) var byteTokens: [UInt32] = []
   /// The place where the bytes of each id end in ``bytes``; they start where those of the id before end.
@@ -37,7 +39,7 @@ package struct Tokenizer: Sendable {
   /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary in which not
   ///   every byte that UTF-8 uses has a token.
   package init(_ vocabulary: BytePairVocabulary) throws(Refusal) {
-    preTokenizer = PreTokenizer()
+    preTokenizer = PreTokenizer(vocabulary.pattern)
     path = vocabulary.path
     normalizesToNFC = vocabulary.normalizesToNFC
     endOfText = vocabulary.specialTokens[.endOfText]
@@ -75,6 +77,7 @@ package struct Tokenizer: Sendable {
       isUsed.append(vocabulary.tokens[id].map { $0.kind != .unused } ?? false)
       ends.append(bytes.count)
     }
+    if vocabulary.takesWholePieces { wholePieces = ids }
     for byte in UInt8.min ... .max {
       let id = ids[[byte]]
       guard id != nil || !ByteAlphabet.occursInText(byte) else {

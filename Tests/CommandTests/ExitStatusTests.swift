@@ -23,7 +23,8 @@ private let knownTargets = Targets.all.map(\.name).joined(separator: ", ")
     (
       ["lnfree", "OUT", "--for", "llama.cpp", "--type", "Q4_K_M"], 2,
       "'Q4_K_M': is not a type that can be written; known are f16, bf16, f32, q4_0, q4_1, q5_0, q5_1, q8_0; for others of "
-        + "llama.cpp, write f16 and give that to its llama-quantize"
+        + "llama.cpp write f16, which its own quantiser takes: normfold convert SOURCE OUT --for llama.cpp --type f16, then "
+        + "llama-quantize OUT/model.gguf OUT/model-q4_k_m.gguf Q4_K_M"
     ),
     (
       ["lnfree", "OUT", "--for", "tranformers"], 2,

@@ -120,7 +120,7 @@ struct TokenizerOpeningTests {
   @Test(
     "refuses another kind of GGUF tokenizer by name",
     arguments: [
-      ("llama", "default", "'llama' with 'default'"), ("gpt2", "llama-bpe", "'gpt2' with 'llama-bpe'"),
+      ("llama", "default", "'llama' with 'default'"), ("gpt2", "tekken", "'gpt2' with 'tekken'"),
       ("bert", nil, "'bert' with none"),
     ])
   func otherGGUF(model: String, splitting: String?, found: String) throws {
@@ -128,7 +128,9 @@ struct TokenizerOpeningTests {
     let path = try place.write(gguf(model: model, splitting: splitting).bytes, to: "model.gguf")
     let refusal = #expect(throws: Refusal.self) { try Tokenizer(opening: path) }
     #expect(refusal?.category == .unsupported)
-    #expect(refusal?.problem == "expected 'gpt2' with the pre-tokenizer 'gpt-2', found \(found)")
+    #expect(
+      refusal?.problem
+        == "expected 'gpt2' with the pre-tokenizer 'gpt-2', 'llama-bpe', 'dbrx' or 'qwen2', found \(found)")
   }
 
   @Test("refuses a GGUF file in which two ids have one text")
@@ -176,7 +178,14 @@ struct TokenizerOpeningTests {
       Defect(
         name: "another way to split", key: "pre_tokenizer", value: #"{"type": "Sequence", "pretokenizers": []}"#,
         message:
-          "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Sequence\"; name a tokenizer of GPT-2's kind"
+          "tokenizer.json, 'pre_tokenizer.pretokenizers': expected a Split and then ByteLevel, found 0 pre-tokenizers; name a tokenizer of the kind of GPT-2's, Llama 3's or Qwen2's"
+      ),
+      Defect(
+        name: "another pattern", key: "pre_tokenizer",
+        value:
+          #"{"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated"}, {}]}"#,
+        message:
+          "tokenizer.json, 'pre_tokenizer.pretokenizers[0].pattern': expected the pattern of Llama 3 or of Qwen2, isolated, found \"x\"; name a tokenizer of the kind of GPT-2's, Llama 3's or Qwen2's"
       ),
       Defect(
         name: "dropout", key: "model", value: #"{"type": "BPE", "dropout": 0.1, "vocab": {}, "merges": []}"#,

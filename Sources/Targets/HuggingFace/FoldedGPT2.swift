@@ -49,7 +49,7 @@ enum FoldedGPT2 {
         name: architecture.layout.fullName(of: slot), value: value, type: options.type)
     }
     return TargetOutput(
-      safetensors: parameters,
+      safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
       sideFiles: try source.tokenizerFiles() + [
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],

@@ -41,7 +41,7 @@ package struct StockGPT2Target: Target {
       !$0.slot.isOmittedWhereTied || !isTied
     }.map { TargetOutput.StoredParameter(name: $0.slot.name, value: $0.value, type: options.type) }
     return TargetOutput(
-      safetensors: parameters,
+      safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
       sideFiles: try source.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
       notes: network.noteOnLastNorm
         + (isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"]))

@@ -80,7 +80,7 @@ extension StockClass {
     let isOther = architecture != source.architecture
     let widened = options.type == .f32 ? 0 : parameters.count { $0.info.type == .f32 }
     return TargetOutput(
-      safetensors: parameters,
+      safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
       sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))] + (code.map { [$0.file] } ?? []),
       notes: (isOther ? ["written as \(architecture.className), which computes the same"] : [])
         + (hasVocabularyBias ? [] : network.noteOnLastNorm)

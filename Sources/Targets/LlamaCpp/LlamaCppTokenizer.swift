@@ -11,7 +11,7 @@ struct LlamaCppTokenizer {
   ///   the embedding; `.malformed` for a damaged one.
   init(of source: TargetSource) throws(Refusal) {
     let count = source.network.vocabularySize
-    if source.tokenizer == .ofCheckpoint, let carried = try Self.carriedKeys(of: source) {
+    if let carried = try Self.carriedKeys(of: source) {
       (keys, notes) = (carried, [])
     } else if let vocabulary = try source.bytePairVocabulary() {
       keys = try vocabulary.ggufKeys(vocabularySize: count)
@@ -25,15 +25,16 @@ struct LlamaCppTokenizer {
     }
   }
 
-  /// Those of a GGUF source, as they are; nil where it has none.
+  /// Those of a GGUF source, or of a GGUF file that the user names, as they are; nil where it has none.
   private static func carriedKeys(of source: TargetSource) throws(Refusal) -> [(key: String, value: GGUFValue)]? {
-    guard let header = source.ggufHeader, let kind = header.value("tokenizer.ggml.model"), kind != .string("none")
+    guard let (header, path) = try source.tokenizerHeader(), let kind = header.value("tokenizer.ggml.model"),
+      kind != .string("none")
     else { return nil }
     if case .strings(let tokens) = header.value("tokenizer.ggml.tokens"),
       tokens.count != source.network.vocabularySize
     {
       throw Refusal(
-        .malformed, file: source.checkpointPath, subject: "tokenizer.ggml.tokens",
+        .malformed, file: path, subject: "tokenizer.ggml.tokens",
         "expected \(source.network.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
         advice: "pass \(.tokenizer) with the directory of the right one, or \(.tokenizer, "absent")")
     }
@@ -45,7 +46,8 @@ extension BytePairVocabulary {
   /// As llama.cpp's converter writes them. Ids without a token are padded with unused ones.
   ///
   /// The converter recognises tokenizers by the hash of what they make of one text, and calls some that split text as
-  /// GPT-2's does `olmo` or `mpt`. In llama.cpp these names mean what `gpt-2` means.
+  /// GPT-2's does `olmo` or `mpt`. In llama.cpp these names mean what `gpt-2` means. Those that split it as Llama 3's and Qwen2's do
+  /// have names of their own (``ggufSplitting``).
   ///
   /// - Throws: `.unsupported` where there are more tokens than rows of the embedding; `.malformed` where two ids have one
   ///   text, which would end llama.cpp.
@@ -68,8 +70,14 @@ extension BytePairVocabulary {
           advice: "llama.cpp needs another text for each token")
       }
     }
+    guard let splitting = ggufSplitting else {
+      throw Refusal(
+        .unsupported, file: path, subject: "ignore_merges",
+        "llama.cpp has no name for a tokenizer that splits text in this way and takes whole pieces for tokens",
+        advice: "pass \(.tokenizer, "absent") to write token ids only")
+    }
     var keys: [(key: String, value: GGUFValue)] = [
-      ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string("gpt-2")),
+      ("tokenizer.ggml.model", .string("gpt2")), ("tokenizer.ggml.pre", .string(splitting)),
       ("tokenizer.ggml.tokens", .strings(all.map(\.text))),
       ("tokenizer.ggml.token_type", .i32s(all.map(\.kind.rawValue))),
       ("tokenizer.ggml.merges", .strings(merges)),

@@ -3,6 +3,18 @@ import Networks
 import Tokenization
 
 extension TargetSource {
+  /// The header of the GGUF file that the tokenizer is in: the one that the user names, or the source; nil where it is in none.
+  ///
+  /// - Throws: what reading the header throws.
+  func tokenizerHeader() throws(Refusal) -> (header: GGUFHeader, path: String)? {
+    switch tokenizer {
+    case .absent: return nil
+    case .directory(let path):
+      return path.hasSuffix(".gguf") ? (try GGUFHeader(of: MappedFile(path: path)), path) : nil
+    case .ofCheckpoint: return ggufHeader.map { ($0, checkpointPath) }
+    }
+  }
+
   /// The tokenizer that the user names, or the one that the checkpoint brings; nil where there is none.
   ///
   /// - Throws: `.usage` where a directory that was named holds none; what reading throws.
@@ -11,6 +23,12 @@ extension TargetSource {
     switch self.tokenizer {
     case .absent: return nil
     case .directory(let directory):
+      if let named = try tokenizerHeader() {
+        guard let own = BytePairVocabulary(gguf: named.header, path: named.path) else {
+          throw Self.otherKind(of: named.header, path: named.path)
+        }
+        return own
+      }
       vocabulary = try Self.vocabulary(in: directory)
       guard vocabulary != nil else { throw Self.noTokenizer(in: directory) }
     case .ofCheckpoint:
@@ -40,6 +58,12 @@ extension TargetSource {
     switch tokenizer {
     case .absent: return try copies(of: [generation], in: directory)
     case .directory(let other):
+      if let named = try tokenizerHeader() {
+        guard let own = BytePairVocabulary(gguf: named.header, path: named.path) else {
+          throw Self.otherKind(of: named.header, path: named.path)
+        }
+        return try own.files + copies(of: [generation], in: directory)
+      }
       let files = try copies(of: Self.carriedFileNames, in: other)
       guard files.contains(where: { $0.name != BytePairVocabulary.chatTemplateName }) else {
         throw Self.noTokenizer(in: other)
@@ -62,6 +86,15 @@ extension TargetSource {
       "the source's tokenizer (\(kind)) is carried over to GGUF only: no tokenizer files were written; \(.tokenizer) names a "
         + "directory that holds them"
     ]
+  }
+
+  private static func otherKind(of header: GGUFHeader, path: String) -> Refusal {
+    var kind = "none"
+    if case .string(let name)? = header.value("tokenizer.ggml.model") { kind = "'\(name)'" }
+    return Refusal(
+      .unsupported, file: path, subject: "tokenizer.ggml.model",
+      "expected a byte-level tokenizer that is known, found \(kind), which is carried over to GGUF only",
+      advice: "name a directory that holds the tokenizer's files with \(.tokenizer), or pass \(.tokenizer, "absent")")
   }
 
   private static func noTokenizer(in directory: String) -> Refusal {
