@@ -21,7 +21,7 @@ struct RemoveCommand: ParsableCommand {
       converted to DESTINATION as 'convert' does it.
 
       RECIPES
-      \(Recipe.published.map { "  \($0.name.padding(toLength: 18, withPad: " ", startingAt: 0))\($0.summary)" }.joined(separator: "\n"))
+      \(Recipe.published.map { "  \($0.name)\(String(repeating: " ", count: max(1, 18 - $0.name.count)))\($0.summary)" }.joined(separator: "\n"))
         or a JSON file with the keys context, batch, micro_batches, steps, lr,
         min_lr, warmup, betas, adam_eps, weight_decay, clip, momentum, aux_weight,
         masked_target, end_of_text, planned_steps, shuffle, abort and schedule.

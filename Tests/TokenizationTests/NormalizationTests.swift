@@ -188,7 +188,7 @@ struct NormalizationTests {
 }
 
 extension [UInt8] {
-  fileprivate var digest: String {
+  var digest: String {
     let context = DigestContext()
     withUnsafeBytes { context.update($0) }
     return context.finish().description

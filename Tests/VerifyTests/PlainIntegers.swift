@@ -214,6 +214,7 @@ struct PlainFixed {
     case .relu: return max(x, 0)
     case .leakyReLU(let slope): return x < 0 ? product(x, encode(slope)) : x
     case .silu: return product(x, sigmoid(x))
+    case .tanh: return ring(2 * sigmoid(ring(2 * x)) - encode(1))
     case .geluTanh:
       let cube = product(product(x, x), x)
       let inner = product(ring(x + product(cube, encode(0.044715))), encode((2 / Double.pi).squareRoot()))
@@ -312,7 +313,7 @@ struct PlainFixed {
     case .scale(let factor): return x[0].map { product($0, encode(factor)) }
     case .add: return zip(x[0], x[1]).map { ring($0 + $1) }
     case .multiply: return zip(x[0], x[1]).map { product($0, $1) }
-    case .rotate: return nil
+    case .rotate, .select: return nil
     }
   }
 }

@@ -4,12 +4,12 @@ extension Activation {
   /// The function itself, in double precision.
   package func callAsFunction(_ x: Double) -> Double {
     switch self {
-    case .geluTanh: x / 2 * (1 + Foundation.tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
+    case .geluTanh: x / 2 * (1 + Glibc.tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
     case .geluErf: x / 2 * (1 + erf(x * 0.5.squareRoot()))
     case .relu: max(x, 0)
     case .leakyReLU(let slope): x < 0 ? x * slope : x
     case .silu: x / (1 + exp(-x))
-    case .tanh: Foundation.tanh(x)
+    case .tanh: Glibc.tanh(x)
     }
   }
 
