@@ -10,6 +10,13 @@ let strict: [SwiftSetting] = [
 /// Modules that parse untrusted bytes or decide what happens to them say `unsafe` wherever they are.
 let strictest = strict + [.strictMemorySafety()]
 
+/// The suite spends its time in these modules: 'make test' has them optimised in a debug build, too. Nobody else does, since
+/// SwiftPM lets no package depend on one with such flags.
+let isOptimised = Context.environment["NORMFOLD_OPTIMISED"] != nil
+let optimised: [SwiftSetting] = isOptimised ? [.unsafeFlags(["-O"])] : []
+let hot = strictest + optimised
+let hotC: [CSetting] = isOptimised ? [.unsafeFlags(["-O2"])] : []
+
 let package = Package(
   name: "normfold",
   products: [
@@ -34,33 +41,33 @@ let package = Package(
     .target(name: "CMappingGuard"),
     .target(
       name: "Formats", dependencies: ["CMappingGuard", "CLinux", "CZstd", "CZlib", "CCrypto"],
-      swiftSettings: strictest),
-    .target(name: "Networks", dependencies: ["Formats"], swiftSettings: strictest),
+      swiftSettings: hot),
+    .target(name: "Networks", dependencies: ["Formats"], swiftSettings: hot),
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(
       name: "Arithmetic",
       dependencies: [
         "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
       ],
-      swiftSettings: strictest),
-    .target(name: "CKernels"),
+      swiftSettings: hot),
+    .target(name: "CKernels", cSettings: hotC),
     .target(
       name: "Verify",
       dependencies: [
         "Arithmetic", "CKernels", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
       ],
-      swiftSettings: strict),
-    .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: strictest),
+      swiftSettings: strict + optimised),
+    .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: hot),
     .target(
       name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
       swiftSettings: strictest),
     .target(
       name: "Training",
       dependencies: ["Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics")],
-      swiftSettings: strictest),
+      swiftSettings: hot),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
-    .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: strictest),
+    .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: hot),
     .target(
       name: "NormFold",
       dependencies: [

@@ -28,8 +28,8 @@ struct ConvertCommand: ParsableCommand {
         normfold convert lns-1b/ out/ --for llama.cpp --norm-scaling lns
         normfold convert gpt2-lnfree/ out/ --for gpt2 --report report.html
         normfold convert gpt2/ out/ --for onnxruntime --to-norm rms
-        normfold convert Qwen3-0.6B/ out/ --for transformers --to-norm unit   (weightless norms)
-        normfold convert Llama-3.1-8B/ out/ --for transformers --to-norm unit --max-shard-size 2GB
+        normfold convert Qwen3-0.6B/ out/ --for transformers --to-norm unit
+        normfold convert Llama-3.1-8B/ out/ --for transformers --max-shard-size 2GB
       """)
 
   @Argument(help: .checkpoint, completion: .file())

@@ -20,7 +20,7 @@ public struct Conversion: Sendable, Encodable {
   private enum CodingKeys: CodingKey {
     case source, destination, targets, type, replacesDestination, allowsPartial, verifies, requiredNorms, normForm,
       rules
-    case allowsApproximateActivation, className, readingOptions, probeOptions, workers
+    case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers, maximumShardByteCount
   }
 
   /// A directory or file, as the user named it.

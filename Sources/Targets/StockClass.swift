@@ -97,11 +97,14 @@ package struct StockClass: Sendable {
 
     // What the class computes with these parameters, a norm at every place.
     let ownSizes = sizes
-    // What has no tensor in the class it does not compute.
-    let held = Set(layout.slots(blockCount: prepared.blockCount).flatMap(\.parameters))
+    // What has no tensor in the class it does not compute, but for an unembedding that is the embedding.
+    let held = Set(
+      layout.slots(blockCount: prepared.blockCount).flatMap(\.parameters)
+        + (prepared.isTied ? ["unembedding.weight"] : []))
     guard
       let skeleton = architecture.network(
-        sizes, parameters: { (held.contains($0) ? prepared.parameter(named: $0) : nil) ?? layout.bareGain($0, ownSizes) })
+        sizes,
+        parameters: { (held.contains($0) ? prepared.parameter(named: $0) : nil) ?? layout.bareGain($0, ownSizes) })
     else { throw other(source, target) }
     var plain = skeleton
     for (path, _) in skeleton.norms { plain[norm: path] = prepared[norm: path] }

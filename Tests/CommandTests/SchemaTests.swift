@@ -89,6 +89,11 @@ struct SchemaTests {
     ("convert", ["convert", "lnfree", "OUT", "--for", "gpt2", "--no-verify"], 0),
     ("verify", ["verify", "lnfree", "fakeln", "--probe-length", "64"], 0),
     ("verify", ["verify", "lnfree", "vanilla"], 7),
+    ("verify", ["verify", "lnfree", "fakeln", "--probe-length", "8", "--arithmetic", "fixed:64,16"], 0),
+    (
+      "convert", ["convert", "lnfree", "OUT", "--for", "gpt2", "--probe-length", "8", "--arithmetic", "int:8,8"], 0
+    ),
+    ("eval", ["eval", "lnfree", "--arithmetic", "int:8,12"] + text, 0),
     ("eval", ["eval", "vanilla", "--compare", "lnfree"] + text, 0), ("eval", ["eval", "lnfree"] + text, 0),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),

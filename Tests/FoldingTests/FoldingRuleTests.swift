@@ -235,7 +235,7 @@ import Verify
   @Test("Whether a recipe says that its mean is zero")
   func isCentred() throws {
     let matrix = try #require(try Self.network()[linear: "blocks.0.mlp.output"]).weight
-    let vector = Parameter.constant(2, shape: [128]).adding(.constant(1, shape: [128]))
+    let vector = Parameter.concatenating([.constant(2, shape: [64]), .constant(1, shape: [64])], axis: 0)
     let centred = matrix.centred(axis: 0)
     #expect(!matrix.isCentred(axis: 0))
     #expect(centred.isCentred(axis: 0))

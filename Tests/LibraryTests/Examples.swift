@@ -22,6 +22,24 @@ func chunkingExample(input: inout MeasurementInput) {
   input.chunking.stride = 256
 }
 
+func integerArithmeticExample(evaluation: inout Evaluation) throws(Refusal) {
+  evaluation.integers = try IntegerArithmetic(parsing: "int:8,12")
+}
+
+func integerDriftExample(report: VerificationRun.Report) {
+  if let drift = report.integers {
+    for network in drift.networks { print(network.name, network.difference.logits.meanDivergence) }
+  }
+}
+
+func integerEvaluationExample(report: EvaluationReport) {
+  if let integers = report.integers { print(integers.divergence.mean, integers.top1Agreement) }
+}
+
+func integerOverflowExample(integers: IntegerEvaluation) {
+  for overflow in integers.overflows { print(overflow.path, overflow.count) }
+}
+
 func conversionExample() throws(Refusal) {
   var conversion = Conversion(source: "gpt2-lnfree", destination: "out", targets: ["llama.cpp"])
   conversion.type = .q8_0

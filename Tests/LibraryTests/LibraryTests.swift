@@ -54,7 +54,8 @@ import Testing
     #expect(lines.contains { $0.hasPrefix("  transformer.h.0.ln_1 folds into block 0: ") })
     #expect(lines.contains { $0.contains("transformer.h.0.mlp.c_fc.weight [32, 128] F32 = centre(") })
     for kind in Measure.Kind.allCases {
-      #expect(lines.contains { $0.hasPrefix("\(kind): ") } == (kind != .longArithmetic), "\(kind)")
+      #expect(
+        lines.contains { $0.hasPrefix("\(kind): ") } == ![.longArithmetic, .cosineDistance].contains(kind), "\(kind)")
     }
     let algebra = try #require(lines.first { $0.hasPrefix("algebra: ") }?.split(separator: " "))
     let (value, limit) = (try #require(Double(algebra[1])), try #require(Double(algebra[3])))
@@ -68,7 +69,7 @@ import Testing
     let input = MeasurementInput(model: "", text: .ids([]))
     let values: [Any] = [
       Conversion(source: "", destination: "", targets: []), ReadingOptions(), ProbeOptions(), input, input.chunking,
-      Removal(source: "", destination: "", targets: []),
+      Removal(source: "", destination: "", targets: []), Evaluation(input),
     ]
     let names = Set(values.flatMap { Mirror(reflecting: $0).children.compactMap(\.label) })
     // Tokenizing files of ids is the command's alone.

@@ -35,12 +35,12 @@ import Testing
     }
     #expect(report.holds)
     let names = report.outputs[0].files.map(\.name)
-    #expect(Array(names.prefix(3)) == (1...3).map { "model-0000\($0)-of-00003.safetensors" })
+    #expect(Array(names.prefix(4)) == (1...4).map { "model-0000\($0)-of-00004.safetensors" })
     #expect(names.contains("model.safetensors.index.json") && !names.contains("model.safetensors"))
     let (one, several) = (
       try CheckpointLocation(path: whole.output).open(), try CheckpointLocation(path: cut.output).open()
     )
-    #expect(several.files.count == 3 && one.tensors.count == several.tensors.count)
+    #expect(several.files.count == 4 && one.tensors.count == several.tensors.count)
     for tensor in one.tensors {
       let other = try #require(several[tensor.name])
       #expect(other.info == tensor.info && other.decoded(as: Double.self) == tensor.decoded(as: Double.self))

@@ -119,7 +119,7 @@ extension IntegerArithmetic: Encodable {
 
 /// Numbers that did not fit into the integers of an arithmetic, by operation.
 ///
-///     for overflow in report.overflows { print(overflow.path, overflow.count) }
+///     for overflow in integers.overflows { print(overflow.path, overflow.count) }
 public struct IntegerOverflow: Hashable, Sendable, Encodable {
   /// The operation whose result it was.
   public var path: String

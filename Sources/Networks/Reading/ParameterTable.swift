@@ -110,9 +110,13 @@ struct ParameterTable {
     layout: Layout, file: String, _ hyperparameters: Hyperparameters, _ options: ReadingOptions
   ) throws(Refusal) {
     let head = "unembedding.weight"
-    guard layout.slot(of: head, blockCount: 1) != nil else { return }
     guard let embedding = parameters["embedding.tokens.weight"] else { return }
     let tied = embedding.transposed()
+    // Of a class without a head nobody reads it; the others without a place for it are tied.
+    guard layout.slot(of: head, blockCount: 1) != nil else {
+      parameters[head] = hyperparameters.isTied ? tied : nil
+      return
+    }
     guard let stored = parameters[head] else {
       guard hyperparameters.isTied else {
         throw Refusal(
