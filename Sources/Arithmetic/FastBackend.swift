@@ -49,6 +49,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       attend(query: operands[0], key: operands[1], value: operands[2], by: attention, at: node.path)
     case .activate(let activation): activate(operands[0], by: activation)
     case .scale(let factor): scale(operands[0], by: factor)
+    case .scaleFeatures(let vector): scale(operands[0], by: vector)
     case .add: add(operands[0], operands[1])
     case .multiply: multiply(operands[0], operands[1])
     case .select(.first): firstRows(of: operands[0])
@@ -291,6 +292,18 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     let factor = Scalar(factor)
     for index in unsafe 0..<x.values.count { unsafe result.values[index] = unsafe x.values[index] * factor }
+    return result
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private func scale(_ x: Matrix<Scalar>, by vector: Parameter) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    let factors = ParameterReader(vector).values().map { Scalar($0) }
+    for row in 0..<x.rowCount {
+      let (from, to) = unsafe (x.row(row), result.row(row))
+      for column in 0..<x.columnCount { unsafe to[column] = unsafe from[column] * factors[column] }
+    }
     return result
   }
 

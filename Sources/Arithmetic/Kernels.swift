@@ -132,6 +132,7 @@ package enum Kernels {
         unsafe y[index] = v / 2 * (1 + .erf(v * inner))
       }
     case .relu: for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? 0 : x[index] }
+    case .reluSquared: for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? 0 : x[index] * x[index] }
     case .leakyReLU(let slope):
       let slope = Scalar(slope)
       for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? x[index] * slope : x[index] }

@@ -23,6 +23,7 @@ package struct PlainBackend: Backend {
     case .attend(let attention): attend(query: operands[0], key: operands[1], value: operands[2], by: attention)
     case .activate(let activation): activate(operands[0], by: activation)
     case .scale(let factor): operands[0].map { $0.map { $0 * factor } }
+    case .scaleFeatures(let vector): operands[0].map { zip($0, ParameterReader(vector).values()).map { $0 * $1 } }
     case .add: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 + $1 } }
     case .multiply: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 * $1 } }
     case .select(.first): operands[0].map { _ in operands[0][0] }
@@ -120,6 +121,7 @@ package struct PlainBackend: Backend {
         case .geluTanh: v / 2 * (1 + .tanh((2 / Double.pi).squareRoot() * (v + 0.044715 * .pow(v, 3))))
         case .geluErf: v / 2 * (1 + .erf(v / Double(2).squareRoot()))
         case .relu: max(v, 0)
+        case .reluSquared: .pow(max(v, 0), 2)
         case .leakyReLU(let slope): v < 0 ? slope * v : v
         case .silu: v / (1 + .exp(-v))
         case .tanh: .tanh(v)

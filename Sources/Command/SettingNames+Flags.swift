@@ -26,6 +26,7 @@ extension Setting {
     case .ignoredTensors: ["--ignore"]
     case .missingNorms: ["--norms"]
     case .normScaling: ["--norm-scaling"]
+    case .permutesHeadScales: ["--permuted-head-scales"]
     case .removalStep: ["--removal-step"]
     case .strippedPrefixes: ["--strip-prefix"]
     case .tokenizer: ["--tokenizer"]

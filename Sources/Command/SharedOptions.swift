@@ -94,6 +94,12 @@ struct InputOptions: ParsableArguments {
       "The norms were scaled in training, which no file says: lns for LayerNorm Scaling.", valueName: "lns"))
   var normScaling: NormScaling?
 
+  @Flag(
+    help: ArgumentHelp(
+      "A NormFormer was trained by fairseq of 2021-10-19 to 2021-11-03, whose head scales also exchanged heads and features."
+    ))
+  var permutedHeadScales = false
+
   @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
   var assumeEotDisabled = false
 
@@ -131,6 +137,7 @@ struct InputOptions: ParsableArguments {
     options.deviationAxis = deviationAxis
     options.removalStep = removalStep
     options.normScaling = normScaling
+    options.permutesHeadScales = permutedHeadScales
     options.assumesEndOfTextDisabled = assumeEotDisabled
     options.strippedPrefixes = stripPrefix
     options.ignoredTensors = ignore

@@ -9,6 +9,7 @@ package struct FoldingPlan: Sendable {
     package let norm: String
     package let path: Path
     /// The maps that absorb it: all that read the norm. Of a bias alone also maps that are added to the norm.
+    /// Where the norm stands behind a branch, and something else reads it, the map that it reads and that nothing else reads.
     package let readers: [Path]
     package let absorbed: Absorbed
 
@@ -145,6 +146,13 @@ package struct FoldingPlan: Sendable {
         moveBias(of: path, named: name)
         continue
       }
+      if case .fixed(let deviation) = norm.deviation, obstacle != nil, let map = network.soleMap(before: path) {
+        folded[linear: map] = folded[linear: map]?.followed(
+          by: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
+        folded[norm: path] = nil
+        steps.append(Step(norm: name, path: path, readers: [map], absorbed: .whole))
+        continue
+      }
       switch (norm.deviation, obstacle) {
       case (.fixed, let reason?), (.computed, let reason?):
         if options.keepsNorms, !isRequired {
@@ -203,6 +211,14 @@ package struct FoldingPlan: Sendable {
 }
 
 extension Network {
+  /// The linear map that a norm reads, where nothing else reads it.
+  fileprivate func soleMap(before norm: Path) -> Path? {
+    guard let operand = node(at: norm)?.operands.first, self[linear: operand] != nil, users(of: operand).count == 1,
+      output != norm
+    else { return nil }
+    return operand
+  }
+
   /// What keeps a norm from becoming part of its readers; nil where all of them are linear maps.
   package func obstacle(to norm: Path) -> FoldingPlan.Kept.Reason? {
     if isGivenAway(norm) { return .output }

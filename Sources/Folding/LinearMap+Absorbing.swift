@@ -27,6 +27,21 @@ extension LinearMap {
       .addingToBias(bias?.projected(through: weight))
   }
 
+  /// The map that computes what the fixed norm of this one's output is: W' = W · C · diag(γ/σ), b' = b · C ⊙ γ/σ + β.
+  ///
+  /// - Parameters:
+  ///   - gain: γ [out]
+  ///   - deviation: σ [out]
+  ///   - bias: β [out]
+  package func followed(by kind: Norm.Kind, gain: Parameter, deviation: Parameter, bias: Parameter?) -> LinearMap {
+    let factor = gain.divided(by: deviation)
+    func normalised(_ parameter: Parameter, axis: Int) -> Parameter {
+      (kind == .layer ? parameter.centred(axis: axis) : parameter).scaled(by: factor, axis: axis)
+    }
+    return LinearMap(weight: normalised(weight, axis: 1), bias: self.bias.map { normalised($0, axis: 0) })
+      .addingToBias(bias)
+  }
+
   /// The map with `shift` [out] added to its bias; it gets one where it has none.
   func addingToBias(_ shift: Parameter?) -> LinearMap {
     guard let shift else { return self }

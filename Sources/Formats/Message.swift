@@ -12,6 +12,7 @@ public enum Setting: String, CaseIterable, Sendable {
   case ignoredTensors
   case missingNorms
   case normScaling
+  case permutesHeadScales
   case removalStep
   case strippedPrefixes
   case tokenizer

@@ -61,6 +61,9 @@ extension ONNXGraph {
       case .norm(let kept):
         guard let stored = norm(node.path, kept) else { return nil }
         result[norm: node.path] = stored
+      case .scaleFeatures:
+        guard let stored = parameter(node.path.description, "Mul", 1) else { return nil }
+        result.replaceOperation(at: node.path, by: .scaleFeatures(stored))
       default: continue
       }
     }

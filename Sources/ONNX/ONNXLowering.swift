@@ -100,6 +100,7 @@ package struct ONNXLowering: Backend {
     case .rotate, .attend: preconditionFailure("written above")
     case .activate(let activation): return activate(values[0], by: activation, at: name)
     case .scale(let factor): return add("Mul", values[0], constant(factor, "scale"), as: name)
+    case .scaleFeatures(let vector): return add("Mul", values[0], external(vector, name + ".scale"), as: name)
     case .add: return add("Add", values[0], values[1], as: name)
     case .multiply: return add("Mul", values[0], values[1], as: name)
     case .select(.first):
@@ -197,6 +198,9 @@ package struct ONNXLowering: Backend {
       let gate = add("Add", add("Erf", inner, as: name + ".2"), constant(1.0, "one"), as: name + ".3")
       return add("Mul", add("Mul", x, constant(0.5, "half"), as: name + ".4"), gate, as: name)
     case .relu: return add("Relu", x, as: name)
+    case .reluSquared:
+      let positive = add("Relu", x, as: name + ".1")
+      return add("Mul", positive, positive, as: name)
     case .leakyReLU(let slope):
       return add("LeakyRelu", x, as: name, attributes: ["alpha": .number(Float(slope))])
     case .silu: return add("Mul", x, add("Sigmoid", x, as: name + ".1"), as: name)

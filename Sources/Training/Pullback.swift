@@ -165,6 +165,8 @@ enum Pullback {
         let slope = inner * (1 + steep * v * v)
         unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s) * slope)
       }
+    case .reluSquared:
+      for index in 0..<x.count { unsafe y[index] = unsafe up[index] * 2 * max(x[index], 0) }
     case .tanh:
       for index in 0..<x.count {
         let t = Scalar.tanh(unsafe x[index])

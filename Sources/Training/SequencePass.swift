@@ -75,6 +75,9 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     switch node.operation {
     case .select:
       throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")
+    case .scaleFeatures:
+      throw Refusal(
+        .unsupported, subject: node.path.description, "a network with scales of features is not trained yet")
     case .embed: found.upper = upper
     case .linear(let map):
       (found.upper, found.operand) = (upper, try value(0))
@@ -125,7 +128,7 @@ extension Network {
     func keep(_ path: Path) {
       guard let node = node(at: path), !kept.contains(path) else { return }
       switch node.operation {
-      case .norm, .rotate, .activate, .scale, .multiply, .select: node.operands.forEach(keep)
+      case .norm, .rotate, .activate, .scale, .scaleFeatures, .multiply, .select: node.operands.forEach(keep)
       case .embed, .linear, .attend, .add: kept.insert(path)
       }
     }
@@ -135,7 +138,7 @@ extension Network {
       case .attend:
         keep(node.path)
         node.operands.forEach(keep)
-      case .embed, .rotate, .scale, .add, .select: continue
+      case .embed, .rotate, .scale, .scaleFeatures, .add, .select: continue
       }
     }
     return kept

@@ -12,7 +12,7 @@ package enum PlantedError: String, CaseIterable, Sendable {
   case queryHeadsExchanged, headScaled, queriesAndKeysExchanged
   case unembeddingColumnLarger, unembeddingIsEmbedding
   case mlpsExchanged
-  case keptGainOff
+  case keptGainOff, residualScaleOff
   case blockScale
   case otherActivation, otherEpsilon, otherRotaryBase, lastBlockDropped
 }
@@ -114,6 +114,12 @@ package struct WrittenNetwork {
     case .keptGainOff:
       guard let (path, norm) = pick(network.norms.filter { $0.norm.gain.storedView != nil }) else { return nil }
       return try write(norm.gain, path) { values in values[values.count / 2] *= 1.01 }
+    case .residualScaleOff:
+      let scales = network.nodes.compactMap { node -> (Path, Parameter)? in
+        if case .scaleFeatures(let vector) = node.operation { (node.path, vector) } else { nil }
+      }
+      guard let (path, vector) = pick(scales) else { return nil }
+      return try write(vector, path) { values in values[values.count / 2] *= 1.01 }
     case .blockScale:
       guard let path = pick(maps), let weight = network[linear: path]?.weight, let tensor = weight.storedTensors.first,
         tensor.info.type.elementsPerBlock > 1

@@ -7,14 +7,16 @@ package struct RandomCheckpoint {
   package enum Family: String, CaseIterable, Sendable {
     /// GPT-2 with the large epsilon of the published LN-removed networks.
     case gpt2Fixed
-    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed
+    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed, normFormer, normFormerFixed
   }
 
   package let family: Family
   /// What was drawn, for messages: `gpt2 2×32, 4 heads, tied`.
   package private(set) var summary = ""
   /// Whether the norms are computed, so that a conversion has to say what they are to be.
-  package var hasComputedNorms: Bool { ![.gpt2Fixed, .gptNeoXFixed, .torchscaleFixed].contains(family) }
+  package var hasComputedNorms: Bool {
+    ![.gpt2Fixed, .gptNeoXFixed, .torchscaleFixed, .normFormerFixed].contains(family)
+  }
 
   private var tensors = EditableTensors()
   private var configuration: [String: Any] = [:]
@@ -43,6 +45,7 @@ package struct RandomCheckpoint {
     case .gptNeoX, .gptNeoXFixed: makeGPTNeoX()
     case .opt: makeOPT()
     case .torchscale, .torchscaleFixed: makeTorchscale()
+    case .normFormer, .normFormerFixed: makeNormFormer()
     }
   }
 
@@ -227,6 +230,42 @@ package struct RandomCheckpoint {
         addNorm(h + "self_attn.inner_attn_ln")
         addNorm(h + "ffn.ffn_layernorm", of: hidden)
       }
+    }
+    addNorm("layer_norm")
+    if !isTied { add("output_projection.weight", [vocabulary, width], deviation: scale) }
+  }
+
+  private mutating func makeNormFormer() {
+    let isTied = pick([true, false])
+    let (hasInner, hasOuter) = (pick([true, false]), pick([true, false]))
+    let (hasHeads, hasResidual) = (pick([true, false]), pick([true, false]))
+    configuration = [
+      "model_type": "normformer", "decoder_layers": blocks, "decoder_attention_heads": heads,
+      "decoder_embed_dim": width,
+      "decoder_ffn_embed_dim": hidden, "vocab_size": vocabulary, "max_target_positions": context,
+      "activation_fn": pick(["gelu", "relu", "relu_squared"]), "decoder_normalize_before": true, "scale_fc": hasInner,
+      "scale_attn": hasOuter, "scale_heads": hasHeads, "scale_resids": hasResidual,
+      "no_scale_embedding": pick([true, false]),
+      "share_decoder_input_output_embed": isTied, "layernorm_eps": epsilon, "eos_token_id": 2,
+    ]
+    summary += isTied ? ", tied" : ", untied"
+    summary += "\(hasInner ? ", scale_fc" : "")\(hasOuter ? ", scale_attn" : "")"
+    summary += "\(hasHeads ? ", scale_heads" : "")\(hasResidual ? ", scale_resids" : "")"
+    add("embed_tokens.weight", [vocabulary, width], deviation: scale)
+    add("embed_positions.weight", [context + 2, width], deviation: scale)
+    for block in 0..<blocks {
+      let h = "layers.\(block)."
+      for name in ["q_proj", "k_proj", "v_proj", "out_proj"] {
+        addMap(h + "self_attn." + name, [width, width], biasCount: width)
+      }
+      addNorm(h + "self_attn_layer_norm")
+      addMap(h + "ffn.fc1", [hidden, width], biasCount: hidden)
+      addMap(h + "ffn.fc2", [width, hidden], biasCount: width)
+      addNorm(h + "final_layer_norm")
+      if hasInner { addNorm(h + "ffn.ffn_layernorm", of: hidden) }
+      if hasOuter { addNorm(h + "attn_ln") }
+      if hasHeads { add(h + "c_attn", [heads], deviation: 0.3, mean: 1) }
+      if hasResidual { add(h + "w_resid", [width], deviation: 0.3, mean: 1) }
     }
     addNorm("layer_norm")
     if !isTied { add("output_projection.weight", [vocabulary, width], deviation: scale) }

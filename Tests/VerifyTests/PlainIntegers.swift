@@ -212,6 +212,7 @@ struct PlainFixed {
     func half(_ y: Int128) -> Int128 { product(x, ring(encode(1) + y)) >> 1 }
     switch activation {
     case .relu: return max(x, 0)
+    case .reluSquared: return product(max(x, 0), max(x, 0))
     case .leakyReLU(let slope): return x < 0 ? product(x, encode(slope)) : x
     case .silu: return product(x, sigmoid(x))
     case .tanh: return ring(2 * sigmoid(ring(2 * x)) - encode(1))
@@ -311,6 +312,9 @@ struct PlainFixed {
       return result
     case .activate(let activation): return x[0].map { activate($0, activation) }
     case .scale(let factor): return x[0].map { product($0, encode(factor)) }
+    case .scaleFeatures(let vector):
+      let factors = encode(vector)
+      return x[0].indices.map { product(x[0][$0], factors[$0 % factors.count]) }
     case .add: return zip(x[0], x[1]).map { ring($0 + $1) }
     case .multiply: return zip(x[0], x[1]).map { product($0, $1) }
     case .rotate, .select: return nil

@@ -40,6 +40,13 @@ package struct FixedPointBackend: IntegerBackend {
     case .scale(let factor):
       let encoded = format.encode(factor, &overflow)
       return operands[0].map { format.multiply($0, encoded, &overflow) }
+    case .scaleFeatures(let vector):
+      let (factors, width) = (encoded(vector, &overflow), operands[0].columnCount)
+      var result = operands[0]
+      for index in result.values.indices {
+        result.values[index] = format.multiply(result.values[index], factors[index % width], &overflow)
+      }
+      return result
     case .add: return operands[0].combined(with: operands[1]) { format.add($0, $1, &overflow) }
     case .multiply: return operands[0].combined(with: operands[1]) { format.multiply($0, $1, &overflow) }
     case .select: preconditionFailure("refused above")
@@ -242,6 +249,7 @@ package struct FixedPointBackend: IntegerBackend {
     case .geluErf:
       return half(format.errorFunction(format.multiply(x, constant(0.5.squareRoot()), &overflow), &overflow))
     case .relu: return max(x, 0)
+    case .reluSquared: return format.multiply(max(x, 0), max(x, 0), &overflow)
     case .leakyReLU(let slope): return x < 0 ? format.multiply(x, constant(slope), &overflow) : x
     case .silu: return format.multiply(x, format.sigmoid(x, &overflow), &overflow)
     case .tanh: return format.hyperbolicTangent(x, &overflow)

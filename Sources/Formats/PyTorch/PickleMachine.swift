@@ -138,13 +138,27 @@ struct PickleMachine {
       let dictionary = try dictionaryOnTop()
       for index in stride(from: 0, to: items.count, by: 2) { try store(items[index], items[index + 1], in: dictionary) }
     case .build:
-      // The `_metadata` of a module's state dict: versions of its layers, which no tensor depends on.
+      // The `_metadata` of a module's state dict: versions of its layers, which no tensor depends on. The attributes of an
+      // argparse.Namespace are its content.
       let state = try pop()
-      guard case .dictionary = state, heap.dictionaries[try dictionaryOnTop()].isOrdered else {
+      let dictionary = try dictionaryOnTop()
+      guard case .dictionary(let attributes) = state, heap.dictionaries[dictionary].isOrdered else {
         throw refusal(
           "BUILD: only an OrderedDict may carry attributes, in a dict, found \(state.kind)", category: .unsupported)
       }
-
+      if heap.dictionaries[dictionary].isNamespace, dictionary != attributes {
+        heap.dictionaries[dictionary].pairs = heap.dictionaries[attributes].pairs
+      }
+    case .newObject:
+      let arguments = try pop()
+      guard case .global(.namespace) = try pop(), case .tuple(let tuple) = arguments, heap.sequences[tuple].isEmpty
+      else {
+        throw refusal(
+          "NEWOBJ would make an object of a class, which is not allowed",
+          advice: "nothing of the file was executed; if you trust it, \(Self.advice)")
+      }
+      try push(makeDictionary(isOrdered: true))
+      heap.dictionaries[heap.dictionaries.count - 1].isNamespace = true
     case .binaryPut: try remember(UInt32(try readByte("a memo index", from: bytes)))
     case .longBinaryPut: try remember(try read(UInt32.self, "a memo index", from: bytes))
     case .binaryGet: try recall(UInt32(try readByte("a memo index", from: bytes)))
@@ -340,7 +354,7 @@ struct PickleMachine {
       } catch {
         return error
       }
-    case "OBJ", "NEWOBJ", "NEWOBJ_EX":
+    case "OBJ", "NEWOBJ_EX":
       return refusal(
         "\(name) would make an object of a class, which is not allowed",
         advice: "nothing of the file was executed; if you trust it, \(Self.advice)")
@@ -431,7 +445,7 @@ struct PickleMachine {
       guard let type else { throw refusal("tensors of '\(name)' are not read", category: .unsupported) }
       return try tensor(values, global, type: type)
     case .set, .counter, .encode, .bytes, .byteArray, .complex: return try value(of: values, global)
-    case .tensorClass, .storage, .elementType: throw refusal("'\(global.name)' cannot be called")
+    case .namespace, .tensorClass, .storage, .elementType: throw refusal("'\(global.name)' cannot be called")
     }
   }
 

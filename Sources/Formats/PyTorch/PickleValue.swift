@@ -46,8 +46,10 @@ struct PickleHeap: Sendable {
   struct Dictionary: Sendable {
     /// In the order in which they were set; a key may come twice.
     var pairs: [(key: PickleValue, value: PickleValue)] = []
-    /// An OrderedDict, which alone may carry attributes.
+    /// An OrderedDict or a namespace, which alone may carry attributes.
     var isOrdered: Bool
+    /// An argparse.Namespace: arguments of a training program by name.
+    var isNamespace = false
   }
 
   /// What a persistent id says: `('storage', FloatStorage, '17', 'cpu', 16384)`.
@@ -84,6 +86,8 @@ struct PickleHeap: Sendable {
 /// machine understands.
 enum PickleGlobal: Sendable, Equatable {
   case orderedDict
+  /// argparse.Namespace, which is made without arguments and filled with attributes.
+  case namespace
   case rebuildTensor2, rebuildTensor3
   /// Each of these is called with a tensor, or with what makes one.
   case rebuildParameter, rebuildParameterWithState, rebuildFromType, rebuildDeviceTensor
@@ -106,6 +110,7 @@ enum PickleGlobal: Sendable, Equatable {
   var name: String {
     switch self {
     case .orderedDict: "collections.OrderedDict"
+    case .namespace: "argparse.Namespace"
     case .rebuildTensor2: "torch._utils._rebuild_tensor_v2"
     case .rebuildTensor3: "torch._utils._rebuild_tensor_v3"
     case .rebuildParameter: "torch._utils._rebuild_parameter"
@@ -126,7 +131,7 @@ enum PickleGlobal: Sendable, Equatable {
 
   private static let all: [String: PickleGlobal] = {
     var all: [String: PickleGlobal] = [
-      "collections OrderedDict": .orderedDict,
+      "collections OrderedDict": .orderedDict, "argparse Namespace": .namespace,
       "torch._utils _rebuild_tensor_v2": .rebuildTensor2,
       "torch._utils _rebuild_tensor_v3": .rebuildTensor3,
       "torch._utils _rebuild_parameter": .rebuildParameter,

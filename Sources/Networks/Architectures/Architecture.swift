@@ -66,7 +66,7 @@ package struct Architecture: Sendable {
 
   /// Every architecture that is read.
   package static let all =
-    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale]
+    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer]
     + bert + roberta + distilBERT
 }
 
@@ -181,7 +181,15 @@ extension Architecture {
   /// - Throws: `.unsupported` for an architecture that is none of ours; what reading the config throws.
   static func recognise(_ content: CheckpointContent) throws(Refusal) -> (architecture: Architecture, form: StorageForm)
   {
-    if content.presentConfiguration == nil { try ForeignTensors.refuseForm(of: content.checkpoint) }
+    if content.presentConfiguration == nil {
+      // Some checkpoints say in themselves what they are; the other forms ask for the config.
+      for architecture in all {
+        for form in architecture.otherForms where (try? form.recognises(content)) == true {
+          return (architecture, form)
+        }
+      }
+      try ForeignTensors.refuseForm(of: content.checkpoint)
+    }
     for architecture in all {
       for form in architecture.forms where try form.recognises(content) { return (architecture, form) }
     }

@@ -31,7 +31,13 @@ private enum Torchscale {
       .only("moe_freq", .number(0), because: "experts are not supported, only dense MLPs"),
       .only("no_output_layer", .bool(false), because: "without an output projection there are no logits"),
       .flag("subln", usual: true),
-    ] + FairseqDecoder.keys)
+      .init(
+        "max_target_positions", .count,
+        read: { (fields, sizes) throws(Refusal) in
+          sizes.contextWithoutTable = try fields.count("max_target_positions") ?? 1_024
+        }, write: { .number($0[.context]) }),
+      .activation("activation_fn", usual: .geluErf), .flag("no_scale_embedding", usual: true),
+    ] + FairseqDecoder.sizes(heads: 12) + FairseqDecoder.flags)
 
   /// - Throws: `.unsupported` where norms stand behind the residual sum: `subln` puts them before whatever this key says.
   @Sendable private static func requireNormsBefore(_ fields: Fields, _ sizes: inout Hyperparameters) throws(Refusal) {
@@ -64,7 +70,7 @@ private enum Torchscale {
       + FairseqDecoder.block(mlp: "ffn.", innerMLPNorm: .ifSaid("subln")) + [
         SlotPattern.norm(
           "layers.#.self_attn.inner_attn_ln", "blocks.#.attention.inner.norm", of: .heads, presence: .ifSaid("subln"))
-      ] + FairseqDecoder.head)
+      ] + FairseqDecoder.head(finalNorm: .ifSaid("has_norms")))
 }
 
 /// What decoders of fairseq and of torchscale, which is descended from it, have in common.
@@ -72,23 +78,23 @@ enum FairseqDecoder {
   /// The first position has the third row of the table.
   static let positionOffset = 2
 
-  static let keys: [ConfigurationTable.Key] = [
-    .size("decoder_attention_heads", .heads, usual: 12), .size("decoder_layers", .blocks),
-    .size("decoder_embed_dim", .model), .size("decoder_ffn_embed_dim", .hidden),
-    .init(
-      "max_target_positions", .count,
-      read: { (fields, sizes) throws(Refusal) in
-        sizes.contextWithoutTable = try fields.count("max_target_positions") ?? 1_024
-      }, write: { .number($0[.context]) }),
-    .init(
-      "vocab_size", .count,
-      read: { (fields, sizes) throws(Refusal) in
-        // −1 stands for what the embedding says.
-        guard fields["vocab_size"]?.integer != -1, let count = try fields.count("vocab_size") else { return }
-        sizes.statements.append(.init(key: "vocab_size", size: .vocabulary, value: count))
-      }, write: { .number($0[.vocabulary]) }),
-    .activation("activation_fn", usual: .geluErf), .epsilon("layernorm_eps", usual: 1e-5),
-    .tied("share_decoder_input_output_embed", usual: false), .flag("no_scale_embedding", usual: true),
+  /// - Parameter heads: how many there are where no key says so.
+  static func sizes(heads: Int) -> [ConfigurationTable.Key] {
+    [
+      .size("decoder_attention_heads", .heads, usual: heads), .size("decoder_layers", .blocks),
+      .size("decoder_embed_dim", .model), .size("decoder_ffn_embed_dim", .hidden),
+      .init(
+        "vocab_size", .count,
+        read: { (fields, sizes) throws(Refusal) in
+          // −1 stands for what the embedding says.
+          guard fields["vocab_size"]?.integer != -1, let count = try fields.count("vocab_size") else { return }
+          sizes.statements.append(.init(key: fields.fullName("vocab_size"), size: .vocabulary, value: count))
+        }, write: { .number($0[.vocabulary]) }),
+    ]
+  }
+
+  static let flags: [ConfigurationTable.Key] = [
+    .epsilon("layernorm_eps", usual: 1e-5), .tied("share_decoder_input_output_embed", usual: false),
     .flag("layernorm_embedding", usual: false), .flag("output_projection_bias", usual: false),
     .flag("no_token_positional_embeddings", usual: false), .flag("has_norms", usual: true), .endOfText(),
   ]
@@ -146,8 +152,10 @@ enum FairseqDecoder {
     ]
   }
 
-  static let head: [[SlotPattern]] = [
-    SlotPattern.norm("layer_norm", "final.norm", presence: .ifSaid("has_norms")),
-    SlotPattern.unembedding("output_projection", bias: .ifSaid("output_projection_bias")),
-  ]
+  static func head(finalNorm: Slot.Presence) -> [[SlotPattern]] {
+    [
+      SlotPattern.norm("layer_norm", "final.norm", presence: finalNorm),
+      SlotPattern.unembedding("output_projection", bias: .ifSaid("output_projection_bias")),
+    ]
+  }
 }

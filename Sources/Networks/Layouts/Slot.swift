@@ -6,6 +6,8 @@ package enum Extent: Hashable, Sendable {
   case hidden
   /// The heads of the queries side by side.
   case heads
+  /// One for each head of the queries.
+  case headCount
   /// The heads of keys or values side by side.
   case keyValueHeads
   /// One head.
@@ -133,6 +135,14 @@ package struct SlotPattern: Sendable {
         tensor: tensor + ".bias", parameters: [path + ".bias"], input: nil, outputs: [width], axes: [[.output]],
         presence: biasPresence ?? presence),
     ]
+  }
+
+  /// Numbers that features, or heads, are multiplied by.
+  package static func vector(
+    _ tensor: String, _ parameter: String, of width: Extent, presence: Slot.Presence
+  ) -> SlotPattern {
+    SlotPattern(
+      tensor: tensor, parameters: [parameter], input: nil, outputs: [width], axes: [[.output]], presence: presence)
   }
 
   /// The weight of a linear map, or of several that one tensor holds.

@@ -64,6 +64,9 @@ package struct Hyperparameters: Sendable {
   }
   /// What only the file of the architecture reads, by the key of its config.
   package var own: [String: JSONValue] = [:]
+  /// Whether what heads are multiplied by was applied with heads and their features exchanged: see
+  /// ``ReadingOptions/permutesHeadScales``.
+  package var permutesHeadScales = false
   /// Numbers that outputs of maps are multiplied by, by the path of the map.
   package var outputScales: [Path: Double] = [:]
 
@@ -99,6 +102,7 @@ package struct Hyperparameters: Sendable {
     case .model: dModel
     case .hidden: self[.hidden]
     case .heads: headCount * dHead
+    case .headCount: headCount
     case .keyValueHeads: keyValueHeadCount * dHead
     case .head: dHead
     case .vocabulary: self[.vocabulary]

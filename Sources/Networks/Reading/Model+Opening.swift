@@ -27,6 +27,8 @@ extension Model {
     var parameters = try ParameterTable(
       taking: &tensors, layout: layout, hyperparameters: sizes, options: options)
     try form.reading.complete(&tensors, &sizes)
+    for (name, value) in form.reading.parameters(sizes) where parameters[name] == nil { parameters[name] = value }
+    sizes.permutesHeadScales = options.permutesHeadScales
     var reading = DialectReading(
       checkpoint: checkpoint, hyperparameters: sizes, layout: layout, options: options, tensors: tensors,
       parameters: parameters, hasFakeNorms: hasFakeNorms)
@@ -58,6 +60,7 @@ extension Model {
         "taken as told (\(.normScaling, scaling)): both norms of layer l are divided by √l; nothing in the "
           + "checkpoint says so")
     }
+    notes += try parameters.notesOnHeadScales(options, file: checkpoint.path)
     if let lost = meant.noteOnLostEpsilon { notes.append(Message(lost.problem) + "; " + lost.advice) }
     try tensors.requireAllUsed()
     notes += tensors.unmatched(options.ignoredTensors).map {

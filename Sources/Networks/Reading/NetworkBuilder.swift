@@ -61,12 +61,22 @@ package struct NetworkBuilder {
           bias: parameters("\(path).bias"), deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
   }
 
-  /// A linear map of a value, multiplied by a number where there is one for the path.
+  /// A linear map of a value, multiplied by a number where there is one for the path. Where scales are stored for it, they
+  /// multiply as many equal parts of its output.
   package mutating func linear(_ x: Path, at path: Path) -> Path {
-    let weight = required("\(path).weight")
-    let result = apply(.linear(LinearMap(weight: weight, bias: parameters("\(path).bias"))), to: x, at: path)
+    var map = LinearMap(weight: required("\(path).weight"), bias: parameters("\(path).bias"))
+    if let scales = parameters("\(path).scale") {
+      map = map.scalingParts(by: ParameterReader(scales).values(), exchanges: hyperparameters.permutesHeadScales)
+    }
+    let result = apply(.linear(map), to: x, at: path)
     guard let factor = hyperparameters.outputScales[path], factor != 1 else { return result }
     return apply(.scale(factor), to: result, at: path.appending("scaled"))
+  }
+
+  /// A value multiplied feature by feature by a vector, or the value itself where none is stored.
+  package mutating func scaled(_ x: Path, at path: Path) -> Path {
+    guard let vector = parameters("\(path).scale") else { return x }
+    return apply(.scaleFeatures(vector), to: x, at: path)
   }
 
   package mutating func add(_ a: Path, _ b: Path, at path: Path) -> Path { apply(.add, to: a, b, at: path) }
@@ -154,5 +164,24 @@ package struct NetworkBuilder {
   /// The logits of the residual stream behind the last block.
   package mutating func head(of x: Path) {
     _ = linear(normalised(x, at: "final.norm"), at: "unembedding")
+  }
+}
+
+extension LinearMap {
+  /// The map whose output is cut into equal parts, each multiplied by a number of its own.
+  ///
+  /// - Parameter exchanges: whether the features of all parts stand together afterwards: the first of each part, then the
+  ///   second.
+  fileprivate func scalingParts(by factors: [Double], exchanges: Bool) -> LinearMap {
+    func scaled(_ parameter: Parameter, axis: Int) -> Parameter {
+      let width = parameter.shape[axis] / factors.count
+      let parts = factors.indices.map {
+        parameter.sliced(axis: axis, $0 * width..<($0 + 1) * width).multiplied(by: factors[$0])
+      }
+      let whole = Parameter.concatenating(parts, axis: axis)
+      return exchanges
+        ? whole.reordered(axis: axis, AxisOrder(extents: [factors.count, width], order: [1, 0])) : whole
+    }
+    return LinearMap(weight: scaled(weight, axis: 1), bias: bias.map { scaled($0, axis: 0) })
   }
 }

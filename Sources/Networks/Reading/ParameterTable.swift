@@ -56,7 +56,7 @@ struct ParameterTable {
       guard case .ifSaid(let key) = slot.presence, hyperparameters.flag(key) == false else { continue }
       throw Refusal(
         .malformed, file: tensors.checkpoint.path, subject: layout.fullName(of: slot),
-        "is \(slot.isOfNorm ? "of a norm" : "a bias"), but \(hyperparameters.path) says that there is none",
+        "is \(slot.isOfNorm ? "of a norm" : slot.parameters[0].hasSuffix(".scale") ? "a scale" : "a bias"), but \(hyperparameters.path) says that there is none",
         advice: "a runtime would leave it out; set \(key) to what was trained")
     }
   }
@@ -103,6 +103,25 @@ struct ParameterTable {
       else { return nil }
       return "\(name) takes part here; the class \(className) has no such parameter, and would leave it out"
     }
+  }
+
+  /// - Throws: `.usage` where the user says how head scales were applied, and there are none.
+  func notesOnHeadScales(_ options: ReadingOptions, file: String) throws(Refusal) -> [Message] {
+    let scales = parameters.keys.filter { $0.hasSuffix(".attention.output.scale") }
+    if scales.isEmpty {
+      guard options.permutesHeadScales else { return [] }
+      throw Refusal(
+        .usage, file: file, subject: "\(.permutesHeadScales)", "there are no head scales", advice: "leave it out")
+    }
+    if options.permutesHeadScales {
+      return [
+        "taken as told (\(.permutesHeadScales)): head scales exchange heads and features; nothing in the file says so"
+      ]
+    }
+    return [
+      "the head scales multiply what each head's share of the output map writes; if fairseq of 2021-10-19 to 2021-11-03 trained "
+        + "it, pass \(.permutesHeadScales): nothing in the file says so"
+    ]
   }
 
   /// Decides on one unembedding: the stored one, or the token embedding.

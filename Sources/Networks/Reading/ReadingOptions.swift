@@ -40,6 +40,9 @@ public struct ReadingOptions: Sendable, Encodable {
   public var removalStep: Int?
   /// How the norms were scaled in training; nil for not at all.
   public var normScaling: NormScaling?
+  /// Whether a NormFormer was trained by fairseq between its commits c5ff1811 (2021-10-19) and 7fb37928 (2021-11-03), whose
+  /// product with the head scales also exchanged heads and their features: `einsum("tbhd,h->tbdh")`. No file says so.
+  public var permutesHeadScales = false
   /// Where the tokenizer lies.
   public enum Tokenizer: Hashable, Sendable, Encodable {
     /// In the checkpoint: beside its config, or among its metadata.

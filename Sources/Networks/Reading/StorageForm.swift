@@ -11,6 +11,8 @@ struct StorageForm: Sendable {
     var complete: @Sendable (inout NamedTensors, inout Hyperparameters) throws(Refusal) -> Void = {
       _, _ throws(Refusal) in
     }
+    /// Gives parameters that no tensor holds, by name, once sizes are known.
+    var parameters: @Sendable (Hyperparameters) -> [String: Parameter] = { _ in [:] }
   }
 
   let recognises: @Sendable (CheckpointContent) throws(Refusal) -> Bool

@@ -7,6 +7,7 @@ extension Activation {
     case .geluTanh: x / 2 * (1 + Glibc.tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
     case .geluErf: x / 2 * (1 + erf(x * 0.5.squareRoot()))
     case .relu: max(x, 0)
+    case .reluSquared: max(x, 0) * max(x, 0)
     case .leakyReLU(let slope): x < 0 ? x * slope : x
     case .silu: x / (1 + exp(-x))
     case .tanh: Glibc.tanh(x)

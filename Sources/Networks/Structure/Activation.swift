@@ -5,6 +5,8 @@ package enum Activation: Hashable, Sendable {
   /// x·Φ(x) exactly, by erf: nanoGPT's.
   case geluErf
   case relu
+  /// max(x, 0)²
+  case reluSquared
   case leakyReLU(negativeSlope: Double)
   case silu
   case tanh
@@ -28,6 +30,7 @@ package enum Activation: Hashable, Sendable {
     case .geluTanh: "gelu_new"
     case .geluErf: "gelu"
     case .relu: "relu"
+    case .reluSquared: "relu2"
     case .leakyReLU: "leaky_relu"
     case .silu: "silu"
     case .tanh: "tanh"
@@ -40,7 +43,7 @@ package enum Activation: Hashable, Sendable {
   /// The name that TransformerLens knows the function by; nil for one that it does not have.
   package var transformerLensName: String? {
     switch self {
-    case .leakyReLU, .tanh: nil
+    case .leakyReLU, .reluSquared, .tanh: nil
     case .geluTanh, .geluErf, .relu, .silu: configName
     }
   }

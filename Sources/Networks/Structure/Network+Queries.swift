@@ -44,7 +44,8 @@ extension Network {
     switch node.operation {
     case .embed(let table, _): return table.columnCount
     case .linear(let map): return map.weight.columnCount
-    case .norm, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return width(of: node.operands[0])
+    case .norm, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
+      return width(of: node.operands[0])
     }
   }
 
@@ -162,15 +163,17 @@ extension Network {
 
   // MARK: Parameters by name
 
-  /// The parameter of this name: `weight` or `bias` behind the path of a map, a norm or an embedding; nil where the network
-  /// has none.
+  /// The parameter of this name: `weight` or `bias` behind the path of a map, a norm or an embedding, `scale` behind that of a
+  /// product with a vector; nil where the network has none.
   package func parameter(named name: String) -> Parameter? {
     guard let dot = name.lastIndex(of: ".") else { return nil }
-    let isWeight = name[dot...] == ".weight"
-    switch self[Path(String(name[..<dot]))] {
-    case .linear(let map): return isWeight ? map.weight : map.bias
-    case .norm(let norm): return isWeight ? norm.gain : norm.bias
-    case .embed(let table, _): return isWeight ? table : nil
+    switch (self[Path(String(name[..<dot]))], name[name.index(after: dot)...]) {
+    case (.linear(let map), "weight"): return map.weight
+    case (.linear(let map), "bias"): return map.bias
+    case (.norm(let norm), "weight"): return norm.gain
+    case (.norm(let norm), "bias"): return norm.bias
+    case (.embed(let table, _), "weight"): return table
+    case (.scaleFeatures(let vector), "scale"): return vector
     default: return nil
     }
   }

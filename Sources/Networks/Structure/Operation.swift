@@ -12,6 +12,8 @@ package enum Operation: Hashable, Sendable {
   case activate(Activation)
   /// The product with one number.
   case scale(Double)
+  /// The product with a vector [width], feature by feature.
+  case scaleFeatures(Parameter)
   /// The sum of two values.
   case add
   /// The product of two values, element by element.
@@ -40,7 +42,7 @@ package enum Operation: Hashable, Sendable {
   package var operandCount: Int {
     switch self {
     case .embed: 0
-    case .norm, .linear, .rotate, .activate, .scale, .select: 1
+    case .norm, .linear, .rotate, .activate, .scale, .scaleFeatures, .select: 1
     case .add, .multiply: 2
     case .attend: 3
     }
@@ -56,6 +58,7 @@ package enum Operation: Hashable, Sendable {
     case .attend: "attention"
     case .activate: "an activation"
     case .scale: "a product with a number"
+    case .scaleFeatures: "a product with a vector"
     case .add: "a sum"
     case .multiply: "a product of two values"
     case .select: "a selection"
@@ -114,6 +117,7 @@ extension Operation {
       norm.bias = norm.bias.map(transform)
       if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
       return .norm(norm)
+    case .scaleFeatures(let vector): return .scaleFeatures(transform(vector))
     case .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
     }
   }

@@ -2,15 +2,23 @@ extension ModelingFile {
   /// Decoders of torchscale and fairseq, whose branches have norms inside, which no class of transformers computes.
   static let torchscale = ModelingFile(
     module: "modeling_torchscale", configurationClass: "TorchscaleConfig", modelClass: "TorchscaleForCausalLM",
-    text: decoder(prefix: "Torchscale", modelType: "torchscale"))
+    text: decoder(
+      of: "torchscale's Sub-LN (arXiv 2210.06423)", prefix: "Torchscale", modelType: "torchscale", innerNorms: "subln"))
+
+  static let normFormer = ModelingFile(
+    module: "modeling_normformer", configurationClass: "NormFormerConfig", modelClass: "NormFormerForCausalLM",
+    text: decoder(
+      of: "NormFormer (arXiv 2110.09456)", prefix: "NormFormer", modelType: "normformer", innerNorms: "scale_fc"))
 
   /// - Parameters:
+  ///   - system: whose norms they are.
   ///   - prefix: of the names of the classes.
-  private static func decoder(prefix: String, modelType: String) -> String {
+  ///   - innerNorms: the key that says whether the MLP has a norm inside.
+  private static func decoder(of system: String, prefix: String, modelType: String, innerNorms: String) -> String {
     """
-    \"\"\"A decoder with norms inside its branches, as NormFold writes it: torchscale's Sub-LN (arXiv 2210.06423).
+    \"\"\"A decoder with norms inside its branches, as NormFold writes it: \(system).
 
-    Tensors and keys of the config have the names of torchscale. Beyond them the unembedding may have a bias
+    Tensors have the names of torchscale, and keys of the config its own or fairseq's. Beyond them the unembedding may have a bias
     (output_projection_bias), which is where the bias of a folded last norm goes, and all norms may be folded (has_norms).
     \"\"\"
 
@@ -45,7 +53,7 @@ extension ModelingFile {
             self.q_proj = nn.Linear(width, width)
             self.k_proj = nn.Linear(width, width)
             self.v_proj = nn.Linear(width, width)
-            self.inner_attn_ln = layer_norm(config, width, config.subln)
+            self.inner_attn_ln = layer_norm(config, width, getattr(config, "subln", False))
             self.out_proj = nn.Linear(width, width)
 
         def forward(self, x, visible, cache):
@@ -64,7 +72,7 @@ extension ModelingFile {
             width, hidden = config.decoder_embed_dim, config.decoder_ffn_embed_dim
             self.fc1 = nn.Linear(width, hidden)
             self.activation = ACT2FN[config.activation_fn]
-            self.ffn_layernorm = layer_norm(config, hidden, config.subln)
+            self.ffn_layernorm = layer_norm(config, hidden, config.\(innerNorms))
             self.fc2 = nn.Linear(hidden, width)
 
         def forward(self, x):
@@ -77,12 +85,15 @@ extension ModelingFile {
             width = config.decoder_embed_dim
             self.self_attn_layer_norm = layer_norm(config, width)
             self.self_attn = Attention(config, number)
+            self.attn_ln = layer_norm(config, width, getattr(config, "scale_attn", False))
             self.final_layer_norm = layer_norm(config, width)
             self.ffn = FeedForward(config)
+            self.w_resid = nn.Parameter(torch.ones(width)) if getattr(config, "scale_resids", False) else None
 
         def forward(self, x, visible, cache):
-            x = x + self.self_attn(self.self_attn_layer_norm(x), visible, cache)
-            return x + self.ffn(self.final_layer_norm(x))
+            x = x + self.attn_ln(self.self_attn(self.self_attn_layer_norm(x), visible, cache))
+            kept = x if self.w_resid is None else self.w_resid * x
+            return kept + self.ffn(self.final_layer_norm(x))
 
 
     class \(prefix)ForCausalLM(PreTrainedModel, GenerationMixin):
@@ -100,7 +111,7 @@ extension ModelingFile {
                 self.embed_positions = nn.Embedding(config.max_target_positions + 2, width)
             self.layernorm_embedding = layer_norm(config, width, config.layernorm_embedding)
             self.layers = nn.ModuleList(Layer(config, number) for number in range(config.decoder_layers))
-            self.layer_norm = layer_norm(config, width)
+            self.layer_norm = layer_norm(config, width, not getattr(config, "no_decoder_final_norm", False))
             self.output_projection = None
             if not config.share_decoder_input_output_embed:
                 self.output_projection = nn.Linear(width, config.vocab_size, bias=config.output_projection_bias)

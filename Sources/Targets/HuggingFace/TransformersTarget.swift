@@ -27,6 +27,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.gptNeoX),
       .huggingFace(.opt),
       .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
+      .huggingFace(.normFormer, hasVocabularyBias: true, code: .normFormer),
     ]
     + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
       .huggingFace($0, hasVocabularyBias: true, keepsTie: true)

@@ -64,7 +64,7 @@ extension Network {
   /// The values that wires begin at.
   private func isOrigin(_ node: Node) -> Bool {
     switch node.operation {
-    case .norm, .linear, .scale, .select: false
+    case .norm, .linear, .scale, .scaleFeatures, .select: false
     case .embed, .rotate, .attend, .activate, .add, .multiply: true
     }
   }
@@ -115,6 +115,12 @@ extension Network {
       case .select(let selection): selections.append(selection)
       case .scale(let factor):
         if group.weight != nil { group.outputFactor *= factor } else { group.multiplyInput(by: factor) }
+      case .scaleFeatures(let vector):
+        guard group.weight == nil, group.inputBias == nil else {
+          throw CuttingFailure(path: step.path, reason: "a product with a vector follows a map or a norm")
+        }
+        group.gains.append(vector)
+        group.path = step.path
       case .linear(let map):
         guard group.weight == nil else {
           throw CuttingFailure(path: step.path, reason: "two maps follow each other")
@@ -122,8 +128,13 @@ extension Network {
         (group.weight, group.bias, group.path) = (map.weight, map.bias, step.path)
       case .norm(let norm):
         if case .fixed(let deviation) = norm.deviation {
+          if let weight = group.weight, group.outputFactor == 1, norm.headCount == 1 {
+            group.append(norm, to: weight, deviation: deviation)
+            groups[groups.count - 1] = group
+            continue
+          }
           guard group.weight == nil, group.gains.isEmpty, norm.headCount == 1 else {
-            throw CuttingFailure(path: step.path, reason: "a norm with a fixed deviation follows a map or another one")
+            throw CuttingFailure(path: step.path, reason: "a norm with a fixed deviation follows another one")
           }
           group.divisors = [deviation]
         } else {
@@ -153,6 +164,15 @@ extension Wire {
 }
 
 extension AffineGroup {
+  /// Makes a norm behind the map, which is linear, part of it: W · C ⊙ γ/σ and b · C ⊙ γ/σ + β.
+  fileprivate mutating func append(_ norm: Norm, to weight: Parameter, deviation: Parameter) {
+    let factor = norm.gain.divided(by: deviation)
+    let isCentred = norm.kind == .layer
+    self.weight = (isCentred ? weight.centred(axis: 1) : weight).scaled(by: factor, axis: 1)
+    let shift = bias.map { (isCentred ? $0.centred(axis: 0) : $0).scaled(by: factor, axis: 0) }
+    bias = shift.map { shift in norm.bias.map { shift.adding($0) } ?? shift } ?? norm.bias
+  }
+
   fileprivate mutating func multiplyInput(by factor: Double) {
     inputFactor *= factor
     inputBias = inputBias?.multiplied(by: factor)
