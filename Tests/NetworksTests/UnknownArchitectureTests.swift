@@ -39,6 +39,7 @@ import Testing
         }
       }
     }
-    #expect(supportedCount >= supported.count)
+    // Two are of fairseq and torchscale, which transformers does not know.
+    #expect(supportedCount >= supported.subtracting(["normformer", "torchscale"]).count)
   }
 }
