@@ -21,7 +21,8 @@ struct FixedPoint: Sendable {
     /// The largest x that a reciprocal is computed of. Ours: sums of a softmax over more tokens are halved until they are
     /// no larger, and the result as often.
     static let largestReciprocal = 512
-    /// y ← y(3 − xy²) / 2 towards 1 / √x, from 2.2e^(−x/2 − 0.2) + 0.2 − x / 1024, which is good below 200.
+    /// y ← y(3 − xy²) / 2 towards 1 / √x, from 2.2e^(−x/2 − 0.2) + 0.2 − x / 1024. A step multiplies by 1.5 at most, so
+    /// that three are too few for x below 0.03; from 205 on the start is negative.
     static let inverseRootSteps = 3
     static let (rootFactor, rootShift, rootRest, rootDivisor) = (2.2, 0.2, 0.2, 10)
     /// erf by its Taylor series about 0. Ours: ±1 beyond 2.5, where the terms would cost more bits than there are; 25 terms
