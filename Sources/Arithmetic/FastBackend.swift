@@ -379,7 +379,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
 package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   /// [T, D]
   package let residual: Matrix<Scalar>
-  /// What gives the logits; nil where the stream is what was asked for.
+  /// The unembedding; nil where the network gives away its stream and no logits.
   let map: LinearMap?
   let backend: FastBackend<Scalar>
 

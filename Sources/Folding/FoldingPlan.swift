@@ -147,8 +147,10 @@ package struct FoldingPlan: Sendable {
         continue
       }
       if case .fixed(let deviation) = norm.deviation, obstacle != nil, let map = network.soleMap(before: path) {
+        let heads = norm.headCount
         folded[linear: map] = folded[linear: map]?.followed(
-          by: norm.kind, gain: norm.gain, deviation: deviation, bias: norm.bias)
+          by: norm.kind, gain: norm.gain.repeated(heads), deviation: deviation.repeated(heads),
+          bias: norm.bias?.repeated(heads))
         folded[norm: path] = nil
         steps.append(Step(norm: name, path: path, readers: [map], absorbed: .whole))
         continue
@@ -211,10 +213,12 @@ package struct FoldingPlan: Sendable {
 }
 
 extension Network {
-  /// The linear map that a norm reads, where nothing else reads it.
-  fileprivate func soleMap(before norm: Path) -> Path? {
-    guard let operand = node(at: norm)?.operands.first, self[linear: operand] != nil, users(of: operand).count == 1,
-      output != norm
+  /// The linear map that a norm reads, where nothing else reads it; nil for a norm that centres each head by itself, which
+  /// is no centring of the map.
+  fileprivate func soleMap(before path: Path) -> Path? {
+    guard let norm = self[norm: path], norm.headCount == 1 || norm.kind == .rms,
+      let operand = node(at: path)?.operands.first, self[linear: operand] != nil, users(of: operand).count == 1,
+      !isGivenAway(operand), !isGivenAway(path)
     else { return nil }
     return operand
   }

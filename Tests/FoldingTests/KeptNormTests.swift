@@ -1,8 +1,10 @@
+import Arithmetic
 import Folding
 import Formats
 import Networks
 import TestSupport
 import Testing
+import Verify
 
 /// Norms that something other than a linear map reads: one network for each kind of reader.
 struct NormReader: CustomTestStringConvertible, Sendable {
@@ -169,5 +171,45 @@ struct NormReader: CustomTestStringConvertible, Sendable {
       return
     }
     #expect(plan.folded[norm: "final.norm"] == source[norm: "final.norm"])
+  }
+}
+
+/// Qwen3 norms each head of queries and keys by itself, behind the map and before the rotation.
+@Suite struct HeadNormTests {
+  private func network(_ alter: (inout Norm) -> Void) throws -> Network {
+    var network = try Model(opening: Fixtures.path("decoders/qwen3")).network
+    for (path, norm) in network.norms {
+      var norm = norm
+      norm.deviation = .fixed(.constant(0.5, shape: norm.gain.shape))
+      alter(&norm)
+      network[norm: path] = norm
+    }
+    return network
+  }
+
+  @Test("A fixed norm of each head folds into the map before it, and the parts know it")
+  func folded() throws {
+    let source = try network { _ in }
+    let folded = try FoldingPlan(folding: source).folded
+    #expect(folded.norms.isEmpty)
+    func logits(_ network: Network) throws -> [Double] {
+      try network.logits(on: FastBackend<Double>(probes: [Probe(name: "a", tokens: [3, 1, 4, 1, 5])])).all().array
+    }
+    #expect(relativeDifference(try logits(folded), try logits(source)) <= 1e-12)
+    let claim = PartsClaim(of: folded, against: source, allowance: .conversion)
+    #expect(claim.holds && claim.isComplete)
+    // Another gain of one head.
+    var broken = source
+    broken[norm: "blocks.0.attention.query.norm"]?.gain = .constant(3, shape: [12])
+    #expect(!PartsClaim(of: folded, against: broken, allowance: .conversion).holds)
+  }
+
+  @Test("One that centres each head is in no map, and is kept by its reader")
+  func centred() throws {
+    let source = try network { if $0.headCount > 1 { $0.kind = .layer } }
+    let refusal = #expect(throws: Refusal.self) { try FoldingPlan(folding: source) }
+    #expect(refusal?.description.contains("a rotation by the position") == true)
+    let plan = try FoldingPlan(folding: source, options: .init(allowsPartial: true))
+    #expect(plan.folded.norms.allSatisfy { $0.norm.headCount > 1 } && !plan.folded.norms.isEmpty)
   }
 }

@@ -20,19 +20,64 @@ import Verify
     return network
   }
 
-  /// Every operation alone: its operands are what the backend itself computed.
+  /// Norms of each head, angles with a magnitude, padding on both sides, tokens of two texts, a pooler.
+  private static let others = ["decoders/qwen3", "yarn", "encoders/bert-model", "encoders/roberta-sequence"]
+
+  private static func opened(_ name: String) throws -> (Network, [Probe]) {
+    guard name.hasPrefix("encoders") else {
+      let network = try DecoderLogitsTests.opened(name == "yarn" ? name : "qwen3").network
+      return (network, [Probe(name: "a", tokens: [3, 1, 4, 1, 5]), Probe(name: "b", tokens: [2, 7])])
+    }
+    let network = try Model(opening: Fixtures.path(name)).network
+    let types = network.tokenTypeEmbedding.map { [0, 0, 0, $0.rowCount - 1] }
+    return (
+      network,
+      [
+        Probe(name: "a", tokens: [5, 6, 7, 8], types: types, isVisible: [false, true, true, true]),
+        Probe(name: "b", tokens: [9, 4, 5], isVisible: [true, true, false]),
+      ]
+    )
+  }
+
   @Test(
     "Dynamic fixed point is, bit for bit, what plain loops over 64-bit integers make of the same operands",
     arguments: variants.map { ($0, 8, 12) } + [(variants[0], 16, 16), (variants[0], 4, 5)])
   func dynamic(_ variant: NetworkVariant, weightBits: Int, activationBits: Int) throws {
-    let network = try Self.network(variant)
+    try Self.compareDynamic(try Self.network(variant), Self.probes, weightBits, activationBits)
+  }
+
+  @Test("So it is in networks of other kinds", arguments: others)
+  func otherDynamic(_ name: String) throws {
+    let (network, probes) = try Self.opened(name)
+    try Self.compareDynamic(network, probes, 8, 12)
+  }
+
+  @Test(
+    "Fixed point is, bit for bit, what plain loops over 128-bit integers make of the same operands",
+    arguments: variants.map { ($0, 64, 16) } + [(variants[0], 64, 24), (variants[0], 24, 8)])
+  func fixed(_ variant: NetworkVariant, bits: Int, fraction: Int) throws {
+    let overflows = try Self.compareFixed(try Self.network(variant), Self.probes, bits, fraction)
+    // Weights and activations of this network are below 2^7.
+    if (bits, fraction) == (64, 16) { #expect(overflows.isEmpty) }
+  }
+
+  @Test("So it is in networks of other kinds, too", arguments: others)
+  func otherFixed(_ name: String) throws {
+    let (network, probes) = try Self.opened(name)
+    _ = try Self.compareFixed(network, probes, 64, 16)
+  }
+
+  /// Compares every operation alone: its operands are what the backend itself computed.
+  private static func compareDynamic(
+    _ network: Network, _ probes: [Probe], _ weightBits: Int, _ activationBits: Int
+  ) throws {
     for (scales, includesAttention) in [(IntegerArithmetic.Scales.tensor, true), (.channel, false)] {
       let plain = PlainDynamic(
-        probes: Self.probes, weightBits: weightBits, activationBits: activationBits, isByChannel: scales == .channel)
+        probes: probes, weightBits: weightBits, activationBits: activationBits, isByChannel: scales == .channel)
       var execution = Execution(
         network,
         on: DynamicBackend<Double>(
-          probes: Self.probes, weightBits: weightBits, activationBits: activationBits, scales: scales,
+          probes: probes, weightBits: weightBits, activationBits: activationBits, scales: scales,
           includesAttention: includesAttention))
       var compared = 0
       for stage in 0..<execution.stageCount {
@@ -46,25 +91,28 @@ import Verify
     }
   }
 
-  @Test(
-    "Fixed point is, bit for bit, what plain loops over 128-bit integers make of the same operands",
-    arguments: variants.map { ($0, 64, 16) } + [(variants[0], 64, 24), (variants[0], 24, 8)])
-  func fixed(_ variant: NetworkVariant, bits: Int, fraction: Int) throws {
-    let network = try Self.network(variant)
-    let plain = PlainFixed(probes: Self.probes, bits: bits, fraction: fraction)
-    var execution = Execution(
-      network, on: FixedPointBackend(probes: Self.probes, bits: bits, fraction: fraction))
-    var compared = 0
+  /// - Returns: what did not fit.
+  private static func compareFixed(
+    _ network: Network, _ probes: [Probe], _ bits: Int, _ fraction: Int
+  ) throws -> [IntegerOverflow] {
+    let plain = PlainFixed(probes: probes, bits: bits, fraction: fraction)
+    var execution = Execution(network, on: FixedPointBackend(probes: probes, bits: bits, fraction: fraction))
     for stage in 0..<execution.stageCount {
       try execution.run(stage: stage) { node, operands, result in
-        guard let expected = plain.evaluate(node.operation, operands.map(\.values)) else { return }
-        compared += 1
-        #expect(expected == result.values, "\(node.path)")
+        #expect(plain.evaluate(node.operation, operands.map(\.values)) == result.values, "\(node.path)")
       }
     }
-    #expect(compared > 10)
-    // Weights and activations of this network are below 2^7.
-    if (bits, fraction) == (64, 16) { #expect(execution.backend.overflows.isEmpty) }
+    return execution.backend.overflows
+  }
+
+  @Test(
+    "A network without an unembedding is run whole, and held against itself", arguments: ["int:8,12", "fixed:64,16"])
+  func hiddenStates(_ arithmetic: String) throws {
+    let (network, probes) = try Self.opened("encoders/bert-model")
+    let drift = try IntegerDrift(of: [("a", network)], in: IntegerArithmetic(parsing: arithmetic), on: probes)
+    let difference = drift.networks[0].difference.logits
+    #expect(difference.tokenCount == 7 && difference.nonFiniteTokenCount == 0)
+    #expect(difference.relative > 1e-6)
   }
 
   /// By hand, from the definition of the format: 3.999 = 0.99975 · 2², so that the exponent is 2 − 7.

@@ -72,7 +72,7 @@ struct PlainDynamic {
   func evaluate(_ operation: Operation, _ x: [[Double]], _ includesAttention: Bool) -> [Double]? {
     switch operation {
     case .embed(let table, let index):
-      let places = probes.flatMap { index == .token ? $0.tokens : $0.positions }
+      let places = probes.flatMap { $0.rows(by: index) }
       let rows = columns(table.transposed())
       return places.flatMap { (place: Int) -> [Double] in
         rows[place].integers.map { (value: Int) -> Double in Double(value) * power(rows[place].exponent) }
@@ -89,7 +89,14 @@ struct PlainDynamic {
       }
     case .norm(let norm):
       let (gain, bias) = (rounded(norm.gain), norm.bias.map(rounded))
-      let normal: [[Double]] = activations(x[0]).map { (row: Mapped) -> [Double] in
+      let heads = norm.headCount
+      let parts = activations(x[0]).flatMap { (row: Mapped) -> [Mapped] in
+        let width = row.integers.count / heads
+        return (0..<heads).map {
+          Mapped(integers: Array(row.integers[$0 * width..<($0 + 1) * width]), exponent: row.exponent)
+        }
+      }
+      let normal: [[Double]] = parts.map { (row: Mapped) -> [Double] in
         let (count, unit) = (row.integers.count, power(row.exponent))
         let sum = row.integers.reduce(0, +)
         let mean = norm.kind == .layer ? Int((Double(sum) / Double(count)).rounded(.toNearestOrEven)) : 0
@@ -107,7 +114,7 @@ struct PlainDynamic {
       return activations(normal.flatMap { $0 }).flatMap { (row: Mapped) -> [Double] in
         row.integers.enumerated().map { (feature: Int, value: Int) -> Double in
           let number: Double = Double(value) * power(row.exponent)
-          return number * gain[feature] + (bias?[feature] ?? 0)
+          return number * gain[feature % gain.count] + (bias?[feature % gain.count] ?? 0)
         }
       }
     case .attend(let attention) where includesAttention:
@@ -122,7 +129,8 @@ struct PlainDynamic {
           for head in 0..<attention.headCount {
             let group = head / (attention.headCount / attention.keyValueHeadCount)
             let query = queries[token]
-            let scores = (start...token).map { (other: Int) -> Double in
+            let seen = Self.seen(by: token, of: probe, from: start, attention)
+            let scores = seen.map { (other: Int) -> Double in
               let key = keys[other]
               let sum = total(dHead) { query.integers[head * dHead + $0] * key.integers[group * dHead + $0] }
               return Double(sum) * power(query.exponent + key.exponent) * attention.scale
@@ -133,7 +141,7 @@ struct PlainDynamic {
             let shares = map(powers.map { $0 / whole }, activationBits)
             for feature in 0..<dHead {
               let sum = total(shares.integers.count) {
-                shares.integers[$0] * values[start + $0].integers[group * dHead + feature]
+                shares.integers[$0] * values[seen[$0]].integers[group * dHead + feature]
               }
               result.append(Double(sum) * power(shares.exponent + values[start].exponent))
             }
@@ -143,6 +151,13 @@ struct PlainDynamic {
       }
       return result
     default: return nil
+    }
+  }
+
+  /// The rows that a token attends to.
+  static func seen(by token: Int, of probe: Probe, from start: Int, _ attention: Attention) -> [Int] {
+    (start..<start + probe.tokens.count).filter {
+      attention.mask == .causal ? $0 <= token : probe.isVisible[$0 - start]
     }
   }
 
@@ -239,16 +254,16 @@ struct PlainFixed {
     return result
   }
 
-  func evaluate(_ operation: Operation, _ operands: [[Int64]]) -> [Int64]? {
+  func evaluate(_ operation: Operation, _ operands: [[Int64]]) -> [Int64] {
     let x = operands.map { $0.map { Int128($0) } }
-    return result(operation, x).map { $0.map { Int64($0) } }
+    return result(operation, x).map { Int64($0) }
   }
 
-  private func result(_ operation: Operation, _ x: [[Int128]]) -> [Int128]? {
+  private func result(_ operation: Operation, _ x: [[Int128]]) -> [Int128] {
     switch operation {
     case .embed(let table, let index):
       let rows = encode(table)
-      return probes.flatMap { index == .token ? $0.tokens : $0.positions }.flatMap { place in
+      return probes.flatMap { $0.rows(by: index) }.flatMap { place in
         rows[place * table.columnCount..<(place + 1) * table.columnCount]
       }
     case .linear(let map):
@@ -265,8 +280,8 @@ struct PlainFixed {
       let gain = ParameterReader(norm.gain).values()
       let bias = norm.bias.map(encode)
       let width = gain.count
-      return (0..<tokenCount).flatMap { token -> [Int128] in
-        let row = Array(x[0][token * width..<(token + 1) * width])
+      return (0..<x[0].count / width).flatMap { part -> [Int128] in
+        let row = Array(x[0][part * width..<(part + 1) * width])
         let sum = row.reduce(0) { ring($0 + $1) }
         let centred = norm.kind == .layer ? row.map { ring($0 - floor(sum, width)) } : row
         if case .fixed(let deviation) = norm.deviation {
@@ -292,7 +307,8 @@ struct PlainFixed {
         for token in start..<start + probe.tokens.count {
           for head in 0..<attention.headCount {
             let group = head / (attention.headCount / attention.keyValueHeadCount)
-            let scores = (start...token).map { (other: Int) -> Int128 in
+            let seen = PlainDynamic.seen(by: token, of: probe, from: start, attention)
+            let scores = seen.map { (other: Int) -> Int128 in
               let (asked, known) = (token * width + head * dHead, other * keyWidth + group * dHead)
               let sum = total(dHead) { x[0][asked + $0] * x[1][known + $0] }
               return product(cut(sum), encode(attention.scale))
@@ -302,8 +318,8 @@ struct PlainFixed {
             let factor = reciprocal(powers.reduce(0) { ring($0 + $1) })
             let shares = powers.map { product($0, factor) }
             for feature in 0..<dHead {
-              let first = start * keyWidth + group * dHead + feature
-              result.append(cut(total(shares.count) { shares[$0] * x[2][first + $0 * keyWidth] }))
+              let own = group * dHead + feature
+              result.append(cut(total(shares.count) { shares[$0] * x[2][seen[$0] * keyWidth + own] }))
             }
           }
         }
@@ -317,7 +333,26 @@ struct PlainFixed {
       return x[0].indices.map { product(x[0][$0], factors[$0 % factors.count]) }
     case .add: return zip(x[0], x[1]).map { ring($0 + $1) }
     case .multiply: return zip(x[0], x[1]).map { product($0, $1) }
-    case .rotate, .select: return nil
+    case .rotate(let rotary, let heads):
+      let (width, dHead) = (x[0].count / tokenCount, x[0].count / tokenCount / heads)
+      let positions = probes.flatMap(\.positions)
+      return x[0].indices.map { (index: Int) -> Int128 in
+        let (token, feature) = (index / width, index % width % dHead)
+        guard feature < rotary.width else { return x[0][index] }
+        let (half, isFirst) = (rotary.width / 2, feature < rotary.width / 2)
+        let angle = Double(positions[token]) * rotary.frequencies[feature % half]
+        let (cosine, sine) = (encode(rotary.magnitude * cos(angle)), encode(rotary.magnitude * sin(angle)))
+        let other = product(x[0][isFirst ? index + half : index - half], sine)
+        return ring(product(x[0][index], cosine) + (isFirst ? -other : other))
+      }
+    case .select(.first):
+      let width = x[0].count / tokenCount
+      var (result, row) = ([Int128](), 0)
+      for probe in probes {
+        for _ in probe.tokens { result += x[0][row * width..<(row + 1) * width] }
+        row += probe.tokens.count
+      }
+      return result
     }
   }
 }

@@ -6,7 +6,7 @@ import Synchronization
 /// The forward pass with linear maps, embeddings and norms in dynamic fixed point (arXiv 2209.09815), everything else in
 /// floating point. Attention's two products are in integers only where ``IntegerArithmetic/includesAttention`` says so.
 ///
-/// What the paper leaves open is decided here: halves round to even; biases are added in floating point; the tensor of an
+/// This type decides what the paper leaves open: halves round to even; biases are added in floating point; the tensor of an
 /// activation is one sequence; a norm is computed as ``normalise(_:by:)`` says.
 package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   let weights: DynamicFixedPoint
@@ -31,8 +31,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   package var overflows: [IntegerOverflow] { [] }
 
   package func evaluate(_ node: Network.Node, _ operands: [Matrix<Scalar>]) throws(Refusal) -> Matrix<Scalar> {
-    try node.requireIntegers()
-    return switch node.operation {
+    switch node.operation {
     case .embed(let table, let index): embed(table, by: index, at: node.path)
     case .linear(let map): apply(map, to: mapped(operands[0]), at: node.path)
     case .norm(let norm): try normalise(operands[0], by: norm)
@@ -42,7 +41,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     }
   }
 
-  package func rows(of x: Matrix<Scalar>) -> MatrixRows { MatrixRows(x) }
+  package func rows(of x: Matrix<Scalar>, columns: Range<Int>?) -> MatrixRows { MatrixRows(x, columns: columns) }
 
   package func logits(of x: Matrix<Scalar>, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows {
     MatrixRows(apply(map, to: mapped(x), at: path, outputs: range))
@@ -156,7 +155,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     return result
   }
 
-  /// The norm of integers q = map(x) of d features: μ = round(Σq / d), c = q − μ, r = 1 / √(Σc² / d + ε · 2^(−2e)), and
+  /// The norm of integers q = map(x) of d features, of all or of one head: μ = round(Σq / d), c = q − μ, r = 1 / √(Σc² / d + ε · 2^(−2e)), and
   /// n = map(c · r), whose numbers are multiplied by the mapped gains and added to the mapped biases. Without a mean, c is
   /// q; with a fixed deviation, r is 2^e / σ.
   private func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
@@ -177,24 +176,25 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
       throw Refusal(
         .notFoldable, subject: norm.name, "a deviation that depends on the position or the token is not evaluated")
     }
-    for token in 0..<x.rowCount {
-      let row = unsafe integers.numbers.row(token)
+    let d = width / norm.headCount
+    for (token, head) in (0..<x.rowCount).flatMap({ token in (0..<norm.headCount).map { (token, $0) } }) {
+      let row = unsafe UnsafeMutableBufferPointer(rebasing: integers.numbers.row(token)[head * d..<(head + 1) * d])
       let unit = Double.power(integers.exponents[token])
       var sum = 0.0
-      for column in 0..<width { unsafe sum += row[column] }
+      for column in 0..<d { unsafe sum += row[column] }
       if norm.kind == .layer {
-        let mean = (sum / Double(width)).rounded(.toNearestOrEven)
-        for column in 0..<width { unsafe row[column] -= mean }
+        let mean = (sum / Double(d)).rounded(.toNearestOrEven)
+        for column in 0..<d { unsafe row[column] -= mean }
       }
       if let deviations {
-        for column in 0..<width { unsafe row[column] *= unit / deviations[column] }
+        for column in 0..<d { unsafe row[column] *= unit / deviations[column] }
       } else {
         var squares = 0.0
-        for column in 0..<width { unsafe squares += row[column] * row[column] }
-        let count = Double(norm.kind == .crms ? width + 1 : width)
+        for column in 0..<d { unsafe squares += row[column] * row[column] }
+        let count = Double(norm.kind == .crms ? d + 1 : d)
         if norm.kind == .crms { squares += sum * sum }
         let factor = 1 / (squares / count + epsilon / unit / unit).squareRoot()
-        for column in 0..<width { unsafe row[column] *= factor }
+        for column in 0..<d { unsafe row[column] *= factor }
       }
     }
     let normal = mapped(integers.numbers, scales: scales)
@@ -203,7 +203,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
       let unit = Double.power(normal.exponents[token])
       let (from, to) = unsafe (normal.numbers.row(token), result.row(token))
       for column in 0..<width {
-        unsafe to[column] = unsafe Scalar(from[column] * unit) * Scalar(gain[column]) + Scalar(bias?[column] ?? 0)
+        let feature = column % d
+        unsafe to[column] = unsafe Scalar(from[column] * unit) * Scalar(gain[feature]) + Scalar(bias?[feature] ?? 0)
       }
     }
     return result
@@ -225,7 +226,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
         let firstOfKeys = head * attention.keyValueHeadCount / attention.headCount * dHead
         for token in start..<start + count {
           let asked = unsafe queries.numbers.row(token)
-          var shares: [Double] = (start...token).map { other in
+          let seen = attention.seen(by: token, of: probe, from: start)
+          var shares: [Double] = seen.map { other in
             let known = unsafe keys.numbers.row(other)
             var sum = 0.0
             for feature in 0..<dHead { unsafe sum += asked[first + feature] * known[firstOfKeys + feature] }
@@ -245,8 +247,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
           let unit = Double.power(exponent + values.exponents[start])
           for feature in 0..<dHead {
             var sum = 0.0
-            for (index, share) in shares.enumerated() {
-              unsafe sum += share * values.numbers.row(start + index)[firstOfKeys + feature]
+            for (other, share) in zip(seen, shares) {
+              unsafe sum += share * values.numbers.row(other)[firstOfKeys + feature]
             }
             unsafe mixed[first + feature] = Scalar(sum * unit)
           }
@@ -296,5 +298,17 @@ extension Matrix {
   /// Some rows, which lie one behind the other.
   fileprivate func rows(_ rows: Range<Int>) -> UnsafeMutableBufferPointer<Scalar> {
     unsafe UnsafeMutableBufferPointer(start: start + rows.lowerBound * columnCount, count: rows.count * columnCount)
+  }
+}
+
+extension Attention {
+  /// The rows of the tokens that a token attends to.
+  ///
+  /// - Parameter start: the row of the probe's first token.
+  func seen(by row: Int, of probe: Probe, from start: Int) -> [Int] {
+    switch mask {
+    case .causal: Array(start...row)
+    case .bidirectional: probe.visibleTokens.map { start + $0 }
+    }
   }
 }

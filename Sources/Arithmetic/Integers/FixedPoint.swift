@@ -1,7 +1,7 @@
 /// Fixed point in a ring, as secure computation uses it: integers modulo 2^K that stand for multiples of 2^−F. A product is
 /// cut behind its F-th bit: ⌊xy / 2^F⌋.
 ///
-/// What a function cannot be computed as is computed by the iterations of CrypTen (arXiv 2109.00984, section 4 and its
+/// Functions that a ring does not have are computed by the iterations of CrypTen (arXiv 2109.00984, section 4 and its
 /// `common/functions`), in the number of steps that are usual there. Comparisons are exact, as they are in that system.
 ///
 /// Whatever does not fit into the ring is counted, and goes on as what the ring makes of it.
@@ -57,14 +57,18 @@ struct FixedPoint: Sendable {
     return (x << unused) >> unused
   }
 
-  /// What the ring makes of a result, of which `x` has the lower 64 bits.
+  /// Brings a result into the ring, and counts it where it does not fit.
+  ///
+  /// - Parameters:
+  ///   - x: its lower 64 bits.
+  ///   - isWhole: whether it has no others.
   private func inRing(_ x: Int64, isWhole: Bool, _ overflow: inout Overflow) -> Int64 {
     let wrapped = wrap(x)
     if !isWhole || wrapped != x { overflow.count += 1 }
     return wrapped
   }
 
-  /// What the ring makes of a sum of products, with F bits instead of 2F behind the point.
+  /// Brings a sum of products into the ring, and cuts it from 2F to F bits behind the point.
   func truncated(_ sum: Int128, _ overflow: inout Overflow) -> Int64 {
     let low = Int64(truncatingIfNeeded: sum)
     return inRing(low, isWhole: Int128(low) == sum, &overflow) >> Int64(fraction)

@@ -29,7 +29,6 @@ package struct FixedPointBackend: IntegerBackend {
   package func evaluate(_ node: Network.Node, _ operands: [RingMatrix]) throws(Refusal) -> RingMatrix {
     var overflow = FixedPoint.Overflow()
     defer { log.add(overflow, at: node.path) }
-    try node.requireIntegers()
     switch node.operation {
     case .embed(let table, let index): return embed(table, by: index, &overflow)
     case .norm(let norm): return try normalise(operands[0], by: norm, &overflow)
@@ -49,14 +48,20 @@ package struct FixedPointBackend: IntegerBackend {
       return result
     case .add: return operands[0].combined(with: operands[1]) { format.add($0, $1, &overflow) }
     case .multiply: return operands[0].combined(with: operands[1]) { format.multiply($0, $1, &overflow) }
-    case .select: preconditionFailure("refused above")
+    case .select(.first):
+      let first = probes.reduce(into: [Int]()) { rows, probe in
+        rows += [Int](repeating: rows.count, count: probe.tokens.count)
+      }
+      return RingMatrix(
+        rowCount: operands[0].rowCount, columnCount: operands[0].columnCount,
+        values: first.flatMap { operands[0].row($0) })
     }
   }
 
-  package func rows(of x: RingMatrix) -> MatrixRows {
+  package func rows(of x: RingMatrix, columns: Range<Int>?) -> MatrixRows {
     let result = Matrix<Double>(rows: x.rowCount, columns: x.columnCount)
     for (index, value) in x.values.enumerated() { unsafe result.values[index] = format.decode(value) }
-    return MatrixRows(result)
+    return MatrixRows(result, columns: columns)
   }
 
   package func logits(of x: RingMatrix, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows {
@@ -64,7 +69,7 @@ package struct FixedPointBackend: IntegerBackend {
     defer { log.add(overflow, at: path) }
     let part = LinearMap(
       weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) })
-    return rows(of: apply(part, to: x, &overflow))
+    return rows(of: apply(part, to: x, &overflow), columns: nil)
   }
 
   // MARK: Operations
@@ -133,7 +138,7 @@ package struct FixedPointBackend: IntegerBackend {
     return RingMatrix(rowCount: x.rowCount, columnCount: width, values: sums)
   }
 
-  /// c = x − ⌊Σx / d⌋, v = ⌊⌊Σc² / 2^F⌋ / d⌋ + ε, c · v^(−½) · γ + β. With a fixed deviation, c · (γ / σ) + β.
+  /// Of all features, or of each head: c = x − ⌊Σx / d⌋, v = ⌊⌊Σc² / 2^F⌋ / d⌋ + ε, c · v^(−½) · γ + β. With a fixed deviation, c · (γ / σ) + β.
   private func normalise(
     _ x: RingMatrix, by norm: Norm, _ overflow: inout FixedPoint.Overflow
   ) throws(Refusal) -> RingMatrix {
@@ -152,8 +157,9 @@ package struct FixedPointBackend: IntegerBackend {
     }
     let biases = norm.bias.map { encoded($0, &overflow) }
     var result = x
-    for token in 0..<x.rowCount {
-      var row = Array(x.row(token))
+    let d = x.columnCount / norm.headCount
+    for start in stride(from: 0, to: x.values.count, by: d) {
+      var row = Array(x.values[start..<start + d])
       let sum = row.reduce(Int64(0)) { format.add($0, $1, &overflow) }
       if norm.kind == .layer {
         let mean = format.divide(sum, by: row.count)
@@ -169,7 +175,7 @@ package struct FixedPointBackend: IntegerBackend {
       }
       for (feature, value) in row.enumerated() {
         let scaled = format.multiply(value, gains[feature], &overflow)
-        result.values[token * x.columnCount + feature] =
+        result.values[start + feature] =
           biases.map { format.add(scaled, $0[feature], &overflow) } ?? scaled
       }
     }
@@ -184,8 +190,8 @@ package struct FixedPointBackend: IntegerBackend {
     let frequencies = rotary.frequencies
     for (token, position) in probes.flatMap(\.positions).enumerated() {
       let angles = frequencies.map { Double(position) * $0 }
-      let cosines = angles.map { format.encode(.cos($0), &overflow) }
-      let sines = angles.map { format.encode(.sin($0), &overflow) }
+      let cosines = angles.map { format.encode(rotary.magnitude * .cos($0), &overflow) }
+      let sines = angles.map { format.encode(rotary.magnitude * .sin($0), &overflow) }
       for head in 0..<headCount {
         for pair in 0..<half {
           let first = token * x.columnCount + head * dHead + pair
@@ -216,7 +222,8 @@ package struct FixedPointBackend: IntegerBackend {
         let first = head * dHead
         let firstOfKeys = head * attention.keyValueHeadCount / attention.headCount * dHead
         for token in start..<start + probe.tokens.count {
-          let scores = (start...token).map { other in
+          let seen = attention.seen(by: token, of: probe, from: start)
+          let scores = seen.map { other in
             let product = dot(
               query, token * query.columnCount + first, key, other * key.columnCount + firstOfKeys)
             return format.multiply(format.truncated(product, &overflow), scale, &overflow)
@@ -224,7 +231,7 @@ package struct FixedPointBackend: IntegerBackend {
           let shares = format.softmax(scores, &overflow)
           for feature in 0..<dHead {
             let sum = shares.indices.reduce(Int128(0)) { sum, index in
-              let known = value.values[(start + index) * value.columnCount + firstOfKeys + feature]
+              let known = value.values[seen[index] * value.columnCount + firstOfKeys + feature]
               return sum &+ Int128(shares[index]) * Int128(known)
             }
             result.values[token * query.columnCount + first + feature] = format.truncated(sum, &overflow)

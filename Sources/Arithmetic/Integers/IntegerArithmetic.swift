@@ -15,9 +15,9 @@ public struct IntegerArithmetic: Hashable, Sendable {
 
   /// Which numbers have a power of two in common in dynamic fixed point.
   public enum Scales: String, Hashable, Sendable, CaseIterable {
-    /// Those of a matrix, and those of a value of the network over all tokens of a sequence.
+    /// All numbers of a matrix, and of a value of the network over all tokens of a sequence.
     case tensor
-    /// Those of a matrix that go into one output, and those of one token.
+    /// The numbers of a matrix that go into one output, and the numbers of one token.
     case channel
   }
 

@@ -6,7 +6,8 @@ package protocol IntegerBackend: Backend, Sendable where Activations: Sendable {
   var tokenCount: Int { get }
   /// What did not fit, so far.
   var overflows: [IntegerOverflow] { get }
-  func rows(of x: Activations) -> MatrixRows
+  /// Some columns of a value; nil for all.
+  func rows(of x: Activations, columns: Range<Int>?) -> MatrixRows
   /// The logits of a range of the vocabulary.
   func logits(of x: Activations, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows
 }
@@ -63,19 +64,19 @@ final class IntegerRun<Runner: IntegerBackend>: IntegerNetworkRun, @unchecked Se
   }
 
   func finish() throws(Refusal) {
-    guard let operand = execution.network.node(at: execution.network.output)?.operands.first else {
-      preconditionFailure("the output reads nothing")
-    }
-    try execution.run(stage: execution.stageCount - 1, skipsOutput: true)
-    last = execution.value(at: operand)
+    let isLinear = execution.network.unembedding != nil
+    try execution.run(stage: execution.stageCount - 1, skipsOutput: isLinear)
+    let output = execution.network.output
+    last = execution.value(at: isLinear ? execution.network.node(at: output)?.operands.first ?? output : output)
   }
 
-  var residual: MatrixRows? { last == nil ? execution.backend.rows(of: execution.stream(atDepth: depth)) : nil }
+  var residual: MatrixRows? {
+    last == nil ? execution.backend.rows(of: execution.stream(atDepth: depth), columns: nil) : nil
+  }
 
   func logits(of range: Range<Int>) -> MatrixRows {
-    guard let last, let map = execution.network.unembedding else {
-      preconditionFailure("logits before the pass is finished")
-    }
+    guard let last else { preconditionFailure("logits before the pass is finished") }
+    guard let map = execution.network.unembedding else { return execution.backend.rows(of: last, columns: range) }
     return execution.backend.logits(of: last, by: map, at: execution.network.output, range: range)
   }
 }

@@ -344,7 +344,7 @@ extension PartsComparison {
     _ claim: inout PartsClaim
   ) {
     let addends = groups.indices.filter { groups[$0].junction == path && groups[$0].isLast }
-    guard addends.count == 2, stream.relation == .same, let output = reference[path].map({ _ in path }),
+    guard addends.count == 2, stream.relation == .same,
       addends.contains(where: { index in parts[index].contains { !$0.holds } })
     else { return }
     var sums: (expected: [Double], found: [Double], bounds: [Double])?
@@ -353,7 +353,7 @@ extension PartsComparison {
       let through = groups[index].comparison(form, in: stream, allowance: allowance)?.wholeThrough
       guard
         let own = groups[index].addedVectors(
-          form, through: through, width: reference.width(of: output), allowance: allowance)
+          form, through: through, width: reference.width(of: path), allowance: allowance)
       else { return }
       guard let others = sums else {
         sums = own

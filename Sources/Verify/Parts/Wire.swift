@@ -128,7 +128,7 @@ extension Network {
         (group.weight, group.bias, group.path) = (map.weight, map.bias, step.path)
       case .norm(let norm):
         if case .fixed(let deviation) = norm.deviation {
-          if let weight = group.weight, group.outputFactor == 1, norm.headCount == 1 {
+          if let weight = group.weight, group.outputFactor == 1, norm.headCount == 1 || norm.kind == .rms {
             group.append(norm, to: weight, deviation: deviation)
             groups[groups.count - 1] = group
             continue
@@ -166,11 +166,12 @@ extension Wire {
 extension AffineGroup {
   /// Makes a norm behind the map, which is linear, part of it: W · C ⊙ γ/σ and b · C ⊙ γ/σ + β.
   fileprivate mutating func append(_ norm: Norm, to weight: Parameter, deviation: Parameter) {
-    let factor = norm.gain.divided(by: deviation)
+    let factor = norm.gain.divided(by: deviation).repeated(norm.headCount)
     let isCentred = norm.kind == .layer
     self.weight = (isCentred ? weight.centred(axis: 1) : weight).scaled(by: factor, axis: 1)
     let shift = bias.map { (isCentred ? $0.centred(axis: 0) : $0).scaled(by: factor, axis: 0) }
-    bias = shift.map { shift in norm.bias.map { shift.adding($0) } ?? shift } ?? norm.bias
+    let added = norm.bias?.repeated(norm.headCount)
+    bias = shift.map { shift in added.map { shift.adding($0) } ?? shift } ?? added
   }
 
   fileprivate mutating func multiplyInput(by factor: Double) {
