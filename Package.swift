@@ -39,18 +39,18 @@ let package = Package(
 
     // MARK: One direction: bytes → tensors → networks → folded networks → files
     .target(name: "CMappingGuard"),
+    .target(name: "CKernels", cSettings: hotC),
     .target(
-      name: "Formats", dependencies: ["CMappingGuard", "CLinux", "CZstd", "CZlib", "CCrypto"],
+      name: "Formats", dependencies: ["CMappingGuard", "CKernels", "CLinux", "CZstd", "CZlib", "CCrypto"],
       swiftSettings: hot),
     .target(name: "Networks", dependencies: ["Formats"], swiftSettings: hot),
     .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
     .target(
       name: "Arithmetic",
       dependencies: [
-        "Networks", "Formats", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
+        "Networks", "Formats", "CKernels", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
       ],
       swiftSettings: hot),
-    .target(name: "CKernels", cSettings: hotC),
     .target(
       name: "Verify",
       dependencies: [
@@ -97,7 +97,7 @@ let package = Package(
     .executableTarget(
       name: "normfold-benchmarks",
       dependencies: [
-        "Formats", "Networks", "Arithmetic", "Verify",
+        "NormFold", "Measurement", "Formats", "Networks", "Arithmetic", "Verify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Harness", swiftSettings: strict),
@@ -117,7 +117,7 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["CZstd", "Formats", "Networks", "Arithmetic"], path: "Tests/TestSupport",
       swiftSettings: strict),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "TestSupport"], swiftSettings: strict),
+    .testTarget(name: "FormatsTests", dependencies: ["Formats", "CKernels", "TestSupport"], swiftSettings: strict),
     .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "FoldingTests", dependencies: ["Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],

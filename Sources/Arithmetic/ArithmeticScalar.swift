@@ -19,6 +19,12 @@ package protocol ArithmeticScalar: ComputeScalar, Real {
 
   /// Replaces each x by eˣ.
   static func exponentials(_ x: UnsafeMutableBufferPointer<Self>)
+
+  /// y = ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
+  static func geluTanh(_ x: UnsafeMutableBufferPointer<Self>, into y: UnsafeMutableBufferPointer<Self>)
+
+  /// y = x / (1 + e⁻ˣ)
+  static func silu(_ x: UnsafeMutableBufferPointer<Self>, into y: UnsafeMutableBufferPointer<Self>)
 }
 
 extension Float: ArithmeticScalar {
@@ -27,6 +33,14 @@ extension Float: ArithmeticScalar {
     _ b: UnsafePointer<Float>, strideB: Int, isTransposed: Bool, factor: Float, beta: Float,
     into c: UnsafeMutablePointer<Float>, strideC: Int
   ) {
+    if m == 1 {
+      // A product of matrices would copy the whole of B first. β = 0 is to hold for whatever lies there, too.
+      if beta == 0 { unsafe c.update(repeating: 0, count: n) }
+      let (rows, columns) = isTransposed ? (n, k) : (k, n)
+      return unsafe cblas_sgemv(
+        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, blasint(rows), blasint(columns), factor, b,
+        blasint(strideB), a, 1, beta == 0 ? 1 : beta, c, 1)
+    }
     unsafe cblas_sgemm(
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
@@ -48,6 +62,14 @@ extension Double: ArithmeticScalar {
     _ b: UnsafePointer<Double>, strideB: Int, isTransposed: Bool, factor: Double, beta: Double,
     into c: UnsafeMutablePointer<Double>, strideC: Int
   ) {
+    if m == 1 {
+      // A product of matrices would copy the whole of B first. β = 0 is to hold for whatever lies there, too.
+      if beta == 0 { unsafe c.update(repeating: 0, count: n) }
+      let (rows, columns) = isTransposed ? (n, k) : (k, n)
+      return unsafe cblas_dgemv(
+        CblasRowMajor, isTransposed ? CblasNoTrans : CblasTrans, blasint(rows), blasint(columns), factor, b,
+        blasint(strideB), a, 1, beta == 0 ? 1 : beta, c, 1)
+    }
     unsafe cblas_dgemm(
       CblasRowMajor, CblasNoTrans, isTransposed ? CblasTrans : CblasNoTrans, blasint(m), blasint(n), blasint(k), factor,
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))

@@ -119,11 +119,7 @@ package enum Kernels {
     _ x: UnsafeMutableBufferPointer<Scalar>, by activation: Activation, into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     switch activation {
-    case .geluTanh:
-      // ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
-      let inner = Scalar(-2 * (2 / Double.pi).squareRoot())
-      let cubic = Scalar(0.044715)
-      unsafe gate(x, into: y) { v in inner * (v + cubic * v * v * v) }
+    case .geluTanh: unsafe Scalar.geluTanh(x, into: y)
     case .geluErf:
       // ½x(1 + erf(x/√2))
       let inner = Scalar(0.5).squareRoot()
@@ -136,24 +132,8 @@ package enum Kernels {
     case .leakyReLU(let slope):
       let slope = Scalar(slope)
       for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? x[index] * slope : x[index] }
-    case .silu: unsafe gate(x, into: y) { v in -v }
+    case .silu: unsafe Scalar.silu(x, into: y)
     case .tanh: for index in 0..<x.count { unsafe y[index] = unsafe .tanh(x[index]) }
-    }
-  }
-
-  /// Elements that stay in the first cache between two loops.
-  private static let chunk = 2_048
-
-  /// x / (1 + e^exponent(x)).
-  @inline(__always)
-  private static func gate<Scalar: ArithmeticScalar>(
-    _ x: UnsafeMutableBufferPointer<Scalar>, into y: UnsafeMutableBufferPointer<Scalar>, _ exponent: (Scalar) -> Scalar
-  ) {
-    for start in stride(from: 0, to: x.count, by: chunk) {
-      let range = start..<min(start + chunk, x.count)
-      for index in range { unsafe y[index] = unsafe exponent(x[index]) }
-      unsafe Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
-      for index in range { unsafe y[index] = unsafe x[index] / (1 + y[index]) }
     }
   }
 }

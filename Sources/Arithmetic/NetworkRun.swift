@@ -1,4 +1,3 @@
-import Dispatch
 import Formats
 import Networks
 import Synchronization
@@ -15,12 +14,12 @@ package protocol NetworkRun: AnyObject, Sendable {
   var residual: MatrixRows? { get }
   /// After ``finish()``: the logits of a range of the vocabulary.
   func logits(of range: Range<Int>) -> MatrixRows
-  /// Returns once nothing of it is under way.
-  func wait()
+  /// Whether it has no blocks to stop behind, and is computed as a whole when it is finished.
+  var isProgram: Bool { get }
 }
 
 extension NetworkRun {
-  package func wait() {}
+  package var isProgram: Bool { false }
 }
 
 /// A run in one precision.
@@ -33,8 +32,12 @@ package final class ScalarRun<Scalar: ArithmeticScalar>: NetworkRun, @unchecked 
   /// - Parameters:
   ///   - rounding: rounds matrices and embeddings to their storage types before use.
   ///   - otherNorms: the norms of tokens that have others than the network.
-  package init(_ network: Network, probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = []) {
-    execution = Execution(network, on: FastBackend(probes: probes, rounding: rounding, otherNorms: otherNorms))
+  package init(
+    _ network: Network, probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = [],
+    workers: Workers = .one
+  ) {
+    execution = Execution(
+      network, on: FastBackend(probes: probes, rounding: rounding, otherNorms: otherNorms, workers: workers))
     blockCount = network.blockCount
   }
 
@@ -93,19 +96,11 @@ package struct NormsOfRows: Sendable {
   }
 }
 
-/// A program that was written. It has no residual stream to look at, and runs beside the networks, on a thread of its own
-/// if there are several workers.
+/// A program that was written. It has no residual stream to look at.
 package final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let program: any LogitProgram
   private let probes: [Probe]
   private let workers: Workers
-  private let group = DispatchGroup()
-  private let outcome = Mutex<Result<Matrix<Double>, Refusal>?>(nil)
-  private static let product: MatrixProduct = { m, n, k, a, strideA, b, strideB, isTransposed, c, strideC in
-    unsafe Double.multiply(
-      rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, factor: 1,
-      beta: 1, into: c, strideC: strideC)
-  }
   /// Of all probes, one after the other: [T, V].
   private var all = Matrix<Double>(rows: 0, columns: 0)
 
@@ -116,44 +111,34 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
     self.workers = workers
   }
 
+  package var isProgram: Bool { true }
   package var blockCount: Int { 0 }
   package var cost: Int { .max }
 
-  package func embed() {
-    guard workers.count > 1 else { return }
-    DispatchQueue.global().async(group: group) {
-      let result = self.computed()
-      self.outcome.withLock { $0 = result }
-    }
-  }
+  package func embed() {}
 
   package func run(block: Int) {}
 
   package func finish() throws(Refusal) {
-    group.wait()
-    all = try (outcome.withLock { $0 } ?? computed()).get()
+    let width = program.outputWidth
+    all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
+    let workers = workers
+    var end = 0
+    for probe in probes {
+      let logits = unsafe try program.logits(of: probe) {
+        (m, n, k, a, strideA, b, strideB, isTransposed, c, strideC) in
+        unsafe Double.multiply(
+          rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, into: c,
+          strideC: strideC, workers: workers)
+      }
+      let rows = unsafe UnsafeMutableBufferPointer(
+        rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
+      _ = unsafe rows.update(from: logits)
+      end += probe.tokens.count
+    }
   }
-
-  package func wait() { group.wait() }
 
   package var residual: MatrixRows? { nil }
 
   package func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
-
-  private func computed() -> Result<Matrix<Double>, Refusal> {
-    let width = program.outputWidth
-    let all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
-    var end = 0
-    do throws(Refusal) {
-      for probe in probes {
-        let logits = unsafe try program.logits(
-          of: probe, product: Self.product)
-        let rows = unsafe UnsafeMutableBufferPointer(
-          rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
-        _ = unsafe rows.update(from: logits)
-        end += probe.tokens.count
-      }
-    } catch { return .failure(error) }
-    return .success(all)
-  }
 }

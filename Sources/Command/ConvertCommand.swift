@@ -53,6 +53,12 @@ struct ConvertCommand: ParsableCommand {
   @Flag(inversion: .prefixedNo, help: "Open the output again and hold it against the source before it appears.")
   var verify = true
 
+  @Option(
+    help: ArgumentHelp(
+      "What tells the files of the source and of the output from others: the SHA-256 of the SHA-256s of pieces of 16 MiB, "
+        + "which several cores compute, or the plain one.", valueName: "sha256-tree-16M|sha256"))
+  var digest = DigestAlgorithm.tree
+
   @OptionGroup var integers: IntegerOptions
   @OptionGroup var input: InputOptions
   @OptionGroup var verification: VerificationOptions
@@ -66,6 +72,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.replacesDestination = force
     conversion.verifies = verify
     conversion.workers = threads.workers
+    conversion.digest = digest
     conversion.integers = try integers.integers()
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)

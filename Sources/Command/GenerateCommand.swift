@@ -72,6 +72,7 @@ struct GenerateCommand: ParsableCommand {
   var precision = Precision.single
 
   @OptionGroup var input: InputOptions
+  @OptionGroup var threads: ThreadOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -109,6 +110,7 @@ struct GenerateCommand: ParsableCommand {
     }
     generation.stopsAtEndOfText = !ignoreEot
     generation.precision = precision
+    generation.workers = threads.workers
     generation.readingOptions = input.readingOptions(tokenizer: tokenizer)
     if output.json { return try StandardOutput.print(json: try generation.run(), options: generation) }
     let report = try generation.run(

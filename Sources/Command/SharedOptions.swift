@@ -149,6 +149,7 @@ extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
 extension ReadingOptions.MissingNorms: ExpressibleByArgument {}
 extension NormScaling: ExpressibleByArgument {}
+extension DigestAlgorithm: ExpressibleByArgument {}
 
 extension ReadingOptions.Tokenizer: ExpressibleByArgument {
   public init(argument: String) { self = argument == "none" ? .absent : .directory(argument) }

@@ -1,8 +1,11 @@
 import CCrypto
+import Synchronization
 
 /// A SHA-256 digest.
 package struct Digest: Hashable, Sendable, CustomStringConvertible {
   package let bytes: [UInt8]
+
+  fileprivate init(bytes: [UInt8]) { self.bytes = bytes }
 
   /// In hexadecimal.
   package var description: String {
@@ -38,17 +41,50 @@ package struct Digest: Hashable, Sendable, CustomStringConvertible {
 extension Digest {
   private static let partByteCount = 4 << 20
 
-  /// The digest of all bytes of a file.
-  /// - Parameter isWanted: asked now and then; nil is returned once it says no.
-  package init?(of file: MappedFile, while isWanted: () -> Bool = { true }) {
+  /// The digest of some bytes of a file; of all by default.
+  package init(of file: MappedFile, bytes wanted: Range<Int>? = nil) {
     let context = DigestContext()
-    for start in stride(from: 0, to: file.byteCount, by: Self.partByteCount) {
-      guard isWanted() else { return nil }
+    let wanted = wanted ?? 0..<file.byteCount
+    for start in stride(from: wanted.lowerBound, to: wanted.upperBound, by: Self.partByteCount) {
       file.withBytes { bytes in
-        let part = bytes.extracting(start..<min(start + Self.partByteCount, file.byteCount))
+        let part = bytes.extracting(start..<min(start + Self.partByteCount, wanted.upperBound))
         unsafe part.withUnsafeBytes { unsafe context.update($0) }
       }
     }
     self = context.finish()
   }
+}
+
+/// A way to tell files from each other.
+///
+///     conversion.digest = .sha256
+public enum DigestAlgorithm: String, Sendable, Codable, CaseIterable {
+  /// The SHA-256 of the SHA-256s, 32 bytes each, of the file's pieces of 16 MiB, of which the last may be shorter. Cores
+  /// share the pieces; a plain SHA-256 is one long chain.
+  case tree = "sha256-tree-16M"
+  case sha256
+
+  package static let pieceByteCount = 16 << 20
+
+  /// The algorithm and the digest: `sha256:5e…`.
+  package func digest(of file: MappedFile, workers: Workers) -> String {
+    guard self == .tree else { return described(Digest(of: file)) }
+    let count = (file.byteCount + Self.pieceByteCount - 1) / Self.pieceByteCount
+    let digests = Mutex([Digest?](repeating: nil, count: count))
+    workers.forEach(count) { piece in
+      let start = piece * Self.pieceByteCount
+      let digest = Digest(of: file, bytes: start..<min(start + Self.pieceByteCount, file.byteCount))
+      digests.withLock { $0[piece] = digest }
+    }
+    let root = DigestContext()
+    for digest in digests.withLock(\.self) {
+      if let digest { unsafe digest.bytes.withUnsafeBytes { unsafe root.update($0) } }
+    }
+    return described(root.finish())
+  }
+
+  /// As long as what ``digest(of:workers:)`` returns.
+  package var placeholder: String { described(Digest(bytes: [UInt8](repeating: 0, count: 32))) }
+
+  private func described(_ digest: Digest) -> String { "\(rawValue):\(digest)" }
 }

@@ -1,3 +1,5 @@
+import CKernels
+
 extension ElementType {
   /// Whether `encode(_:into:)` can write this type.
   package var isEncodable: Bool {
@@ -54,9 +56,9 @@ extension ElementType {
         let count = min(Self.chunk, values.count - start)
         let input = unsafe source + start
         if self == .f16 || self == .bf16 {
-          for i in 0..<count { unsafe floats[i] = input[i].roundedToOddFloat }
+          unsafe normfold_narrow_to_odd(input, count, floats)
         } else {
-          for i in 0..<count { unsafe floats[i] = Float(input[i]) }
+          unsafe normfold_narrow(input, count, floats)
           let found = unsafe firstInfinite(floats, input, count)
           overflow = overflow ?? found.map { start + $0 }
         }
@@ -78,11 +80,11 @@ extension ElementType {
     case .f32: unsafe b.copyMemory(from: x, byteCount: count * 4)
     case .f64: unsafe convert(x, count, b) { Double($0) }
     case .f16:
-      unsafe convert(x, count, b) { $0.float16Bits }
+      unsafe normfold_encode_f16(x, count, b)
       // 65,520 lies half-way between the largest binary16 and what would be the next.
       return unsafe firstFinite(x, count, from: 65_520)
     case .bf16:
-      unsafe convert(x, count, b) { $0.bfloat16Bits }
+      unsafe normfold_encode_bf16(x, count, b)
       return unsafe firstFinite(x, count, from: Float(bitPattern: 0x7F7F_8000))
     case .q8_0: unsafe FastBlocks.encodeQ8x0(x, count / 32, b)
     case .q5_0: unsafe FastBlocks.encodeQ5x0(x, count / 32, b)
@@ -137,22 +139,12 @@ private func convert<Stored>(
 
 /// The index of the first finite value whose magnitude is `limit` or more.
 private func firstFinite(_ x: UnsafePointer<Float>, _ count: Int, from limit: Float) -> Int? {
-  guard unsafe largestMagnitudeBits(x, count) >= limit.bitPattern else { return nil }
+  guard unsafe normfold_largest_magnitude_bits(x, count) >= limit.bitPattern else { return nil }
   return (0..<count).first { unsafe x[$0].isFinite && x[$0].magnitude >= limit }
 }
 
 /// The index of the first infinite Float that was a finite Double.
 private func firstInfinite(_ x: UnsafePointer<Float>, _ doubles: UnsafePointer<Double>, _ count: Int) -> Int? {
-  guard unsafe largestMagnitudeBits(x, count) >= Float.infinity.bitPattern else { return nil }
+  guard unsafe normfold_largest_magnitude_bits(x, count) >= Float.infinity.bitPattern else { return nil }
   return (0..<count).first { unsafe x[$0].isInfinite && doubles[$0].isFinite }
-}
-
-/// Magnitudes are ordered as their bits are, NaNs last, and integers vectorise. Almost always this is the only pass.
-private func largestMagnitudeBits(_ x: UnsafePointer<Float>, _ count: Int) -> UInt32 {
-  var largest: Int32 = 0
-  for i in 0..<count {
-    let bits = unsafe Int32(bitPattern: x[i].bitPattern & 0x7FFF_FFFF)
-    largest = bits > largest ? bits : largest
-  }
-  return UInt32(bitPattern: largest)
 }

@@ -1,5 +1,5 @@
-/// Conversions to narrower floating-point types, rounding to nearest, ties to even. They are written in integer steps
-/// and selections that the compiler turns into SIMD: the hardware's own are not part of the x86-64 baseline.
+/// Conversions of single numbers to narrower floating-point types, rounding to nearest, ties to even. Many at a time are the
+/// work of kernels in C, which are tested against these.
 extension Float {
   /// The bfloat16 nearest to this value. NaNs stay NaNs and become quiet, whatever their lower half.
   @inline(__always)
@@ -23,21 +23,5 @@ extension Float {
     let finite = magnitude < 0x3880_0000 ? subnormal : (normal < 0x7C00 ? normal : 0x7C00)
     let result = magnitude > 0x7F80_0000 ? notANumber : finite
     return UInt16(truncatingIfNeeded: result | (bitPattern &>> 16 & 0x8000))
-  }
-}
-
-extension Double {
-  /// This value as a Float, rounded to odd: where it lies between two Floats, the one whose last bit is 1. Rounding that
-  /// to a type with fewer bits gives what rounding the Double would give; a Float rounded to nearest would be rounded
-  /// twice. No finite value becomes infinite.
-  ///
-  /// Source: Boldo and Melquiond, When double rounding is odd, 2005.
-  @inline(__always)
-  package var roundedToOddFloat: Float {
-    let nearest = Float(self)
-    let back = Double(nearest)
-    // One step towards zero where rounding to nearest went away from it.
-    let truncated = nearest.bitPattern &- (back.magnitude > magnitude ? 1 : 0)
-    return Float(bitPattern: back == self ? nearest.bitPattern : truncated | 1)
   }
 }

@@ -1,3 +1,5 @@
+import CKernels
+
 /// The two precisions that we compute in.
 package protocol ComputeScalar: BinaryFloatingPoint, SIMDScalar, Codable, Sendable {}
 extension Float: ComputeScalar {}
@@ -74,10 +76,11 @@ extension ElementType {
     _ stored: UnsafeRawBufferPointer, elements range: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>
   ) {
     switch self {
-    case .f32: unsafe convert(stored, range, destination) { (bits: UInt32) in Scalar(Float(bitPattern: bits)) }
+    case .f32: unsafe floats(stored, range, destination)
     case .f64: unsafe convert(stored, range, destination) { (bits: UInt64) in Scalar(Double(bitPattern: bits)) }
-    case .bf16: unsafe convert(stored, range, destination) { (bits: UInt16) in Scalar(Float(bfloat16Bits: bits)) }
-    case .f16: unsafe convert(stored, range, destination) { (bits: UInt16) in Scalar(Float(float16Bits: bits)) }
+    case .bf16:
+      unsafe halves(stored, range, destination, normfold_decode_bf16_float, normfold_decode_bf16_double)
+    case .f16: unsafe halves(stored, range, destination, normfold_decode_f16_float, normfold_decode_f16_double)
     case .i8: unsafe convert(stored, range, destination) { (value: Int8) in Scalar(value) }
     case .i16: unsafe convert(stored, range, destination) { (value: Int16) in Scalar(value) }
     case .i32: unsafe convert(stored, range, destination) { (value: Int32) in Scalar(value) }
@@ -91,6 +94,35 @@ extension ElementType {
       preconditionFailure("\(displayName) is not decodable")
     default: unsafe decodeBlocks(stored, elements: range, into: destination)
     }
+  }
+}
+
+private func floats<Scalar: ComputeScalar>(
+  _ stored: UnsafeRawBufferPointer, _ range: Range<Int>, _ destination: UnsafeMutableBufferPointer<Scalar>
+) {
+  precondition(range.upperBound * 4 <= stored.count)
+  guard !range.isEmpty, let source = stored.baseAddress, let target = destination.baseAddress else { return }
+  let start = unsafe source + range.lowerBound * 4
+  if let doubles = unsafe target as? UnsafeMutablePointer<Double> {
+    unsafe normfold_decode_f32_double(start, range.count, doubles)
+  } else {
+    unsafe UnsafeMutableRawPointer(target).copyMemory(from: start, byteCount: range.count * 4)
+  }
+}
+
+/// Decodes numbers of two bytes by a kernel.
+private func halves<Scalar: ComputeScalar>(
+  _ stored: UnsafeRawBufferPointer, _ range: Range<Int>, _ destination: UnsafeMutableBufferPointer<Scalar>,
+  _ toFloats: (UnsafeRawPointer?, Int, UnsafeMutablePointer<Float>?) -> Void,
+  _ toDoubles: (UnsafeRawPointer?, Int, UnsafeMutablePointer<Double>?) -> Void
+) {
+  precondition(range.upperBound * 2 <= stored.count)
+  guard !range.isEmpty, let source = stored.baseAddress, let target = destination.baseAddress else { return }
+  let start = unsafe source + range.lowerBound * 2
+  if let doubles = unsafe target as? UnsafeMutablePointer<Double> {
+    unsafe toDoubles(start, range.count, doubles)
+  } else if let floats = unsafe target as? UnsafeMutablePointer<Float> {
+    unsafe toFloats(start, range.count, floats)
   }
 }
 

@@ -4,18 +4,45 @@ import Synchronization
 
 /// The threads that independent work is spread over.
 ///
-/// Each call of BLAS stays on its own thread: threads of BLAS wait for each other by spinning, and lose all their speed
-/// to any neighbour on the machine.
+/// Tasks may spread their own work in turn: whichever threads are idle then take part, so that a core is without work only
+/// where no task is left. Each call of BLAS stays on its own thread: threads of BLAS wait for each other by spinning, and
+/// lose all their speed to any neighbour on the machine.
 ///
 ///     conversion.workers = Workers(count: 2)
 public struct Workers: Sendable, Hashable, Encodable {
   /// How many threads work at a time.
   public let count: Int
+  /// Shared by all copies.
+  private let idle: IdleThreads
+  private let recorder: TaskRecorder?
 
-  public init(count: Int) { self.count = max(1, count) }
+  public init(count: Int) {
+    self.count = max(1, count)
+    // More threads than cores would wait for each other.
+    idle = IdleThreads(count: min(self.count, ProcessInfo.processInfo.activeProcessorCount) - 1)
+    recorder = nil
+  }
+
+  /// Does everything on the calling thread, and records what could have been done at the same time.
+  ///
+  /// - Parameter count: the number of threads that work is cut for.
+  package init(count: Int, recordedBy recorder: TaskRecorder) {
+    self.count = max(1, count)
+    idle = IdleThreads(count: 0)
+    self.recorder = recorder
+  }
 
   /// As many as there are cores.
   public static let all = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
+
+  /// The calling thread alone.
+  package static let one = Workers(count: 1)
+
+  public static func == (a: Workers, b: Workers) -> Bool { a.count == b.count }
+
+  public func hash(into hasher: inout Hasher) { hasher.combine(count) }
+
+  private enum CodingKeys: CodingKey { case count }
 
   /// Runs `body` once for each number below `taskCount`, the lower ones first.
   ///
@@ -23,19 +50,133 @@ public struct Workers: Sendable, Hashable, Encodable {
   package func forEach<Failure: Error>(
     _ taskCount: Int, _ body: @Sendable (Int) throws(Failure) -> Void
   ) throws(Failure) {
-    guard count > 1, taskCount > 1 else {
+    if let recorder { return try recorder.record(taskCount, body) }
+    let helperCount = taskCount > 1 ? idle.take(atMost: taskCount - 1) : 0
+    guard helperCount > 0 else {
       for task in 0..<taskCount { try body(task) }
       return
     }
     let failures = Mutex<[Int: Failure]>([:])
     let next = Atomic(0)
-    DispatchQueue.concurrentPerform(iterations: min(count, taskCount)) { _ in
+    // No task behind one that failed is begun: those before it all are.
+    let end = Atomic(taskCount)
+    /// Runs tasks until none is left.
+    func work() {
       while true {
         let task = next.add(1, ordering: .relaxed).oldValue
-        guard task < taskCount else { return }
-        do throws(Failure) { try body(task) } catch { failures.withLock { $0[task] = error } }
+        guard task < end.load(ordering: .relaxed) else { return }
+        do throws(Failure) {
+          try body(task)
+        } catch {
+          failures.withLock { $0[task] = error }
+          end.min(task, ordering: .relaxed)
+        }
+      }
+    }
+    withoutActuallyEscaping(work) { work in
+      let team = Team(idle)
+      // A helper that begins too late does not touch it.
+      unsafe withUnsafePointer(to: work) { work in
+        nonisolated(unsafe) let work = unsafe work
+        for _ in 0..<helperCount {
+          DispatchQueue.global().async { team.help { unsafe work.pointee() } }
+        }
+        unsafe work.pointee()
+        team.disband()
       }
     }
     if let first = failures.withLock({ $0.min { $0.key < $1.key } }) { throw first.value }
   }
+
+  /// Runs two tasks beside each other.
+  ///
+  /// - Throws: the error of the first, else that of the second.
+  package func both<First, Second, Failure: Error>(
+    _ first: @Sendable () throws(Failure) -> First, _ second: @Sendable () throws(Failure) -> Second
+  ) throws(Failure) -> (First, Second) {
+    let results = Pair<First, Second>()
+    try forEach(2) { (task) throws(Failure) in
+      if task == 0 { results.first = try first() } else { results.second = try second() }
+    }
+    guard let first = results.first, let second = results.second else { preconditionFailure("a task is missing") }
+    return (first, second)
+  }
+
+  /// Runs `body` once for each part of a range, at most `size` numbers long.
+  package func forEachPart<Failure: Error>(
+    of extent: Int, size: Int, _ body: @Sendable (Range<Int>) throws(Failure) -> Void
+  ) throws(Failure) {
+    try forEach((extent + size - 1) / size) { (part) throws(Failure) in
+      try body(part * size..<min((part + 1) * size, extent))
+    }
+  }
+}
+
+/// What two tasks leave: each fills its own, before both have met.
+private final class Pair<First, Second>: @unchecked Sendable {
+  var first: First?
+  var second: Second?
+}
+
+/// The threads that work on the tasks of one call.
+private final class Team: Sendable {
+  private let idle: IdleThreads
+  private let state = Mutex((helperCount: 0, isOpen: true))
+  private let isDone = DispatchSemaphore(value: 0)
+
+  init(_ idle: IdleThreads) { self.idle = idle }
+
+  /// Runs `work`, unless all tasks have been taken meanwhile.
+  func help(_ work: () -> Void) {
+    let isIn = state.withLock { state in
+      if state.isOpen { state.helperCount += 1 }
+      return state.isOpen
+    }
+    if isIn {
+      work()
+      let isLast = state.withLock { state in
+        state.helperCount -= 1
+        return state.helperCount == 0 && !state.isOpen
+      }
+      if isLast { isDone.signal() }
+    }
+    idle.put(back: 1)
+  }
+
+  /// Waits for those that are at work. Meanwhile the calling thread counts as idle.
+  func disband() {
+    let isAlone = state.withLock { state in
+      state.isOpen = false
+      return state.helperCount == 0
+    }
+    guard !isAlone else { return }
+    idle.put(back: 1)
+    isDone.wait()
+    idle.takeAway(1)
+  }
+}
+
+/// How many threads there are that have nothing to do.
+private final class IdleThreads: Sendable {
+  private let count: Atomic<Int>
+
+  init(count: Int) { self.count = Atomic(max(0, count)) }
+
+  /// Returns how many were taken.
+  func take(atMost wanted: Int) -> Int {
+    var known = count.load(ordering: .relaxed)
+    while known > 0 {
+      let taken = min(known, wanted)
+      let (isTaken, current) = count.weakCompareExchange(
+        expected: known, desired: known - taken, ordering: .acquiringAndReleasing)
+      if isTaken { return taken }
+      known = current
+    }
+    return 0
+  }
+
+  /// Takes what may not be there, until another puts it back.
+  func takeAway(_ number: Int) { count.subtract(number, ordering: .acquiring) }
+
+  func put(back number: Int) { count.add(number, ordering: .releasing) }
 }

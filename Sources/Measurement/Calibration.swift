@@ -32,8 +32,12 @@ public struct Calibration: Sendable, Encodable {
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       switch input.precision {
-      case .single: try Self.records(of: chunks, in: model.network, epsilon: epsilon, as: Float.self, advance: advance)
-      case .double: try Self.records(of: chunks, in: model.network, epsilon: epsilon, as: Double.self, advance: advance)
+      case .single:
+        try Self.records(
+          of: chunks, in: model.network, epsilon: epsilon, as: Float.self, workers: input.workers, advance: advance)
+      case .double:
+        try Self.records(
+          of: chunks, in: model.network, epsilon: epsilon, as: Double.self, workers: input.workers, advance: advance)
       }
     }
     try model.checkpoint.requireIntact()
@@ -53,11 +57,12 @@ public struct Calibration: Sendable, Encodable {
   }
 
   private static func records<Scalar: ArithmeticScalar>(
-    of chunks: [Chunk], in network: Network, epsilon: Double, as scalar: Scalar.Type, advance: MeasuredText.Advance
+    of chunks: [Chunk], in network: Network, epsilon: Double, as scalar: Scalar.Type, workers: Workers,
+    advance: MeasuredText.Advance
   ) throws(Refusal) -> [String: DeviationRecord] {
     let probes = chunks.map(\.probe)
     var records = DeviationRecords(probes: probes, epsilon: epsilon)
-    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes))
+    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes, workers: workers))
     for stage in 0..<execution.stageCount {
       // Of what comes behind the last block the norm is wanted, and not the logits.
       try execution.run(stage: stage, skipsOutput: true) { (node, operands, _) throws(Refusal) in

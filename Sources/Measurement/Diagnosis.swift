@@ -24,8 +24,8 @@ public struct Diagnosis: Sendable, Encodable {
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       switch input.precision {
-      case .single: try Self.record(of: chunks, in: network, as: Float.self, advance: advance)
-      case .double: try Self.record(of: chunks, in: network, as: Double.self, advance: advance)
+      case .single: try Self.record(of: chunks, in: network, as: Float.self, workers: input.workers, advance: advance)
+      case .double: try Self.record(of: chunks, in: network, as: Double.self, workers: input.workers, advance: advance)
       }
     }
     try text.model.checkpoint.requireIntact()
@@ -46,12 +46,12 @@ public struct Diagnosis: Sendable, Encodable {
   }
 
   private static func record<Scalar: ArithmeticScalar>(
-    of chunks: [Chunk], in network: Network, as scalar: Scalar.Type, advance: MeasuredText.Advance
+    of chunks: [Chunk], in network: Network, as scalar: Scalar.Type, workers: Workers, advance: MeasuredText.Advance
   ) throws(Refusal) -> (attention: AttentionRecord, residual: ResidualRecord) {
     let probes = chunks.map(\.probe)
     var attention = AttentionRecord()
     var residual = ResidualRecord()
-    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes))
+    var execution = Execution(network, on: FastBackend<Scalar>(probes: probes, workers: workers))
     for depth in 0...network.blockCount {
       try execution.run(stage: depth) { (node, operands, _) throws(Refusal) in
         guard case .attend(let content) = node.operation else { return }

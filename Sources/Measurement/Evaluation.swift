@@ -47,7 +47,7 @@ public struct Evaluation: Sendable, Encodable {
       + (integers.map { [ScoredNetwork(network: networks[0], precision: input.precision, integers: $0)] } ?? [])
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
-      try GroupScores(of: chunks, under: scored, advance: advance)
+      try GroupScores(of: chunks, under: scored, workers: input.workers, advance: advance)
     }
     for model in models { try model.checkpoint.requireIntact() }
     let positions = groups.flatMap(\.positions)
@@ -99,11 +99,11 @@ private struct ScoredNetwork: Sendable {
   let precision: Precision
   var integers: IntegerArithmetic?
 
-  func run(_ probes: [Probe]) -> any NetworkRun {
+  func run(_ probes: [Probe], workers: Workers) -> any NetworkRun {
     if let integers { return integers.run(network, probes: probes, precision: precision) }
     return switch precision {
-    case .single: ScalarRun<Float>(network, probes: probes)
-    case .double: ScalarRun<Double>(network, probes: probes)
+    case .single: ScalarRun<Float>(network, probes: probes, workers: workers)
+    case .double: ScalarRun<Double>(network, probes: probes, workers: workers)
     }
   }
 }
@@ -133,7 +133,7 @@ private struct GroupScores {
   private static let vocabularyBlock = 1_024
 
   init(
-    of chunks: [Chunk], under networks: [ScoredNetwork], advance: MeasuredText.Advance
+    of chunks: [Chunk], under networks: [ScoredNetwork], workers: Workers, advance: MeasuredText.Advance
   ) throws(Refusal) {
     let probes = chunks.map(\.probe)
     // The last step is the unembedding.
@@ -141,7 +141,7 @@ private struct GroupScores {
     var step = 0
     var runs: [any NetworkRun] = []
     for network in networks {
-      let run = network.run(probes)
+      let run = network.run(probes, workers: workers)
       try run.embed()
       for block in 0..<run.blockCount {
         try run.run(block: block)

@@ -39,7 +39,7 @@ public struct Generation: Sendable, Encodable {
   }
 
   private enum CodingKeys: CodingKey {
-    case model, tokenCount, sampling, stopsAtEndOfText, precision, readingOptions
+    case model, tokenCount, sampling, stopsAtEndOfText, precision, readingOptions, workers
   }
 
   public var model: String
@@ -50,6 +50,7 @@ public struct Generation: Sendable, Encodable {
   public var stopsAtEndOfText = true
   public var precision = Precision.single
   public var readingOptions = ReadingOptions()
+  public var workers = Workers.all
 
   public init(model: String, prompt: Prompt) {
     self.model = model
@@ -110,7 +111,7 @@ public struct Generation: Sendable, Encodable {
     let contextLength = opened.network.contextLength
     var pass = CachedPass<Scalar>(
       try opened.network.materialised(for: scalar, in: readingOptions.temporaryDirectory),
-      capacity: promptIds.count + min(tokenCount, contextLength - promptIds.count))
+      capacity: promptIds.count + min(tokenCount, contextLength - promptIds.count), workers: workers)
     var sampler = Sampler(sampling)
     var next = promptIds
     var tokens: [Int] = []
@@ -152,16 +153,18 @@ public struct Generation: Sendable, Encodable {
 package struct CachedPass<Scalar: ArithmeticScalar> {
   private let network: Network
   private let cache: KeyValueCache<Scalar>
+  private let workers: Workers
 
-  package init(_ network: Network, capacity: Int) {
+  package init(_ network: Network, capacity: Int, workers: Workers = .one) {
     self.network = network
+    self.workers = workers
     cache = KeyValueCache(capacity: capacity)
   }
 
   /// Reads new tokens behind those that were read before.
   /// - Returns: the logits behind the last of the new tokens.
   package mutating func logits(after tokens: [Int]) throws(Refusal) -> [Double] {
-    let pending = try network.logits(on: FastBackend(following: cache, tokens: tokens))
+    let pending = try network.logits(on: FastBackend(following: cache, tokens: tokens, workers: workers))
     cache.advance(by: tokens.count)
     return pending.ofLastToken().doubles()
   }

@@ -21,6 +21,7 @@ public struct Conversion: Sendable, Encodable {
     case source, destination, targets, type, replacesDestination, allowsPartial, verifies, requiredNorms, normForm,
       rules
     case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers, maximumShardByteCount
+    case digest
   }
 
   /// A directory or file, as the user named it.
@@ -54,6 +55,8 @@ public struct Conversion: Sendable, Encodable {
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
+  /// What the files of the source and of the output are described by.
+  public var digest = DigestAlgorithm.tree
   /// Integers that the source and what was made of it are computed in besides, to see what these do to them.
   public var integers: IntegerArithmetic?
   /// How norms are folded: tests break it to see that the verification notices.
@@ -116,8 +119,6 @@ public struct Conversion: Sendable, Encodable {
   ) throws(Refusal) -> ConversionReport {
     logger.info("\(source): \(model.dialect.displayName), \(model.network.norms.count) norms")
 
-    let hashing = Hashing(of: model.checkpoint.files, workers: workers)
-    defer { hashing.stop() }
     // A text that cannot be read is no reason to write first.
     let probes = verifies ? try probeOptions.probes(for: model, at: source) : ProbeSet(precise: [])
     let staged = try StagedOutput(for: place)
@@ -133,50 +134,37 @@ public struct Conversion: Sendable, Encodable {
 
     let checks = model.checkpoint.integrityChecks
     try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
-    var writers: [any TensorWriter] = []
-    var fingerprints: [[String: Fingerprint]] = []
-    for item in prepared {
-      if prepared.count > 1 { try createDirectory(item.directory) }
-      let writer = try item.output.writer(
-        item.directory + "/" + item.output.fileName, provenance(of: model, plan: item.plan, hashes: hashing.placeholder)
-      )
-      fingerprints.append(try write(item, to: writer, progress: progress))
-      writers.append(writer)
-    }
-    let sourceFiles = try hashing.result()
-    for (item, writer) in zip(prepared, writers) {
-      try writer.amend(hashing.placeholder, by: sourceFiles.map(\.sha256).joined(separator: " "))
-      try writer.finish()
-      try writeSideFiles(of: item)
-    }
-    // What was written is hashed while it is verified.
-    var writtenFiles: [Hashing] = []
-    defer { for hashing in writtenFiles { hashing.stop() } }
-    for item in prepared { writtenFiles.append(Hashing(of: try files(of: item), workers: workers)) }
-    var verification: Verification?
-    var verifiedTensorCounts: [Int?] = prepared.map { _ in nil }
-    if verifies {
-      verifiedTensorCounts = []
-      for (item, fingerprints) in zip(prepared, fingerprints) {
-        verifiedTensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
+    let (sourceFiles, fingerprints) = try write(prepared, of: model, progress: progress)
+    let items = prepared
+    let (checked, files) = try workers.both { () throws(Refusal) -> (Verification, tensorCounts: [Int])? in
+      guard verifies else { return nil }
+      var tensorCounts: [Int] = []
+      for (item, fingerprints) in zip(items, fingerprints) {
+        tensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
       }
-      verification = try verify(prepared, against: model, on: probes, progress: progress)
+      return (try verify(items, against: model, on: probes, progress: progress), tensorCounts)
+    } _: { () throws(Refusal) in
+      var files: [[ConversionReport.Output.File]] = []
+      for item in items {
+        files.append(
+          try ConversionReport.SourceFile.all(try self.files(of: item), by: digest, workers: workers).map(
+            ConversionReport.Output.File.init))
+      }
+      return files
     }
     let drift = try integers.map { (arithmetic) throws(Refusal) in
       try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded)
     }
-    var files: [[ConversionReport.Output.File]] = []
-    for hashing in writtenFiles { files.append(try hashing.result().map(ConversionReport.Output.File.init)) }
     try model.checkpoint.requireIntact()
     var result = ConversionReport(
       tool: Tool.nameAndVersion, source: source, sourceFiles: sourceFiles, dialect: model.dialect.displayName,
       changesFunction: model.changesFunction, sites: Inspection.Site.all(of: model.network),
       outputs: prepared.indices.map {
         report(
-          on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: verifiedTensorCounts[$0],
+          on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: checked?.tensorCounts[$0],
           isAlone: chosen.count == 1)
       },
-      verification: verification, integers: drift, warnings: model.warnings, published: false, seconds: 0)
+      verification: checked?.0, integers: drift, warnings: model.warnings, published: false, seconds: 0)
     if result.holds {
       for (index, item) in prepared.enumerated() {
         let card = ModelCard(
@@ -190,14 +178,40 @@ public struct Conversion: Sendable, Encodable {
     return result
   }
 
+  /// Writes everything, and says in each file what the source was, whose digest is computed meanwhile.
+  ///
+  /// - Returns: the source's files, and by output the fingerprints of its tensors.
+  private func write(
+    _ prepared: [Prepared], of model: Model, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> ([ConversionReport.SourceFile], fingerprints: [[String: Fingerprint]]) {
+    let placeholder = model.checkpoint.files.map { _ in digest.placeholder }.joined(separator: " ")
+    let (written, sourceFiles) = try workers.both {
+      () throws(Refusal) -> [(writer: any TensorWriter, fingerprints: [String: Fingerprint])] in
+      var written: [(writer: any TensorWriter, fingerprints: [String: Fingerprint])] = []
+      for item in prepared {
+        if prepared.count > 1 { try createDirectory(item.directory) }
+        let writer = try item.output.writer(
+          item.directory + "/" + item.output.fileName, provenance(of: model, plan: item.plan, digests: placeholder))
+        written.append((writer, try write(item, to: writer, progress: progress)))
+      }
+      return written
+    } _: { () throws(Refusal) in
+      try ConversionReport.SourceFile.all(model.checkpoint.files, by: digest, workers: workers)
+    }
+    for (item, file) in zip(prepared, written) {
+      try file.writer.amend(placeholder, by: sourceFiles.map(\.digest).joined(separator: " "))
+      try file.writer.finish()
+      try writeSideFiles(of: item)
+    }
+    return (sourceFiles, written.map(\.fingerprints))
+  }
+
   private func write(_ card: ModelCard, into directory: String) throws(Refusal) -> ConversionReport.Output.File {
     let bytes = Array(card.text.utf8)
     let file = try OutputFile(creating: directory + "/" + ModelCard.fileName)
     try file.write(bytes)
     try file.finish()
-    let digest = DigestContext()
-    unsafe bytes.withUnsafeBytes { unsafe digest.update($0) }
-    return .init(name: ModelCard.fileName, byteCount: bytes.count, sha256: digest.finish().description)
+    return .init(try .init(MappedFile(path: directory + "/" + ModelCard.fileName), by: digest, workers: workers))
   }
 
   /// Returns what one target gets: the fold, and what is written of it. No number is computed.
@@ -274,12 +288,12 @@ public struct Conversion: Sendable, Encodable {
 
   /// Returns what made the output, for its metadata.
   private func provenance(
-    of model: Model, plan: FoldingPlan, hashes: String
+    of model: Model, plan: FoldingPlan, digests: String
   ) -> [String: String] {
     var metadata = [
       "normfold.version": Tool.version,
       "normfold.source": model.checkpoint.files.map { URL(filePath: $0.path).lastPathComponent }.joined(separator: " "),
-      "normfold.source.sha256": hashes,
+      "normfold.source.digest": digests,
       "normfold.dialect": model.dialect.displayName,
       "normfold.folded": plan.steps.map(\.norm).joined(separator: " "),
     ]

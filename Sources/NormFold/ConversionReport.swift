@@ -10,7 +10,31 @@ public struct ConversionReport: Sendable, Encodable {
   public struct SourceFile: Sendable, Encodable {
     public let path: String
     public let byteCount: Int
-    public let sha256: String
+    /// Behind the name of its ``DigestAlgorithm``: `sha256:5e…`.
+    public let digest: String
+
+    /// - Throws: `.malformed` where a compressed file was replaced meanwhile.
+    init(_ file: MappedFile, by algorithm: DigestAlgorithm, workers: Workers) throws(Refusal) {
+      // Of what the user has, which an expanded file is not.
+      let stored = file.path.hasSuffix(".zst") ? try MappedFile(path: file.path) : file
+      guard stored.identity == file.identity else {
+        throw Refusal(
+          .malformed, file: file.path, "was replaced while it was read",
+          advice: "wait until whoever writes it is done, and run it again")
+      }
+      path = file.path
+      byteCount = stored.byteCount
+      digest = algorithm.digest(of: stored, workers: workers)
+    }
+
+    /// Describes several files, one after the other.
+    static func all(
+      _ files: [MappedFile], by algorithm: DigestAlgorithm, workers: Workers
+    ) throws(Refusal) -> [SourceFile] {
+      var result: [SourceFile] = []
+      for file in files { result.append(try SourceFile(file, by: algorithm, workers: workers)) }
+      return result
+    }
   }
 
   public struct Output: Sendable, Encodable {
@@ -18,19 +42,14 @@ public struct ConversionReport: Sendable, Encodable {
       /// The name of the file in the ``directory``.
       public let name: String
       public let byteCount: Int
-      public let sha256: String
-
-      init(name: String, byteCount: Int, sha256: String) {
-        self.name = name
-        self.byteCount = byteCount
-        self.sha256 = sha256
-      }
+      /// Behind the name of its ``DigestAlgorithm``: `sha256:5e…`.
+      public let digest: String
 
       /// - Parameter file: as it was hashed where it was written.
       init(_ file: SourceFile) {
-        self.init(
-          name: file.path.split(separator: "/").last.map(String.init) ?? file.path, byteCount: file.byteCount,
-          sha256: file.sha256)
+        name = file.path.split(separator: "/").last.map(String.init) ?? file.path
+        byteCount = file.byteCount
+        digest = file.digest
       }
     }
 

@@ -37,11 +37,11 @@ struct ModelCard {
     } else {
       lines.append("Nothing: verification was not asked for.")
     }
-    lines += ["", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|"]
+    lines += ["", "## Files", "", "| file | bytes | digest |", "|---|---|---|"]
     lines += report.sourceFiles.map {
-      "| source: \(Self.plain($0.path.split(separator: "/").last.map(String.init) ?? "")) | \($0.byteCount) | `\($0.sha256)` |"
+      "| source: \(Self.plain($0.path.split(separator: "/").last.map(String.init) ?? "")) | \($0.byteCount) | `\($0.digest)` |"
     }
-    lines += output.files.map { "| \($0.name) | \($0.byteCount) | `\($0.sha256)` |" }
+    lines += output.files.map { "| \($0.name) | \($0.byteCount) | `\($0.digest)` |" }
     text = lines.joined(separator: "\n") + "\n"
   }
 

@@ -171,7 +171,7 @@ extension ConversionReport {
     facts.add(
       sourceFiles.count == 1 ? "File" : "Files",
       sourceFiles.flatMap { file in
-        [Cell.code(file.path, Quantity.bytes(file.byteCount)), Cell.code("sha256 \(file.sha256)")]
+        [Cell.code(file.path, Quantity.bytes(file.byteCount)), Cell.code(file.digest)]
       })
     if changesFunction, let literal = verification?.literal?.logits {
       facts.add(

@@ -58,7 +58,7 @@ package struct TensorStream: Sendable {
           slots[task - 1].value = try encode(block.rows, of: parameters[block.tensor], through: reader)
         } else {
           let tensor = next[task - batch.count - 1]
-          readers[tensor].value = ParameterReader(parameters[tensor].value)
+          readers[tensor].value = ParameterReader(parameters[tensor].value, workers: workers)
         }
       }
       for block in batch where block.isLast { readers[block.tensor].value = nil }
@@ -73,7 +73,9 @@ package struct TensorStream: Sendable {
     _ batch: [Block], _ parameters: [TargetOutput.StoredParameter], _ readers: [Slot<ParameterReader>]
   ) throws(Refusal) {
     let tensors = Self.starts(batch)
-    workers.forEach(tensors.count) { readers[tensors[$0]].value = ParameterReader(parameters[tensors[$0]].value) }
+    workers.forEach(tensors.count) {
+      readers[tensors[$0]].value = ParameterReader(parameters[tensors[$0]].value, workers: workers)
+    }
   }
 
   /// Blocks that a batch has for each worker, of at most 1 MiB each (``ParameterReader/blockElementCount`` numbers in double

@@ -19,12 +19,13 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   /// What the pullback that has just run found for the parameters of its operation.
   private(set) var found = ParameterDerivatives<Scalar>()
 
-  init(_ network: Network, tokens: [Int]) {
+  init(_ network: Network, tokens: [Int], workers: Workers) {
     self.network = network
     self.tokens = tokens
     let probe = Probe(name: "text", tokens: tokens)
-    backend = FastBackend(probes: [probe])
-    mirrored = FastBackend(probes: [Probe(name: "text", tokens: tokens, positions: probe.positions.map { -$0 })])
+    backend = FastBackend(probes: [probe], workers: workers)
+    mirrored = FastBackend(
+      probes: [Probe(name: "text", tokens: tokens, positions: probe.positions.map { -$0 })], workers: workers)
   }
 
   /// Runs the network up to the values that the output is computed from.

@@ -32,7 +32,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
 
   /// Adds a micro-batch: sequences of one length.
   func add(_ sequences: [[Int]], to sums: inout Sums) throws(Refusal) {
-    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0) }
+    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0, workers: workers) }
     let kept = network.keptValues(recomputesBlocks: recomputesBlocks)
     let records = passes.map { _ in DeviationSums() }
     try workers.forEach(passes.count) { (index) throws(Refusal) in

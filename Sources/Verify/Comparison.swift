@@ -64,9 +64,9 @@ package struct Comparison: Sendable {
     package func run(on probes: [Probe], otherNorms: [NormsOfRows] = [], workers: Workers) -> any NetworkRun {
       switch kind {
       case .network(let network, .single, let rounding):
-        ScalarRun<Float>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
+        ScalarRun<Float>(network, probes: probes, rounding: rounding, otherNorms: otherNorms, workers: workers)
       case .network(let network, .double, let rounding):
-        ScalarRun<Double>(network, probes: probes, rounding: rounding, otherNorms: otherNorms)
+        ScalarRun<Double>(network, probes: probes, rounding: rounding, otherNorms: otherNorms, workers: workers)
       case .integers(let network, let arithmetic): arithmetic.run(network, probes: probes, precision: .double)
       case .program(let program): ProgramRun(program, probes: probes, workers: workers)
       }
@@ -136,40 +136,38 @@ package struct Comparison: Sendable {
     var shared = SharedRuns()
     let states = Mutex(requests.map { RequestState($0, in: &shared) })
     let runs = shared.networkRuns(workers: workers)
-    // Nothing may still run when the files that it reads go away.
-    defer { for run in runs { run.wait() } }
     let depth = runs.map(\.blockCount).max() ?? 0
     let vocabularySize = requests.map(\.reference.outputWidth).max() ?? 0
     let vocabularySteps = (vocabularySize + Self.vocabularyBlock - 1) / Self.vocabularyBlock
     let total = depth + 2 + vocabularySteps
 
-    // The residual streams of each depth, until all runs have come to it.
-    let residuals = Mutex([[MatrixRows?]](repeating: runs.map { _ in nil }, count: depth + 1))
-    try BoundedPipeline(costs: runs.map(\.cost), stageCount: depth + 2).run(workers: workers) {
-      (index, stage) throws(Refusal) in
-      let run = runs[index]
-      switch stage {
-      case 0: try run.embed()
-      case depth + 1: return try run.finish()
-      default: if stage <= run.blockCount { try run.run(block: stage - 1) }
-      }
-      let residual = run.residual
-      residuals.withLock { $0[stage][index] = residual }
-    } onStageComplete: { stage in
-      if stage <= depth {
-        let rows = residuals.withLock { all in
-          defer { all[stage] = [] }
-          return all[stage]
+    // The slow ones first, so that none is begun when the others are done.
+    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
+    let (programs, networks) = (order.filter { runs[$0].isProgram }, order.filter { !runs[$0].isProgram })
+    // Programs beside the networks, which go block by block: little is kept of a block when all have passed it.
+    try workers.forEach(programs.count + 1) { (task) throws(Refusal) in
+      if task < programs.count { return try runs[programs[task]].finish() }
+      for stage in 0...depth + 1 {
+        try workers.forEach(networks.count) { (index) throws(Refusal) in
+          let run = runs[networks[index]]
+          switch stage {
+          case 0: try run.embed()
+          case depth + 1: try run.finish()
+          default: if stage <= run.blockCount { try run.run(block: stage - 1) }
+          }
         }
-        states.withLock { states in
-          for index in states.indices { states[index].compareResiduals(rows, of: runs, depth: stage) }
+        if stage <= depth {
+          let streams = runs.map(\.residual)
+          states.withLock { states in
+            for index in states.indices {
+              states[index].compareResiduals(streams, of: runs, depth: stage, workers: workers)
+            }
+          }
         }
+        progress(stage + 1, total)
       }
-      progress(stage + 1, total)
     }
 
-    // The slow ones first, so that no thread waits long for the last.
-    let order = runs.indices.sorted { runs[$0].cost > runs[$1].cost }
     for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
       let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
       let logits = Mutex([MatrixRows?](repeating: nil, count: runs.count))
@@ -204,20 +202,38 @@ private struct RequestState {
   /// Compares residual streams at one depth. Only networks of one depth have streams that correspond.
   ///
   /// - Parameter streams: by run, where it has one.
-  mutating func compareResiduals(_ streams: [MatrixRows?], of runs: [any NetworkRun], depth: Int) {
+  mutating func compareResiduals(_ streams: [MatrixRows?], of runs: [any NetworkRun], depth: Int, workers: Workers) {
     let (own, rows) = (slices[0].run, slices[0].rows)
     guard let reference = streams[own], depth <= runs[own].blockCount else { return }
-    let magnitude = reference.largestMagnitude(rows: rows)
+    let magnitude = Self.largest(of: rows, workers) { reference.largestMagnitude(rows: $0) }
     for (index, slice) in slices.dropFirst().enumerated() {
       guard runs[slice.run].blockCount == runs[own].blockCount, let candidate = streams[slice.run],
         candidate.columnCount == reference.columnCount
       else { continue }
       let first = rows.lowerBound + slice.tokens.lowerBound
-      let largest = reference.largestDifference(
-        rows: first..<first + slice.tokens.count, from: candidate, rows: slice.rows)
+      let shift = slice.rows.lowerBound - first
+      let largest = Self.largest(of: first..<first + slice.tokens.count, workers) { part in
+        reference.largestDifference(
+          rows: part, from: candidate, rows: part.lowerBound + shift..<part.upperBound + shift)
+      }
       residuals[index].append(
         ResidualDifference(depth: depth, largest: largest, relative: magnitude > 0 ? largest / magnitude : 0))
     }
+  }
+
+  /// Rows that one task looks at.
+  private static let rowsPerTask = 16
+
+  /// The largest of the numbers, none below 0, that `body` finds in parts of the rows.
+  private static func largest(
+    of rows: Range<Int>, _ workers: Workers, _ body: @Sendable (Range<Int>) -> Double
+  ) -> Double {
+    let largest = Mutex(0.0)
+    workers.forEachPart(of: rows.count, size: rowsPerTask) { part in
+      let found = body(rows.lowerBound + part.lowerBound..<rows.lowerBound + part.upperBound)
+      largest.withLock { $0 = max($0, found) }
+    }
+    return largest.withLock(\.self)
   }
 }
 

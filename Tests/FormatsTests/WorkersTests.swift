@@ -21,6 +21,62 @@ import Testing
     #expect(refusal?.problem == "task 7")
   }
 
+  @Test("Tasks share their own work, and no more threads are busy than there are workers", arguments: [1, 2, 7])
+  func nested(count: Int) {
+    let workers = Workers(count: count)
+    let busy = Atomic(0)
+    let most = Mutex(0)
+    let sums = Mutex([Int](repeating: 0, count: 20))
+    workers.forEach(20) { outer in
+      workers.forEachPart(of: 100, size: 7) { part in
+        let now = busy.add(1, ordering: .relaxed).newValue
+        most.withLock { $0 = max($0, now) }
+        workers.forEach(part.count) { index in sums.withLock { $0[outer] += part.lowerBound + index } }
+        busy.subtract(1, ordering: .relaxed)
+      }
+    }
+    #expect(sums.withLock { $0 } == [Int](repeating: 4_950, count: 20))
+    // One that waits for others counts as idle, and may have begun a part.
+    #expect(most.withLock { $0 } <= 2 * count)
+  }
+
+  @Test("An error in shared work of a task is the task's", arguments: [1, 2, 7])
+  func nestedErrors(count: Int) {
+    let workers = Workers(count: count)
+    let refusal = #expect(throws: Refusal.self) {
+      try workers.forEach(10) { (outer) throws(Refusal) in
+        try workers.forEach(10) { (inner) throws(Refusal) in
+          if outer >= 4, inner >= 3 { throw Refusal(.usage, "task \(outer).\(inner)") }
+        }
+      }
+    }
+    #expect(refusal?.problem == "task 4.3")
+  }
+
+  @Test("A recorder runs every task in order and keeps what could have been done at the same time")
+  func recorded() throws {
+    let recorder = TaskRecorder()
+    let workers = Workers(count: 8, recordedBy: recorder)
+    let order = Mutex<[Int]>([])
+    workers.forEach(3) { outer in
+      order.withLock { $0.append(outer) }
+      workers.forEach(outer) { inner in order.withLock { $0.append(10 * outer + inner) } }
+    }
+    #expect(order.withLock { $0 } == [0, 1, 10, 2, 20, 21])
+    func shape(_ steps: [TaskRecorder.Step]) -> [Int] {
+      steps.flatMap { step in
+        switch step {
+        case .work(let seconds):
+          #expect(seconds >= 0)
+          return [0]
+        case .tasks(let tasks): return [tasks.count] + tasks.flatMap(shape)
+        }
+      }
+    }
+    // Work, three tasks, of which the last has two, and work behind them.
+    #expect(shape(recorder.finish()) == [0, 3, 0, 0, 0, 2, 0, 0, 0, 0])
+  }
+
   @Test("There is always one worker")
   func atLeastOne() { #expect(Workers(count: 0).count == 1) }
 }

@@ -37,7 +37,7 @@ def main():
 
     stored = load_file(f"{folder}/model.safetensors")
     with safe_open(f"{folder}/model.safetensors", "pt") as file:
-        if "normfold.source.sha256" not in (file.metadata() or {}):
+        if "normfold.source.digest" not in (file.metadata() or {}):
             fail("the metadata do not say what made the file")
     norms = [name for name in stored if ".ln_" in name or name.startswith("ln_")]
     config = json.loads(pathlib.Path(folder, "config.json").read_text())

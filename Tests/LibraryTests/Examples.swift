@@ -22,6 +22,10 @@ func chunkingExample(input: inout MeasurementInput) {
   input.chunking.stride = 256
 }
 
+func digestAlgorithmExample(conversion: inout Conversion) {
+  conversion.digest = .sha256
+}
+
 func integerArithmeticExample(evaluation: inout Evaluation) throws(Refusal) {
   evaluation.integers = try IntegerArithmetic(parsing: "int:8,12")
 }

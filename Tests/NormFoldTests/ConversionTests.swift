@@ -114,18 +114,17 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
     let source = Fixtures.path("tiny-2x32/lnfree")
     let report = try place.convert(source, to: ["gpt2"])
     let file = try Checkpoint(safetensors: place.output + "/model.safetensors")
-    let digest = try #require(Digest(of: try MappedFile(path: source + "/model.safetensors"))).description
+    let digest = DigestAlgorithm.tree.digest(of: try MappedFile(path: source + "/model.safetensors"), workers: .one)
     #expect(
       file.metadata == [
         "format": .string("pt"), "normfold.version": .string(Tool.version),
         "normfold.source": .string("model.safetensors"),
-        "normfold.source.sha256": .string(digest),
+        "normfold.source.digest": .string(digest),
         "normfold.dialect": .string("published LN-removed form (epsilon 1e+12)"),
         "normfold.folded": .string(
           "transformer.h.0.ln_1 transformer.h.0.ln_2 transformer.h.1.ln_1 transformer.h.1.ln_2"),
       ])
-    #expect(report.sourceFiles.map(\.sha256) == [digest])
-    #expect(digest.count == 64)
+    #expect(report.sourceFiles.map(\.digest) == [digest])
   }
 
   @Test("The config is the source's, for the class that reads the file", arguments: ["transformers", "gpt2"])

@@ -47,6 +47,6 @@ import Testing
     }
     for file in several.files { #expect(file.byteCount < 36_000) }
     // Each shard says what made it, with the digests of the source that were known at the end only.
-    #expect(several.metadata["normfold.source.sha256"] == one.metadata["normfold.source.sha256"])
+    #expect(several.metadata["normfold.source.digest"] == one.metadata["normfold.source.digest"])
   }
 }

@@ -35,7 +35,7 @@ struct LlamaCppTargetTests {
     #expect(
       others == [
         "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "normfold.dialect",
-        "normfold.folded", "normfold.source", "normfold.source.sha256", "normfold.version",
+        "normfold.folded", "normfold.source", "normfold.source.digest", "normfold.version",
       ])
   }
 

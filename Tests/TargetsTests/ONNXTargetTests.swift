@@ -43,8 +43,8 @@ import Verify
     let report = try Self.convert(to: place)
     let source = try MappedFile(path: Fixtures.path("tiny-2x32/lnfree") + "/model.safetensors")
     let metadata = try ONNXGraph(reading: place / "out").metadata
-    let digest = try #require(Digest(of: source))
-    #expect(metadata["normfold.source.sha256"] == digest.description)
+    let digest = DigestAlgorithm.tree.digest(of: source, workers: .one)
+    #expect(metadata["normfold.source.digest"] == digest)
     #expect(metadata["normfold.source"] == "model.safetensors")
     #expect(metadata["normfold.version"] == Tool.version)
     #expect(metadata["normfold.folded"]?.split(separator: " ").count == report.outputs[0].foldedNormCount)

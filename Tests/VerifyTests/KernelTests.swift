@@ -42,6 +42,24 @@ import Testing
     #expect(Self.exponentials([1, x, 2, 3, 4, 5, 6, 7, 8, x])[1] == expected)
   }
 
+  @Test("eˣ and the activations made of it do not depend on where in an array a number stands")
+  func lengths() {
+    func all(_ x: [Float]) -> [[Float]] {
+      [
+        Self.exponentials(x), Self.apply(x) { Float.geluTanh($0, into: $1) },
+        Self.apply(x) { Float.silu($0, into: $1) },
+      ]
+    }
+    for count in 1...70 {
+      let x = (0..<count).map { Float($0 * 37 % 61) / 3 - 11 }
+      let single = x.map { all([$0]) }
+      for (index, found) in all(x).enumerated() {
+        // Two units of each: the instructions for the rest of an array need not be those for the whole of it.
+        #expect(zip(found, single).allSatisfy { abs($0 - $1[index][0]) <= 4 * $1[index][0].ulp }, "\(count) numbers")
+      }
+    }
+  }
+
   @Test("NaN stays NaN, and in its own lane")
   func nan() {
     let found = Self.exponentials([0, .nan, 0, 0, 0, 0, 0, 0, 0])

@@ -3,9 +3,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-// Loops over one row of a matrix, compiled for several instruction sets; the one of the machine is chosen when the program
-// starts. Rows may begin at any byte. Each has a form for Float and one for Double; arithmetic is in double precision.
+// Loops that are compiled for several instruction sets; the one of the machine is chosen when the program starts.
+
+// Loops over one row of a matrix. Rows may begin at any byte. Each has a form for Float and one for Double; arithmetic is in
+// double precision.
 
 // One side of a comparison: m = w · rowFactor · columnFactors − rowShift − columnShifts. How far m may be off is
 // (relative · |w| + absolute + errors) · |rowFactor · columnFactors|.
@@ -38,5 +41,34 @@ typedef struct {
 DECLARE(float, float)
 DECLARE(double, double)
 #undef DECLARE
+
+// Stored numbers, which may begin at any byte, to floats or doubles: exactly.
+void normfold_decode_f32_double(const void *x, size_t count, double *y);
+void normfold_decode_bf16_float(const void *x, size_t count, float *y);
+void normfold_decode_bf16_double(const void *x, size_t count, double *y);
+void normfold_decode_f16_float(const void *x, size_t count, float *y);
+void normfold_decode_f16_double(const void *x, size_t count, double *y);
+
+// Floats to narrower types, rounded to nearest, ties to even, at any byte.
+void normfold_encode_bf16(const float *x, size_t count, void *y);
+void normfold_encode_f16(const float *x, size_t count, void *y);
+
+// Doubles to floats, rounded to nearest, and rounded to odd: where a double lies between two floats, to the one whose last
+// bit is 1. Rounding that once more, to fewer bits, gives what rounding the double would (Boldo and Melquiond, When double
+// rounding is odd, 2005), and no finite value becomes infinite.
+void normfold_narrow(const double *x, size_t count, float *y);
+void normfold_narrow_to_odd(const double *x, size_t count, float *y);
+
+// The bits of the largest |x|, NaNs being larger than all numbers.
+uint32_t normfold_largest_magnitude_bits(const float *x, size_t count);
+
+// Replaces each x by e^x, to within two units in the last place.
+void normfold_exponentials(float *x, size_t count);
+
+// y = x / (1 + e^(-2u)) = x(1 + tanh u) / 2 with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
+void normfold_gelu_tanh(const float *x, size_t count, float *y);
+
+// y = x / (1 + e^(-x))
+void normfold_silu(const float *x, size_t count, float *y);
 
 #endif

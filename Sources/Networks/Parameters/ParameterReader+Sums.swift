@@ -1,12 +1,34 @@
-/// Passes over the whole matrix.
+import Formats
+
+/// Passes over the whole matrix, in parts that several threads share. Where it is cut does not depend on how many they are.
 extension ParameterReader {
+  /// Numbers of a part: 8 MB of Double.
+  private static let partElementCount = 1 << 20
+
+  /// Calls `body` with each part of the rows, and returns the results in order.
+  private func byPart<Result: Sendable>(_ workers: Workers, _ body: @Sendable (Range<Int>) -> Result) -> [Result] {
+    let size = max(1, Self.partElementCount / max(1, columnCount) / rowsPerBlock) * rowsPerBlock
+    let results = (0..<(rowCount + size - 1) / size).map { _ in Part<Result>() }
+    workers.forEach(results.count) { part in
+      results[part].result = body(part * size..<min((part + 1) * size, rowCount))
+    }
+    return results.compactMap(\.result)
+  }
+
   /// The mean of each column over all rows, summed in double precision.
-  func columnMeans() -> [Double] { columnSums().map { $0 / Double(rowCount) } }
+  func columnMeans(by workers: Workers) -> [Double] { columnSums(by: workers).map { $0 / Double(rowCount) } }
 
   /// Each column's sum over all rows, row i times element i of a vector, if there is one.
-  private func columnSums(weighing weights: [Double]? = nil) -> [Double] {
+  private func columnSums(weighing weights: [Double]? = nil, by workers: Workers) -> [Double] {
+    let parts = byPart(workers) { columnSums(of: $0, weighing: weights) }
+    guard var sums = parts.first else { return [Double](repeating: 0, count: columnCount) }
+    for part in parts.dropFirst() { for column in 0..<columnCount { sums[column] += part[column] } }
+    return sums
+  }
+
+  private func columnSums(of wanted: Range<Int>, weighing weights: [Double]?) -> [Double] {
     var sums = [Double](repeating: 0, count: columnCount)
-    unsafe forEachBlock { rows, values in
+    unsafe forEachBlock(of: wanted) { rows, values in
       unsafe sums.withUnsafeMutableBufferPointer { sums in
         guard let sums = sums.baseAddress, var line = unsafe UnsafePointer(values.baseAddress) else { return }
         var row = rows.lowerBound
@@ -31,32 +53,38 @@ extension ParameterReader {
   }
 
   /// The mean of each row over all columns, summed in double precision.
-  func rowMeans() -> [Double] {
-    var means: [Double] = []
-    means.reserveCapacity(rowCount)
-    unsafe forEachBlock { rows, values in
-      for row in 0..<rows.count {
-        let line = unsafe UnsafeBufferPointer(rebasing: values[row * columnCount..<(row + 1) * columnCount])
-        means.append(unsafe line.sum / Double(columnCount))
-      }
-    }
-    return means
+  func rowMeans(by workers: Workers) -> [Double] {
+    unsafe byRow(workers) { line in unsafe line.sum / Double(line.count) }
   }
 
-  static func projection(of vector: [Double], through matrix: Parameter) -> [Double] {
-    guard case .transposed = matrix.expression else { return ParameterReader(matrix).columnSums(weighing: vector) }
-    // Stored row by row, the matrix is read along its columns: one dot product each.
-    var result = [Double](repeating: 0, count: matrix.columnCount)
-    let reader = ParameterReader(matrix.transposed())
-    let width = reader.columnCount
-    unsafe reader.forEachBlock { rows, values in
-      unsafe vector.withUnsafeBufferPointer { vector in
-        for (position, row) in rows.enumerated() {
-          let line = unsafe UnsafeBufferPointer(rebasing: values[position * width..<(position + 1) * width])
-          result[row] = unsafe line.product(with: vector)
+  /// What `body` makes of each row.
+  private func byRow(_ workers: Workers, _ body: @Sendable (UnsafeBufferPointer<Double>) -> Double) -> [Double] {
+    let width = columnCount
+    return byPart(workers) { wanted in
+      var results: [Double] = []
+      results.reserveCapacity(wanted.count)
+      unsafe forEachBlock(of: wanted) { rows, values in
+        for row in 0..<rows.count {
+          results.append(unsafe body(UnsafeBufferPointer(rebasing: values[row * width..<(row + 1) * width])))
         }
       }
-    }
-    return result
+      return results
+    }.flatMap(\.self)
   }
+
+  /// vᵀW of a matrix W.
+  static func projection(of vector: [Double], through matrix: Parameter, by workers: Workers) -> [Double] {
+    guard case .transposed = matrix.expression else {
+      return ParameterReader(matrix, workers: workers).columnSums(weighing: vector, by: workers)
+    }
+    // Stored row by row, the matrix is read along its columns: one dot product each.
+    return unsafe ParameterReader(matrix.transposed(), workers: workers).byRow(workers) { line in
+      unsafe vector.withUnsafeBufferPointer { unsafe line.product(with: $0) }
+    }
+  }
+}
+
+/// What one task leaves: filled before, and read after, all have met.
+private final class Part<Result>: @unchecked Sendable {
+  var result: Result?
 }

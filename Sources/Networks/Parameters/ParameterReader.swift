@@ -35,11 +35,15 @@ package struct ParameterReader: Sendable {
   /// is used: a line of the cache holds 16 Floats.
   private static let rowsAcross = 16
 
-  package init(_ parameter: Parameter) {
+  /// - Parameters:
+  ///   - readsPartsOfRows: whether what belongs to whole rows, their means, is to be computed at once, since few columns
+  ///     will be read at a time.
+  ///   - workers: who shares the passes over the whole.
+  package init(_ parameter: Parameter, readsPartsOfRows: Bool = false, workers: Workers = .one) {
     rowCount = parameter.rowCount
     columnCount = parameter.columnCount
     rowsPerBlock = Self.rowsPerBlock(of: parameter)
-    node = Self.node(for: parameter)
+    node = Self.node(for: parameter, readsPartsOfRows, workers)
   }
 
   /// How many rows make a block of about ``blockElementCount`` elements.
@@ -48,7 +52,10 @@ package struct ParameterReader: Sendable {
     return min(max(parameter.readsAcrossStoredRows ? rowsAcross : 1, fitting), max(1, parameter.rowCount))
   }
 
-  private static func node(for parameter: Parameter) -> Node {
+  private static func node(for parameter: Parameter, _ readsPartsOfRows: Bool, _ workers: Workers) -> Node {
+    func reader(_ inner: Parameter) -> ParameterReader {
+      ParameterReader(inner, readsPartsOfRows: readsPartsOfRows, workers: workers)
+    }
     switch parameter.expression {
     case .stored(let tensor): return .stored(tensor, columnCount: parameter.columnCount)
     case .constant(let value): return .constant(value)
@@ -59,47 +66,49 @@ package struct ParameterReader: Sendable {
       guard case .product(let a, let b) = inner.expression else {
         preconditionFailure("not in normal form: \(parameter)")
       }
-      return .product(ParameterReader(b.transposed()), ParameterReader(a.transposed()))
+      return .product(reader(b.transposed()), reader(a.transposed()))
     case .slice(let inner, let axis, let range):
       let isRow = axis == 0 && inner.shape.count == 2
-      return .offset(ParameterReader(inner), row: isRow ? range.lowerBound : 0, column: isRow ? 0 : range.lowerBound)
+      return .offset(reader(inner), row: isRow ? range.lowerBound : 0, column: isRow ? 0 : range.lowerBound)
     case .concatenation(let parts, let axis):
-      return .concatenation(parts.map(ParameterReader.init), axis: parameter.shape.count == 2 ? axis : 1)
+      return .concatenation(parts.map(reader), axis: parameter.shape.count == 2 ? axis : 1)
     case .scaled(let inner, let by, let axis):
-      let factors = ParameterReader(by).values()
+      let factors = reader(by).values()
       let isRow = axis == 0 && parameter.shape.count == 2
-      return .scaled(ParameterReader(inner), rows: isRow ? factors : nil, columns: isRow ? nil : factors)
-    case .multiplied(let inner, let factor): return .multiplied(ParameterReader(inner), factor)
+      return .scaled(reader(inner), rows: isRow ? factors : nil, columns: isRow ? nil : factors)
+    case .multiplied(let inner, let factor): return .multiplied(reader(inner), factor)
     case .quotient(let a, let b):
       precondition(parameter.shape.count == 1)
-      let divisors = ParameterReader(b).values()
-      return .vector(zip(ParameterReader(a).values(), divisors).map { $0 / $1 })
-    case .sum(let a, let b): return .sum(ParameterReader(a), ParameterReader(b))
+      let divisors = reader(b).values()
+      return .vector(zip(reader(a).values(), divisors).map { $0 / $1 })
+    case .sum(let a, let b): return .sum(reader(a), reader(b))
     case .centred(let inner, let axis):
-      let reader = ParameterReader(inner)
+      let whole = reader(inner)
       let isColumn = axis == 0 && parameter.shape.count == 2
       if isColumn {
         // The same means, along rows as they are stored.
         let means =
-          inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).rowMeans() : reader.columnMeans()
-        return .minusColumnMeans(reader, means)
+          inner.readsAcrossStoredRows
+          ? reader(inner.transposed()).rowMeans(by: workers) : whole.columnMeans(by: workers)
+        return .minusColumnMeans(whole, means)
       }
       // A wide matrix, an unembedding, is read in parts of its rows.
-      guard reader.columnCount > reader.rowCount else { return .minusRowMeans(reader, nil) }
+      guard readsPartsOfRows || whole.columnCount > whole.rowCount else { return .minusRowMeans(whole, nil) }
       let means =
-        inner.readsAcrossStoredRows ? ParameterReader(inner.transposed()).columnMeans() : reader.rowMeans()
-      return .minusRowMeans(reader, means)
+        inner.readsAcrossStoredRows
+        ? reader(inner.transposed()).columnMeans(by: workers) : whole.rowMeans(by: workers)
+      return .minusRowMeans(whole, means)
     case .compressed(let inner, let axis):
       // As with means: a vector is subtracted from every row, or a number from each.
-      let rest = ParameterReader(inner.sliced(axis: axis, 0..<inner.shape[axis] - 1))
-      let last = ParameterReader(inner.sliced(axis: axis, inner.shape[axis] - 1..<inner.shape[axis])).values()
+      let rest = reader(inner.sliced(axis: axis, 0..<inner.shape[axis] - 1))
+      let last = reader(inner.sliced(axis: axis, inner.shape[axis] - 1..<inner.shape[axis])).values()
       let isColumn = axis == 0 && parameter.shape.count == 2
       return isColumn ? .minusColumnMeans(rest, last) : .minusRowMeans(rest, last)
     case .projection(let vector, let matrix):
-      return .vector(Self.projection(of: ParameterReader(vector).values(), through: matrix))
-    case .product(let a, let b): return .product(ParameterReader(a), ParameterReader(b))
+      return .vector(projection(of: reader(vector).values(), through: matrix, by: workers))
+    case .product(let a, let b): return .product(reader(a), reader(b))
     case .reordered(let inner, let axis, let order):
-      return .reordered(ParameterReader(inner), isRow: axis == 0 && parameter.shape.count == 2, order)
+      return .reordered(reader(inner), isRow: axis == 0 && parameter.shape.count == 2, order)
     }
   }
 

@@ -1,12 +1,7 @@
 #include "CKernels.h"
+#include "clones.h"
 
 #include <math.h>
-
-#if defined(__x86_64__) && defined(__linux__)
-#define CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define CLONES
-#endif
 
 // Rows of mapped files begin where they begin.
 typedef float unaligned_float __attribute__((aligned(1)));

@@ -1,0 +1,242 @@
+import Formats
+import Networks
+
+/// A part of a product that one task computes.
+private struct ProductTile: Sendable {
+  let rows: Range<Int>
+  let outputs: Range<Int>
+
+  /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones; over many, narrow
+  /// parts would have the tokens copied again and again, and rows are cut as well. Parts of these sizes cost up to 2% with
+  /// OpenBLAS 0.3.21 on Zen 3, and half as large ones 5 to 20%.
+  static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
+    let widths = [(rowCount: 64, width: 64), (rowCount: 512, width: 256)]
+    let narrowest = widths.first { rowCount < $0.rowCount }?.width ?? 1_024
+    return tiles(
+      rowCount: rowCount, rowSize: rowCount < 512 ? rowCount : 256, outputCount: outputCount,
+      width: max(narrowest, outputCount / 32 / 64 * 64))
+  }
+
+  private static func tiles(rowCount: Int, rowSize: Int, outputCount: Int, width: Int) -> [ProductTile] {
+    stride(from: 0, to: outputCount, by: width).flatMap { output in
+      stride(from: 0, to: rowCount, by: max(1, rowSize)).map { row in
+        ProductTile(
+          rows: row..<min(row + max(1, rowSize), rowCount), outputs: output..<min(output + width, outputCount))
+      }
+    }
+  }
+}
+
+extension Double {
+  /// C += A·B, as ``MatrixProduct`` says, shared out.
+  static func multiply(
+    rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Double>, strideA: Int, _ b: UnsafePointer<Double>,
+    strideB: Int, isTransposed: Bool, into c: UnsafeMutablePointer<Double>, strideC: Int, workers: Workers
+  ) {
+    nonisolated(unsafe) let (a, b, c) = unsafe (a, b, c)
+    let tiles = ProductTile.tiles(rowCount: m, outputCount: n)
+    workers.forEach(tiles.count) { number in
+      let tile = tiles[number]
+      let (row, output) = (tile.rows.lowerBound, tile.outputs.lowerBound)
+      unsafe multiply(
+        rows: tile.rows.count, columns: tile.outputs.count, inner: k, a + row * strideA, strideA: strideA,
+        b + (isTransposed ? output * strideB : output), strideB: strideB, isTransposed: isTransposed, factor: 1,
+        beta: 1,
+        into: c + row * strideC + output, strideC: strideC)
+    }
+  }
+}
+
+extension FastBackend {
+  /// xW + b: [T, in] → [T, out].
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  func apply(_ map: LinearMap, to x: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: map.weight.columnCount)
+    let bias = map.bias.map { ParameterReader($0, workers: workers).values().map { Scalar($0) } }
+    /// Computes a tile, given the weight's columns that belong to it.
+    @Sendable func multiply(_ tile: ProductTile, by weight: UnsafePointer<Scalar>, stride: Int, isTransposed: Bool) {
+      let corner = unsafe result.start + tile.rows.lowerBound * result.columnCount + tile.outputs.lowerBound
+      if let bias {
+        unsafe bias.withUnsafeBufferPointer { values in
+          let part = unsafe UnsafeBufferPointer(rebasing: values[tile.outputs])
+          guard let start = part.baseAddress else { return }
+          for row in 0..<tile.rows.count {
+            unsafe (corner + row * result.columnCount).update(from: start, count: part.count)
+          }
+        }
+      }
+      unsafe Scalar.multiply(
+        rows: tile.rows.count, columns: tile.outputs.count, inner: x.columnCount,
+        x.start + tile.rows.lowerBound * x.columnCount, strideA: x.columnCount, weight, strideB: stride,
+        isTransposed: isTransposed, factor: 1, beta: bias == nil ? 0 : 1, into: corner, strideC: result.columnCount)
+    }
+    // The same for weights of both kinds: so are the bits of the result.
+    let tiles = ProductTile.tiles(rowCount: x.rowCount, outputCount: result.columnCount)
+    if let stored = InPlaceWeight(map.weight, as: Scalar.self), rounding == nil {
+      workers.forEach(tiles.count) { number in
+        let tile = tiles[number]
+        unsafe stored.withColumns(from: tile.outputs.lowerBound) { weight in
+          unsafe multiply(tile, by: weight, stride: stored.stride, isTransposed: stored.isTransposed)
+        }
+      }
+    } else {
+      let weight = ComputedWeight(map.weight, rounding: rounding, workers: workers)
+      // Each part of the weight is computed once, for all rows.
+      let parts = Dictionary(grouping: tiles, by: \.outputs).values.sorted {
+        $0[0].outputs.lowerBound < $1[0].outputs.lowerBound
+      }
+      workers.forEach(parts.count) { number in
+        let part = parts[number]
+        unsafe weight.withColumns(part[0].outputs, as: Scalar.self) { numbers, stride in
+          nonisolated(unsafe) let numbers = unsafe numbers
+          workers.forEach(part.count) { tile in
+            unsafe multiply(part[tile], by: numbers, stride: stride, isTransposed: weight.isTransposed)
+          }
+        }
+      }
+    }
+    return result
+  }
+
+  /// The logits of a residual stream [T, D], to be computed when asked for.
+  package func logits(of x: Matrix<Scalar>, by map: LinearMap?) -> PendingLogits<Scalar> {
+    var backend = self
+    backend.rounding = rounding?.ofUnembedding
+    return PendingLogits(residual: x, map: map, backend: backend)
+  }
+}
+
+/// A weight [in, out] whose numbers a file holds in the precision of the arithmetic, where BLAS can read them.
+private struct InPlaceWeight: Sendable {
+  private let view: StoredView
+  private let elementSize: Int
+
+  /// nil where numbers have to be computed or copied.
+  init?<Scalar: ArithmeticScalar>(_ parameter: Parameter, as _: Scalar.Type) {
+    guard let view = parameter.storedView, view.tensor.isContiguous, view.tensor.info.type == Scalar.storedType,
+      view.tensor.withBytes({ bytes in
+        unsafe bytes.withUnsafeBytes { Int(bitPattern: $0.baseAddress) % MemoryLayout<Scalar>.alignment == 0 }
+      })
+    else { return nil }
+    self.view = view
+    elementSize = MemoryLayout<Scalar>.stride
+  }
+
+  var stride: Int { view.leadingDimension }
+  /// Whether it is stored [out, in].
+  var isTransposed: Bool { view.isTransposed }
+
+  /// Lends the numbers from the first input of an output on.
+  func withColumns<Scalar>(from output: Int, _ body: (UnsafePointer<Scalar>) -> Void) {
+    view.tensor.withBytes { bytes in
+      unsafe bytes.withUnsafeBytes { raw in
+        guard let base = raw.baseAddress else { return }
+        let first = view.elementOffset + (isTransposed ? output * stride : output)
+        unsafe body((base + first * elementSize).assumingMemoryBound(to: Scalar.self))
+      }
+    }
+  }
+}
+
+/// A weight [in, out] whose numbers are computed, some outputs at a time.
+private struct ComputedWeight: Sendable {
+  /// Whether a row is an output: as the weight is stored, so that rows are read as they lie.
+  let isTransposed: Bool
+  private let reader: ParameterReader
+  private let inputCount: Int
+  private let rounding: Storage?
+
+  init(_ parameter: Parameter, rounding: Storage?, workers: Workers) {
+    isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
+    reader = ParameterReader(
+      isTransposed ? parameter.transposed() : parameter, readsPartsOfRows: !isTransposed, workers: workers)
+    inputCount = parameter.rowCount
+    self.rounding = rounding
+  }
+
+  /// Lends the numbers of some outputs, dense.
+  func withColumns<Scalar: ArithmeticScalar>(
+    _ outputs: Range<Int>, as _: Scalar.Type, _ body: (_ numbers: UnsafePointer<Scalar>, _ stride: Int) -> Void
+  ) {
+    let (rows, columns) = isTransposed ? (outputs, 0..<inputCount) : (0..<inputCount, outputs)
+    let numbers = UnsafeMutableBufferPointer<Scalar>.allocate(capacity: inputCount * outputs.count)
+    defer { unsafe numbers.deallocate() }
+    unsafe reader.read(rows: rows, columns: columns, into: numbers)
+    if let rounding {
+      // Stored matrices are [out, in] wherever a type has blocks, so these run along the input.
+      let type = rounding.matrix(inputWidth: inputCount)
+      if isTransposed {
+        unsafe numbers.round(to: type, unit: rounding.unit, columnCount: columns.count)
+      } else {
+        unsafe numbers.roundAcross(to: type, unit: rounding.unit, columnCount: columns.count)
+      }
+    }
+    guard let start = numbers.baseAddress else { return }
+    unsafe body(start, columns.count)
+  }
+}
+
+/// Logits that are computed when asked for, a range of the vocabulary at a time: all of them at once would be the
+/// largest thing in memory.
+package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
+  /// [T, D]
+  package let residual: Matrix<Scalar>
+  /// The unembedding; nil where the network gives away its stream and no logits.
+  let map: LinearMap?
+  let backend: FastBackend<Scalar>
+
+  package var vocabularySize: Int { map?.weight.columnCount ?? residual.columnCount }
+
+  /// The logits of a range of the vocabulary: [T, range].
+  package func logits(of range: Range<Int>) -> Matrix<Scalar> {
+    guard let map else {
+      let part = Matrix<Scalar>(rows: residual.rowCount, columns: range.count)
+      for row in 0..<residual.rowCount {
+        _ = unsafe part.row(row).update(from: UnsafeMutableBufferPointer(rebasing: residual.row(row)[range]))
+      }
+      return part
+    }
+    return backend.apply(
+      LinearMap(
+        weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) }), to: residual)
+  }
+
+  /// The logits of the last token: [1, V].
+  package func ofLastToken() -> Matrix<Scalar> {
+    let last = Matrix<Scalar>(rows: 1, columns: residual.columnCount)
+    _ = unsafe last.values.update(from: residual.row(residual.rowCount - 1))
+    return map.map { backend.apply($0, to: last) } ?? last
+  }
+
+  /// All logits: [T, V].
+  package func all() -> Matrix<Scalar> { logits(of: 0..<vocabularySize) }
+}
+
+extension ArithmeticScalar {
+  /// The element type that is this scalar in a file.
+  static var storedType: ElementType { Self.self == Double.self ? .f64 : .f32 }
+}
+
+extension ParameterReader {
+  /// Reads a rectangle, in blocks that stay in cache between the steps of the recipe, rounding to `Scalar` where that is
+  /// narrower.
+  fileprivate func read<Scalar: ArithmeticScalar>(
+    rows: Range<Int>, columns: Range<Int>, into destination: UnsafeMutableBufferPointer<Scalar>
+  ) {
+    if let doubles = unsafe destination as? UnsafeMutableBufferPointer<Double> {
+      return unsafe read(rows: rows, columns: columns, into: doubles)
+    }
+    let step = max(1, Self.blockElementCount / 4 / max(1, columns.count))
+    unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: min(step, rows.count) * columns.count) { block in
+      for first in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
+        let part = first..<min(first + step, rows.upperBound)
+        unsafe read(rows: part, columns: columns, into: block)
+        let start = (first - rows.lowerBound) * columns.count
+        for index in 0..<part.count * columns.count {
+          unsafe destination[start + index] = unsafe Scalar(block[index])
+        }
+      }
+    }
+  }
+}
