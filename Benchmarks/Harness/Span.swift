@@ -1,5 +1,7 @@
 import ArgumentParser
+import Arithmetic
 import Formats
+import Foundation
 import NormFold
 
 /// Says what a machine with more cores would make of a command: every task of a run on one thread is recorded, with those
@@ -13,6 +15,7 @@ struct Span: ParsableCommand {
     @Option(help: "The number of threads that work is cut for.") var cut = 64
     @Flag(help: "Run it on 1 and 2 threads, too.") var check = false
     @Option var rounds = 3
+    @Flag(help: "Print what the longest chain is made of.") var chain = false
   }
 
   struct OfConversion: ParsableCommand {
@@ -24,9 +27,11 @@ struct Span: ParsableCommand {
     @OptionGroup var options: Options
 
     func run() throws {
-      try options.report { workers in
-        var conversion = Conversion(source: checkpoint, destination: "span-output", targets: [target])
-        conversion.replacesDestination = true
+      let output = "span-output"
+      try options.report {
+        try? FileManager.default.removeItem(atPath: output)
+      } _: { workers in
+        var conversion = Conversion(source: checkpoint, destination: output, targets: [target])
         conversion.verifies = verify
         conversion.readingOptions.tokenizer = .absent
         conversion.workers = workers
@@ -45,7 +50,8 @@ struct Span: ParsableCommand {
 
     func run() throws {
       let tokens = (0..<sequences * length).map { $0 * 769 % 50_000 }
-      try options.report { workers in
+      try options.report {
+      } _: { workers in
         var input = MeasurementInput(model: checkpoint, text: .ids(tokens))
         input.chunking.contextLength = length
         input.workers = workers
@@ -56,12 +62,43 @@ struct Span: ParsableCommand {
 }
 
 extension Span.Options {
-  func report(_ body: (Workers) throws -> Void) throws {
+  private static func chain(of steps: [TaskRecorder.Step]) -> Double {
+    steps.reduce(0) { $0 + chain(of: $1) }
+  }
+
+  private static func chain(of step: TaskRecorder.Step) -> Double {
+    switch step {
+    case .work(let seconds): seconds
+    case .tasks(let tasks): tasks.map(chain(of:)).max() ?? 0
+    }
+  }
+
+  /// Prints the steps of the longest chain that take more than a hundredth of it, those of the longest task of each below it.
+  private static func printChain(of steps: [TaskRecorder.Step], depth: Int = 0, least: Double? = nil) {
+    let least = least ?? chain(of: steps) / 100
+    for (number, step) in steps.enumerated() where chain(of: step) >= least {
+      let margin = String(repeating: "  ", count: depth)
+      switch step {
+      case .work(let seconds): print("\(margin)step \(number): work of \(seconds) s")
+      case .tasks(let tasks):
+        print("\(margin)step \(number): \(tasks.count) tasks, the longest of \(chain(of: step)) s")
+        let longest = tasks.max { chain(of: $0) < chain(of: $1) } ?? []
+        if longest.count > 1 { printChain(of: longest, depth: depth + 1, least: least) }
+      }
+    }
+  }
+
+  func report(_ prepare: () -> Void, _ body: (Workers) throws -> Void) throws {
+    prepare()
+    prepareProcessForArithmetic()
     // The file comes into memory.
     try body(.all)
+    prepare()
     let recorder = TaskRecorder()
     try body(Workers(count: cut, recordedBy: recorder))
-    let graph = TaskGraph(recorder.finish())
+    let steps = recorder.finish()
+    if chain { Self.printChain(of: steps) }
+    let graph = TaskGraph(steps)
     print("work\t\(graph.work)\ts")
     print("longest chain\t\(graph.longestChain)\ts")
     print("parallelism\t\(graph.work / graph.longestChain)\tratio")
@@ -74,9 +111,11 @@ extension Span.Options {
       var times: [Double] = []
       var predictions: [Double] = []
       for _ in 0..<rounds {
+        prepare()
         let recorder = TaskRecorder()
         try body(Workers(count: count, recordedBy: recorder))
         predictions.append(TaskGraph(recorder.finish()).duration(onCores: count))
+        prepare()
         times.append(try seconds { try body(Workers(count: count)) })
       }
       print("measured on \(count) threads\t\(times.median)\ts")

@@ -227,7 +227,7 @@ extension ParameterReader {
     if let doubles = unsafe destination as? UnsafeMutableBufferPointer<Double> {
       return unsafe read(rows: rows, columns: columns, into: doubles)
     }
-    let step = max(1, Self.blockElementCount / 4 / max(1, columns.count))
+    let step = max(1, Self.blockElementCount / max(1, columns.count))
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: min(step, rows.count) * columns.count) { block in
       for first in stride(from: rows.lowerBound, to: rows.upperBound, by: step) {
         let part = first..<min(first + step, rows.upperBound)

@@ -10,11 +10,30 @@ package struct Fingerprint: Hashable, Sendable {
 }
 
 extension Fingerprint {
-  /// Of a contiguous tensor's stored bytes.
-  package init(of tensor: Tensor) {
+  package init(of bytes: UnsafeRawBufferPointer) {
     let context = FingerprintContext()
-    tensor.withBytes { bytes in unsafe bytes.withUnsafeBytes { unsafe context.update($0) } }
+    unsafe context.update(bytes)
     self = context.finish()
+  }
+
+  /// Of a contiguous tensor's stored bytes.
+  ///
+  /// - Parameter part: those that count; all by default.
+  package init(of tensor: Tensor, part: Range<Int>? = nil) {
+    self = tensor.withBytes { bytes in
+      unsafe bytes.extracting(part ?? 0..<tensor.info.byteCount).withUnsafeBytes { unsafe Fingerprint(of: $0) }
+    }
+  }
+}
+
+/// Some of a tensor's bytes, and their fingerprint.
+package struct TensorPiece: Sendable {
+  package let bytes: Range<Int>
+  package let fingerprint: Fingerprint
+
+  package init(bytes: Range<Int>, fingerprint: Fingerprint) {
+    self.bytes = bytes
+    self.fingerprint = fingerprint
   }
 }
 

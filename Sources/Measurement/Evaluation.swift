@@ -151,48 +151,47 @@ private struct GroupScores {
       try run.finish()
       runs.append(run)
     }
-    // Rows of logits, each with the token that it predicts; those that predict nothing scored are left out.
-    var rows: [(row: Int, position: Int, target: Int)] = []
+    // Rows that predict nothing scored are left out.
+    var rows: [ScoredRow] = []
     var start = 0
     for chunk in chunks {
       for position in chunk.firstScored..<chunk.tokens.count {
-        rows.append((start + position - 1, position, chunk.tokens[position]))
+        rows.append(
+          ScoredRow(
+            row: start + position - 1, position: position, target: chunk.tokens[position], networkCount: networks.count)
+        )
       }
       start += chunk.tokens.count
     }
     positions = rows.map(\.position)
 
-    var distributions = networks.map { _ in [DistributionAccumulator](repeating: .init(), count: rows.count) }
-    var pairs = [DifferenceAccumulator](repeating: .init(), count: networks.count > 1 ? rows.count : 0)
     let vocabularySize = networks[0].network.vocabularySize
-    unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: Self.vocabularyBlock) { weights in
-      unsafe Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, range in
-        for (index, place) in rows.enumerated() {
-          // The first comes last, so that the weights are its own.
-          for network in networks.indices.reversed() {
-            unsafe distributions[network][index].add(
-              row(network, place.row), first: range.lowerBound, target: place.target,
-              weights: weights)
-          }
-          guard !pairs.isEmpty, distributions[0][index].isFinite, distributions[1][index].isFinite else { continue }
-          unsafe pairs[index].add(
-            reference: row(0, place.row), candidate: row(1, place.row), first: range.lowerBound,
-            weights: UnsafeBufferPointer(weights), largestSoFar: distributions[0][index].largest)
-        }
+    unsafe Self.forEachRow(&rows, of: runs, vocabularySize: vocabularySize, workers: workers) {
+      row, logits, range, weights in
+      // The first comes last, so that the weights are its own.
+      for network in logits.indices.reversed() {
+        unsafe row.distributions[network].add(
+          logits[network], first: range.lowerBound, target: row.target, weights: weights)
       }
+      guard logits.count > 1, row.isFinite else { return }
+      unsafe row.difference.add(
+        reference: logits[0], candidate: logits[1], first: range.lowerBound, weights: UnsafeBufferPointer(weights),
+        largestSoFar: row.distributions[0].largest)
     }
-    losses = distributions.map { $0.map { $0.isFinite ? $0.loss ?? .nan : .nan } }
+    losses = networks.indices.map { network in
+      rows.map { $0.distributions[network].isFinite ? $0.distributions[network].loss ?? .nan : .nan }
+    }
     // Before logits are computed once more.
     overflows = runs.flatMap { ($0 as? any IntegerNetworkRun)?.overflows ?? [] }
-    guard !pairs.isEmpty else {
+    guard networks.count > 1 else {
       advance(stepCount, stepCount)
       return
     }
 
-    let judged = rows.indices.filter { distributions[0][$0].isFinite && distributions[1][$0].isFinite }
-    for index in judged {
-      let (first, second) = (distributions[0][index], distributions[1][index])
-      let divergence = pairs[index].divergence(shift: first.logSum - second.logSum)
+    var judged = rows.filter(\.isFinite)
+    for row in judged {
+      let (first, second) = (row.distributions[0], row.distributions[1])
+      let divergence = row.difference.divergence(shift: first.logSum - second.logSum)
       difference.divergenceSum += divergence
       difference.largestDivergence = max(difference.largestDivergence, divergence)
       difference.agreementCount += first.topToken == second.topToken ? 1 : 0
@@ -200,26 +199,66 @@ private struct GroupScores {
     difference.judgedCount = judged.count
     // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known: the logits
     // are computed again, since those of all tokens would not fit into memory.
-    unsafe Self.forEachBlock(of: runs, vocabularySize: vocabularySize) { row, _ in
-      for index in judged {
-        unsafe difference.jensenShannonSum += Self.jensenShannon(
-          row(0, rows[index].row), distributions[0][index].logSum, row(1, rows[index].row),
-          distributions[1][index].logSum)
-      }
+    unsafe Self.forEachRow(&judged, of: runs, vocabularySize: vocabularySize, workers: workers) { row, logits, _, _ in
+      unsafe row.jensenShannon += Self.jensenShannon(
+        logits[0], row.distributions[0].logSum, logits[1], row.distributions[1].logSum)
     }
+    difference.jensenShannonSum = judged.reduce(0) { $0 + $1.jensenShannon }
     advance(stepCount, stepCount)
   }
 
-  private static func forEachBlock(
-    of runs: [any NetworkRun], vocabularySize: Int,
-    _ body: (_ row: (_ network: Int, _ row: Int) -> UnsafeBufferPointer<Double>, _ range: Range<Int>) -> Void
+  /// One token's logits, and the token that they predict.
+  private struct ScoredRow {
+    /// Of the group.
+    let row: Int
+    let position: Int
+    let target: Int
+    /// By network.
+    var distributions: [DistributionAccumulator]
+    /// Of the second network from the first.
+    var difference = DifferenceAccumulator()
+    var jensenShannon = 0.0
+
+    init(row: Int, position: Int, target: Int, networkCount: Int) {
+      (self.row, self.position, self.target) = (row, position, target)
+      distributions = Array(repeating: .init(), count: networkCount)
+    }
+
+    var isFinite: Bool { distributions.allSatisfy(\.isFinite) }
+  }
+
+  /// Rows that one task goes through.
+  private static let rowsPerTask = 16
+
+  /// Calls `body` with each row, its logits under each network, the range of the vocabulary that these are of, and memory for
+  /// as many numbers, one range after the other.
+  private static func forEachRow(
+    _ rows: inout [ScoredRow], of runs: [any NetworkRun], vocabularySize: Int, workers: Workers,
+    _ body:
+      @Sendable (
+        _ row: inout ScoredRow, _ logits: [UnsafeBufferPointer<Double>], _ range: Range<Int>,
+        _ memory: UnsafeMutableBufferPointer<Double>
+      ) -> Void
   ) {
-    let rooms = unsafe runs.map { _ in UnsafeMutableBufferPointer<Double>.allocate(capacity: vocabularyBlock) }
-    defer { unsafe rooms.forEach { unsafe $0.deallocate() } }
     for start in stride(from: 0, to: vocabularySize, by: vocabularyBlock) {
       let range = start..<min(start + vocabularyBlock, vocabularySize)
       let logits = runs.map { $0.logits(of: range) }
-      unsafe body({ network, row in unsafe logits[network].row(row, room: rooms[network]) }, range)
+      unsafe rows.withUnsafeMutableBufferPointer { rows in
+        // Each row is one thread's alone.
+        nonisolated(unsafe) let rows = unsafe rows
+        workers.forEachPart(of: rows.count, size: rowsPerTask) { part in
+          let capacity = (logits.count + 1) * vocabularyBlock
+          unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: capacity) { memory in
+            let rooms = unsafe (0...logits.count).map {
+              unsafe UnsafeMutableBufferPointer(rebasing: memory[$0 * vocabularyBlock..<($0 + 1) * vocabularyBlock])
+            }
+            for index in part {
+              let lines = unsafe logits.indices.map { unsafe logits[$0].row(rows[index].row, room: rooms[$0]) }
+              unsafe body(&rows[index], lines, range, rooms[logits.count])
+            }
+          }
+        }
+      }
     }
   }
 

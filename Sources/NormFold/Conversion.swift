@@ -134,13 +134,13 @@ public struct Conversion: Sendable, Encodable {
 
     let checks = model.checkpoint.integrityChecks
     try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
-    let (sourceFiles, fingerprints) = try write(prepared, of: model, progress: progress)
+    let (sourceFiles, pieces) = try write(prepared, of: model, progress: progress)
     let items = prepared
     let (checked, files) = try workers.both { () throws(Refusal) -> (Verification, tensorCounts: [Int])? in
       guard verifies else { return nil }
       var tensorCounts: [Int] = []
-      for (item, fingerprints) in zip(items, fingerprints) {
-        tensorCounts.append(try verifyFile(item, fingerprints: fingerprints))
+      for (item, pieces) in zip(items, pieces) {
+        tensorCounts.append(try verifyFile(item, pieces: pieces))
       }
       return (try verify(items, against: model, on: probes, progress: progress), tensorCounts)
     } _: { () throws(Refusal) in
@@ -180,14 +180,14 @@ public struct Conversion: Sendable, Encodable {
 
   /// Writes everything, and says in each file what the source was, whose digest is computed meanwhile.
   ///
-  /// - Returns: the source's files, and by output the fingerprints of its tensors.
+  /// - Returns: the source's files, and by output the pieces of its tensors.
   private func write(
     _ prepared: [Prepared], of model: Model, progress: ConversionProgress.Handler
-  ) throws(Refusal) -> ([ConversionReport.SourceFile], fingerprints: [[String: Fingerprint]]) {
+  ) throws(Refusal) -> ([ConversionReport.SourceFile], pieces: [[String: [TensorPiece]]]) {
     let placeholder = model.checkpoint.files.map { _ in digest.placeholder }.joined(separator: " ")
     let (written, sourceFiles) = try workers.both {
-      () throws(Refusal) -> [(writer: any TensorWriter, fingerprints: [String: Fingerprint])] in
-      var written: [(writer: any TensorWriter, fingerprints: [String: Fingerprint])] = []
+      () throws(Refusal) -> [(writer: any TensorWriter, pieces: [String: [TensorPiece]])] in
+      var written: [(writer: any TensorWriter, pieces: [String: [TensorPiece]])] = []
       for item in prepared {
         if prepared.count > 1 { try createDirectory(item.directory) }
         let writer = try item.output.writer(
@@ -203,7 +203,7 @@ public struct Conversion: Sendable, Encodable {
       try file.writer.finish()
       try writeSideFiles(of: item)
     }
-    return (sourceFiles, written.map(\.fingerprints))
+    return (sourceFiles, written.map(\.pieces))
   }
 
   private func write(_ card: ModelCard, into directory: String) throws(Refusal) -> ConversionReport.Output.File {
@@ -311,7 +311,7 @@ public struct Conversion: Sendable, Encodable {
 
   private func write(
     _ item: Prepared, to writer: any TensorWriter, progress: ConversionProgress.Handler
-  ) throws(Refusal) -> [String: Fingerprint] {
+  ) throws(Refusal) -> [String: [TensorPiece]] {
     let total = item.output.byteCount
     return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(
       to: writer, takesFingerprints: verifies
@@ -345,20 +345,26 @@ public struct Conversion: Sendable, Encodable {
 
   /// Claim 2: the file, opened again by the reader, holds every tensor that was meant, bit for bit, and no other.
   /// - Returns: how many.
-  private func verifyFile(_ item: Prepared, fingerprints: [String: Fingerprint]) throws(Refusal) -> Int {
+  private func verifyFile(_ item: Prepared, pieces: [String: [TensorPiece]]) throws(Refusal) -> Int {
+    @Sendable func mismatch(_ name: String) -> Refusal {
+      Refusal(
+        .mismatch, file: item.output.fileName, subject: name,
+        "the file that was just written does not hold what was meant",
+        advice: "the disk or its driver is failing; nothing was published")
+    }
     let tensors = Dictionary(try item.output.readTensors(item.directory).map { ($0.name, $0) }) { first, _ in first }
-    // The largest first, so that no thread waits long for the last.
-    let parameters = item.output.parameters.sorted { $0.info.byteCount > $1.info.byteCount }
-    try workers.forEach(parameters.count) { (index) throws(Refusal) in
-      let info = parameters[index].info
-      guard let tensor = tensors[info.name], tensor.info == info, let expected = fingerprints[info.name],
-        Fingerprint(of: tensor) == expected
-      else {
-        throw Refusal(
-          .mismatch, file: item.output.fileName, subject: info.name,
-          "the file that was just written does not hold what was meant",
-          advice: "the disk or its driver is failing; nothing was published")
-      }
+    var checks: [(tensor: Tensor, piece: TensorPiece)] = []
+    for parameter in item.output.parameters {
+      let info = parameter.info
+      guard let tensor = tensors[info.name], tensor.info == info, let pieces = pieces[info.name],
+        pieces.reduce(0, { $0 + $1.bytes.count }) == info.byteCount
+      else { throw mismatch(info.name) }
+      checks += pieces.map { (tensor, $0) }
+    }
+    let all = checks
+    try workers.forEach(all.count) { (index) throws(Refusal) in
+      let (tensor, piece) = all[index]
+      guard Fingerprint(of: tensor, part: piece.bytes) == piece.fingerprint else { throw mismatch(tensor.info.name) }
     }
     guard tensors.count == item.output.parameters.count else {
       throw Refusal(

@@ -28,24 +28,26 @@ package struct TensorStream: Sendable {
   /// Writes every tensor in the writer's order. The writer is left to be finished.
   ///
   /// - Parameter takesFingerprints: whether anyone is going to ask for them.
-  /// - Returns: the fingerprint of each tensor's bytes as they were meant, by name.
+  /// - Returns: the fingerprints of each tensor's bytes as they were meant, by name.
   /// - Throws: `.nonFinite` where a weight is NaN or infinite, or too large for its type; `.output`.
   package func write(
     to writer: any TensorWriter, takesFingerprints: Bool = true, progress: Progress
-  ) throws(Refusal) -> [String: Fingerprint] {
+  ) throws(Refusal) -> [String: [TensorPiece]] {
     let parameters = writer.order.map { info in
       guard let parameter = byName[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
       return parameter
     }
     let batches = Self.batches(
       of: parameters.map(\.value),
-      elementCount: Self.blocksPerWorker * workers.count * ParameterReader.blockElementCount)
+      elementCount: max(Self.blocksPerBatch, 8 * workers.count) * ParameterReader.blockElementCount)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
-    let sink = Sink(writer: writer, names: parameters.map(\.info.name), takesFingerprints: takesFingerprints)
-    var computed: [(block: Block, bytes: Slot<EncodedRows>)] = []
+    let sink = Sink(writer: writer)
+    var pieces = parameters.map { _ in [TensorPiece]() }
+    var computed: [Slot<EncodedRows>] = []
     try prepare(batches.first ?? [], parameters, readers)
     for (number, batch) in batches.enumerated() {
       let slots = batch.map { _ in Slot<EncodedRows>() }
+      let fingerprints = batch.map { _ in Slot<TensorPiece>() }
       let previous = computed
       let next = number + 1 < batches.count ? Self.starts(batches[number + 1]) : []
       try workers.forEach(1 + batch.count + next.count) { (task) throws(Refusal) in
@@ -55,18 +57,28 @@ package struct TensorStream: Sendable {
         } else if task <= batch.count {
           let block = batch[task - 1]
           guard let reader = readers[block.tensor].value else { preconditionFailure("a reader is missing") }
-          slots[task - 1].value = try encode(block.rows, of: parameters[block.tensor], through: reader)
+          let parameter = parameters[block.tensor]
+          let rows = try encode(block.rows, of: parameter, through: reader)
+          slots[task - 1].value = rows
+          guard takesFingerprints else { return }
+          let first = parameter.info.byteCount / reader.rowCount * block.rows.lowerBound
+          fingerprints[task - 1].value = unsafe try rows.withBytes { bytes in
+            unsafe TensorPiece(bytes: first..<first + bytes.count, fingerprint: Fingerprint(of: bytes))
+          }
         } else {
           let tensor = next[task - batch.count - 1]
           readers[tensor].value = ParameterReader(parameters[tensor].value, workers: workers)
         }
       }
-      for block in batch where block.isLast { readers[block.tensor].value = nil }
-      computed = Array(zip(batch, slots))
+      for (block, piece) in zip(batch, fingerprints) {
+        if block.isLast { readers[block.tensor].value = nil }
+        if let piece = piece.value { pieces[block.tensor].append(piece) }
+      }
+      computed = slots
     }
     try sink.take(computed)
     progress(sink.byteCount)
-    return sink.fingerprints
+    return Dictionary(uniqueKeysWithValues: zip(parameters.map(\.info.name), pieces))
   }
 
   private func prepare(
@@ -78,9 +90,9 @@ package struct TensorStream: Sendable {
     }
   }
 
-  /// Blocks that a batch has for each worker, of at most 1 MiB each (``ParameterReader/blockElementCount`` numbers in double
-  /// precision): enough that threads seldom wait for each other, few enough that memory does not show it.
-  private static let blocksPerWorker = 24
+  /// Blocks of a batch, of about 256 KiB each (``ParameterReader/blockElementCount`` numbers in double precision): enough that
+  /// threads seldom wait for each other, few enough that memory does not show it.
+  private static let blocksPerBatch = 192
 
   /// All blocks of all tensors, about `elementCount` numbers at a time.
   private static func batches(of parameters: [Parameter], elementCount: Int) -> [[Block]] {
@@ -231,37 +243,21 @@ private struct StoredRows {
   }
 }
 
-/// A sink takes the blocks in their order. One thread at a time uses it.
+/// A sink takes the rows in their order. One thread at a time uses it.
 private final class Sink: @unchecked Sendable {
   private let writer: any TensorWriter
-  private let names: [String]
-  private let takesFingerprints: Bool
-  private var context = FingerprintContext()
   private(set) var byteCount = 0
-  private(set) var fingerprints: [String: Fingerprint] = [:]
 
-  init(writer: any TensorWriter, names: [String], takesFingerprints: Bool) {
-    self.writer = writer
-    self.names = names
-    self.takesFingerprints = takesFingerprints
-    guard takesFingerprints else { return }
-    // Those of tensors without elements, of which no block comes.
-    fingerprints = Dictionary(uniqueKeysWithValues: names.map { ($0, FingerprintContext().finish()) })
-  }
+  init(writer: any TensorWriter) { self.writer = writer }
 
-  func take(_ blocks: [(block: TensorStream.Block, bytes: Slot<EncodedRows>)]) throws(Refusal) {
-    for (block, slot) in blocks {
+  func take(_ slots: [Slot<EncodedRows>]) throws(Refusal) {
+    for slot in slots {
       guard let rows = slot.value else { preconditionFailure("a block was not computed") }
       try unsafe rows.withBytes { (bytes) throws(Refusal) in
-        if takesFingerprints { unsafe context.update(bytes) }
         try unsafe writer.append(bytes)
         byteCount += bytes.count
       }
       slot.value = nil
-      if block.isLast, takesFingerprints {
-        fingerprints[names[block.tensor]] = context.finish()
-        context = FingerprintContext()
-      }
     }
   }
 }

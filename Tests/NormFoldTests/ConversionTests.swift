@@ -105,7 +105,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
       try Checkpoint(safetensors: sharded.output + "/model.safetensors")
     )
     #expect(a.tensors.map(\.info) == b.tensors.map(\.info))
-    #expect(a.tensors.map(Fingerprint.init(of:)) == b.tensors.map(Fingerprint.init(of:)))
+    #expect(a.tensors.map { Fingerprint(of: $0) } == b.tensors.map { Fingerprint(of: $0) })
   }
 
   @Test("The file says what made it of what")
@@ -218,7 +218,7 @@ struct ConversionCase: CustomTestStringConvertible, Sendable {
       try Checkpoint(safetensors: twice.output + "/model.safetensors")
     )
     #expect(a.tensors.map(\.info) == b.tensors.map(\.info))
-    #expect(a.tensors.map(Fingerprint.init(of:)) == b.tensors.map(Fingerprint.init(of:)))
+    #expect(a.tensors.map { Fingerprint(of: $0) } == b.tensors.map { Fingerprint(of: $0) })
   }
 
   @Test("What was written for the stock class is a published form again", arguments: ["transformers", "gpt2"])

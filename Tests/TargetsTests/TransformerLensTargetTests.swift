@@ -148,7 +148,7 @@ import Verify
       try Checkpoint(safetensors: place.output + "/model.safetensors"),
       try Checkpoint(safetensors: again.output + "/model.safetensors")
     )
-    #expect(a.tensors.map(Fingerprint.init(of:)) == b.tensors.map(Fingerprint.init(of:)))
+    #expect(a.tensors.map { Fingerprint(of: $0) } == b.tensors.map { Fingerprint(of: $0) })
     // And back to Hugging Face.
     let back = try Place()
     #expect(try back.convert(place.output, to: ["transformers"]).published)

@@ -28,8 +28,8 @@ package struct ParameterReader: Sendable {
     case reordered(ParameterReader, isRow: Bool, AxisOrder)
   }
 
-  /// About 1 MB of Double: a block stays in the cache between the steps of a recipe.
-  package static let blockElementCount = 1 << 17
+  /// 256 KiB of Double: a block stays in a core's own cache between the steps of a recipe.
+  package static let blockElementCount = 1 << 15
 
   /// Rows that are read together at least where they run across stored rows, so that what is fetched of each stored row
   /// is used: a line of the cache holds 16 Floats.
