@@ -1,5 +1,6 @@
 import Formats
 import Networks
+import Numerics
 
 /// The forward pass on the CPU, in Float or Double. All probes go through each weight together, so that a weight is
 /// read once per pass; attention keeps them apart. One pass at a time: copies share the memory that weights are computed in.
@@ -192,6 +193,11 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       unsafe scores.deallocate()
       unsafe totals.deallocate()
     }
+    // γⁿ for n tokens of distance, by head: [H, longest]; without decay nothing.
+    var powers: [[Scalar]] = []
+    if case .decaying(let factors) = attention.weighting {
+      powers = factors.map { factor in (0..<longest).map { Scalar(Double.pow(factor, $0)) } }
+    }
     var start = 0
     for probe in probes {
       let count = probe.tokens.count
@@ -222,8 +228,13 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
             let line = unsafe UnsafeMutableBufferPointer(
               start: scores + (row - rows.lowerBound) * length, count: length)
             let visible = isCausal ? past + row + 1 : length
-            unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
-              UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+            if powers.isEmpty {
+              unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
+                UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+            } else {
+              unsafe totals[row - rows.lowerBound] = 1
+              for other in 0..<visible { unsafe line[other] *= powers[head][visible - 1 - other] }
+            }
             for future in visible..<max(visible, length) { unsafe line[future] = 0 }
           }
           unsafe Scalar.multiply(
