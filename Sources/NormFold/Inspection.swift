@@ -106,7 +106,7 @@ public struct Inspection: Sendable, Encodable {
 extension Network {
   /// `gelu_new`, `leaky_relu (slope 0.01)`, `leaky_relu (slopes 0.01 to 0.3)`.
   fileprivate var activationSummary: String {
-    let name = activations.first?.configName ?? "none"
+    let name = mlpActivation?.configName ?? "none"
     let slopes = activations.compactMap(\.negativeSlope)
     guard let smallest = slopes.min(), let largest = slopes.max() else { return name }
     return smallest == largest
