@@ -24,9 +24,10 @@ extension FastBackend {
         let (from, to) = unsafe (x.row(token), result.row(token))
         for head in stride(from: 0, to: x.columnCount, by: dHead) {
           for pair in 0..<half {
-            let (first, second) = unsafe (from[head + pair], from[head + half + pair])
-            unsafe to[head + pair] = first * cosines[pair] - second * sines[pair]
-            unsafe to[head + half + pair] = second * cosines[pair] + first * sines[pair]
+            let features = rotary.features(ofPair: pair)
+            let (first, second) = unsafe (from[head + features.first], from[head + features.second])
+            unsafe to[head + features.first] = first * cosines[pair] - second * sines[pair]
+            unsafe to[head + features.second] = second * cosines[pair] + first * sines[pair]
           }
           for feature in 2 * half..<dHead { unsafe to[head + feature] = unsafe from[head + feature] }
         }

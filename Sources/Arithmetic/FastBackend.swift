@@ -1,5 +1,6 @@
 import Formats
 import Networks
+import Numerics
 
 /// The forward pass on the CPU, in Float or Double. All probes go through each weight together, so that a weight is
 /// read once per pass; attention keeps them apart. Every operation is cut into tasks: tiles of a product, heads, rows.
@@ -192,6 +193,14 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let keyWidth = key.columnCount
     let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
     let isCausal = attention.mask == .causal
+    // γⁿ for n tokens of distance, by head: [H, K]; without decay nothing.
+    let powers: [[Scalar]]
+    if case .decaying(let factors) = attention.weighting {
+      let count = past + (probes.map(\.tokens.count).max() ?? 0)
+      powers = factors.map { factor in (0..<count).map { Scalar(Double.pow(factor, $0)) } }
+    } else {
+      powers = []
+    }
     var tasks: [AttentionTask] = []
     var start = 0
     for probe in probes {
@@ -239,8 +248,13 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
             let line = unsafe UnsafeMutableBufferPointer(
               start: scores + (row - rows.lowerBound) * length, count: length)
             let visible = isCausal ? past + row + 1 : length
-            unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
-              UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+            if powers.isEmpty {
+              unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
+                UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+            } else {
+              unsafe totals[row - rows.lowerBound] = 1
+              for other in 0..<visible { unsafe line[other] *= powers[task.head][visible - 1 - other] }
+            }
             for future in visible..<max(visible, length) { unsafe line[future] = 0 }
           }
           unsafe Scalar.multiply(

@@ -83,10 +83,18 @@ package struct PlainBackend: Backend {
         let group = number / (attention.headCount / attention.keyValueHeadCount)
         let asked = head(number, of: query[t])
         let seen = attention.mask == .causal ? Array(0...t) : probe.visibleTokens
-        let weights = seen.map { s in
-          Double.exp(attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 })
+        let products = seen.map { s in
+          attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 }
         }
-        let total = weights.reduce(0, +)
+        let (weights, total): ([Double], Double)
+        switch attention.weighting {
+        case .softmax:
+          weights = products.map { Double.exp($0) }
+          total = weights.reduce(0, +)
+        case .decaying(let factors):
+          weights = zip(seen, products).map { .pow(factors[number], Double(t - $0)) * $1 }
+          total = 1
+        }
         return (0..<dHead).map { column in
           zip(seen, weights).reduce(0) { $0 + $1.1 / total * value[$1.0][group * dHead + column] }
         }
@@ -101,15 +109,20 @@ package struct PlainBackend: Backend {
       return (0..<headCount).flatMap { number in
         let head = Array(row[number * dHead..<(number + 1) * dHead])
         let half = rotary.width / 2
-        let pairs = (0..<half).map { pair in
+        let pairs = (0..<half).map { pair -> Complex<Double> in
           // Scaled ones are held against transformers' tables, and not derived here again.
           let frequency =
             rotary.scaling == .none
             ? 1 / Double.pow(rotary.base, Double(2 * pair) / Double(rotary.width)) : rotary.frequencies[pair]
-          return Complex(head[pair], head[half + pair])
+          return
+            (rotary.pairsNeighbours
+            ? Complex(head[2 * pair], head[2 * pair + 1]) : Complex(head[pair], head[half + pair]))
             * Complex(length: rotary.magnitude, phase: Double(position) * frequency)
         }
-        return pairs.map(\.real) + pairs.map(\.imaginary) + head[rotary.width...]
+        let turned =
+          rotary.pairsNeighbours
+          ? pairs.flatMap { [$0.real, $0.imaginary] } : pairs.map(\.real) + pairs.map(\.imaginary)
+        return turned + head[rotary.width...]
       }
     }
   }

@@ -32,7 +32,8 @@ struct RootCommand: ParsableCommand {
       """,
     version: Tool.nameAndVersion,
     subcommands: [
-      InspectCommand.self, PlanCommand.self, ConvertCommand.self, RemoveCommand.self, VerifyCommand.self,
+      InspectCommand.self, PlanCommand.self, ConvertCommand.self, RemoveCommand.self, TransferCommand.self,
+      VerifyCommand.self,
       EvalCommand.self,
       CalibrateCommand.self, DiagnoseCommand.self, GenerateCommand.self, TokenizeCommand.self,
     ])

@@ -17,11 +17,11 @@ extension Network {
   ///     b_O' = b_O + b_V · W_O        over all heads side by side
   ///     b_V' = 0
   ///
-  /// Exact for softmax attention without dropout or sinks, which is all that ``Operation/attend(_:)`` is. An attention whose
-  /// values or mixtures something else reads, too, is left as it is.
+  /// Exact for softmax attention without dropout or sinks. Retention, whose weights do not sum to one, is left as it is; so is
+  /// an attention whose values or mixtures something else reads, too.
   package func foldingValueBiases() -> Network {
     var result = self
-    for (path, attention) in attentions {
+    for (path, attention) in attentions where attention.isDistribution {
       guard let values = node(at: path)?.operands[2], let bias = self[linear: values]?.bias,
         users(of: values).count == 1, obstacle(to: path) == nil
       else { continue }

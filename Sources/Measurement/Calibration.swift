@@ -19,7 +19,8 @@ public struct Calibration: Sendable, Encodable {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
     let model = text.model
-    let norms = model.network.norms
+    // What cannot be fixed has no deviation to be fixed to.
+    let norms = model.network.norms.filter { !model.network.isOfRetention(norm: $0.path) }
     guard !norms.isEmpty else {
       throw Refusal(
         .unsupported, file: input.model, "has no norms whose deviations could be measured",

@@ -16,11 +16,16 @@ public struct Diagnosis: Sendable, Encodable {
   /// A share of uniform attention's entropy: a head below it looks at one position in most queries.
   private static let collapseThreshold = 0.05
 
-  /// - Throws: what opening the checkpoint and reading the text throw.
+  /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for retention.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> DiagnosisReport {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
     let network = text.model.network
+    if let retention = network.attentions.first(where: { !$0.attention.isDistribution }) {
+      throw Refusal(
+        .unsupported, file: input.model, subject: "\(retention.path)",
+        "is retention, whose weights are no distribution over tokens that could have an entropy")
+    }
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       switch input.precision {

@@ -424,10 +424,12 @@ extension FoldingPlan {
     }
     return groups.map { key, group in
       let (norm, count) = (group.norm, group.count)
-      let parts = folded[norm: norm.path]?.bias == nil ? "gain" : "gain and bias"
-      guard count > 1 else { return "\(norm.norm) keeps its \(parts): \(norm.reason)" }
+      let own = folded[norm: norm.path]
+      let stays =
+        own?.bias != nil ? "keeps its gain and bias" : own?.gain.constantValue == 1 ? "stays" : "keeps its gain"
+      guard count > 1 else { return "\(norm.norm) \(stays): \(norm.reason)" }
       let reason = norm.reason.description.withoutBlock(norm.path.block)
-      return "\(key) keeps its \(parts) in \(count) blocks: \(reason)"
+      return "\(key) \(stays) in \(count) blocks: \(reason)"
     }
   }
 

@@ -38,10 +38,18 @@ extension ONNXLowering {
     queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
     let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
     let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
-    let masked = add(
-      "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
-    let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
-    let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
+    let shares: String
+    switch attention.weighting {
+    case .softmax:
+      let masked = add(
+        "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+      shares = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
+    case .decaying(let factors):
+      let decayed = add("Mul", scores, decays(factors), as: prefix + ".decayed")
+      shares = add(
+        "Where", visible(attention.mask), decayed, constant(0.0, "mask.zero"), as: prefix + ".weights")
+    }
+    let weights = grouped(shares, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
     let mixtures = add("MatMul", weights, values, as: prefix + ".mixtures")  // [B, H, S, d]
     let mixed = grouped(mixtures, by: headCount, &self, as: prefix + ".mixtures.heads")
     let joined = add("Transpose", mixed, as: prefix + ".parts", attributes: ["perm": .integers([0, 2, 1, 3])])
@@ -53,18 +61,65 @@ extension ONNXLowering {
     let half = rotary.width / 2
     let (cosines, sines) = angles(of: rotary)
     let axis = constant([3], "axis.3")
-    let middle = constant([half], "rotary.middle")
     let end = constant([2 * half], "rotary.end")
-    let first = add("Slice", x, constant([0], "start"), middle, axis, as: name + ".first")  // [B, S, H, r/2]
-    let second = add("Slice", x, middle, end, axis, as: name + ".second")
+    let (first, second): (String, String)  // [B, S, H, r/2]
+    if rotary.pairsNeighbours {
+      let turned = add("Slice", x, constant([0], "start"), end, axis, as: name + ".turned")
+      let pairs = add("Reshape", turned, constant([0, 0, 0, half, 2], "rotary.pairs"), as: name + ".pairs")
+      let row = constant([0, 0, 0, half], "rotary.row")
+      func side(_ start: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
+        let column = lowering.add(
+          "Slice", pairs, lowering.constant([start], "side"), lowering.constant([start + 1], "side"),
+          lowering.constant([4], "axis.4"), as: name + ".column")
+        return lowering.add("Reshape", column, row, as: name)
+      }
+      first = side(0, &self, as: name + ".first")
+      second = side(1, &self, as: name + ".second")
+    } else {
+      let middle = constant([half], "rotary.middle")
+      first = add("Slice", x, constant([0], "start"), middle, axis, as: name + ".first")
+      second = add("Slice", x, middle, end, axis, as: name + ".second")
+    }
     let real = add(
       "Sub", add("Mul", first, cosines, as: name + ".1"), add("Mul", second, sines, as: name + ".2"), as: name + ".3")
     let imaginary = add(
       "Add", add("Mul", second, cosines, as: name + ".4"), add("Mul", first, sines, as: name + ".5"), as: name + ".6")
     let join: [String: ONNXGraph.Attribute] = ["axis": .integer(3)]
-    guard rotary.width < dHead else { return add("Concat", real, imaginary, as: name, attributes: join) }
-    let rest = add("Slice", x, end, constant([dHead], "head.end"), axis, as: name + ".rest")  // [B, S, H, d − r]
-    return add("Concat", real, imaginary, rest, as: name, attributes: join)
+    var parts = [real, imaginary]
+    if rotary.pairsNeighbours {
+      let column = constant([0, 0, 0, half, 1], "rotary.column")
+      let columns = parts.map { add("Reshape", $0, column, as: $0 + ".column") }
+      let pairs = add("Concat", columns[0], columns[1], as: name + ".joined", attributes: ["axis": .integer(4)])
+      let shape = constant([0, 0, 0, 2 * half], "rotary.flat")
+      guard rotary.width < dHead else { return add("Reshape", pairs, shape, as: name) }
+      parts = [add("Reshape", pairs, shape, as: name + ".flat")]
+    }
+    if rotary.width < dHead {
+      // [B, S, H, d − r]
+      parts.append(add("Slice", x, end, constant([dHead], "head.end"), axis, as: name + ".rest"))
+    }
+    return parts.count == 2
+      ? add("Concat", parts[0], parts[1], as: name, attributes: join)
+      : add("Concat", parts[0], parts[1], parts[2], as: name, attributes: join)
+  }
+
+  /// γⁿ for a key n tokens before the query: [H, S, K]. Single precision whatever the type, as for angles.
+  private mutating func decays(_ factors: [Double]) -> String {
+    if let known = decays[factors] { return known }
+    let (queries, keys) = indices()
+    let single: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxFloatCode)]
+    let distances = add(
+      "Cast", add("Sub", queries, keys, as: "decay.steps"), as: "decay.distances", attributes: single)  // [S, K]
+    let perHead = shared(
+      .init(name: "decay.factors", type: .f32, shape: [factors.count, 1, 1], content: .numbers(factors)))
+    var result = add("Pow", perHead, distances, as: "decay.powers")
+    if type == .f16 {
+      // Of keys behind the query, which nothing sees, they may be infinite.
+      let narrow: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxHalfCode)]
+      result = add("Cast", result, as: "decay.f16", attributes: narrow)
+    }
+    decays[factors] = result
+    return result
   }
 
   /// Angles are single precision whatever the type: position 2,049 is no F16 number.
@@ -123,14 +178,22 @@ extension ONNXLowering {
 
   /// The keys that are not behind each query: [S, K].
   private mutating func causal() -> String {
+    let (queries, keys) = indices()
+    return add("LessOrEqual", keys, queries, as: "mask.causal")
+  }
+
+  /// The numbers of the queries [S, 1] and those of the keys [K], past tokens counted.
+  private mutating func indices() -> (queries: String, keys: String) {
+    if let tokenIndices { return tokenIndices }
     let (zero, one) = (constant(0, "index.0"), constant(1, "index.1"))
     let keyCount = add("Gather", add("Shape", "attention_mask", as: "mask.shape"), one, as: "mask.key_count")
     let queryCount = add("Gather", add("Shape", "input_ids", as: "mask.token_shape"), one, as: "mask.query_count")
     let pastCount = add("Sub", keyCount, queryCount, as: "mask.past_count")
     let keys = add("Range", zero, keyCount, one, as: "mask.keys")  // [K]
     let queries = add("Range", pastCount, keyCount, one, as: "mask.queries")
-    let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")  // [S, 1]
-    return add("LessOrEqual", keys, column, as: "mask.causal")
+    let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")
+    tokenIndices = (column, keys)
+    return (column, keys)
   }
 }
 

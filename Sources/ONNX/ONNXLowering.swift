@@ -24,6 +24,10 @@ package struct ONNXLowering: Backend {
   var usedNames: Set<String> = []
   /// [B, 1, S, K]: which keys a query may see. Computed once, for all blocks.
   var visibleKeys: String?
+  /// [S, 1] and [K]: the numbers of queries and keys.
+  var tokenIndices: (queries: String, keys: String)?
+  /// [H, S, K]: what retention multiplies products by. Computed once for all whose heads decay alike.
+  var decays: [[Double]: String] = [:]
   /// [B, S, 1, r/2] each: the cosines and sines of the angles of new tokens. Computed once for all rotations that are alike.
   var rotations: [Rotary: (cosines: String, sines: String)] = [:]
   /// [S] or [B, S]: the numbers of the positions, where no input has them.

@@ -78,9 +78,9 @@ package struct StockClass: Sendable {
     let biased = network.withBiases(of: layout)
     sizes = architecture.hyperparameters(of: biased, from: sizes)
     let prepared = biased.withAttentionScales(of: architecture, sizes)
-    guard architecture.network(sizes, parametersOf: prepared) != nil else { throw other(source, target) }
+    guard let own = architecture.network(sizes, parametersOf: prepared) else { throw other(source, target) }
     let kind = architecture.normKind
-    if let other = prepared.norms.first(where: { $0.norm.kind != kind }) {
+    if let other = prepared.norms.first(where: { $0.norm.kind != own[norm: $0.path]?.kind ?? kind }) {
       throw Refusal(
         .unsupported, subject: other.norm.name,
         "the target \(target) computes no \(other.norm.kind.displayName)s (\(architecture.className))",

@@ -73,6 +73,9 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     if case .attend(let attention) = node.operation, attention.mask != .causal {
       throw Refusal(.unsupported, subject: node.path.description, "attention to both sides is not trained yet")
     }
+    if case .attend(let attention) = node.operation, !attention.isDistribution {
+      throw Refusal(.unsupported, subject: node.path.description, "retention is not trained yet")
+    }
     switch node.operation {
     case .select:
       throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")

@@ -98,6 +98,10 @@ struct SchemaTests {
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),
     ("generate", ["generate", "lnfree", "--prompt", "To be", "--tokenizer", "tokenizer", "--seed", "3", "-n", "1"], 0),
+    (
+      "transfer",
+      ["transfer", "../gpt-neox/parallel", "../gpt-neox/parallel", "OUT", "--map", "pythia-striped-mamba"], 0
+    ),
     ("tokenize", ["tokenize", "tokenizer", "To be"], 0), ("refusal", ["inspect", "absent"], 3),
     ("refusal", ["convert", "vanilla", "OUT", "--for", "gpt2"], 5),
   ]

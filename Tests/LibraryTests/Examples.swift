@@ -289,3 +289,12 @@ func scheduleExample(recipe: inout Recipe) {
 func trainingRecordExample(report: RemovalReport) {
   for record in report.records where !record.fixed.isEmpty { print(record.step, record.fixed, record.loss) }
 }
+
+func transferExample() throws(Refusal) {
+  let transfer = Transfer(source: "pythia", template: "retnet-random", destination: "out", map: "pythia-retnet")
+  for tensor in try transfer.run().tensors { print(tensor.name, tensor.origin, tensor.originalName) }
+}
+
+func transferReportExample(report: TransferReport) {
+  print(report.tensors.count { $0.origin == .source }, report.unusedTensors)
+}

@@ -35,7 +35,7 @@ import Testing
     let rows =
       MatrixRow.safetensors + MatrixRow.gguf + MatrixRow.shards + MatrixRow.archives + MatrixRow.models
       + MatrixRow.llamas
-      + MatrixRow.innerNorms + MatrixRow.outputs
+      + MatrixRow.innerNorms + MatrixRow.retNets + MatrixRow.outputs
     var asSpecified: [Int: Int] = [:]
     var all: [Int: Int] = [:]
     var refused = 0

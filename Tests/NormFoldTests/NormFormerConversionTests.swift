@@ -48,8 +48,10 @@ import Testing
     input.chunking.contextLength = 20
     let measured = try Calibration(input).run()
     #expect(
-      measured.sites.prefix(4).map(\.key) == [
+      measured.sites.map(\.key) == [
         "blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook_resid_mid", "blocks.0.mlp.hook_post",
+        "blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid", "blocks.1.mlp.hook_post",
+        "blocks.1.hook_resid_post",
       ])
     try place.directory.write(Array(measured.deviationFile.utf8), to: "std.json")
     let report = try place.convert(Fixtures.path("normformer/full.pt"), to: ["onnxruntime", "transformers"]) {

@@ -13,6 +13,7 @@ package enum PlantedError: String, CaseIterable, Sendable {
   case unembeddingColumnLarger, unembeddingIsEmbedding
   case mlpsExchanged
   case keptGainOff, residualScaleOff
+  case gateAndValuesExchanged, otherHeads, otherResidual
   case blockScale
   case otherActivation, otherEpsilon, otherRotaryBase, lastBlockDropped
 }
@@ -51,7 +52,11 @@ package struct WrittenNetwork {
     case .elementOff: return try changeElement(of: pick(maps)) { value, norm in value += 1e-2 * norm }
     case .elementSign: return try changeElement(of: pick(maps)) { value, _ in value = -value }
     case .matrixSlightlyLarger:
-      return try change(pick(maps)) { values, _, _ in for index in values.indices { values[index] *= 1 + 1e-5 } }
+      // What retention mixes is normed: a factor of its values changes the share of ε and nothing else.
+      let values = network.attentions.filter { !$0.attention.isDistribution }.map { map(behind: $0.path, 2) }
+      return try change(pick(maps.filter { !values.contains($0) })) { values, _, _ in
+        for index in values.indices { values[index] *= 1 + 1e-5 }
+      }
     case .matrixTransposed:
       return try change(pick(inner.filter { isSquare($0) })) { values, width, _ in
         let old = values
@@ -120,6 +125,20 @@ package struct WrittenNetwork {
       }
       guard let (path, vector) = pick(scales) else { return nil }
       return try write(vector, path) { values in values[values.count / 2] *= 1.01 }
+    case .gateAndValuesExchanged: return try exchange("blocks.0.attention.gate", "blocks.0.attention.value")
+    case .otherHeads:
+      // Of retention: with them decays, angles and norms are others.
+      return try changeConfiguration { configuration in
+        guard let count = configuration["decoder_retention_heads"] as? Int, count > 1 else { return nil }
+        configuration["decoder_retention_heads"] = count / 2
+        return "decoder_retention_heads"
+      }
+    case .otherResidual:
+      return try changeConfiguration { configuration in
+        guard let isParallel = configuration["parallel_residual"] as? Bool else { return nil }
+        configuration["parallel_residual"] = !isParallel
+        return "parallel_residual"
+      }
     case .blockScale:
       guard let path = pick(maps), let weight = network[linear: path]?.weight, let tensor = weight.storedTensors.first,
         tensor.info.type.elementsPerBlock > 1
@@ -160,6 +179,11 @@ package struct WrittenNetwork {
           guard let base = configuration[key] as? Double else { continue }
           configuration[key] = base * 1.01
           return key
+        }
+        // Of a RetNet the share of each head that is turned decides on the angles.
+        if let share = configuration["rotary_percentage"] as? Double {
+          configuration["rotary_percentage"] = share == 1 ? 0.5 : 1
+          return "rotary_percentage"
         }
         return nil
       }

@@ -7,7 +7,7 @@ package struct RandomCheckpoint {
   package enum Family: String, CaseIterable, Sendable {
     /// GPT-2 with the large epsilon of the published LN-removed networks.
     case gpt2Fixed
-    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed, normFormer, normFormerFixed
+    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed, normFormer, normFormerFixed, retNet
   }
 
   package let family: Family
@@ -46,6 +46,7 @@ package struct RandomCheckpoint {
     case .opt: makeOPT()
     case .torchscale, .torchscaleFixed: makeTorchscale()
     case .normFormer, .normFormerFixed: makeNormFormer()
+    case .retNet: makeRetNet()
     }
   }
 
@@ -269,5 +270,34 @@ package struct RandomCheckpoint {
     }
     addNorm("layer_norm")
     if !isTied { add("output_projection.weight", [vocabulary, width], deviation: scale) }
+  }
+  private mutating func makeRetNet() {
+    let (isParallel, hasBiases, isAffine) = (pick([true, false]), pick([true, false]), pick([true, false]))
+    let hasEmbeddingNorm = pick([true, false, false])
+    configuration = [
+      "model_type": "retnet", "decoder_layers": blocks, "decoder_retention_heads": heads, "decoder_embed_dim": width,
+      "decoder_value_embed_dim": width, "decoder_ffn_embed_dim": hidden, "vocab_size": vocabulary,
+      "max_position_embeddings": context, "activation_fn": pick(["gelu", "gelu_new", "relu"]), "use_rms_norm": false,
+      "use_glu": false, "subln": false, "parallel_residual": isParallel, "use_bias": hasBiases,
+      "groupnorm_affine": isAffine, "rotary_percentage": pick([0.5, 1.0]), "layernorm_eps": epsilon,
+      "layernorm_embedding": hasEmbeddingNorm, "no_scale_embedding": pick([true, false]), "eos_token_id": 2,
+    ]
+    summary += "\(isParallel ? ", parallel" : ", sequential")\(hasBiases ? ", biases" : "")"
+    summary += "\(isAffine ? ", gains of heads" : "")\(hasEmbeddingNorm ? ", embedding norm" : "")"
+    add("model.embed_tokens.weight", [vocabulary, width], deviation: scale)
+    if hasEmbeddingNorm { addNorm("model.layernorm_embedding") }
+    for block in 0..<blocks {
+      let h = "model.layers.\(block)."
+      for name in ["q_proj", "k_proj", "v_proj", "g_proj", "out_proj"] {
+        addMap(h + "retention." + name, [width, width], biasCount: hasBiases ? width : nil)
+      }
+      if isAffine { addNorm(h + "retention.group_norm", of: width / heads, hasBias: hasBiases) }
+      addNorm(h + "retention_layer_norm")
+      addNorm(h + "final_layer_norm")
+      addMap(h + "ffn.fc1", [hidden, width], biasCount: hidden)
+      addMap(h + "ffn.fc2", [width, hidden], biasCount: width)
+    }
+    addNorm("model.layer_norm")
+    add("lm_head.weight", [vocabulary, width], deviation: scale)
   }
 }

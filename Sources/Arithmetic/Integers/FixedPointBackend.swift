@@ -194,11 +194,13 @@ package struct FixedPointBackend: IntegerBackend {
       let sines = angles.map { format.encode(rotary.magnitude * .sin($0), &overflow) }
       for head in 0..<headCount {
         for pair in 0..<half {
-          let first = token * x.columnCount + head * dHead + pair
-          let (a, b) = (x.values[first], x.values[first + half])
+          let corner = token * x.columnCount + head * dHead
+          let features = rotary.features(ofPair: pair)
+          let (first, second) = (corner + features.first, corner + features.second)
+          let (a, b) = (x.values[first], x.values[second])
           result.values[first] = format.subtract(
             format.multiply(a, cosines[pair], &overflow), format.multiply(b, sines[pair], &overflow), &overflow)
-          result.values[first + half] = format.add(
+          result.values[second] = format.add(
             format.multiply(a, sines[pair], &overflow), format.multiply(b, cosines[pair], &overflow), &overflow)
         }
       }

@@ -87,8 +87,13 @@ public struct IntegerArithmetic: Hashable, Sendable {
   /// exactly.
   static let accumulatorBits = 53
 
-  /// - Throws: `.unsupported` where a sum of products of such integers could need more bits than there are.
+  /// - Throws: `.unsupported` for retention, and where a sum of products of such integers could need more bits than there are.
   package func requireForm(of network: Network) throws(Refusal) {
+    if let retention = network.attentions.first(where: { !$0.attention.isDistribution }) {
+      throw Refusal(
+        .unsupported, subject: "\(retention.path)", "retention has no form in integers",
+        advice: "leave the integers out")
+    }
     guard case .dynamic(let weights, let activations) = form else { return }
     for node in network.nodes {
       let (ofProduct, terms): (Int, Int)

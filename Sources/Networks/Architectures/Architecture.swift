@@ -66,7 +66,7 @@ package struct Architecture: Sendable {
 
   /// Every architecture that is read.
   package static let all =
-    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer]
+    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, retNet]
     + bert + roberta + distilBERT
 }
 
@@ -147,7 +147,7 @@ extension Architecture {
     result.epsilon = epsilon ?? source.epsilon
     result.normKind = network.norms.first?.norm.kind ?? normKind
     result.take(sizesOf: network)
-    if let activation = network.activations.first { result.activation = activation }
+    if let activation = network.mlpActivation { result.activation = activation }
     describe(network, &result)
     return result
   }
@@ -190,7 +190,8 @@ extension Architecture {
       }
       try ForeignTensors.refuseForm(of: content.checkpoint)
     }
-    for architecture in all {
+    // A config that does not say a model type is GPT-2's where no other architecture knows it.
+    for architecture in all.reversed() {
       for form in architecture.forms where try form.recognises(content) { return (architecture, form) }
     }
     if content.checkpoint.container == .gguf {

@@ -148,7 +148,7 @@ extension Dialect {
     ]
     dialect.interpret = { (network) throws(Refusal) in
       try network.settingDeviations { (norm, _) throws(Refusal) in
-        .fixed(.constant(value, shape: network[norm: norm]?.gain.shape ?? []))
+        network.retentionDeviation(at: norm) ?? .fixed(.constant(value, shape: network[norm: norm]?.gain.shape ?? []))
       }
     }
     return dialect
@@ -156,8 +156,14 @@ extension Dialect {
 }
 
 extension Network {
+  /// The deviation of a norm of retention's heads, which stays what it is; nil for any other norm.
+  fileprivate func retentionDeviation(at norm: Path) -> Norm.Deviation? {
+    isOfRetention(norm: norm) ? self[norm: norm]?.deviation : nil
+  }
+
   fileprivate func fixingDeviations(by file: DeviationFile) throws(Refusal) -> Network {
     try settingDeviations { (norm, _) throws(Refusal) in
+      if let own = retentionDeviation(at: norm) { return own }
       let value = try file.usual(at: norm, in: self)
       return .fixed(.constant(value, shape: self[norm: norm]?.gain.shape ?? []))
     }

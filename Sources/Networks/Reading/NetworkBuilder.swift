@@ -51,14 +51,28 @@ package struct NetworkBuilder {
 
   /// A norm of a value, or the value itself where no gain of such a norm is stored.
   ///
-  /// - Parameter headCount: how many heads are normed each by itself.
-  package mutating func normalised(_ x: Path, headCount: Int = 1, at path: Path) -> Path {
+  /// - Parameters:
+  ///   - headCount: how many heads are normed each by itself.
+  ///   - kind: that of the network's norms, without it.
+  package mutating func normalised(
+    _ x: Path, headCount: Int = 1, kind: Norm.Kind? = nil, at path: Path
+  ) -> Path {
     guard let gain = parameters("\(path).weight") else { return x }
     return apply(
       .norm(
         Norm(
-          name: normName(path) ?? path.description, kind: normKind, headCount: headCount, gain: gain,
+          name: normName(path) ?? path.description, kind: kind ?? normKind, headCount: headCount, gain: gain,
           bias: parameters("\(path).bias"), deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
+  }
+
+  /// A norm of each head that has neither gain nor bias, so that no tensor tells of it.
+  package mutating func weightlessNorm(of x: Path, kind: Norm.Kind, headCount: Int, at path: Path) -> Path {
+    apply(
+      .norm(
+        Norm(
+          name: path.description, kind: kind, headCount: headCount,
+          gain: .constant(1, shape: [network.width(of: x) / headCount]), bias: nil,
+          deviation: .computed(epsilon: hyperparameters.epsilon))), to: x, at: path)
   }
 
   /// A linear map of a value, multiplied by a number where there is one for the path. Where scales are stored for it, they

@@ -31,9 +31,24 @@ extension Network {
     nodes.compactMap { node in if case .attend(let attention) = node.operation { (node.path, attention) } else { nil } }
   }
 
+  /// Whether a norm reads what retention mixes. No map lies between its heads and the values, so that a fixed one could not
+  /// become part of any.
+  package func isOfRetention(norm path: Path) -> Bool {
+    guard let read = node(at: path)?.operands.first, case .attend(let attention) = self[read] else { return false }
+    return !attention.isDistribution
+  }
+
   /// The activations, in the order of computation.
   package var activations: [Activation] {
     nodes.compactMap { node in if case .activate(let activation) = node.operation { activation } else { nil } }
+  }
+
+  /// The activation of the first MLP; of other branches, which may have a gate, where no MLP has one.
+  package var mlpActivation: Activation? {
+    for node in nodes where node.path.contains(component: "mlp") {
+      if case .activate(let activation) = node.operation { return activation }
+    }
+    return activations.first
   }
 
   /// The number of features of a value.

@@ -7,7 +7,7 @@ package enum Operation: Hashable, Sendable {
   case linear(LinearMap)
   /// Turns pairs of features of each of `headCount` heads by the position of the token.
   case rotate(Rotary, headCount: Int)
-  /// Reads queries [T, heads · dHead], keys and values [T, key-value heads · dHead], in this order.
+  /// Reads queries [T, heads · dHead], keys and values [T, key-value heads · dHead], in this order. Retention is one, too.
   case attend(Attention)
   case activate(Activation)
   /// The product with one number.
@@ -79,7 +79,7 @@ package struct LinearMap: Hashable, Sendable {
   }
 }
 
-/// Softmax attention of a token to tokens of its sequence.
+/// Attention of a token to tokens of its sequence.
 package struct Attention: Hashable, Sendable {
   /// Which tokens a token attends to.
   package enum Mask: Hashable, Sendable {
@@ -89,21 +89,37 @@ package struct Attention: Hashable, Sendable {
     case bidirectional
   }
 
+  /// What becomes of the products of a query and the keys that it sees, to be what values are multiplied by.
+  package enum Weighting: Hashable, Sendable {
+    /// Their exponentials, divided by the sum of these.
+    case softmax
+    /// Retention in its parallel form (arXiv 2307.08621, section 2.1): the products themselves, times γⁿ for a key n tokens
+    /// before the query, with a γ for each head. They do not sum to one.
+    case decaying([Double])
+  }
+
   /// The number of heads of the queries.
   package var headCount: Int
   /// The number of heads of keys and values. Each serves ``headCount`` / `keyValueHeadCount` neighbouring heads of the
   /// queries.
   package var keyValueHeadCount: Int
-  /// What the products of queries and keys are multiplied by before the softmax.
+  /// What the products of queries and keys are multiplied by first.
   package var scale: Double
   package var mask: Mask
+  package var weighting: Weighting
 
-  package init(headCount: Int, keyValueHeadCount: Int, scale: Double, mask: Mask = .causal) {
+  package init(
+    headCount: Int, keyValueHeadCount: Int, scale: Double, mask: Mask = .causal, weighting: Weighting = .softmax
+  ) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.scale = scale
     self.mask = mask
+    self.weighting = weighting
   }
+
+  /// Whether what a query's values are multiplied by sums to one.
+  package var isDistribution: Bool { weighting == .softmax }
 }
 
 extension Operation {

@@ -4,18 +4,27 @@ import Glibc
 /// keys are rotated as a pair by the angle p · base^(−2i/width), so that their products depend on distances only. Features
 /// from `width` on stay as they are.
 ///
-/// Files that keep the two features of a pair side by side say so in their ``Layout``.
+/// Files that keep the two features of a pair side by side say so in their ``Layout``, or where only a part of each head is
+/// rotated in ``pairsNeighbours``.
 package struct Rotary: Hashable, Sendable {
   package var base: Double
   /// How many features of each head are rotated: an even number, at most the width of a head.
   package var width: Int
   /// How the angles were changed for contexts that are longer than the trained one.
   package var scaling: Scaling
+  /// Whether features 2i and 2i + 1 are the pair i.
+  package var pairsNeighbours: Bool
 
-  package init(base: Double, width: Int, scaling: Scaling = .none) {
+  package init(base: Double, width: Int, scaling: Scaling = .none, pairsNeighbours: Bool = false) {
     self.base = base
     self.width = width
     self.scaling = scaling
+    self.pairsNeighbours = pairsNeighbours
+  }
+
+  /// The two features of a head that are a pair.
+  package func features(ofPair pair: Int) -> (first: Int, second: Int) {
+    pairsNeighbours ? (2 * pair, 2 * pair + 1) : (pair, pair + width / 2)
   }
 
   /// What the angles are divided by, as Hugging Face transformers names the ways (`modeling_rope_utils.py`).
@@ -88,7 +97,7 @@ package struct Rotary: Hashable, Sendable {
   /// Whether the angles are those of another rotation within a unit of single precision, in which files hold them.
   package func isSame(as other: Rotary) -> Bool {
     func isClose(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 0x1p-22 * abs(a) }
-    return width == other.width && isClose(magnitude, other.magnitude)
+    return width == other.width && pairsNeighbours == other.pairsNeighbours && isClose(magnitude, other.magnitude)
       && zip(frequencies, other.frequencies).allSatisfy { isClose($0, $1) }
   }
 }

@@ -28,6 +28,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.opt),
       .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
       .huggingFace(.normFormer, hasVocabularyBias: true, code: .normFormer),
+      .huggingFace(.retNet, hasVocabularyBias: true, code: .retNet),
     ]
     + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
       .huggingFace($0, hasVocabularyBias: true, keepsTie: true)

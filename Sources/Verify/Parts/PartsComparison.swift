@@ -27,7 +27,8 @@ struct PartsComparison {
       groups, widths: (reference.streamWidth, candidate.streamWidth), allowance: allowance)
     claim.stream = stream.relation
     var parts = compare(groups, in: stream)
-    for (path, attention) in reference.attentions {
+    // What heads of retention are is their decay, and its weights do not sum to one.
+    for (path, attention) in reference.attentions where attention.isDistribution {
       reorderHeads(of: path, attention, &groups, &parts, in: stream, &claim)
       handOnValueBiases(of: path, attention, &groups, &parts, in: stream)
     }
@@ -183,6 +184,9 @@ extension PartsComparison {
     case (.attend(let mine), .attend(let theirs)):
       guard mine.mask == theirs.mask else {
         return part("the attention is \(theirs.mask), expected \(mine.mask)")
+      }
+      guard mine.weighting == theirs.weighting else {
+        return part("values are weighted by \(theirs.weighting.name), expected \(mine.weighting.name)")
       }
       let same = mine.headCount == theirs.headCount && mine.keyValueHeadCount == theirs.keyValueHeadCount
       return part(
@@ -414,6 +418,18 @@ extension PartsComparison {
 }
 
 extension Rotary {
-  /// The base, and how angles are scaled where they are, for messages.
-  fileprivate var angles: String { "base \(base)" + (scaling == .none ? "" : ", scaled (\(scaling))") }
+  /// The base, how angles are scaled where they are, and which features are a pair, for messages.
+  fileprivate var angles: String {
+    "base \(base)" + (scaling == .none ? "" : ", scaled (\(scaling))")
+      + (pairsNeighbours ? ", neighbours as pairs" : "")
+  }
+}
+
+extension Attention.Weighting {
+  fileprivate var name: String {
+    switch self {
+    case .softmax: "a softmax"
+    case .decaying(let factors): "products that decay by \(factors.map { "\($0)" }.joined(separator: ", "))"
+    }
+  }
 }
