@@ -169,11 +169,11 @@ private struct GroupScores {
     unsafe Self.forEachRow(&rows, of: runs, vocabularySize: vocabularySize, workers: workers) {
       row, logits, range, weights in
       // The first comes last, so that the weights are its own.
-      for network in logits.indices.reversed() {
+      for network in unsafe logits.indices.reversed() {
         unsafe row.distributions[network].add(
           logits[network], first: range.lowerBound, target: row.target, weights: weights)
       }
-      guard logits.count > 1, row.isFinite else { return }
+      guard unsafe logits.count > 1, row.isFinite else { return }
       unsafe row.difference.add(
         reference: logits[0], candidate: logits[1], first: range.lowerBound, weights: UnsafeBufferPointer(weights),
         largestSoFar: row.distributions[0].largest)
@@ -246,7 +246,7 @@ private struct GroupScores {
       unsafe rows.withUnsafeMutableBufferPointer { rows in
         // Each row is one thread's alone.
         nonisolated(unsafe) let rows = unsafe rows
-        workers.forEachPart(of: rows.count, size: rowsPerTask) { part in
+        unsafe workers.forEachPart(of: rows.count, size: rowsPerTask) { part in
           let capacity = (logits.count + 1) * vocabularyBlock
           unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: capacity) { memory in
             let rooms = unsafe (0...logits.count).map {
