@@ -1,5 +1,6 @@
 import Formats
 import FoundationEssentials
+import Networks
 
 /// Copies what one architecture shares with another into a checkpoint of the other's shape, as the transfer of XATL does
 /// (arXiv 2404.02684): embeddings, norms, MLPs and output maps of a Pythia into a RetNet.
@@ -108,6 +109,13 @@ public struct Transfer: Sendable, Encodable {
   /// A norm that was folded has its gain and bias in the maps that read it: those that are not transferred lack them, and those
   /// of a folded template have them twice.
   private func refuseMixedFolds(_ choices: [Choice], from: Side, to: Side) throws(Refusal) {
+    for side in [from, to] {
+      guard let buffer = side.checkpoint.tensors.first(where: { FakeLayerNorm.isBuffer($0.name) }) else { continue }
+      throw Refusal(
+        .unsupported, file: side.checkpoint.path, subject: buffer.name,
+        "says that deviations are fixed, which would be left behind or stand beside norms that were trained otherwise",
+        advice: "transfer the network from before its removal")
+    }
     let advice: Message = "transfer networks as they were trained, and fold the result"
     if let how = from.fold, to.fold == nil {
       throw Refusal(

@@ -1,4 +1,5 @@
 import Formats
+import FoundationEssentials
 
 /// Which tensors of one architecture become which of another: by their names, with `#` for the number of a block.
 struct TransferMap: Sendable {
@@ -87,6 +88,11 @@ struct TransferMap: Sendable {
     if let known = Self.known.first(where: { $0.name == name }) {
       self = known
       return
+    }
+    guard FileManager.default.fileExists(atPath: name) else {
+      throw Refusal(
+        .usage, subject: name, "is no map that is known, and no file",
+        advice: "known maps are \(Self.known.map(\.name).joined(separator: ", "))")
     }
     let file = try MappedFile(path: name)
     let json = try file.parse { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: name) }

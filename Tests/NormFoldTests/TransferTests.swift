@@ -206,19 +206,82 @@ import Testing
         == true)
   }
 
-  @Test("What does not fit is refused in one sentence")
-  func refused() throws {
-    let (template, narrow) = (try template(), try template(width: 32))
-    #expect(
-      refusal(transfer(into: narrow))
-        == "template-32/model.safetensors, 'lm_head.weight': expected the shape of 'embed_out.weight', [512, 64], found "
-        + "[512, 32]; give a template of the source's widths")
+  /// What is wrong with a transfer, and what is said of it.
+  struct Mistake: CustomTestStringConvertible, Sendable {
+    let name: String
+    let sentence: String
+    var map: String?
+    var width = 64
+    var source = "gpt-neox/parallel"
+    var alter: @Sendable (inout AlteredCheckpoint.Content) -> Void = { _ in }
+    var testDescription: String { name }
+  }
+
+  static let mistakes: [Mistake] = [
+    Mistake(
+      name: "a narrower template",
+      sentence:
+        "template/model.safetensors, 'lm_head.weight': expected the shape of 'embed_out.weight', [512, 64], found "
+        + "[512, 32]; give a template of the source's widths", width: 32),
+    Mistake(
+      name: "a source of fewer blocks",
+      sentence: "source/model.safetensors, 'gpt_neox.layers.2.mlp.dense_4h_to_h.bias': this tensor is missing, and "
+        + "'transformer.h.2.mlp.mlp.fc2.bias' of the template is to be made of it; give a source as deep as the template, or a "
+        + "map for both",
+      alter: { $0.tensors["gpt_neox.layers.2.mlp.dense_4h_to_h.bias"] = nil }),
+    Mistake(
+      name: "fixed deviations in the config",
+      sentence:
+        "source/model.safetensors: its norms were folded (layer_norm_eps is 1000000000000.0) and the template's were not: "
+        + "maps of the template that read a norm would lack its gain; transfer networks as they were trained, and fold the result",
+      alter: { $0.config["layer_norm_eps"] = .number("1e12") }),
+    Mistake(
+      name: "fixed deviations in buffers",
+      sentence:
+        "source/pytorch_model.bin, 'gpt_neox.final_layer_norm.average_std_buffer': says that deviations are fixed, which "
+        + "would be left behind or stand beside norms that were trained otherwise; transfer the network from before its removal",
+      source: "gpt-neox/fakeln"),
+    Mistake(
+      name: "a map that nobody knows",
+      sentence:
+        "'pythia-retnets': is no map that is known, and no file; known maps are pythia-retnet, pythia-retnet-hf, "
+        + "pythia-striped-mamba", map: "pythia-retnets"),
+    Mistake(
+      name: "a number in front of blocks in one name only",
+      sentence: "map.json at byte 1, 'a.#': expected one # in both names, or none in either, found \"b\"",
+      map: "{\"a.#\": \"b\"}"),
+    Mistake(
+      name: "a list",
+      sentence: "map.json: expected an object of names, found an array; known maps are pythia-retnet, "
+        + "pythia-retnet-hf, pythia-striped-mamba", map: "[]"),
+    Mistake(
+      name: "a number for a name",
+      sentence: "map.json at byte 1, 'a': expected the name of a tensor of the source, found 3", map: "{\"a\": 3}"),
+  ]
+
+  @Test("What does not fit is refused in one sentence, and nothing appears", arguments: mistakes)
+  func refused(_ mistake: Mistake) throws {
+    let template = try template(width: mistake.width)
+    var map = mistake.map ?? "pythia-retnet"
+    if map.hasPrefix("{") || map.hasPrefix("[") {
+      try place.write(Array(map.utf8), to: "map.json")
+      map = place / "map.json"
+    }
+    var (source, altered) = (Fixtures.path(mistake.source), nil as AlteredCheckpoint?)
+    if mistake.source == "gpt-neox/parallel" {
+      altered = try AlteredCheckpoint(of: mistake.source, alter: mistake.alter)
+      source = altered?.path ?? source
+    }
+    let found = refusal(transfer(source, into: template, map: map))?.replacing(source, with: "source")
+      .replacing("template-\(mistake.width)", with: "template").replacing("gpt-neox/fakeln", with: "source")
+    #expect(found == mistake.sentence)
+  }
+
+  @Test("A template of other names is refused with those that it has")
+  func otherNames() throws {
     #expect(
       refusal(transfer(into: source))?.hasPrefix(
-        "gpt-neox/parallel/model.safetensors: no tensor has a name of the map 'pythia-retnet'") == true)
-    try place.write(Array("{\"a.#\": \"b\"}".utf8), to: "map.json")
-    #expect(
-      refusal(transfer(into: template, map: place / "map.json"))
-        == "map.json at byte 1, 'a.#': expected one # in both names, or none in either, found \"b\"")
+        "gpt-neox/parallel/model.safetensors: no tensor has a name of the map 'pythia-retnet'; known maps are pythia-retnet, "
+          + "pythia-retnet-hf, pythia-striped-mamba, and the names are ") == true)
   }
 }

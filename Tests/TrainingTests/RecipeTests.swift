@@ -94,6 +94,11 @@ import Testing
     #expect(
       try refusal(fixed) { _ in }.hasSuffix(
         "is fixed already; start from the checkpoint from before the removal"))
+    let retNet = try Model(opening: Fixtures.path("retnet/xatl"))
+    #expect(
+      try refusal(retNet) { _ in }
+        == "'blocks.0.attention.group': is read by a product of two values, which no fixed norm can be folded into; this works "
+        + "for networks whose norms stand before linear maps")
   }
 
   @Test("A name that is no recipe, and a missing schedule, are refused")

@@ -7,7 +7,7 @@ import Formats
 /// follows `attn_v_is_fake`, and divides by `bos_std_buffer` at the end-of-text token. A buffer as long as the width is
 /// applied feature by feature, one as long as the context position by position. `real_average_std` and `real_bos_std`
 /// are moving averages that no forward pass reads; the config's epsilon belongs to the norms that are still computed.
-struct FakeLayerNorm {
+package struct FakeLayerNorm {
   /// The token that the reference gives deviations of its own: GPT-2's end of text, by number.
   static let endOfText = 50_256
 
@@ -21,9 +21,10 @@ struct FakeLayerNorm {
   ]
 
   /// Whether any tensor is such a buffer.
-  static func isPresent(in tensors: NamedTensors) -> Bool {
-    tensors.names.contains { name in averageNames.contains { name.hasSuffix("." + $0) } }
-  }
+  static func isPresent(in tensors: NamedTensors) -> Bool { tensors.names.contains(where: isBuffer) }
+
+  /// Whether a tensor of this name says what a deviation is fixed at.
+  package static func isBuffer(_ name: String) -> Bool { averageNames.contains { name.hasSuffix("." + $0) } }
 
   private let average: Norm.Deviation
   private let endOfText: Parameter?
