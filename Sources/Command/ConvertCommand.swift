@@ -30,6 +30,7 @@ struct ConvertCommand: ParsableCommand {
         normfold convert gpt2/ out/ --for onnxruntime --to-norm rms
         normfold convert Qwen3-0.6B/ out/ --for transformers --to-norm unit
         normfold convert Llama-3.1-8B/ out/ --for transformers --max-shard-size 2GB
+        normfold convert bert-base/ out/ --adapter my-ln-adapter/ --for transformers onnxruntime --allow-partial
       """)
 
   @Argument(help: .checkpoint, completion: .file())

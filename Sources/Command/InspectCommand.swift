@@ -11,6 +11,7 @@ struct InspectCommand: ParsableCommand {
     discussion: """
       EXAMPLES
         normfold inspect gpt2-lnfree/
+        normfold inspect bert-base/ --adapter my-ln-adapter/
         normfold inspect model.safetensors --json | jq '.sites[].smallestDeviation'
       """)
 
@@ -44,6 +45,25 @@ extension Inspection {
     }
   }
 
+  /// How far adapters move each norm, with bars for the root mean square of both changes together.
+  private static func table(of changes: [AdapterChange]) -> [String] {
+    func size(_ change: AdapterChange) -> Double {
+      (change.gain * change.gain + change.bias * change.bias).squareRoot()
+    }
+    let largest = changes.map(size).max() ?? 0
+    var table = Table([
+      "norm": .left, "Δγ": .right, "|Δγ| ≤": .right, "Δβ": .right, "|Δβ| ≤": .right, "both": .left,
+    ])
+    for change in changes {
+      table.add(
+        change.name.printable, Quantity.short(change.gain), Quantity.short(change.largestGain),
+        Quantity.short(change.bias), Quantity.short(change.largestBias),
+        String(repeating: "▇", count: largest > 0 ? Int((20 * size(change) / largest).rounded(.up)) : 0))
+    }
+    table.footnote = "What adapters change: Δγ and Δβ are root mean squares over the features of a norm"
+    return ["", table.text]
+  }
+
   var text: String {
     let types = elementTypes.sorted { $0.key < $1.key }.map { "\($0.key) × \($0.value)" }.joined(separator: ", ")
     var lines = [
@@ -69,6 +89,7 @@ extension Inspection {
       table.footnote = "γ gain, β bias, σ deviation: what a norm multiplies by, adds, and divides by"
       lines += ["", table.text, "", "\(foldableSiteCount) of \(sites.count) norms can be folded."]
     }
+    if let adapterChanges { lines += Self.table(of: adapterChanges) }
     if !dropped.isEmpty {
       let rules = Set(dropped.values).sorted().map { rule in "\(dropped.values.count { $0 == rule }) × \(rule)" }
       lines.append("Left out: \(rules.joined(separator: ", ")).")

@@ -19,6 +19,7 @@ extension Setting {
   /// The names that the command has for the setting; the rules are several flags.
   var flags: [String] {
     switch self {
+    case .adapters: ["--adapter"]
     case .assumesEndOfTextDisabled: ["--assume-eot-disabled"]
     case .deviationAxis: ["--deviation-axis"]
     case .deviations: ["--deviations"]

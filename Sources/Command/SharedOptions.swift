@@ -66,6 +66,12 @@ struct OutputOptions: ParsableArguments {
 /// The options for what the files of an input leave open.
 struct InputOptions: ParsableArguments {
   @Option(
+    help: ArgumentHelp(
+      "Merge this adapter of peft (LN_TUNING, LoRA) into the checkpoint; several are merged one after the other.",
+      valueName: "directory"), completion: .directory)
+  var adapter: [String] = []
+
+  @Option(
     help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied")
   )
   var head: ReadingOptions.Head?
@@ -127,6 +133,7 @@ struct InputOptions: ParsableArguments {
   func readingOptions(tokenizer: ReadingOptions.Tokenizer? = nil) -> ReadingOptions {
     var options = ReadingOptions()
     options.tokenizer = tokenizer ?? .ofCheckpoint
+    options.adapters = adapter
     options.head = head
     if let number = deviations.flatMap(Double.init) {
       options.deviation = number

@@ -47,6 +47,15 @@ package struct Checkpoint: Sendable {
 
   package subscript(name: String) -> Tensor? { indexByName[name].map { tensors[$0] } }
 
+  /// The same checkpoint, which others of its numbers are read with: they have to stay intact, too.
+  package func beside(_ others: [Checkpoint]) throws(Refusal) -> Checkpoint {
+    guard !others.isEmpty else { return self }
+    return try Checkpoint(
+      path: path, container: container, files: files + others.flatMap(\.files), tensors: tensors, metadata: metadata,
+      warnings: warnings + others.flatMap(\.warnings),
+      integrityChecks: integrityChecks + others.flatMap(\.integrityChecks))
+  }
+
   /// Whether every number that was read so far is of the files as they were when they were opened: to be asked before
   /// anything that was computed from them is published or believed.
   ///

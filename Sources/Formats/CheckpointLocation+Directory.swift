@@ -67,7 +67,7 @@ extension CheckpointLocation {
     if let name = names.first(where: { ["adapter_model.safetensors", "adapter_model.bin"].contains($0) }) {
       return Refusal(
         .unsupported, file: directory, "holds \(name), by its name an adapter of peft, which is no whole model",
-        advice: "merge it into its base model with merge_and_unload() and give what save_pretrained() writes")
+        advice: "give its base model, and this directory with \(.adapters)")
     }
     let indices = names.filter { isIndex($0) }
     if indices.isEmpty,

@@ -1,14 +1,14 @@
 import FoundationEssentials
 
 /// What lies in directories that users name, without an error where there is nothing.
-enum Directory {
+package enum Directory {
   static func exists(at path: String) -> Bool {
     var isDirectory = false
     return FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory
   }
 
   /// The names of everything in a directory, in their order.
-  static func names(in path: String) -> [String] {
+  package static func names(in path: String) -> [String] {
     ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
   }
 

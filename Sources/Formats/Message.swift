@@ -5,6 +5,7 @@
 ///     print(refusal.text(naming: names))
 public enum Setting: String, CaseIterable, Sendable {
   // What is read.
+  case adapters
   case assumesEndOfTextDisabled
   case deviationAxis
   case deviations

@@ -27,6 +27,20 @@ public struct Inspection: Sendable, Encodable {
     public let isFoldable: Bool
   }
 
+  /// What adapters change in a norm.
+  public struct AdapterChange: Sendable, Encodable {
+    /// The norm as the tensors spell it.
+    public let name: String
+    /// The block that the norm is in; nil for one that is in none.
+    public let block: Int?
+    /// The root mean square of the change of its gain, and the largest change.
+    public let gain: Double
+    public let largestGain: Double
+    /// The same of its bias.
+    public let bias: Double
+    public let largestBias: Double
+  }
+
   public let path: String
   public let container: String
   public let layout: String
@@ -52,6 +66,8 @@ public struct Inspection: Sendable, Encodable {
   /// Tensors by element type.
   public let elementTypes: [String: Int]
   public let sites: [Site]
+  /// What adapters change in each norm; nil where none is merged.
+  public let adapterChanges: [AdapterChange]?
   /// Tensors that take no part, with the rule by which they are left out.
   public let dropped: [String: String]
   /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
@@ -99,6 +115,13 @@ public struct Inspection: Sendable, Encodable {
     wrappers = model.wrappers
     warnings = model.warnings
     sites = Site.all(of: network)
+    if options.adapters.isEmpty {
+      adapterChanges = nil
+    } else {
+      var plain = options
+      plain.adapters = []
+      adapterChanges = AdapterChange.all(from: try Model(opening: path, options: plain).network, to: network)
+    }
     try model.checkpoint.requireIntact()
   }
 }
@@ -111,6 +134,25 @@ extension Network {
     guard let smallest = slopes.min(), let largest = slopes.max() else { return name }
     return smallest == largest
       ? "\(name) (slope \(smallest.short))" : "\(name) (slopes \(smallest.short) to \(largest.short))"
+  }
+}
+
+extension Inspection.AdapterChange {
+  /// Norms that both networks have, in the order of computation: a head may be of the adapter alone.
+  fileprivate static func all(from base: Network, to adapted: Network) -> [Inspection.AdapterChange] {
+    adapted.norms.compactMap { path, norm in
+      guard let old = base[norm: path] else { return nil }
+      func difference(_ new: Parameter?, _ old: Parameter?) -> (mean: Double, largest: Double) {
+        guard let new, let old else { return (0, 0) }
+        let changes = zip(ParameterReader(new).values(), ParameterReader(old).values()).map { $0 - $1 }
+        let squares = changes.reduce(0) { $0 + $1 * $1 }
+        return ((squares / Double(max(1, changes.count))).squareRoot(), changes.reduce(0) { max($0, abs($1)) })
+      }
+      let (gain, bias) = (difference(norm.gain, old.gain), difference(norm.bias, old.bias))
+      return .init(
+        name: norm.displayName, block: path.block, gain: gain.mean, largestGain: gain.largest, bias: bias.mean,
+        largestBias: bias.largest)
+    }
   }
 }
 

@@ -359,7 +359,7 @@ extension LocationCase {
     .init(
       "an adapter", files: ["in/adapter_model.safetensors": .tensors(["a"]), "in/adapter_config.json": .text("{}")],
       .refused(
-        "in: holds adapter_model.safetensors, by its name an adapter of peft, which is no whole model; merge it into its base model with merge_and_unload() and give what save_pretrained() writes"
+        "in: holds adapter_model.safetensors, by its name an adapter of peft, which is no whole model; give its base model, and this directory with adapters"
       )),
     .init(
       "weights of TensorFlow", files: ["in/tf_model.h5": .bytes([0x89]), "in/config.json": .text("{}")],

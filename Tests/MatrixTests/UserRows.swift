@@ -270,7 +270,7 @@ struct UserRow: Sendable {
   // MARK: Adapters and quantised weights
 
   private static let unmerged =
-    "merge it with merge_and_unload(), and give what save_pretrained() writes then"
+    "give the base model, and with --adapter the directory that save_pretrained() wrote of the adapter; or merge it with merge_and_unload()"
 
   private static let adapters: [UserRow] = [
     UserRow(
@@ -293,10 +293,18 @@ struct UserRow: Sendable {
         for name in content.tensors.names { content.tensors.rename(name, to: "base_model.model." + name) }
       }),
     UserRow(
-      "peft, a norm saved whole", "modules_to_save keeps the old norm beside the new one",
+      "peft, a norm saved whole",
+      "merge_and_unload() leaves modules_to_save in its wrapper, the old norm beside the new one",
+      .accepted(),
+      alter: {
+        $0.tensors["transformer.ln_f.original_module.weight"] = .init([Double](repeating: 5, count: 32), shape: [32])
+        $0.tensors.rename("transformer.ln_f.weight", to: "transformer.ln_f.modules_to_save.default.weight")
+      }),
+    UserRow(
+      "peft, a norm saved whole, and another", "which of the two counts, nobody knows",
       .refused(
-        4,
-        "in/model.safetensors, 'transformer.ln_f.modules_to_save.default.weight': is named as peft names its adapters, and this one is not merged into the network; \(unmerged)"
+        3,
+        "in/model.safetensors, 'transformer.ln_f.weight': means the same parameter as 'transformer.ln_f.modules_to_save.default.weight'; keep one of the two"
       ),
       alter: {
         $0.tensors["transformer.ln_f.modules_to_save.default.weight"] = $0.tensors.entry("transformer.ln_f.weight")

@@ -134,7 +134,8 @@ extension OpeningDefect {
     OpeningDefect(
       "an adapter's tensor", .unsupported,
       "model.safetensors, 'transformer.h.0.attn.c_attn.lora_A.weight': is named as peft names its adapters, and this one is "
-        + "not merged into the network; merge it with merge_and_unload(), and give what save_pretrained() writes then"
+        + "not merged into the network; give the base model, and with adapters the directory that save_pretrained() wrote of the "
+        + "adapter; or merge it with merge_and_unload()"
     ) { $0.tensors["transformer.h.0.attn.c_attn.lora_A.weight"] = .init([1], shape: [1, 1]) },
     OpeningDefect(
       "the same parameter under two names", .malformed,

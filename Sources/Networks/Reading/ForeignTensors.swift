@@ -27,9 +27,11 @@ struct ForeignTensors: Sendable {
     .init(
       [
         "base_layer", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector",
-        "modules_to_save", "original_module", "ln_tuning_layers", "ia3_l", "hada_w1_a", "oft_r", "vera_lambda_b",
+        "ln_tuning_layers", "ia3_l", "hada_w1_a", "oft_r", "vera_lambda_b",
       ], isLast: false, "is named as peft names its adapters, and this one is not merged into the network",
-      advice: "merge it with merge_and_unload(), and give what save_pretrained() writes then"),
+      advice:
+        "give the base model, and with \(.adapters) the directory that save_pretrained() wrote of the adapter; or merge it with merge_and_unload()"
+    ),
     .init(
       ["flat_param", "_flat_param"], isLast: true, "is named as FSDP names many parameters that it has laid end to end",
       advice: "save the state dict whole (StateDictType.FULL_STATE_DICT), and give that"),

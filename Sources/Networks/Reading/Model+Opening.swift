@@ -9,14 +9,21 @@ extension Model {
   ///   that contradict the checkpoint.
   package init(opening path: String, options: ReadingOptions = .init()) throws(Refusal) {
     let location = try CheckpointLocation(path: path)
-    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
-    let content = CheckpointContent(checkpoint, at: location)
+    var adapters: [Adapter] = []
+    for path in options.adapters { adapters.append(try Adapter(opening: path)) }
+    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory).beside(
+      adapters.map(\.checkpoint))
+    var content = CheckpointContent(checkpoint, at: location)
+    try content.setClass(of: adapters)
     let (architecture, form) = try Architecture.recognise(content)
     var sizes = try form.read(content)
     let layout = options.missingNorms == nil ? form.layout(sizes) : form.layout(sizes).withOptionalNorms
 
     try ForeignTensors.refuse(in: checkpoint)
     var tensors = try NamedTensors(of: checkpoint, layout: layout, options: options)
+    for adapter in adapters {
+      try tensors.merge(adapter, layout: layout, temporaryDirectory: options.temporaryDirectory)
+    }
     try form.reading.check(tensors, sizes)
     if sizes.isTied { tensors.fillTiedEmbedding(of: layout) }
     if layout.blockCount(in: tensors.names) > 0 {
@@ -47,7 +54,9 @@ extension Model {
     try stored.requireFiniteNorms()
     var meant = try dialect.interpret(stored)
     var literal = dialect.isMeantOtherwise ? stored : nil
-    var notes = dialect.notes + parameters.notes(layout: layout).map { Message($0) }
+    var notes =
+      adapters.flatMap { $0.notes(besides: path) } + dialect.notes
+      + parameters.notes(layout: layout).map { Message($0) }
     if options.missingNorms != nil {
       notes.append(
         "norms without tensors are taken for identities, as told (\(.missingNorms, "identity")): they do not centre either"

@@ -8,6 +8,8 @@ struct NamedTensors {
   /// What wrappers had put into the names.
   let wrappers: [String]
   private var remaining: [String: Tensor] = [:]
+  /// The bare names of tensors that adapters have changed.
+  private(set) var adapted: Set<String> = []
 
   /// - Parameter layout: takes off its prefix, drops what it says are no parameters, and replaces other names by its own.
   /// - Throws: `.malformed` where two tensors have the same bare name; what finding out about wrappers throws.
@@ -18,6 +20,12 @@ struct NamedTensors {
     for (tensor, fullName) in zip(checkpoint.tensors, names.bare) {
       var name = Substring(fullName)
       if name.hasPrefix(layout.prefix) { name = name.dropFirst(layout.prefix.count) }
+      if let inner = Self.unwrapped(name) {
+        name = inner
+      } else if name.contains(".original_module.") {
+        dropped.append(.init(name: tensor.name, rule: "the base's own, beside what peft trained instead"))
+        continue
+      }
       if let rule = layout.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
       } else if let other = remaining.updateValue(tensor, forKey: layout.ownName(of: name)) {
@@ -35,6 +43,16 @@ struct NamedTensors {
       remaining[name] = nil
       dropped.append(.init(name: tensor.name, rule: "ignored, as told"))
     }
+  }
+
+  /// The name of a tensor inside a module that peft has trained whole, and that its merge leaves wrapped:
+  /// `classifier.weight` for `classifier.modules_to_save.default.weight`.
+  private static func unwrapped(_ name: Substring) -> Substring? {
+    let mark = ".modules_to_save."
+    guard let range = name.firstRange(of: mark), let dot = name[range.upperBound...].firstIndex(of: ".") else {
+      return nil
+    }
+    return name[..<range.lowerBound] + name[dot...]
   }
 
   /// Returns the patterns that no tensor of the checkpoint fits.
@@ -56,6 +74,20 @@ struct NamedTensors {
     else { return }
     remaining[embedding.name] = tensor
   }
+
+  /// The tensor of this bare name, which does not count as used by that.
+  func tensor(named name: String) -> Tensor? { remaining[name] }
+
+  mutating func markAdapted(_ name: String) { adapted.insert(name) }
+
+  /// The bare name of a tensor that another file names in full.
+  func bareName(of name: String, layout: Layout) -> String {
+    let bare = layout.ownName(of: name.hasPrefix(layout.prefix) ? name.dropFirst(layout.prefix.count) : name[...])
+    return layout.secondNames[bare] ?? bare
+  }
+
+  /// Puts a tensor in the place of the one of this bare name.
+  mutating func replace(_ name: String, by tensor: Tensor) { remaining[name] = tensor }
 
   mutating func drop(_ name: String, rule: String) {
     if let tensor = remaining.removeValue(forKey: name) { dropped.append(.init(name: tensor.name, rule: rule)) }

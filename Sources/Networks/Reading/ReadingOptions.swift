@@ -20,6 +20,8 @@ public struct ReadingOptions: Sendable, Encodable {
     case feature, position
   }
 
+  /// Directories of adapters of peft that are merged into the checkpoint, one after the other.
+  public var adapters: [String] = []
   public var head: Head?
   public var deviationAxis: DeviationAxis?
   /// Whether the values' path is taken to treat the end-of-text token like any other, whatever its buffer says.

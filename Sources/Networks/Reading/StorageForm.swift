@@ -26,13 +26,13 @@ struct StorageForm: Sendable {
 struct CheckpointContent: Sendable {
   let checkpoint: Checkpoint
   let configurationPath: String
-  private let json: Result<JSONValue, Refusal>
+  private var json: Result<JSONValue, Refusal>
 
   init(_ checkpoint: Checkpoint, at location: CheckpointLocation) {
     self.checkpoint = checkpoint
     configurationPath = location.configurationPath
     do throws(Refusal) {
-      json = .success(try Self.json(at: location.configurationPath))
+      json = .success(try JSONValue(configurationAt: location.configurationPath))
     } catch {
       json = .failure(error)
     }
@@ -46,14 +46,28 @@ struct CheckpointContent: Sendable {
   /// The same, or nil where it is not to be read.
   var presentConfiguration: JSONValue? { try? json.get() }
 
+  /// Reads the checkpoint as another class of its type, the one that an adapter was trained in.
+  mutating func setClass(_ name: String) {
+    guard let members = presentConfiguration?.members else { return }
+    // How many labels there are, the tensors of the head say.
+    let kept = members.filter { !["architectures", "id2label", "label2id"].contains($0.key) }
+    json = .success(.object(kept + [.init(key: "architectures", value: .array([.string(name)]))]))
+  }
+
   var ggufArchitecture: String? {
     checkpoint.container == .gguf ? checkpoint.metadata["general.architecture"]?.string : nil
   }
 
+}
+
+extension JSONValue {
   /// Configs that people publish have a few kilobytes.
   private static let maximumByteCount = 1 << 20
 
-  private static func json(at path: String) throws(Refusal) -> JSONValue {
+  /// Reads a config.
+  ///
+  /// - Throws: `.malformed` where there is none, or no strict JSON object.
+  init(configurationAt path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumByteCount else {
       throw Refusal(
@@ -66,7 +80,7 @@ struct CheckpointContent: Sendable {
     guard json.members != nil else {
       throw Refusal(.malformed, file: path, "expected a JSON object, found \(json.kind)")
     }
-    return json
+    self = json
   }
 }
 

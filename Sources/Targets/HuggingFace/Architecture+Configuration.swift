@@ -25,6 +25,12 @@ extension TargetSource {
     for key in architecture.carriedKeys {
       if let value = configuration?[key] { members.append((key, value)) }
     }
+    // Their number says how wide a classifier is.
+    if network.task.hasLabels, configuration?["id2label"] == nil {
+      let names = (0..<sizes[.labels]).map { ("\($0)", "LABEL_\($0)") }
+      members.append(("id2label", .object(names.map { .init(key: $0, value: .string($1)) })))
+      members.append(("label2id", .object(names.map { .init(key: $1, value: .number(Int($0) ?? 0)) })))
+    }
     for (key, usual) in architecture.tokenKeys { members.append((key, token(key, usual: usual))) }
     return .huggingFaceConfiguration(members, type: type)
   }
@@ -45,5 +51,15 @@ extension TargetSource {
       case nil: nil as Int?
       }
     return fallback.map { .number($0) } ?? .null
+  }
+}
+
+extension Task {
+  /// Whether the output is one number for each label.
+  fileprivate var hasLabels: Bool {
+    switch self {
+    case .sequenceClassification, .tokenClassification: true
+    case .generation, .features, .fillMask, .questionAnswering: false
+    }
   }
 }
