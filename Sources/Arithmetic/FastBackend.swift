@@ -49,6 +49,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   ) throws(Refusal) -> Matrix<Scalar> {
     switch node.operation {
     case .embed(let table, let index): embed(table, by: index)
+    case .patches(let image): patches(of: image)
     case .norm(let norm): try normalise(operands[0], by: norm, at: node.path)
     case .linear(let map): apply(map, to: operands[0])
     case .rotate(let rotary, let headCount): rotated(operands[0], by: rotary, headCount: headCount)
@@ -94,11 +95,32 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
         for token in tokens {
           let row = unsafe result.row(token)
-          unsafe reader.read(rows: origins[token]..<origins[token] + 1, columns: 0..<width, into: line)
+          guard let origin = origins[token] else {
+            unsafe row.update(repeating: 0)
+            continue
+          }
+          unsafe reader.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
           for column in 0..<width { unsafe row[column] = unsafe Scalar(line[column]) }
           if let rounding, let type { unsafe row.round(to: type, unit: rounding.unit, columnCount: width) }
         }
       }
+    }
+    return result
+  }
+
+  /// The patches of the image of each probe, behind a row of zeros.
+  private func patches(of image: ImageGrid) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: tokenCount, columns: image.patchLength)
+    var token = 0
+    for probe in probes {
+      unsafe result.row(token).update(repeating: 0)
+      for patch in 0..<image.count {
+        let row = unsafe result.row(token + 1 + patch)
+        for (column, place) in image.places(ofPatch: patch).enumerated() {
+          unsafe row[column] = Scalar(probe.pixels[place])
+        }
+      }
+      token += probe.tokens.count
     }
     return result
   }

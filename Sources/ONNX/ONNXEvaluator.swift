@@ -88,6 +88,13 @@ import Networks
       "input_ids": input(probe.tokens), "attention_mask": input(probe.isVisible.map { $0 ? 1 : 0 }),
       "token_type_ids": input(probe.types),
     ]
+    if let image = graph.inputs.first(where: { $0.name == "pixel_values" }) {
+      let shape = image.shape.map { if case .fixed(let extent) = $0 { extent } else { 1 } }
+      guard shape.reduce(1, *) == probe.pixels.count else {
+        throw refusal(image.name, "expected an image of \(probe.pixels.count) numbers, found shape \(shape)")
+      }
+      inputs[image.name] = ONNXTensor(shape, probe.pixels)
+    }
     inputs = inputs.filter { name, _ in graph.inputs.contains { $0.name == name } }
     let found = try run(inputs)
     var columns: [(values: [Double], width: Int)] = []

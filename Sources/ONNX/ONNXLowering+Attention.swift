@@ -38,8 +38,11 @@ extension ONNXLowering {
     queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
     let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
     let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
-    let masked = add(
-      "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+    // No part of an image is padding.
+    let masked =
+      network.image != nil
+      ? scores
+      : add("Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
     let softmax = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
     let weights = grouped(softmax, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
     let mixtures = add("MatMul", weights, values, as: prefix + ".mixtures")  // [B, H, S, d]

@@ -74,6 +74,8 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
       throw Refusal(.unsupported, subject: node.path.description, "attention to both sides is not trained yet")
     }
     switch node.operation {
+    case .patches:
+      throw Refusal(.unsupported, subject: node.path.description, "a network that reads images is not trained yet")
     case .select:
       throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")
     case .scaleFeatures:
@@ -130,7 +132,7 @@ extension Network {
       guard let node = node(at: path), !kept.contains(path) else { return }
       switch node.operation {
       case .norm, .rotate, .activate, .scale, .scaleFeatures, .multiply, .select: node.operands.forEach(keep)
-      case .embed, .linear, .attend, .add: kept.insert(path)
+      case .embed, .patches, .linear, .attend, .add: kept.insert(path)
       }
     }
     for node in nodes {
@@ -139,7 +141,7 @@ extension Network {
       case .attend:
         keep(node.path)
         node.operands.forEach(keep)
-      case .embed, .rotate, .scale, .scaleFeatures, .add, .select: continue
+      case .embed, .patches, .rotate, .scale, .scaleFeatures, .add, .select: continue
       }
     }
     return kept

@@ -37,6 +37,7 @@ extension ProbeSet {
   package static func standard(
     for network: Network, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1
   ) -> ProbeSet {
+    if let image = network.image { return images(image, for: network, seed: seed, count: count) }
     guard network.isCausal else { return bidirectional(for: network, seed: seed, longest: longest, count: count) }
     return standard(
       vocabularySize: network.vocabularySize, contextLength: network.contextLength,
@@ -82,6 +83,28 @@ extension ProbeSet {
       set.precise.append(Probe(name: "end-of-text in the middle", tokens: middle))
     }
     return set
+  }
+
+  /// Images whose pixels are drawn from 0 to 1 and from −1 to 1, between which what networks are trained on lies, and one of
+  /// a single colour, as many times as are asked for. An image has one length.
+  private static func images(_ image: ImageGrid, for network: Network, seed: UInt64, count: Int) -> ProbeSet {
+    var generator = SplitMix64(state: seed)
+    // Numbers that single precision holds.
+    func draw(_ range: ClosedRange<Float>) -> [Double] {
+      (0..<image.pixelCount).map { _ in Double(Float.random(in: range, using: &generator)) }
+    }
+    let probes = (1...max(1, count)).flatMap { number in
+      let end = number > 1 ? " \(number)" : ""
+      return [
+        Probe(name: "pixels from −1 to 1" + end, pixels: draw(-1...1), of: image),
+        Probe(name: "pixels from 0 to 1" + end, pixels: draw(0...1), of: image),
+        Probe(
+          name: "one colour" + end, pixels: [Double](repeating: draw(0...1)[0], count: image.pixelCount), of: image),
+      ]
+    }
+    let isCheap = isCheap(
+      network.contextLength * probes.count, multiplicationsPerToken: network.multiplicationsPerToken)
+    return isCheap ? ProbeSet(precise: probes) : ProbeSet(precise: [probes[0]], long: Array(probes[1...]))
   }
 
   /// Sequences for a network in which every token attends to all: one token, the whole context, and two short ones, with

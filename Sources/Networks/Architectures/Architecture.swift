@@ -67,7 +67,7 @@ package struct Architecture: Sendable {
   /// Every architecture that is read.
   package static let all =
     [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer]
-    + bert + roberta + distilBERT
+    + bert + roberta + distilBERT + vit
 }
 
 /// An architecture as llama.cpp stores it in GGUF files.

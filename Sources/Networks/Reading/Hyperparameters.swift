@@ -109,6 +109,8 @@ package struct Hyperparameters: Sendable {
     case .positions: self[.context]
     case .tokenTypes: self[.tokenTypes]
     case .labels: self[.labels]
+    case .single: 1
+    case .patch: imageGrid?.patchLength ?? 0
     }
   }
 

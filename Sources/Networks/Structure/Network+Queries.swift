@@ -43,6 +43,7 @@ extension Network {
     guard let node = node(at: path) else { preconditionFailure("nothing at \(path)") }
     switch node.operation {
     case .embed(let table, _): return table.columnCount
+    case .patches(let image): return image.patchLength
     case .linear(let map): return map.weight.columnCount
     case .norm, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
       return width(of: node.operands[0])
@@ -143,6 +144,12 @@ extension Network {
   /// The token that does not count as a position; nil where all do.
   package var paddingToken: Int? {
     for node in nodes { if case .embed(_, .unpaddedPosition(let padding)) = node.operation { return padding } }
+    return nil
+  }
+
+  /// The image that the network reads; nil for a network that reads tokens.
+  package var image: ImageGrid? {
+    for node in nodes { if case .patches(let image) = node.operation { return image } }
     return nil
   }
 

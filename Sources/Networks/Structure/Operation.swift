@@ -2,6 +2,9 @@
 package enum Operation: Hashable, Sendable {
   /// The rows of a table [count, width] that the input names. Reads no value.
   case embed(Parameter, by: Index)
+  /// The patches of an image, each as one row, behind a row of zeros for the class token: [1 + patches, channels · height · width
+  /// of a patch]. Reads no value.
+  case patches(ImageGrid)
   case norm(Norm)
   /// xW + b.
   case linear(LinearMap)
@@ -29,6 +32,10 @@ package enum Operation: Hashable, Sendable {
     case unpaddedPosition(padding: Int)
     /// The number of the text that a token belongs to, where a sequence is made of several.
     case tokenType
+    /// Row 0 for the first token; zeros for all others.
+    case first
+    /// Zeros for the first token; row 0 for all others.
+    case others
   }
 
   /// The row of a sequence that stands for all of it. Every value keeps a row for each token, so that the first row of
@@ -41,7 +48,7 @@ package enum Operation: Hashable, Sendable {
   /// How many values the operation reads.
   package var operandCount: Int {
     switch self {
-    case .embed: 0
+    case .embed, .patches: 0
     case .norm, .linear, .rotate, .activate, .scale, .scaleFeatures, .select: 1
     case .add, .multiply: 2
     case .attend: 3
@@ -52,6 +59,7 @@ package enum Operation: Hashable, Sendable {
   package var kind: String {
     switch self {
     case .embed: "an embedding"
+    case .patches: "an image in patches"
     case .norm: "a norm"
     case .linear: "a linear map"
     case .rotate: "a rotation by the position"
@@ -118,7 +126,7 @@ extension Operation {
       if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
       return .norm(norm)
     case .scaleFeatures(let vector): return .scaleFeatures(transform(vector))
-    case .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
+    case .patches, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
     }
   }
 }

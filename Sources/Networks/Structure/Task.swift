@@ -12,14 +12,16 @@ package enum Task: String, Hashable, Sendable, Codable {
   case tokenClassification
   /// For each token the logits of being the first and the last one of an answer.
   case questionAnswering
+  /// The logits of the labels of an image.
+  case imageClassification
 
   /// Whether there is one answer for a sequence, and not one for each of its tokens.
-  package var isPerSequence: Bool { self == .sequenceClassification }
+  package var isPerSequence: Bool { self == .sequenceClassification || self == .imageClassification }
 
   /// Whether the numbers of a token are logits of one distribution, whose probabilities are what counts.
   package var isDistribution: Bool {
     switch self {
-    case .generation, .fillMask, .sequenceClassification, .tokenClassification: true
+    case .generation, .fillMask, .sequenceClassification, .tokenClassification, .imageClassification: true
     case .features, .questionAnswering: false
     }
   }
@@ -33,6 +35,7 @@ package enum Task: String, Hashable, Sendable, Codable {
     case .sequenceClassification: "logits of the labels of a text"
     case .tokenClassification: "logits of the labels of tokens"
     case .questionAnswering: "logits of the ends of an answer"
+    case .imageClassification: "logits of the labels of an image"
     }
   }
 }

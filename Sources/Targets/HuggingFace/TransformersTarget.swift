@@ -29,7 +29,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
       .huggingFace(.normFormer, hasVocabularyBias: true, code: .normFormer),
     ]
-    + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
+    + (Architecture.bert + Architecture.roberta + Architecture.distilBERT + Architecture.vit).map {
       .huggingFace($0, hasVocabularyBias: true, keepsTie: true)
     }
 
@@ -69,7 +69,9 @@ extension StockClass {
       !$0.slot.isOmittedWhereTied || !stored.sizes.isTied
     }.map { slot, value in
       TargetOutput.StoredParameter(
-        name: layout.fullName(of: slot), value: value, type: value.normType(in: slot, as: options.type))
+        info: TensorInfo(
+          name: layout.fullName(of: slot), type: value.normType(in: slot, as: options.type),
+          shape: slot.isReshaped ? layout.storedShape(of: slot, in: stored.sizes) : value.shape), value: value)
     }
     if !stored.sizes.isTied {
       for (second, first) in layout.secondNames {
