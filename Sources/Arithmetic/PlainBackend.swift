@@ -20,6 +20,7 @@ package struct PlainBackend: Backend {
     case .patches(let image):
       [[Double](repeating: 0, count: image.patchLength)]
         + (0..<image.count).map { image.places(ofPatch: $0).map { probe.pixels[$0] } }
+    case .features(let width): probe.features(width: width)
     case .norm(let norm): try normalise(operands[0], by: norm)
     case .linear(let map): apply(map, to: operands[0])
     case .rotate(let rotary, let headCount): rotated(operands[0], by: rotary, headCount: headCount)
@@ -29,6 +30,12 @@ package struct PlainBackend: Backend {
     case .scaleFeatures(let vector): operands[0].map { zip($0, ParameterReader(vector).values()).map { $0 * $1 } }
     case .add: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 + $1 } }
     case .multiply: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 * $1 } }
+    case .select(.word):
+      probe.tokensOfWords.map { tokens in
+        operands[0][0].indices.map { feature in
+          tokens.reduce(0) { $0 + operands[0][$1][feature] } / Double(tokens.count)
+        }
+      }
     case .select(.first): operands[0].map { _ in operands[0][0] }
     }
   }

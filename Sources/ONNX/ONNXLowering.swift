@@ -54,12 +54,20 @@ package struct ONNXLowering: Backend {
       // Positions are counted in the graph.
       graph.inputs = [input("input_ids"), input("attention_mask")]
       if network.tokenTypeEmbedding != nil { graph.inputs.append(input("token_type_ids")) }
+      if let width = network.wordFeatureCount {
+        // Rows that sum to one, which give each word the mean of its tokens; and numbers of each word.
+        graph.inputs += [
+          .init(name: "word_pooling", type: type, shape: [Self.batch, Self.words, Self.newTokens]),
+          .init(name: "word_features", type: type, shape: [Self.batch, Self.words, .fixed(width)]),
+        ]
+      }
     }
     usedNames = Set(graph.inputs.map(\.name) + network.task.outputNames)
   }
 
   static let batch = ONNXGraph.Dimension.named("batch_size")
   static let newTokens = ONNXGraph.Dimension.named("sequence_length")
+  static let words = ONNXGraph.Dimension.named("word_count")
   static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
   static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
   private static let logits = ONNXGraph.logits
@@ -107,6 +115,8 @@ package struct ONNXLowering: Backend {
       )
       return add("Mul", external(table, name + ".weight"), column, as: name)
     case .patches(let image): return patches(of: image, at: name)
+    case .features: return "word_features"
+    case .select(.word): return add("MatMul", "word_pooling", values[0], as: name)  // [B, words, D]
     case .embed(let table, let index):
       return add("Gather", external(table, name + ".weight"), ids(of: index), as: name)
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
@@ -183,7 +193,11 @@ package struct ONNXLowering: Backend {
     guard names != [Self.logits] else { return x }
     if names.count == 1 {
       graph.outputs.append(
-        .init(name: names[0], type: type, shape: [Self.batch, Self.newTokens, .fixed(network.outputWidth)]))
+        .init(
+          name: names[0], type: type,
+          shape: [
+            Self.batch, network.wordFeatureCount == nil ? Self.newTokens : Self.words, .fixed(network.outputWidth),
+          ]))
       append("Identity", [x], names)
       return names[0]
     }

@@ -6,6 +6,7 @@ extension Task {
     switch self {
     case .generation, .fillMask, .sequenceClassification, .tokenClassification, .imageClassification: [ONNXGraph.logits]
     case .features: ["last_hidden_state"]
+    case .wordRegression: ["predictions"]
     case .questionAnswering: ["start_logits", "end_logits"]
     }
   }

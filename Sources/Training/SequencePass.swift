@@ -74,8 +74,10 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
       throw Refusal(.unsupported, subject: node.path.description, "attention to both sides is not trained yet")
     }
     switch node.operation {
-    case .patches:
-      throw Refusal(.unsupported, subject: node.path.description, "a network that reads images is not trained yet")
+    case .patches, .features:
+      throw Refusal(
+        .unsupported, subject: node.path.description,
+        "a network that reads images, or numbers of words, is not trained yet")
     case .select:
       throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")
     case .scaleFeatures:
@@ -132,7 +134,7 @@ extension Network {
       guard let node = node(at: path), !kept.contains(path) else { return }
       switch node.operation {
       case .norm, .rotate, .activate, .scale, .scaleFeatures, .multiply, .select: node.operands.forEach(keep)
-      case .embed, .patches, .linear, .attend, .add: kept.insert(path)
+      case .embed, .patches, .features, .linear, .attend, .add: kept.insert(path)
       }
     }
     for node in nodes {
@@ -141,7 +143,7 @@ extension Network {
       case .attend:
         keep(node.path)
         node.operands.forEach(keep)
-      case .embed, .patches, .rotate, .scale, .scaleFeatures, .add, .select: continue
+      case .embed, .patches, .features, .rotate, .scale, .scaleFeatures, .add, .select: continue
       }
     }
     return kept

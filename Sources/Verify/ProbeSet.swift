@@ -124,6 +124,7 @@ extension ProbeSet {
         name: (wanted == context ? "full context" : "\(wanted) tokens") + (number > 1 ? " \(number)" : ""),
         tokens: draw(wanted))
     }
+    if let width = network.wordFeatureCount { return words(probes, width: width, for: network, &generator) }
     let isCheap = isCheap(wanted * max(1, count), multiplicationsPerToken: network.multiplicationsPerToken)
     if isCheap { set.precise += probes } else { set.long = probes }
     let short = min(acrossCount, context)
@@ -140,6 +141,31 @@ extension ProbeSet {
       Probe(name: "padded behind", tokens: pad(before), types: types, isVisible: before),
     ]
     return set
+  }
+
+  /// Sequences whose tokens make words of one to three, each with numbers of its own, drawn from −2 to 2.
+  private static func words(
+    _ probes: [Probe], width: Int, for network: Network, _ generator: inout SplitMix64
+  ) -> ProbeSet {
+    let short = (1...2).map { number in
+      Probe(name: "\(3 * number) tokens", tokens: probes[0].tokens.prefix(3 * number).map { $0 })
+    }
+    let worded = (short + probes).map { probe -> Probe in
+      var words: [Int] = []
+      while words.count < probe.tokens.count {
+        let word = (words.last ?? -1) + 1
+        words += [Int](repeating: word, count: Int.random(in: 1...3, using: &generator))
+      }
+      words = Array(words.prefix(probe.tokens.count))
+      let features = (0...(words.last ?? 0)).map { _ in
+        (0..<width).map { _ in Double(Float.random(in: -2...2, using: &generator)) }
+      }
+      return Probe(name: probe.name, tokens: probe.tokens, words: words, features: features)
+    }
+    let isCheap = isCheap(
+      worded.reduce(0) { $0 + $1.tokens.count }, multiplicationsPerToken: network.multiplicationsPerToken)
+    return isCheap
+      ? ProbeSet(precise: worded) : ProbeSet(precise: Array(worded[..<2]), long: Array(worded[2...]))
   }
 
   private static func isCheap(_ tokenCount: Int, multiplicationsPerToken: Int) -> Bool {

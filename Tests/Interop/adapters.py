@@ -20,7 +20,7 @@ import transformers
 
 torch.set_grad_enabled(False)
 # Folded weights are stored in single precision, and transformers computes LLaMA's norms in it.
-LIMIT = 2e-6
+LIMIT = 5e-6
 AUTO = {
     "ForMaskedLM": transformers.AutoModelForMaskedLM,
     "ForSequenceClassification": transformers.AutoModelForSequenceClassification,

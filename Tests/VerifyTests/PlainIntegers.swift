@@ -347,7 +347,7 @@ struct PlainFixed {
         let other = product(x[0][isFirst ? index + half : index - half], sine)
         return ring(product(x[0][index], cosine) + (isFirst ? -other : other))
       }
-    case .patches: preconditionFailure("these integers read no images")
+    case .patches, .features, .select(.word): preconditionFailure("these integers read tokens")
     case .select(.first):
       let width = x[0].count / tokenCount
       var (result, row) = ([Int128](), 0)

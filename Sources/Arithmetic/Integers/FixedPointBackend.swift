@@ -31,8 +31,10 @@ package struct FixedPointBackend: IntegerBackend {
     defer { log.add(overflow, at: node.path) }
     switch node.operation {
     case .embed(let table, let index): return embed(table, by: index, &overflow)
-    case .patches:
-      throw Refusal(.unsupported, subject: node.path.description, "images are not read in these integers yet")
+    case .patches, .features, .select(.word):
+      throw Refusal(
+        .unsupported, subject: node.path.description, "images, and numbers of words, are not read in these integers yet"
+      )
     case .norm(let norm): return try normalise(operands[0], by: norm, &overflow)
     case .linear(let map): return apply(map, to: operands[0], &overflow)
     case .rotate(let rotary, let headCount): return rotate(operands[0], by: rotary, headCount, &overflow)

@@ -66,7 +66,7 @@ package struct Architecture: Sendable {
 
   /// Every architecture that is read.
   package static let all =
-    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer]
+    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, eyeTracking]
     + bert + roberta + distilBERT + vit
 }
 

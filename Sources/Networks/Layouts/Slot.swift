@@ -23,6 +23,8 @@ package enum Extent: Hashable, Sendable {
   case single
   /// The numbers of a patch of an image.
   case patch
+  /// What only the architecture itself knows, by the key of its config.
+  case own(String)
 }
 
 /// A factor that an axis of a stored tensor is made of. Transposition, fusion, interleaved heads and the order of rotary

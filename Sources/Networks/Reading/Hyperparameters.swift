@@ -110,6 +110,7 @@ package struct Hyperparameters: Sendable {
     case .tokenTypes: self[.tokenTypes]
     case .labels: self[.labels]
     case .single: 1
+    case .own(let key): own[key]?.count ?? 0
     case .patch: imageGrid?.patchLength ?? 0
     }
   }

@@ -76,6 +76,16 @@ package struct NetworkBuilder {
     return apply(.scale(factor), to: result, at: path.appending("scaled"))
   }
 
+  /// Two linear maps with nothing between them, as the one that they make: x(W₁W₂) + (b₁W₂ + b₂).
+  package mutating func linear(_ x: Path, through first: Path, at path: Path) -> Path {
+    let (inner, outer) = (required("\(first).weight"), required("\(path).weight"))
+    guard missing.isEmpty else { return x }
+    let through = parameters("\(first).bias")?.projected(through: outer)
+    let own = parameters("\(path).bias")
+    let bias = through.map { through in own.map { through.adding($0) } ?? through } ?? own
+    return apply(.linear(LinearMap(weight: inner.multiplied(byMatrix: outer), bias: bias)), to: x, at: path)
+  }
+
   /// A value multiplied feature by feature by a vector, or the value itself where none is stored.
   package mutating func scaled(_ x: Path, at path: Path) -> Path {
     guard let vector = parameters("\(path).scale") else { return x }

@@ -13,6 +13,10 @@ package struct Probe: Hashable, Sendable {
   package let isVisible: [Bool]
   /// An image [channels, height, width], whose sequence is a class token and its patches; empty where tokens are read.
   package let pixels: [Double]
+  /// The number of the word that each token is of, from 0 on; -1 for a token of none. Empty where words do not matter.
+  package let words: [Int]
+  /// Numbers of each word.
+  package let features: [[Double]]
 
   /// - Parameters:
   ///   - positions: by default each token stands at its place in the sequence.
@@ -20,9 +24,10 @@ package struct Probe: Hashable, Sendable {
   ///   - isVisible: by default no token is padding.
   package init(
     name: String, tokens: [Int], positions: [Int]? = nil, types: [Int]? = nil, isVisible: [Bool]? = nil,
-    pixels: [Double] = []
+    pixels: [Double] = [], words: [Int] = [], features: [[Double]] = []
   ) {
     self.name = name
+    (self.words, self.features) = (words, features)
     self.pixels = pixels
     self.tokens = tokens
     self.positions = positions ?? Array(tokens.indices)
@@ -38,6 +43,22 @@ package struct Probe: Hashable, Sendable {
   package init(name: String, pixels: [Double], of image: ImageGrid) {
     precondition(pixels.count == image.pixelCount)
     self.init(name: name, tokens: [Int](repeating: 0, count: 1 + image.count), pixels: pixels)
+  }
+
+  /// Which tokens the mean of a token's word is over.
+  package var tokensOfWords: [[Int]] {
+    tokens.indices.map { token in
+      let word = token < words.count ? words[token] : -1
+      return word < 0 ? [token] : words.indices.filter { words[$0] == word }
+    }
+  }
+
+  /// The numbers of each token's word; zeros for a token of none.
+  package func features(width: Int) -> [[Double]] {
+    tokens.indices.map { token in
+      let word = token < words.count ? words[token] : -1
+      return features.indices.contains(word) ? features[word] : [Double](repeating: 0, count: width)
+    }
   }
 
   /// The rows of a table that the tokens name; nil for a token that names none, and gets zeros.

@@ -44,6 +44,7 @@ extension Network {
     switch node.operation {
     case .embed(let table, _): return table.columnCount
     case .patches(let image): return image.patchLength
+    case .features(let width): return width
     case .linear(let map): return map.weight.columnCount
     case .norm, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
       return width(of: node.operands[0])
@@ -150,6 +151,12 @@ extension Network {
   /// The image that the network reads; nil for a network that reads tokens.
   package var image: ImageGrid? {
     for node in nodes { if case .patches(let image) = node.operation { return image } }
+    return nil
+  }
+
+  /// How many numbers of each word the network reads; nil where it reads none.
+  package var wordFeatureCount: Int? {
+    for node in nodes { if case .features(let width) = node.operation { return width } }
     return nil
   }
 

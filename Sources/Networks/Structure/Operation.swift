@@ -5,6 +5,8 @@ package enum Operation: Hashable, Sendable {
   /// The patches of an image, each as one row, behind a row of zeros for the class token: [1 + patches, channels · height · width
   /// of a patch]. Reads no value.
   case patches(ImageGrid)
+  /// Numbers of the word that a token belongs to. Reads no value.
+  case features(width: Int)
   case norm(Norm)
   /// xW + b.
   case linear(LinearMap)
@@ -43,12 +45,14 @@ package enum Operation: Hashable, Sendable {
   package enum Selection: String, Hashable, Sendable {
     /// That of the first token.
     case first
+    /// The mean over the tokens of the token's word; that of a token of no word stays.
+    case word
   }
 
   /// How many values the operation reads.
   package var operandCount: Int {
     switch self {
-    case .embed, .patches: 0
+    case .embed, .patches, .features: 0
     case .norm, .linear, .rotate, .activate, .scale, .scaleFeatures, .select: 1
     case .add, .multiply: 2
     case .attend: 3
@@ -60,6 +64,7 @@ package enum Operation: Hashable, Sendable {
     switch self {
     case .embed: "an embedding"
     case .patches: "an image in patches"
+    case .features: "numbers of words"
     case .norm: "a norm"
     case .linear: "a linear map"
     case .rotate: "a rotation by the position"
@@ -126,7 +131,7 @@ extension Operation {
       if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
       return .norm(norm)
     case .scaleFeatures(let vector): return .scaleFeatures(transform(vector))
-    case .patches, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
+    case .patches, .features, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
     }
   }
 }

@@ -14,6 +14,8 @@ package enum Task: String, Hashable, Sendable, Codable {
   case questionAnswering
   /// The logits of the labels of an image.
   case imageClassification
+  /// Some numbers of each word.
+  case wordRegression
 
   /// Whether there is one answer for a sequence, and not one for each of its tokens.
   package var isPerSequence: Bool { self == .sequenceClassification || self == .imageClassification }
@@ -22,7 +24,7 @@ package enum Task: String, Hashable, Sendable, Codable {
   package var isDistribution: Bool {
     switch self {
     case .generation, .fillMask, .sequenceClassification, .tokenClassification, .imageClassification: true
-    case .features, .questionAnswering: false
+    case .features, .questionAnswering, .wordRegression: false
     }
   }
 
@@ -36,6 +38,7 @@ package enum Task: String, Hashable, Sendable, Codable {
     case .tokenClassification: "logits of the labels of tokens"
     case .questionAnswering: "logits of the ends of an answer"
     case .imageClassification: "logits of the labels of an image"
+    case .wordRegression: "numbers of each word"
     }
   }
 }

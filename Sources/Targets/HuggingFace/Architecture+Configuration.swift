@@ -59,7 +59,7 @@ extension Task {
   fileprivate var hasLabels: Bool {
     switch self {
     case .sequenceClassification, .tokenClassification, .imageClassification: true
-    case .generation, .features, .fillMask, .questionAnswering: false
+    case .generation, .features, .fillMask, .questionAnswering, .wordRegression: false
     }
   }
 }

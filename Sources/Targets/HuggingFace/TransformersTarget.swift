@@ -51,6 +51,11 @@ package struct TransformersTarget: Target {
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
     guard let stock = try Self.classes.chosen(for: source, options: options, target: name) else {
+      guard source.architecture == .gpt2 else {
+        throw Refusal(
+          .unsupported, subject: name, "there is no class for \(source.architecture.nameWithArticle)",
+          advice: "use \(.targets, "onnxruntime")")
+      }
       return try FoldedGPT2.output(of: network, from: source, options: options, target: name)
     }
     return try stock.output(of: network, from: source, options: options, target: name)

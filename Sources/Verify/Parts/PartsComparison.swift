@@ -180,6 +180,8 @@ extension PartsComparison {
       PartsClaim.Part(path: node.path.description, ratio: problem == nil ? 0 : .infinity, problem: problem)
     }
     switch (node.operation, other.operation) {
+    case (.features(let mine), .features(let theirs)):
+      return part(mine == theirs ? nil : "\(theirs) numbers of a word, expected \(mine)")
     case (.patches(let mine), .patches(let theirs)):
       return part(
         mine == theirs
