@@ -50,6 +50,8 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   ) throws(Refusal) -> Matrix<Scalar> {
     switch node.operation {
     case .embed(let table, let index): embed(table, by: index)
+    case .patches(let image): patches(of: image)
+    case .features(let width): features(width: width)
     case .norm(let norm): try normalise(operands[0], by: norm, at: node.path)
     case .linear(let map): apply(map, to: operands[0])
     case .rotate(let rotary, let headCount): rotated(operands[0], by: rotary, headCount: headCount)
@@ -61,6 +63,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     case .add: add(operands[0], operands[1])
     case .multiply: multiply(operands[0], operands[1])
     case .select(.first): firstRows(of: operands[0])
+    case .select(.word): meansOfWords(of: operands[0])
     }
   }
 
@@ -95,11 +98,32 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
         for token in tokens {
           let row = unsafe result.row(token)
-          unsafe reader.read(rows: origins[token]..<origins[token] + 1, columns: 0..<width, into: line)
+          guard let origin = origins[token] else {
+            unsafe row.update(repeating: 0)
+            continue
+          }
+          unsafe reader.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
           for column in 0..<width { unsafe row[column] = unsafe Scalar(line[column]) }
           if let rounding, let type { unsafe row.round(to: type, unit: rounding.unit, columnCount: width) }
         }
       }
+    }
+    return result
+  }
+
+  /// The patches of the image of each probe, behind a row of zeros.
+  private func patches(of image: ImageGrid) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: tokenCount, columns: image.patchLength)
+    var token = 0
+    for probe in probes {
+      unsafe result.row(token).update(repeating: 0)
+      for patch in 0..<image.count {
+        let row = unsafe result.row(token + 1 + patch)
+        for (column, place) in image.places(ofPatch: patch).enumerated() {
+          unsafe row[column] = Scalar(probe.pixels[place])
+        }
+      }
+      token += probe.tokens.count
     }
     return result
   }
@@ -173,6 +197,35 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     var start = 0
     for probe in probes {
       for row in start..<start + probe.tokens.count { _ = unsafe result.row(row).update(from: x.row(start)) }
+      start += probe.tokens.count
+    }
+    return result
+  }
+
+  /// The numbers of the word of each token.
+  private func features(width: Int) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: tokenCount, columns: width)
+    for (token, numbers) in probes.flatMap({ $0.features(width: width) }).enumerated() {
+      let row = unsafe result.row(token)
+      for column in 0..<width { unsafe row[column] = Scalar(numbers[column]) }
+    }
+    return result
+  }
+
+  /// The mean over the tokens of a token's word, in the place of each of its rows.
+  private func meansOfWords(of x: Matrix<Scalar>) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
+    var start = 0
+    for probe in probes {
+      for (token, members) in probe.tokensOfWords.enumerated() {
+        let row = unsafe result.row(start + token)
+        unsafe row.update(repeating: 0)
+        for member in members {
+          let other = unsafe x.row(start + member)
+          for column in 0..<x.columnCount { unsafe row[column] += other[column] }
+        }
+        for column in 0..<x.columnCount { unsafe row[column] /= Scalar(members.count) }
+      }
       start += probe.tokens.count
     }
     return result

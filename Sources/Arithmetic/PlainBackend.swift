@@ -17,6 +17,10 @@ package struct PlainBackend: Backend {
   package func evaluate(_ node: Network.Node, _ operands: [[[Double]]]) throws(Refusal) -> [[Double]] {
     switch node.operation {
     case .embed(let table, let index): embed(table, by: index)
+    case .patches(let image):
+      [[Double](repeating: 0, count: image.patchLength)]
+        + (0..<image.count).map { image.places(ofPatch: $0).map { probe.pixels[$0] } }
+    case .features(let width): probe.features(width: width)
     case .norm(let norm): try normalise(operands[0], by: norm)
     case .linear(let map): apply(map, to: operands[0])
     case .rotate(let rotary, let headCount): rotated(operands[0], by: rotary, headCount: headCount)
@@ -26,6 +30,12 @@ package struct PlainBackend: Backend {
     case .scaleFeatures(let vector): operands[0].map { zip($0, ParameterReader(vector).values()).map { $0 * $1 } }
     case .add: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 + $1 } }
     case .multiply: zip(operands[0], operands[1]).map { zip($0, $1).map { $0 * $1 } }
+    case .select(.word):
+      probe.tokensOfWords.map { tokens in
+        operands[0][0].indices.map { feature in
+          tokens.reduce(0) { $0 + operands[0][$1][feature] } / Double(tokens.count)
+        }
+      }
     case .select(.first): operands[0].map { _ in operands[0][0] }
     }
   }
@@ -33,7 +43,9 @@ package struct PlainBackend: Backend {
   private func embed(_ table: Parameter, by index: Operation.Index) -> [[Double]] {
     let width = table.columnCount
     let rows = ParameterReader(table).values()
-    return probe.rows(by: index).map { row in Array(rows[row * width..<(row + 1) * width]) }
+    return probe.rows(by: index).map { row in
+      row.map { Array(rows[$0 * width..<($0 + 1) * width]) } ?? [Double](repeating: 0, count: width)
+    }
   }
 
   package func normalise(_ x: [[Double]], by norm: Norm) throws(Refusal) -> [[Double]] {

@@ -31,6 +31,8 @@ struct ConvertCommand: ParsableCommand {
         normfold convert Qwen3-0.6B/ out/ --for transformers --to-norm unit
         normfold convert Llama-3.1-8B/ out/ --for transformers --max-shard-size 2GB
         normfold convert bert/ out/ --adapter ln/ --for transformers --allow-partial
+        normfold convert vit-base/ out/ --for transformers onnxruntime --to-norm unit
+        normfold convert model.pth out/ --for transformers --task all --allow-partial
       """)
 
   @Argument(help: .checkpoint, completion: .file())
@@ -67,9 +69,33 @@ struct ConvertCommand: ParsableCommand {
   @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws {
+    if input.task == .all, output.json || page.report != nil {
+      throw ValidationError("--task all: writes a report for each task; name one task for --json or --report")
+    }
+  }
+
   func run() throws {
+    guard input.task == .all else { return try convert(to: self.destination, reading: reading) }
+    guard let count = try Conversion.taskCount(of: source) else {
+      // What a network without tasks says of one.
+      var reading = reading
+      reading.task = 0
+      return try convert(to: self.destination, reading: reading)
+    }
+    _ = try Destination(directory: self.destination, replacing: force)
+    for task in 0..<count {
+      var reading = reading
+      reading.task = task
+      try convert(to: "\(self.destination)/task-\(task)", reading: reading)
+    }
+  }
+
+  private var reading: ReadingOptions { input.readingOptions(tokenizer: written.tokenizer) }
+
+  private func convert(to place: String, reading: ReadingOptions) throws {
     var conversion = try written.conversion(
-      of: source, to: destination, for: targets, reading: input.readingOptions(tokenizer: written.tokenizer))
+      of: source, to: place, for: targets, reading: reading)
     conversion.replacesDestination = force
     conversion.verifies = verify
     conversion.workers = threads.workers
@@ -77,7 +103,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.integers = try integers.integers()
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)
-    try destination?.refuse(in: Destination(directory: self.destination, replacing: force))
+    try destination?.refuse(in: Destination(directory: place, replacing: force))
     let report = try output.withProgress { try conversion.run(logger: output.logger, progress: $0.handler) }
     try output.print(
       report, as: report.text, options: conversion, verdict: report.verdict,

@@ -69,8 +69,9 @@ extension Inspection {
     var lines = [
       path.printable,
       "  \(layout), \(container), \(Quantity.bytes(byteCount)), \(tensorCount) tensors (\(types))",
-      "  \(blockCount) blocks, width \(dModel), \(heads), MLP \(dMLP), context \(contextLength), "
-        + "vocabulary \(Quantity.count(vocabularySize))",
+      "  \(blockCount) blocks, width \(dModel), \(heads), MLP \(dMLP), "
+        + (image.map { "images of \($0), \(contextLength) tokens" }
+          ?? "context \(contextLength), vocabulary \(Quantity.count(vocabularySize))"),
       "  \(Quantity.count(parameterCount)) parameters, \(activation), \(head)",
       "  dialect: \(dialect)",
     ]

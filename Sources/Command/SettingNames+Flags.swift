@@ -30,6 +30,7 @@ extension Setting {
     case .permutesHeadScales: ["--permuted-head-scales"]
     case .removalStep: ["--removal-step"]
     case .strippedPrefixes: ["--strip-prefix"]
+    case .task: ["--task"]
     case .tokenizer: ["--tokenizer"]
     case .allowsApproximateActivation: ["--allow-approximate-activation"]
     case .allowsPartial: ["--allow-partial"]

@@ -111,6 +111,12 @@ struct InputOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
+      "The task whose norms count, from 0 on, in a ViT that has norms for several; 'convert' takes all, too, and writes a directory for each.",
+      valueName: "number|all"))
+  var task: TaskChoice?
+
+  @Option(
+    help: ArgumentHelp(
       "What stands in the places of norms without tensors: identity for nothing.", valueName: "identity"))
   var norms: ReadingOptions.MissingNorms?
 
@@ -141,6 +147,7 @@ struct InputOptions: ParsableArguments {
       options.deviations = deviations
     }
     options.missingNorms = norms
+    if case .one(let number) = task { options.task = number }
     options.deviationAxis = deviationAxis
     options.removalStep = removalStep
     options.normScaling = normScaling
@@ -149,6 +156,22 @@ struct InputOptions: ParsableArguments {
     options.strippedPrefixes = stripPrefix
     options.ignoredTensors = ignore
     return options
+  }
+}
+
+/// One task of several, or all of them.
+enum TaskChoice: ExpressibleByArgument, Equatable {
+  case one(Int)
+  case all
+
+  init?(argument: String) {
+    if argument == "all" {
+      self = .all
+    } else if let number = Int(argument), number >= 0 {
+      self = .one(number)
+    } else {
+      return nil
+    }
   }
 }
 

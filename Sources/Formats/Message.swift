@@ -16,6 +16,7 @@ public enum Setting: String, CaseIterable, Sendable {
   case permutesHeadScales
   case removalStep
   case strippedPrefixes
+  case task
   case tokenizer
   // What is written.
   case allowsApproximateActivation

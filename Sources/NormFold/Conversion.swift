@@ -78,6 +78,13 @@ public struct Conversion: Sendable, Encodable {
     self.targets = targets
   }
 
+  /// How many tasks a checkpoint has norms for; nil for one that has the usual norms.
+  ///
+  /// - Throws: what opening it throws.
+  public static func taskCount(of source: String) throws(Refusal) -> Int? {
+    try CheckpointLocation(path: source).open().taskCount
+  }
+
   private struct Prepared {
     let target: any Target
     let plan: FoldingPlan

@@ -55,6 +55,8 @@ public struct Inspection: Sendable, Encodable {
   public let dMLP: Int
   public let contextLength: Int
   public let vocabularySize: Int
+  /// The images that the network reads, `3 × 224 × 224 in patches of 16 × 16`; nil where it reads tokens.
+  public let image: String?
   public let activation: String
   public let isTied: Bool
   /// What the network gives: `logits of the next token`.
@@ -93,6 +95,9 @@ public struct Inspection: Sendable, Encodable {
     dMLP = sizes[.hidden]
     contextLength = network.contextLength
     vocabularySize = network.vocabularySize
+    image = network.image.map {
+      "\($0.channels) × \($0.height) × \($0.width) in patches of \($0.patchHeight) × \($0.patchWidth)"
+    }
     activation = network.activationSummary
     isTied = network.isTied
     task = network.task

@@ -285,7 +285,7 @@ extension Network {
         if node.path != output || !isTied { count += map.weight.elementCount }
         count += map.bias?.elementCount ?? 0
       case .norm(let norm): count += norm.gain.elementCount + (norm.bias?.elementCount ?? 0)
-      case .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: continue
+      case .patches, .features, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: continue
       }
     }
     return count

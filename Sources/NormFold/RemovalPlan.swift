@@ -62,7 +62,8 @@ public struct RemovalPlan: Sendable, Encodable {
         let count = 6 * Double(map.weight.elementCount)
         if node.path == network.output { head += count } else { blocks += count }
       case .attend: blocks += 6 * Double(recipe.context * network.width(of: node.path))
-      case .embed, .norm, .rotate, .activate, .scale, .scaleFeatures, .add, .multiply, .select: continue
+      case .embed, .patches, .features, .norm, .rotate, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
+        continue
       }
     }
     operationsPerToken = head + blocks * (removal.recomputesBlocks ? 4.0 / 3 : 1)

@@ -28,6 +28,7 @@ import Networks
     case "Shape": ONNXTensor([try operand(0).shape.count], try operand(0).shape)
     case "Range": try range()
     case "Reshape": try reshape()
+    case "Pad": try pad()
     case "Unsqueeze": try unsqueeze()
     case "Transpose": try transpose()
     case "Concat": try concatenate()
@@ -228,6 +229,16 @@ import Networks
     return ONNXTensor(x.shape.dropLast() + [end - start], rows.flatMap { values[$0 + start..<$0 + end] })
   }
 
+  /// A row of zeros in front of each matrix.
+  private func pad() throws(Refusal) -> ONNXTensor {
+    let x = try tensor(0)
+    guard operands.count == 2, try integers(1) == [0, 1, 0, 0, 0, 0], x.shape.count == 3 else {
+      throw refusal("expected one row in front of the matrices of three axes, found \(x.shape)")
+    }
+    return try joined(
+      ONNXTensor([x.shape[0], 1, x.shape[2]], [Double](repeating: 0, count: x.shape[0] * x.shape[2])), x, axis: 1)
+  }
+
   private func transpose() throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
     guard case .integers(let order)? = node.attributes["perm"], order.sorted() == Array(x.shape.indices) else {
@@ -239,12 +250,12 @@ import Networks
   private func concatenate() throws(Refusal) -> ONNXTensor {
     guard operands.count >= 2 else { throw refusal("expected two inputs or more, found \(operands.count)") }
     var result = try tensor(0)
-    for index in 1..<operands.count { result = try joined(result, tensor(index)) }
+    let axis = try axis("axis", rank: result.shape.count, default: nil)
+    for index in 1..<operands.count { result = try joined(result, tensor(index), axis: axis) }
     return result
   }
 
-  private func joined(_ a: ONNXTensor, _ b: ONNXTensor) throws(Refusal) -> ONNXTensor {
-    let axis = try axis("axis", rank: a.shape.count, default: nil)
+  private func joined(_ a: ONNXTensor, _ b: ONNXTensor, axis: Int) throws(Refusal) -> ONNXTensor {
     var rest = b.shape
     guard rest.count == a.shape.count else { throw refusal("shapes \(a.shape) and \(b.shape) do not fit") }
     rest[axis] = a.shape[axis]

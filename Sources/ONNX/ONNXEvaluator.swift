@@ -88,8 +88,32 @@ import Networks
       "input_ids": input(probe.tokens), "attention_mask": input(probe.isVisible.map { $0 ? 1 : 0 }),
       "token_type_ids": input(probe.types),
     ]
+    if let image = graph.inputs.first(where: { $0.name == "pixel_values" }) {
+      let shape = image.shape.map { if case .fixed(let extent) = $0 { extent } else { 1 } }
+      guard shape.reduce(1, *) == probe.pixels.count else {
+        throw refusal(image.name, "expected an image of \(probe.pixels.count) numbers, found shape \(shape)")
+      }
+      inputs[image.name] = ONNXTensor(shape, probe.pixels)
+    }
+    let wordCount = (probe.words.max() ?? -1) + 1
+    if wordCount > 0 {
+      let means = (0..<wordCount).flatMap { word in
+        let size = Double(max(1, probe.words.count { $0 == word }))
+        return probe.words.map { $0 == word ? 1 / size : 0 }
+      }
+      inputs["word_pooling"] = ONNXTensor([1, wordCount, count], means)
+      let features = probe.features.flatMap(\.self)
+      inputs["word_features"] = ONNXTensor([1, wordCount, features.count / wordCount], features)
+    }
     inputs = inputs.filter { name, _ in graph.inputs.contains { $0.name == name } }
     let found = try run(inputs)
+    if task == .wordRegression {
+      guard let output = found[task.outputNames[0]], let values = output.numbers, output.shape.count == 3,
+        output.shape[1] == wordCount, probe.words.allSatisfy({ $0 >= 0 })
+      else { throw refusal(task.outputNames[0], "expected an output of \(wordCount) words") }
+      let width = output.shape[2]
+      return probe.words.flatMap { values[$0 * width..<($0 + 1) * width] }
+    }
     var columns: [(values: [Double], width: Int)] = []
     for name in task.outputNames {
       guard let output = found[name], let values = output.numbers, output.shape.first == 1,

@@ -52,6 +52,9 @@ extension ONNXGraph {
     var result = network
     for node in network.nodes {
       switch node.operation {
+      case .embed(_, .first), .embed(_, .others):
+        guard let table = parameter(node.path.description, "Mul", 0) else { return nil }
+        result[table: node.path] = table
       case .embed:
         guard let table = parameter(node.path.description, "Gather", 0) else { return nil }
         result[table: node.path] = table

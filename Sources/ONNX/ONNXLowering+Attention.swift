@@ -41,8 +41,12 @@ extension ONNXLowering {
     let shares: String
     switch attention.weighting {
     case .softmax:
-      let masked = add(
-        "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
+      // No part of an image is padding.
+      let masked =
+        network.image != nil
+        ? scores
+        : add(
+          "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
       shares = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
     case .decaying(let factors):
       let decayed = add("Mul", scores, decays(factors), as: prefix + ".decayed")

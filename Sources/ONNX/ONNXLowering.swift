@@ -46,18 +46,32 @@ package struct ONNXLowering: Backend {
     func input(_ name: String, _ tokens: ONNXGraph.Dimension = Self.newTokens) -> ONNXGraph.Value {
       .init(name: name, type: .i64, shape: [Self.batch, tokens])
     }
-    if network.isCausal {
+    if let image = network.image {
+      graph.inputs = [
+        .init(
+          name: "pixel_values", type: .f32,
+          shape: [Self.batch, .fixed(image.channels), .fixed(image.height), .fixed(image.width)])
+      ]
+    } else if network.isCausal {
       graph.inputs = [input("input_ids"), input("attention_mask", Self.allTokens), input("position_ids")]
     } else {
       // Positions are counted in the graph.
       graph.inputs = [input("input_ids"), input("attention_mask")]
       if network.tokenTypeEmbedding != nil { graph.inputs.append(input("token_type_ids")) }
+      if let width = network.wordFeatureCount {
+        // Rows that sum to one, which give each word the mean of its tokens; and numbers of each word.
+        graph.inputs += [
+          .init(name: "word_pooling", type: type, shape: [Self.batch, Self.words, Self.newTokens]),
+          .init(name: "word_features", type: type, shape: [Self.batch, Self.words, .fixed(width)]),
+        ]
+      }
     }
-    usedNames = Set(["input_ids", "attention_mask", "position_ids", "token_type_ids"] + network.task.outputNames)
+    usedNames = Set(graph.inputs.map(\.name) + network.task.outputNames)
   }
 
   static let batch = ONNXGraph.Dimension.named("batch_size")
   static let newTokens = ONNXGraph.Dimension.named("sequence_length")
+  static let words = ONNXGraph.Dimension.named("word_count")
   static let pastTokens = ONNXGraph.Dimension.named("past_sequence_length")
   static let allTokens = ONNXGraph.Dimension.named("past_sequence_length + sequence_length")
   private static let logits = ONNXGraph.logits
@@ -95,6 +109,18 @@ package struct ONNXLowering: Backend {
   private mutating func evaluate(_ node: Network.Node, flat values: [String]) throws(Refusal) -> String {
     let name = node.path.description
     switch node.operation {
+    case .embed(let table, let index) where index == .first || index == .others:
+      // A row for some of the tokens, zeros for the others: [1, D] · [S, 1].
+      let isFirst = index == .first
+      let rows = (0..<network.contextLength).map { ($0 == 0) == isFirst ? 1.0 : 0 }
+      let column = shared(
+        .init(
+          name: isFirst ? "tokens.first" : "tokens.others", type: type, shape: [rows.count, 1], content: .numbers(rows))
+      )
+      return add("Mul", external(table, name + ".weight"), column, as: name)
+    case .patches(let image): return patches(of: image, at: name)
+    case .features: return "word_features"
+    case .select(.word): return add("MatMul", "word_pooling", values[0], as: name)  // [B, words, D]
     case .embed(let table, let index):
       return add("Gather", external(table, name + ".weight"), ids(of: index), as: name)
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
@@ -112,6 +138,21 @@ package struct ONNXLowering: Backend {
     }
   }
 
+  /// [B, C, H, W] → [B, S, C · height · width of a patch], zeros in front for the class token.
+  private mutating func patches(of image: ImageGrid, at name: String) -> String {
+    var pixels = "pixel_values"
+    if type == .f16 {
+      pixels = add("Cast", pixels, as: name + ".f16", attributes: ["to": .integer(ElementType.onnxHalfCode)])
+    }
+    let cut = constant(
+      [0, image.channels, image.rows, image.patchHeight, image.columns, image.patchWidth], "image.grid")
+    let grid = add("Reshape", pixels, cut, as: name + ".grid")
+    let turned = add(
+      "Transpose", grid, as: name + ".turned", attributes: ["perm": .integers([0, 2, 4, 1, 3, 5])])
+    let rows = add("Reshape", turned, constant([0, image.count, image.patchLength], "image.rows"), as: name + ".rows")
+    return add("Pad", rows, constant([0, 1, 0, 0, 0, 0], "image.padding"), as: name)
+  }
+
   /// The value with an axis for its heads: [B, S, H·d] → [B, S, H, d].
   private mutating func heads(_ x: String, _ count: Int, at path: Path) -> String {
     if headCounts[x] == count { return x }
@@ -125,6 +166,9 @@ package struct ONNXLowering: Backend {
     switch index {
     case .token: return "input_ids"
     case .tokenType: return "token_type_ids"
+    case .first, .others: preconditionFailure("written above")
+    case .position where network.image != nil:
+      return constant(Array(0..<network.contextLength), "positions")
     case .position:
       guard !network.isCausal else { return "position_ids" }
       if let positions { return positions }
@@ -153,7 +197,11 @@ package struct ONNXLowering: Backend {
     guard names != [Self.logits] else { return x }
     if names.count == 1 {
       graph.outputs.append(
-        .init(name: names[0], type: type, shape: [Self.batch, Self.newTokens, .fixed(network.outputWidth)]))
+        .init(
+          name: names[0], type: type,
+          shape: [
+            Self.batch, network.wordFeatureCount == nil ? Self.newTokens : Self.words, .fixed(network.outputWidth),
+          ]))
       append("Identity", [x], names)
       return names[0]
     }

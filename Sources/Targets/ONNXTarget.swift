@@ -113,7 +113,7 @@ package struct ONNXProgram: LogitProgram {
   /// What the graph gives, by the names of its outputs.
   private var task: Task {
     let names = evaluator.graph.outputs.map(\.name)
-    for task in [Task.features, .questionAnswering] where task.outputNames == names { return task }
+    for task in [Task.features, .questionAnswering, .wordRegression] where task.outputNames == names { return task }
     // Those without keys and values have one output, whatever its logits are of.
     guard evaluator.graph.inputs.allSatisfy({ !$0.name.hasPrefix("past_key_values.") }) else { return .generation }
     return evaluator.graph.outputs.first?.shape.count == 2 ? .sequenceClassification : .tokenClassification

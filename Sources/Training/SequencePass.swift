@@ -77,6 +77,10 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
       throw Refusal(.unsupported, subject: node.path.description, "retention is not trained yet")
     }
     switch node.operation {
+    case .patches, .features:
+      throw Refusal(
+        .unsupported, subject: node.path.description,
+        "a network that reads images, or numbers of words, is not trained yet")
     case .select:
       throw Refusal(.unsupported, subject: node.path.description, "a network that selects tokens is not trained yet")
     case .scaleFeatures:
@@ -133,7 +137,7 @@ extension Network {
       guard let node = node(at: path), !kept.contains(path) else { return }
       switch node.operation {
       case .norm, .rotate, .activate, .scale, .scaleFeatures, .multiply, .select: node.operands.forEach(keep)
-      case .embed, .linear, .attend, .add: kept.insert(path)
+      case .embed, .patches, .features, .linear, .attend, .add: kept.insert(path)
       }
     }
     for node in nodes {
@@ -142,7 +146,7 @@ extension Network {
       case .attend:
         keep(node.path)
         node.operands.forEach(keep)
-      case .embed, .rotate, .scale, .scaleFeatures, .add, .select: continue
+      case .embed, .patches, .features, .rotate, .scale, .scaleFeatures, .add, .select: continue
       }
     }
     return kept

@@ -61,7 +61,7 @@ import Networks
       case .norm(let norm):
         add("\(node.path).weight", norm.gain)
         if let bias = norm.bias { add("\(node.path).bias", bias) }
-      case .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: continue
+      case .patches, .features, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: continue
       }
     }
     self.entries = entries
@@ -98,7 +98,8 @@ import Networks
         norm.gain = own(norm.gain, "weight")
         norm.bias = norm.bias.map { own($0, "bias") }
         return .norm(norm)
-      case .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: return operation
+      case .patches, .features, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
+        return operation
       }
     }
     let (numbers, origins) = (self, sources)

@@ -83,7 +83,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
         add(derivatives.gain, to: parameters.entry(of: norm.gain))
         if let bias = norm.bias { add(derivatives.bias, to: parameters.entry(of: bias)) }
       }
-    case .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: return
+    case .patches, .features, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select: return
     }
   }
 

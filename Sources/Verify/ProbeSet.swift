@@ -37,6 +37,7 @@ extension ProbeSet {
   package static func standard(
     for network: Network, endOfText: Int?, seed: UInt64 = 1, longest: Int? = nil, count: Int = 1
   ) -> ProbeSet {
+    if let image = network.image { return images(image, for: network, seed: seed, count: count) }
     guard network.isCausal else { return bidirectional(for: network, seed: seed, longest: longest, count: count) }
     return standard(
       vocabularySize: network.vocabularySize, contextLength: network.contextLength,
@@ -84,6 +85,28 @@ extension ProbeSet {
     return set
   }
 
+  /// Images whose pixels are drawn from 0 to 1 and from −1 to 1, between which what networks are trained on lies, and one of
+  /// a single colour, as many times as are asked for. An image has one length.
+  private static func images(_ image: ImageGrid, for network: Network, seed: UInt64, count: Int) -> ProbeSet {
+    var generator = SplitMix64(state: seed)
+    // Numbers that single precision holds.
+    func draw(_ range: ClosedRange<Float>) -> [Double] {
+      (0..<image.pixelCount).map { _ in Double(Float.random(in: range, using: &generator)) }
+    }
+    let probes = (1...max(1, count)).flatMap { number in
+      let end = number > 1 ? " \(number)" : ""
+      return [
+        Probe(name: "pixels from −1 to 1" + end, pixels: draw(-1...1), of: image),
+        Probe(name: "pixels from 0 to 1" + end, pixels: draw(0...1), of: image),
+        Probe(
+          name: "one colour" + end, pixels: [Double](repeating: draw(0...1)[0], count: image.pixelCount), of: image),
+      ]
+    }
+    let isCheap = isCheap(
+      network.contextLength * probes.count, multiplicationsPerToken: network.multiplicationsPerToken)
+    return isCheap ? ProbeSet(precise: probes) : ProbeSet(precise: [probes[0]], long: Array(probes[1...]))
+  }
+
   /// Sequences for a network in which every token attends to all: one token, the whole context, and two short ones, with
   /// padding behind and before the tokens, that are made of two texts where the network tells texts apart.
   ///
@@ -101,6 +124,7 @@ extension ProbeSet {
         name: (wanted == context ? "full context" : "\(wanted) tokens") + (number > 1 ? " \(number)" : ""),
         tokens: draw(wanted))
     }
+    if let width = network.wordFeatureCount { return words(probes, width: width, for: network, &generator) }
     let isCheap = isCheap(wanted * max(1, count), multiplicationsPerToken: network.multiplicationsPerToken)
     if isCheap { set.precise += probes } else { set.long = probes }
     let short = min(acrossCount, context)
@@ -117,6 +141,31 @@ extension ProbeSet {
       Probe(name: "padded behind", tokens: pad(before), types: types, isVisible: before),
     ]
     return set
+  }
+
+  /// Sequences whose tokens make words of one to three, each with numbers of its own, drawn from −2 to 2.
+  private static func words(
+    _ probes: [Probe], width: Int, for network: Network, _ generator: inout SplitMix64
+  ) -> ProbeSet {
+    let short = (1...2).map { number in
+      Probe(name: "\(3 * number) tokens", tokens: probes[0].tokens.prefix(3 * number).map { $0 })
+    }
+    let worded = (short + probes).map { probe -> Probe in
+      var words: [Int] = []
+      while words.count < probe.tokens.count {
+        let word = (words.last ?? -1) + 1
+        words += [Int](repeating: word, count: Int.random(in: 1...3, using: &generator))
+      }
+      words = Array(words.prefix(probe.tokens.count))
+      let features = (0...(words.last ?? 0)).map { _ in
+        (0..<width).map { _ in Double(Float.random(in: -2...2, using: &generator)) }
+      }
+      return Probe(name: probe.name, tokens: probe.tokens, words: words, features: features)
+    }
+    let isCheap = isCheap(
+      worded.reduce(0) { $0 + $1.tokens.count }, multiplicationsPerToken: network.multiplicationsPerToken)
+    return isCheap
+      ? ProbeSet(precise: worded) : ProbeSet(precise: Array(worded[..<2]), long: Array(worded[2...]))
   }
 
   private static func isCheap(_ tokenCount: Int, multiplicationsPerToken: Int) -> Bool {

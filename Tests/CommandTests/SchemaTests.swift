@@ -78,7 +78,10 @@ struct SchemaTests {
   private static let text = ["--text", "measured/passage.txt", "--tokenizer", "tokenizer", "--limit", "200"]
   private static let documents: [(schema: String, arguments: [String], status: Int32)] = [
     ("inspect", ["inspect", "lnfree"], 0), ("inspect", ["inspect", "vanilla"], 0),
-    ("inspect", ["inspect", "fakeln"], 0),
+    ("inspect", ["inspect", "fakeln"], 0), ("inspect", ["inspect", "../vision/timm"], 0),
+    (
+      "inspect", ["inspect", "../encoders/bert-masked-lm", "--adapter", "../adapters/bert-some-norms"], 0
+    ),
     ("plan", ["plan", "lnfree", "--for", "gpt2"], 0),
     ("plan", ["plan", "vanilla", "--to-norm", "rms", "--fold-value-biases"], 0),
     (

@@ -71,7 +71,7 @@ extension OpeningDefect {
     ),
     .config(
       "model_type", .string("mamba"), .unsupported,
-      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, bert, roberta and distilbert"
+      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
     ),
     OpeningDefect(
       "no n_head", .malformed, "config.json, 'n_head': is missing; the tensors do not say how many heads there are"

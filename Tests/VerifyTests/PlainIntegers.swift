@@ -74,8 +74,9 @@ struct PlainDynamic {
     case .embed(let table, let index):
       let places = probes.flatMap { $0.rows(by: index) }
       let rows = columns(table.transposed())
-      return places.flatMap { (place: Int) -> [Double] in
-        rows[place].integers.map { (value: Int) -> Double in Double(value) * power(rows[place].exponent) }
+      return places.flatMap { (place: Int?) -> [Double] in
+        guard let place else { return [Double](repeating: 0, count: table.columnCount) }
+        return rows[place].integers.map { (value: Int) -> Double in Double(value) * power(rows[place].exponent) }
       }
     case .linear(let map):
       let weights = columns(map.weight)
@@ -264,7 +265,8 @@ struct PlainFixed {
     case .embed(let table, let index):
       let rows = encode(table)
       return probes.flatMap { $0.rows(by: index) }.flatMap { place in
-        rows[place * table.columnCount..<(place + 1) * table.columnCount]
+        place.map { Array(rows[$0 * table.columnCount..<($0 + 1) * table.columnCount]) }
+          ?? [Int128](repeating: 0, count: table.columnCount)
       }
     case .linear(let map):
       let (weights, width) = (encode(map.weight), map.weight.columnCount)
@@ -345,6 +347,7 @@ struct PlainFixed {
         let other = product(x[0][isFirst ? index + half : index - half], sine)
         return ring(product(x[0][index], cosine) + (isFirst ? -other : other))
       }
+    case .patches, .features, .select(.word): preconditionFailure("these integers read tokens")
     case .select(.first):
       let width = x[0].count / tokenCount
       var (result, row) = ([Int128](), 0)

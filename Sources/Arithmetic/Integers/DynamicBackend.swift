@@ -95,6 +95,10 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     let all = exponents.exponents(of: table, at: path, in: weights, scales: scales, axis: 0)
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
       for (token, origin) in float.probes.flatMap({ $0.rows(by: index) }).enumerated() {
+        guard let origin else {
+          unsafe result.row(token).update(repeating: 0)
+          continue
+        }
         unsafe reader.read(rows: origin..<origin + 1, columns: 0..<width, into: line)
         let exponent = all[scales == .tensor ? 0 : origin]
         unsafe weights.map(line, exponent: exponent)

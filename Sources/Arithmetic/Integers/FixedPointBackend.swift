@@ -31,6 +31,10 @@ package struct FixedPointBackend: IntegerBackend {
     defer { log.add(overflow, at: node.path) }
     switch node.operation {
     case .embed(let table, let index): return embed(table, by: index, &overflow)
+    case .patches, .features, .select(.word):
+      throw Refusal(
+        .unsupported, subject: node.path.description, "images, and numbers of words, are not read in these integers yet"
+      )
     case .norm(let norm): return try normalise(operands[0], by: norm, &overflow)
     case .linear(let map): return apply(map, to: operands[0], &overflow)
     case .rotate(let rotary, let headCount): return rotate(operands[0], by: rotary, headCount, &overflow)
@@ -83,7 +87,10 @@ package struct FixedPointBackend: IntegerBackend {
   ) -> RingMatrix {
     let reader = ParameterReader(table)
     let origins = probes.flatMap { $0.rows(by: index) }
-    let values = origins.flatMap { reader.values(rows: $0..<$0 + 1, columns: 0..<table.columnCount) }
+    let values = origins.flatMap { origin in
+      origin.map { reader.values(rows: $0..<$0 + 1, columns: 0..<table.columnCount) }
+        ?? [Double](repeating: 0, count: table.columnCount)
+    }
     return RingMatrix(
       rowCount: origins.count, columnCount: table.columnCount, values: values.map { format.encode($0, &overflow) })
   }

@@ -66,8 +66,10 @@ package struct Architecture: Sendable {
 
   /// Every architecture that is read.
   package static let all =
-    [gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, retNet]
-    + bert + roberta + distilBERT
+    [
+      gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, retNet,
+      eyeTracking,
+    ] + bert + roberta + distilBERT + vit
 }
 
 /// An architecture as llama.cpp stores it in GGUF files.
@@ -190,9 +192,12 @@ extension Architecture {
       }
       try ForeignTensors.refuseForm(of: content.checkpoint)
     }
-    // A config that does not say a model type is GPT-2's where no other architecture knows it.
-    for architecture in all.reversed() {
-      for form in architecture.forms where try form.recognises(content) { return (architecture, form) }
+    // Forms that are told by their tensors may lie beside the config of a part of theirs. A config that does not say a model
+    // type is GPT-2's where no other architecture knows it.
+    for forms in [\Architecture.ownForms, \.commonForms] {
+      for architecture in all.reversed() {
+        for form in architecture[keyPath: forms] where try form.recognises(content) { return (architecture, form) }
+      }
     }
     if content.checkpoint.container == .gguf {
       throw .unsupportedArchitecture(
@@ -203,7 +208,9 @@ extension Architecture {
       subject: "model_type")
   }
 
-  private var forms: [StorageForm] { otherForms + (gguf.map { [.gguf($0)] } ?? []) + [huggingFace] }
+  private var ownForms: [StorageForm] { otherForms + (gguf.map { [.gguf($0)] } ?? []) }
+
+  private var commonForms: [StorageForm] { [huggingFace] }
 
   private var huggingFace: StorageForm {
     StorageForm(

@@ -36,7 +36,9 @@ extension GPT2 {
   static let unnamedForm: StorageForm = .init(
     recognises: { (content) throws(Refusal) in
       guard content.checkpoint.container != .gguf else { return false }
-      return try content.configuration()["model_type"].map { $0.isNull } ?? true
+      // timm's configs say an architecture instead.
+      let configuration = try content.configuration()
+      return (configuration["model_type"]?.isNull ?? true) && configuration["architecture"] == nil
     },
     read: { (content) throws(Refusal) in try stated(in: content, by: configuration) },
     layout: { _ in Architecture.gpt2.layout }, reading: reading)

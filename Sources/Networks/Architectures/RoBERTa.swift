@@ -9,14 +9,7 @@ extension Architecture {
       configuration: RoBERTa.configuration, carriedKeys: carriedKeysOfEncoders,
       tokenKeys: [("bos_token_id", nil), ("eos_token_id", nil)], layout: RoBERTa.layout(head),
       forward: { sizes, b in
-        let padding = sizes.own["pad_token_id"]?.count ?? RoBERTa.usualPadding
-        // Rows of the table up to that of padding are no positions.
-        b.limitContext(to: sizes.contextLength - padding - 1)
-        let tokens = b.embed(by: .token, at: "embedding.tokens")
-        let typed = b.add(tokens, b.embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
-        let positions = b.embed(by: .unpaddedPosition(padding: padding), at: "embedding.positions")
-        var x = b.normalised(b.add(typed, positions, at: "embedding"), at: "embedding.norm")
-        for block in 0..<sizes.blockCount { x = b.postNormBlock(of: x, block: block, mask: .bidirectional) }
+        let x = b.robertaEncoder(sizes)
         switch head {
         case .model:
           guard b.has("pooler") else { return b.giveAway(x) }
@@ -26,6 +19,21 @@ extension Architecture {
         case .token, .question: _ = b.linear(x, at: "classifier")
         }
       })
+  }
+}
+
+extension NetworkBuilder {
+  /// The states of the tokens behind the last block.
+  mutating func robertaEncoder(_ sizes: Hyperparameters) -> Path {
+    let padding = sizes.own["pad_token_id"]?.count ?? RoBERTa.usualPadding
+    // Rows of the table up to that of padding are no positions.
+    limitContext(to: sizes.contextLength - padding - 1)
+    let tokens = embed(by: .token, at: "embedding.tokens")
+    let typed = add(tokens, embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
+    let positions = embed(by: .unpaddedPosition(padding: padding), at: "embedding.positions")
+    var x = normalised(add(typed, positions, at: "embedding"), at: "embedding.norm")
+    for block in 0..<sizes.blockCount { x = postNormBlock(of: x, block: block, mask: .bidirectional) }
+    return x
   }
 }
 

@@ -146,8 +146,9 @@ package struct Layout: Sendable {
     var whole: Parameter
     let shape = shape(of: slot, sizes)
     switch slot.form {
-    case .matrix(isTransposed: true): whole = tensor.transposed()
-    case .matrix(isTransposed: false): whole = tensor
+    case .matrix(isTransposed: true):
+      whole = (slot.isReshaped ? tensor.reshaped(shape.reversed()) : tensor).transposed()
+    case .matrix(isTransposed: false): whole = slot.isReshaped ? tensor.reshaped(shape) : tensor
     case .vector, .outOfHeads: whole = tensor.shape == shape ? tensor : tensor.reshaped(shape)
     case .intoHeads:
       let (height, count) = (shape[0], shape[1] / sizes.dHead)
@@ -176,6 +177,11 @@ package struct Layout: Sendable {
   package func storedShape(of slot: Slot, in sizes: Hyperparameters) -> [Int] {
     let shape = shape(of: slot, sizes)
     let dHead = sizes.dHead
+    if slot.input == .patch, let image = sizes.imageGrid {
+      return [shape[1], image.channels, image.patchHeight, image.patchWidth]
+    }
+    if slot.leadingAxes < 0 { return Array(shape.dropFirst(-slot.leadingAxes)) }
+    if slot.leadingAxes > 0 { return [Int](repeating: 1, count: slot.leadingAxes) + shape }
     switch slot.form {
     case .matrix(isTransposed: true): return shape.reversed()
     case .matrix(isTransposed: false): return shape
@@ -207,6 +213,9 @@ extension Slot {
 
   /// Whether heads are axes of the stored tensor.
   package var hasHeadAxis: Bool { axes.contains([.head]) }
+
+  /// Whether the axes of the stored tensor are not those of a matrix or a vector.
+  package var isReshaped: Bool { leadingAxes != 0 || input == .patch }
 
   /// From the factors of the stored output axis to those of the network: part, head, side, pair or feature. Nil where they
   /// stand in this order already.

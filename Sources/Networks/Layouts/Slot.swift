@@ -19,6 +19,12 @@ package enum Extent: Hashable, Sendable {
   case tokenTypes
   /// What a classifier chooses from.
   case labels
+  /// One row.
+  case single
+  /// The numbers of a patch of an image.
+  case patch
+  /// What only the architecture itself knows, by the key of its config.
+  case own(String)
 }
 
 /// A factor that an axis of a stored tensor is made of. Transposition, fusion, interleaved heads and the order of rotary
@@ -64,6 +70,8 @@ package struct Slot: Sendable {
   package let presence: Presence
   /// What is added to the stored numbers.
   package let offset: Double
+  /// How many axes of extent one the stored tensor has before the others; -1 where a table of one row is stored as a vector.
+  package let leadingAxes: Int
   /// Whether the layout's prefix stands before the name.
   package let hasPrefix: Bool
   /// The number of the block, where the tensor belongs to one.
@@ -96,6 +104,7 @@ package struct SlotPattern: Sendable {
   let axes: [[Factor]]
   var presence = Slot.Presence.always
   var offset = 0.0
+  var leadingAxes = 0
   var hasPrefix = true
 
   var isPerBlock: Bool { tensor.contains("#") }
@@ -104,7 +113,7 @@ package struct SlotPattern: Sendable {
     func numbered(_ name: String) -> String { block.map { name.replacing("#", with: String($0)) } ?? name }
     return Slot(
       name: numbered(tensor), parameters: parameters.map(numbered), input: input, outputs: outputs, axes: axes,
-      presence: presence, offset: offset, hasPrefix: hasPrefix, block: block)
+      presence: presence, offset: offset, leadingAxes: leadingAxes, hasPrefix: hasPrefix, block: block)
   }
 
   // MARK: The usual ones
@@ -216,6 +225,13 @@ package struct SlotPattern: Sendable {
   package var withoutPrefix: SlotPattern {
     var pattern = self
     pattern.hasPrefix = false
+    return pattern
+  }
+
+  /// The same tensor, stored with so many axes of extent one before the others.
+  package func withLeadingAxes(_ count: Int) -> SlotPattern {
+    var pattern = self
+    pattern.leadingAxes = count
     return pattern
   }
 

@@ -109,6 +109,9 @@ package struct Hyperparameters: Sendable {
     case .positions: self[.context]
     case .tokenTypes: self[.tokenTypes]
     case .labels: self[.labels]
+    case .single: 1
+    case .own(let key): own[key]?.count ?? 0
+    case .patch: imageGrid?.patchLength ?? 0
     }
   }
 

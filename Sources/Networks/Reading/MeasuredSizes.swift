@@ -25,32 +25,32 @@ extension Hyperparameters {
           .malformed, file: file, subject: slot.name, "this tensor is missing",
           advice: "\(architecture.nameWithArticle) cannot be read without it")
       }
-      guard parameter.shape.count == 2, parameter.shape.allSatisfy({ $0 > 0 }) else {
+      let stored = Array(parameter.shape.dropFirst(max(0, slot.leadingAxes)))
+      guard stored.count == 2, stored.allSatisfy({ $0 > 0 }) else {
         throw Refusal(
           .malformed, file: file, subject: parameter.storedTensors.first?.name ?? slot.name,
           "expected a matrix, found shape \(parameter.shape)")
       }
-      let shape = slot.axes[0] == [.input] ? parameter.shape : parameter.shape.reversed()
+      let shape = slot.axes[0] == [.input] ? stored : stored.reversed()
       return [shape[0], shape[1] / slot.parameters.count]
     }
-    guard let embedding = try matrix("embedding.tokens.weight") else {
-      preconditionFailure("\(layout.name) has no token embedding")
-    }
+    let (embedding, table) = (try matrix("embedding.tokens.weight"), try matrix("embedding.positions.weight"))
+    // A network that reads images has no tokens.
+    guard let dModel = (embedding ?? table)?[1] else { preconditionFailure("\(layout.name) has no embedding") }
     // Rotary positions are no tensor: the context is as long as the config says.
-    let positions = try matrix("embedding.positions.weight")?[0]
+    let positions = table?[0]
     let contextLength = positions.map { $0 - layout.positionOffset } ?? stated(.context) ?? contextWithoutTable ?? 0
     guard let hidden = try matrix("blocks.0.mlp.input.weight") else {
       preconditionFailure("\(layout.name) has no input of an MLP")
     }
-    let dModel = embedding[1]
     // The heads span all features, also where the residual stream leaves one out.
     let headsWidth = normKind == .crms ? dModel + 1 : dModel
     // A matrix that lies the other way is refused when it is read, with the shape that it should have.
     let dMLP = hidden[0] != dModel && hidden[1] == dModel ? hidden[0] : hidden[1]
     var measured: [(Size, Int)] = [
       (.model, headsWidth), (.blocks, blockCount), (.hidden, dMLP), (.context, contextLength),
-      (.vocabulary, embedding[0]),
     ]
+    if let embedding { measured.append((.vocabulary, embedding[0])) }
     if let types = try matrix("embedding.types.weight") { measured.append((.tokenTypes, types[0])) }
     if let classifier = try matrix("classifier.weight") { measured.append((.labels, classifier[1])) }
     for (size, found) in measured {

@@ -24,6 +24,8 @@ extension Model {
     for adapter in adapters {
       try tensors.merge(adapter, layout: layout, temporaryDirectory: options.temporaryDirectory)
     }
+    let task = try tensors.selectTask(options.task)
+    if task != nil { sizes.own["task_norms"] = .bool(true) }
     try form.reading.check(tensors, sizes)
     if sizes.isTied { tensors.fillTiedEmbedding(of: layout) }
     if layout.blockCount(in: tensors.names) > 0 {
@@ -55,7 +57,7 @@ extension Model {
     var meant = try dialect.interpret(stored)
     var literal = dialect.isMeantOtherwise ? stored : nil
     var notes =
-      adapters.flatMap { $0.notes(besides: path) } + dialect.notes
+      adapters.flatMap { $0.notes(besides: path) } + (task.map { [$0] } ?? []) + dialect.notes
       + parameters.notes(layout: layout).map { Message($0) }
     if options.missingNorms != nil {
       notes.append(

@@ -82,9 +82,22 @@ package struct NetworkBuilder {
     if let scales = parameters("\(path).scale") {
       map = map.scalingParts(by: ParameterReader(scales).values(), exchanges: hyperparameters.permutesHeadScales)
     }
+    if let scales = parameters("\(path).featureScale") {
+      map = LinearMap(weight: map.weight.scaled(by: scales, axis: 1), bias: map.bias?.scaled(by: scales, axis: 0))
+    }
     let result = apply(.linear(map), to: x, at: path)
     guard let factor = hyperparameters.outputScales[path], factor != 1 else { return result }
     return apply(.scale(factor), to: result, at: path.appending("scaled"))
+  }
+
+  /// Two linear maps with nothing between them, as the one that they make: x(W₁W₂) + (b₁W₂ + b₂).
+  package mutating func linear(_ x: Path, through first: Path, at path: Path) -> Path {
+    let (inner, outer) = (required("\(first).weight"), required("\(path).weight"))
+    guard missing.isEmpty else { return x }
+    let through = parameters("\(first).bias")?.projected(through: outer)
+    let own = parameters("\(path).bias")
+    let bias = through.map { through in own.map { through.adding($0) } ?? through } ?? own
+    return apply(.linear(LinearMap(weight: inner.multiplied(byMatrix: outer), bias: bias)), to: x, at: path)
   }
 
   /// A value multiplied feature by feature by a vector, or the value itself where none is stored.
@@ -153,12 +166,13 @@ package struct NetworkBuilder {
   /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)). Norms behind a
   /// branch, before its sum, are there where their gains are stored; so are those of queries and keys.
   package mutating func preNormBlock(
-    of x: Path, block: Int, attentionScale: Double? = nil, normsHeads: Bool = false, activation: Activation? = nil
+    of x: Path, block: Int, attentionScale: Double? = nil, normsHeads: Bool = false, activation: Activation? = nil,
+    mask: Attention.Mask = .causal
   ) -> Path {
     let path: Path = "blocks.\(block)"
     let attended = attention(
       of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale,
-      normsHeads: normsHeads)
+      normsHeads: normsHeads, mask: mask)
     let middle = add(
       x, normalised(attended, at: path.appending("attention.output.norm")), at: path.appending("middle"))
     let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)

@@ -80,9 +80,10 @@ struct ParameterTable {
           advice: isTransposed ? "this is the transpose: \(layout.name) stores \(slot.axesDescription)" : "")
       }
       for tensor in taken.tensors { try tensor.requireWeights(in: file) }
-      if slot.hasHeadAxis, !taken.isContiguous {
+      if slot.hasHeadAxis || slot.isReshaped, !taken.isContiguous {
         throw Refusal(
-          .unsupported, file: file, subject: name, "its heads are stored as a strided view",
+          .unsupported, file: file, subject: name,
+          "\(slot.isReshaped ? "it is" : "its heads are") stored as a strided view",
           advice: "save a contiguous copy, or the whole in safetensors")
       }
       if taken.isAdapted { hasAdapters = true }

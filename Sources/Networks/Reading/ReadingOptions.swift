@@ -65,6 +65,8 @@ public struct ReadingOptions: Sendable, Encodable {
   }
 
   public var tokenizer = Tokenizer.ofCheckpoint
+  /// The task whose norms count, from 0 on, in a ViT that has norms for several.
+  public var task: Int?
   /// What is taken off the names of tensors that begin with it.
   public var strippedPrefixes: [String] = []
   /// Names of tensors, with `*` for any part, that may be left out of account.

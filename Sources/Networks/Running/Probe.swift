@@ -1,4 +1,4 @@
-/// A sequence of tokens to run networks on.
+/// A sequence of tokens, or an image, to run networks on.
 package struct Probe: Hashable, Sendable {
   /// What the probe is for: `full context`.
   package let name: String
@@ -11,15 +11,24 @@ package struct Probe: Hashable, Sendable {
   /// Whether each token may be attended to, and is no padding: what programs call the attention mask. Causal attention has
   /// none.
   package let isVisible: [Bool]
+  /// An image [channels, height, width], whose sequence is a class token and its patches; empty where tokens are read.
+  package let pixels: [Double]
+  /// The number of the word that each token is of, from 0 on; -1 for a token of none. Empty where words do not matter.
+  package let words: [Int]
+  /// Numbers of each word.
+  package let features: [[Double]]
 
   /// - Parameters:
   ///   - positions: by default each token stands at its place in the sequence.
   ///   - types: by default all tokens belong to the first text.
   ///   - isVisible: by default no token is padding.
   package init(
-    name: String, tokens: [Int], positions: [Int]? = nil, types: [Int]? = nil, isVisible: [Bool]? = nil
+    name: String, tokens: [Int], positions: [Int]? = nil, types: [Int]? = nil, isVisible: [Bool]? = nil,
+    pixels: [Double] = [], words: [Int] = [], features: [[Double]] = []
   ) {
     self.name = name
+    (self.words, self.features) = (words, features)
+    self.pixels = pixels
     self.tokens = tokens
     self.positions = positions ?? Array(tokens.indices)
     self.types = types ?? tokens.map { _ in 0 }
@@ -28,12 +37,38 @@ package struct Probe: Hashable, Sendable {
     precondition(self.isVisible.count == tokens.count && (tokens.isEmpty || self.isVisible.contains(true)))
   }
 
-  /// The rows of a table that the tokens name.
-  package func rows(by index: Operation.Index) -> [Int] {
+  /// An image for a network that reads such images.
+  ///
+  /// - Precondition: there are as many pixels as the image has.
+  package init(name: String, pixels: [Double], of image: ImageGrid) {
+    precondition(pixels.count == image.pixelCount)
+    self.init(name: name, tokens: [Int](repeating: 0, count: 1 + image.count), pixels: pixels)
+  }
+
+  /// Which tokens the mean of a token's word is over.
+  package var tokensOfWords: [[Int]] {
+    tokens.indices.map { token in
+      let word = token < words.count ? words[token] : -1
+      return word < 0 ? [token] : words.indices.filter { words[$0] == word }
+    }
+  }
+
+  /// The numbers of each token's word; zeros for a token of none.
+  package func features(width: Int) -> [[Double]] {
+    tokens.indices.map { token in
+      let word = token < words.count ? words[token] : -1
+      return features.indices.contains(word) ? features[word] : [Double](repeating: 0, count: width)
+    }
+  }
+
+  /// The rows of a table that the tokens name; nil for a token that names none, and gets zeros.
+  package func rows(by index: Operation.Index) -> [Int?] {
     switch index {
     case .token: tokens
     case .position: positions
     case .tokenType: types
+    case .first: tokens.indices.map { $0 == 0 ? 0 : nil }
+    case .others: tokens.indices.map { $0 == 0 ? nil : 0 }
     case .unpaddedPosition(let padding):
       zip(tokens, tokens.indices).map { token, index in
         token == padding ? padding : padding + tokens[...index].count { $0 != padding }

@@ -58,6 +58,8 @@ extension Network {
     guard let node = node(at: path) else { preconditionFailure("nothing at \(path)") }
     switch node.operation {
     case .embed(let table, _): return table.columnCount
+    case .patches(let image): return image.patchLength
+    case .features(let width): return width
     case .linear(let map): return map.weight.columnCount
     case .norm, .rotate, .attend, .activate, .scale, .scaleFeatures, .add, .multiply, .select:
       return width(of: node.operands[0])
@@ -158,6 +160,18 @@ extension Network {
   /// The token that does not count as a position; nil where all do.
   package var paddingToken: Int? {
     for node in nodes { if case .embed(_, .unpaddedPosition(let padding)) = node.operation { return padding } }
+    return nil
+  }
+
+  /// The image that the network reads; nil for a network that reads tokens.
+  package var image: ImageGrid? {
+    for node in nodes { if case .patches(let image) = node.operation { return image } }
+    return nil
+  }
+
+  /// How many numbers of each word the network reads; nil where it reads none.
+  package var wordFeatureCount: Int? {
+    for node in nodes { if case .features(let width) = node.operation { return width } }
     return nil
   }
 

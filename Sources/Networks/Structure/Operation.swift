@@ -2,6 +2,11 @@
 package enum Operation: Hashable, Sendable {
   /// The rows of a table [count, width] that the input names. Reads no value.
   case embed(Parameter, by: Index)
+  /// The patches of an image, each as one row, behind a row of zeros for the class token: [1 + patches, channels · height · width
+  /// of a patch]. Reads no value.
+  case patches(ImageGrid)
+  /// Numbers of the word that a token belongs to. Reads no value.
+  case features(width: Int)
   case norm(Norm)
   /// xW + b.
   case linear(LinearMap)
@@ -29,6 +34,10 @@ package enum Operation: Hashable, Sendable {
     case unpaddedPosition(padding: Int)
     /// The number of the text that a token belongs to, where a sequence is made of several.
     case tokenType
+    /// Row 0 for the first token; zeros for all others.
+    case first
+    /// Zeros for the first token; row 0 for all others.
+    case others
   }
 
   /// The row of a sequence that stands for all of it. Every value keeps a row for each token, so that the first row of
@@ -36,12 +45,14 @@ package enum Operation: Hashable, Sendable {
   package enum Selection: String, Hashable, Sendable {
     /// That of the first token.
     case first
+    /// The mean over the tokens of the token's word; that of a token of no word stays.
+    case word
   }
 
   /// How many values the operation reads.
   package var operandCount: Int {
     switch self {
-    case .embed: 0
+    case .embed, .patches, .features: 0
     case .norm, .linear, .rotate, .activate, .scale, .scaleFeatures, .select: 1
     case .add, .multiply: 2
     case .attend: 3
@@ -52,6 +63,8 @@ package enum Operation: Hashable, Sendable {
   package var kind: String {
     switch self {
     case .embed: "an embedding"
+    case .patches: "an image in patches"
+    case .features: "numbers of words"
     case .norm: "a norm"
     case .linear: "a linear map"
     case .rotate: "a rotation by the position"
@@ -134,7 +147,7 @@ extension Operation {
       if case .fixed(let deviation) = norm.deviation { norm.deviation = .fixed(transform(deviation)) }
       return .norm(norm)
     case .scaleFeatures(let vector): return .scaleFeatures(transform(vector))
-    case .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
+    case .patches, .features, .rotate, .attend, .activate, .scale, .add, .multiply, .select: return self
     }
   }
 }

@@ -12,15 +12,19 @@ package enum Task: String, Hashable, Sendable, Codable {
   case tokenClassification
   /// For each token the logits of being the first and the last one of an answer.
   case questionAnswering
+  /// The logits of the labels of an image.
+  case imageClassification
+  /// Some numbers of each word.
+  case wordRegression
 
   /// Whether there is one answer for a sequence, and not one for each of its tokens.
-  package var isPerSequence: Bool { self == .sequenceClassification }
+  package var isPerSequence: Bool { self == .sequenceClassification || self == .imageClassification }
 
   /// Whether the numbers of a token are logits of one distribution, whose probabilities are what counts.
   package var isDistribution: Bool {
     switch self {
-    case .generation, .fillMask, .sequenceClassification, .tokenClassification: true
-    case .features, .questionAnswering: false
+    case .generation, .fillMask, .sequenceClassification, .tokenClassification, .imageClassification: true
+    case .features, .questionAnswering, .wordRegression: false
     }
   }
 
@@ -33,6 +37,8 @@ package enum Task: String, Hashable, Sendable, Codable {
     case .sequenceClassification: "logits of the labels of a text"
     case .tokenClassification: "logits of the labels of tokens"
     case .questionAnswering: "logits of the ends of an answer"
+    case .imageClassification: "logits of the labels of an image"
+    case .wordRegression: "numbers of each word"
     }
   }
 }

@@ -58,8 +58,8 @@ extension Task {
   /// Whether the output is one number for each label.
   fileprivate var hasLabels: Bool {
     switch self {
-    case .sequenceClassification, .tokenClassification: true
-    case .generation, .features, .fillMask, .questionAnswering: false
+    case .sequenceClassification, .tokenClassification, .imageClassification: true
+    case .generation, .features, .fillMask, .questionAnswering, .wordRegression: false
     }
   }
 }

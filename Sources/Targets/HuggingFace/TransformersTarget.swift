@@ -30,7 +30,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.normFormer, hasVocabularyBias: true, code: .normFormer),
       .huggingFace(.retNet, hasVocabularyBias: true, code: .retNet),
     ]
-    + (Architecture.bert + Architecture.roberta + Architecture.distilBERT).map {
+    + (Architecture.bert + Architecture.roberta + Architecture.distilBERT + Architecture.vit).map {
       .huggingFace($0, hasVocabularyBias: true, keepsTie: true)
     }
 
@@ -52,6 +52,11 @@ package struct TransformersTarget: Target {
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
     guard let stock = try Self.classes.chosen(for: source, options: options, target: name) else {
+      guard source.architecture == .gpt2 else {
+        throw Refusal(
+          .unsupported, subject: name, "there is no class for \(source.architecture.nameWithArticle)",
+          advice: "use \(.targets, "onnxruntime")")
+      }
       return try FoldedGPT2.output(of: network, from: source, options: options, target: name)
     }
     return try stock.output(of: network, from: source, options: options, target: name)
@@ -70,7 +75,9 @@ extension StockClass {
       !$0.slot.isOmittedWhereTied || !stored.sizes.isTied
     }.map { slot, value in
       TargetOutput.StoredParameter(
-        name: layout.fullName(of: slot), value: value, type: value.normType(in: slot, as: options.type))
+        info: TensorInfo(
+          name: layout.fullName(of: slot), type: value.normType(in: slot, as: options.type),
+          shape: slot.isReshaped ? layout.storedShape(of: slot, in: stored.sizes) : value.shape), value: value)
     }
     if !stored.sizes.isTied {
       for (second, first) in layout.secondNames {

@@ -54,6 +54,7 @@ extension TargetSource {
   /// Files that belong to the tokenizer and to generation, for runtimes that read them as Hugging Face lays them out:
   /// copies, or made from the keys of a GGUF source.
   package func tokenizerFiles() throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+    if let image = network.image { return try imageProcessorFiles(for: image) }
     let generation = "generation_config.json"
     switch tokenizer {
     case .absent: return try copies(of: [generation], in: directory)
@@ -75,6 +76,30 @@ extension TargetSource {
       }
       return try copies(of: Self.carriedFileNames + [generation], in: directory)
     }
+  }
+
+  /// What says how pictures become pixels: what lies beside the source, or what timm's config says of it.
+  private func imageProcessorFiles(for image: ImageGrid) throws(Refusal) -> [(name: String, bytes: [UInt8])] {
+    let name = "preprocessor_config.json"
+    let own = try copies(of: [name], in: directory)
+    guard own.isEmpty else { return own }
+    let made = configuration?["pretrained_cfg"]
+    let (mean, deviation) = (made?["mean"], made?["std"])
+    // What was trained on numbers from 0 to 1 has no normalisation.
+    guard made != nil || hyperparameters.own["task_norms"] != nil else { return [] }
+    var members: [(String, JSONValue)] = [
+      ("do_normalize", .bool(mean != nil)), ("do_rescale", .bool(true)), ("do_resize", .bool(true)),
+      ("image_processor_type", .string("ViTImageProcessor")),
+      ("resample", .number(made?["interpolation"]?.string == "bilinear" ? 2 : 3)),
+      ("rescale_factor", .number(1.0 / 255)),
+      (
+        "size",
+        .object([.init(key: "height", value: .number(image.height)), .init(key: "width", value: .number(image.width))])
+      ),
+    ]
+    if let mean, let deviation { members += [("image_mean", mean), ("image_std", deviation)] }
+    let json = JSONValue.object(members.map { .init(key: $0, value: $1) })
+    return [(name, Array(json.text.utf8))]
   }
 
   /// Returns what is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.

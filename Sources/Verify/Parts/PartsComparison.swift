@@ -181,6 +181,14 @@ extension PartsComparison {
       PartsClaim.Part(path: node.path.description, ratio: problem == nil ? 0 : .infinity, problem: problem)
     }
     switch (node.operation, other.operation) {
+    case (.features(let mine), .features(let theirs)):
+      return part(mine == theirs ? nil : "\(theirs) numbers of a word, expected \(mine)")
+    case (.patches(let mine), .patches(let theirs)):
+      return part(
+        mine == theirs
+          ? nil
+          : "patches of \(theirs.patchHeight) × \(theirs.patchWidth) of an image of \(theirs.height) × \(theirs.width), expected "
+            + "\(mine.patchHeight) × \(mine.patchWidth) of \(mine.height) × \(mine.width)")
     case (.attend(let mine), .attend(let theirs)):
       guard mine.mask == theirs.mask else {
         return part("the attention is \(theirs.mask), expected \(mine.mask)")

@@ -65,7 +65,7 @@ extension Network {
   private func isOrigin(_ node: Node) -> Bool {
     switch node.operation {
     case .norm, .linear, .scale, .scaleFeatures, .select: false
-    case .embed, .rotate, .attend, .activate, .add, .multiply: true
+    case .embed, .patches, .features, .rotate, .attend, .activate, .add, .multiply: true
     }
   }
 
