@@ -1,22 +1,9 @@
 #include "CKernels.h"
+#include "bits.h"
 #include "clones.h"
-
-#include <string.h>
 
 // A number that is rounded once is rounded once with every instruction set.
 #pragma STDC FP_CONTRACT OFF
-
-static inline float as_float(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, 4);
-  return value;
-}
-
-static inline uint32_t as_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, 4);
-  return bits;
-}
 
 static inline float from_bf16(uint16_t bits) { return as_float((uint32_t)bits << 16); }
 

@@ -1,20 +1,6 @@
 #include "CKernels.h"
+#include "bits.h"
 #include "clones.h"
-
-#include <math.h>
-#include <string.h>
-
-static inline float as_float(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, 4);
-  return value;
-}
-
-static inline uint32_t as_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, 4);
-  return bits;
-}
 
 // e^x to within two units in the last place: x = k·ln 2 + r with |r| ≤ ½ ln 2, and e^r by its series up to r^7, whose rest is
 // below a tenth of a unit. ln 2 is taken in two parts, the first of which has so few bits that its product with k is exact.
