@@ -124,7 +124,7 @@ private struct InPlaceWeight: Sendable {
   }
 
   var stride: Int { view.leadingDimension }
-  /// Whether it is stored [out, in].
+  /// Is true if the weight is stored [out, in].
   var isTransposed: Bool { view.isTransposed }
 
   /// Lends the numbers from the first input of an output on.
@@ -141,7 +141,7 @@ private struct InPlaceWeight: Sendable {
 
 /// A weight [in, out] whose numbers are computed, some outputs at a time.
 private struct ComputedWeight: Sendable {
-  /// Whether a row is an output: as the weight is stored, so that rows are read as they lie.
+  /// Is true if a row is an output: as the weight is stored, so that rows are read as they lie.
   let isTransposed: Bool
   private let reader: ParameterReader
   private let inputCount: Int

@@ -329,10 +329,10 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   /// Some rows of one head of one probe.
   private struct AttentionTask: Sendable {
     let seen: VisibleTokens
-    /// Where the probe begins.
+    /// The row where the probe begins.
     let start: Int
     let head: Int
-    /// Of the probe.
+    /// The rows, counted from the probe's first.
     let rows: Range<Int>
   }
 

@@ -14,7 +14,7 @@ package protocol NetworkRun: AnyObject, Sendable {
   var residual: MatrixRows? { get }
   /// After ``finish()``: the logits of a range of the vocabulary.
   func logits(of range: Range<Int>) -> MatrixRows
-  /// Whether it has no blocks to stop behind, and is computed as a whole when it is finished.
+  /// Is true if the run has no blocks to stop behind, and is computed as a whole when it is finished.
   var isProgram: Bool { get }
 }
 
