@@ -23,6 +23,10 @@ let package = Package(
     .executable(name: "normfold", targets: ["NormFoldCommand"]),
     .library(name: "NormFold", targets: ["NormFold"]),
   ],
+  traits: [
+    .trait(
+      name: "MPI", description: "Lets 'normfold remove' train with processes that an MPI started (libopenmpi-dev).")
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -36,6 +40,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CMPI", pkgConfig: "mpi-c", providers: [.apt(["libopenmpi-dev"])]),
 
     // MARK: One direction: bytes → tensors → networks → folded networks → files
     .target(name: "CMappingGuard"),
@@ -62,8 +67,14 @@ let package = Package(
       name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
       swiftSettings: strictest),
     .target(
+      name: "CProcesses", dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],
+      cSettings: [.define("NORMFOLD_MPI", .when(traits: ["MPI"]))]),
+    .target(
       name: "Training",
-      dependencies: ["Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics")],
+      dependencies: [
+        "Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
+        .target(name: "CProcesses", condition: .when(traits: ["MPI"])),
+      ],
       swiftSettings: hot),
     .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),

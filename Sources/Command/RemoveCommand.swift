@@ -1,6 +1,7 @@
 import ArgumentParser
 import Arithmetic
 import Formats
+import Logging
 import Measurement
 import Networks
 import NormFold
@@ -79,6 +80,9 @@ struct RemoveCommand: ParsableCommand {
   @Flag(help: "Keep less in memory: every block runs a second time on the way back.")
   var recompute = false
 
+  @Flag(help: "Under mpirun, each process keeps its share of the optimiser's moments only.")
+  var shardOptimizer = false
+
   @Flag(help: "Say what the run would do and need, and do nothing.")
   var plan = false
 
@@ -104,6 +108,53 @@ struct RemoveCommand: ParsableCommand {
   }
 
   func run() throws {
+    let processes = try LaunchedProcesses.join()
+    let holds: Bool
+    do {
+      holds = try run(in: processes)
+    } catch {
+      processes.leave()
+      guard processes.rank != processes.reportingRank, let refusal = error as? Refusal else { throw error }
+      throw ExitStatus.Verdict(status: ExitStatus(refusal.category))
+    }
+    processes.leave()
+    if !holds { throw ExitStatus.Verdict(status: .mismatch) }
+  }
+
+  /// - Returns: whether every claim holds, as far as this process knows.
+  private func run(in processes: any ProcessGroup) throws -> Bool {
+    let isReporting = processes.rank == 0
+    let (removal, place) = try processes.together { () throws(Refusal) -> (Removal, Destination?) in
+      (try settings(for: processes), isReporting && !plan ? try page.destination(replacing: force) : nil)
+    }
+    if plan {
+      guard isReporting else { return true }
+      let plan = try RemovalPlan(of: removal)
+      try output.print(plan, as: plan.text(cores: cores ?? removal.workers.count))
+      return true
+    }
+    try processes.together { () throws(Refusal) in
+      try place?.refuse(in: Destination(directory: destination, replacing: force))
+    }
+    if isReporting, let notice = processes.bindingNotice { output.logger.warning("\(notice)") }
+    let steps = StepLines(recipe: removal.recipe, isQuiet: output.quiet || !isReporting)
+    let watchdog = processes.count > 1 ? Watchdog() : nil
+    let report = try output.withProgress { line in
+      try removal.runTogether(
+        logger: isReporting ? output.logger : Logger(label: "normfold") { _ in SwiftLogNoOpLogHandler() },
+        step: { record in
+          watchdog?.note(record.step)
+          steps.show(record)
+          if record.step == removal.recipe.steps - 1 { watchdog?.rest() }
+        }, progress: isReporting ? line.handler : { _ in })
+    }
+    guard let report else { return true }
+    try output.print(report, as: report.text)
+    try page.write(Page(report), to: place, with: output)
+    return report.conversion.holds
+  }
+
+  private func settings(for processes: any ProcessGroup) throws(Refusal) -> Removal {
     var removal = Removal(source: source, destination: destination, targets: targets)
     removal.text = tokens.map { .tokens(file: $0) } ?? .text(files: text)
     removal.recipe = try Recipe(named: recipe)
@@ -113,22 +164,13 @@ struct RemoveCommand: ParsableCommand {
     removal.savesEvery = saveEvery
     removal.log = log
     removal.recomputesBlocks = recompute
+    removal.sharesOptimizer = shardOptimizer
     removal.replacesDestination = force
     removal.readingOptions.tokenizer = tokenizer ?? .ofCheckpoint
-    removal.workers = threads.workers
-    if plan {
-      let plan = try RemovalPlan(of: removal)
-      return try output.print(plan, as: plan.text(cores: cores ?? threads.workers.count))
-    }
-    let place = try page.destination(replacing: force)
-    try place?.refuse(in: Destination(directory: destination, replacing: force))
-    let steps = StepLines(recipe: removal.recipe, isQuiet: output.quiet)
-    let report = try output.withProgress { line in
-      try removal.run(logger: output.logger, step: steps.show, progress: line.handler)
-    }
-    try output.print(report, as: report.text)
-    try page.write(Page(report), to: place, with: output)
-    if !report.conversion.holds { throw ExitStatus.Verdict(status: .mismatch) }
+    removal.workers = threads.threads == nil ? processes.workers : threads.workers
+    removal.processes = processes
+    removal.stops = StopRequest.isMade
+    return removal
   }
 }
 

@@ -363,8 +363,9 @@ struct ReportOptions: ParsableArguments {
 
   /// - Parameter replacing: whether an existing page may be replaced.
   /// - Throws: ``Refusal`` where it cannot be written, which is better known before the work than after it.
-  func destination(replacing: Bool) throws -> Destination? {
-    try report.map { try Destination(page: $0, replacing: replacing) }
+  func destination(replacing: Bool) throws(Refusal) -> Destination? {
+    guard let report else { return nil }
+    return try Destination(page: report, replacing: replacing)
   }
 
   /// Writes the page, after what was found has been printed, and says where it is, unless that was one JSON document.

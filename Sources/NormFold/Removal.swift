@@ -38,10 +38,16 @@ public struct Removal: Sendable {
   public var log: String?
   /// Is true if only the residual stream between blocks is kept for the way back, and every block runs twice.
   public var recomputesBlocks = false
+  /// Is true if each of several processes keeps its share of the optimiser's moments only. The result is the same.
+  public var sharesOptimizer = false
+  /// Asked after each step: if true, the run is saved and ends with a refusal of the category `interrupted`.
+  public var stops: @Sendable () -> Bool = { false }
   public var replacesDestination = false
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
+  /// Those that train together, each of which has been given the same settings.
+  package var processes: any ProcessGroup = SingleProcess()
 
   public init(source: String, destination: String, targets: [String]) {
     self.source = source
@@ -85,6 +91,18 @@ public struct Removal: Sendable {
     logger: Logger = Logger(label: "NormFold") { _ in SwiftLogNoOpLogHandler() },
     step: (TrainingRecord) -> Void = { _ in }, progress: ConversionProgress.Handler = { _ in }
   ) throws(Refusal) -> RemovalReport {
+    guard let report = try runTogether(logger: logger, step: step, progress: progress) else {
+      preconditionFailure("process 0 has no report")
+    }
+    return report
+  }
+
+  /// Runs the removal as one of ``processes``.
+  ///
+  /// - Returns: nil in all processes but number 0, which converts the result and reports.
+  package func runTogether(
+    logger: Logger, step: (TrainingRecord) -> Void, progress: ConversionProgress.Handler
+  ) throws(Refusal) -> RemovalReport? {
     let start = ContinuousClock.now
     guard removesNorms == false || recipe.schedule?.starts.isEmpty == false else {
       throw Refusal(
@@ -94,12 +112,38 @@ public struct Removal: Sendable {
     guard recipe.sequencesPerStep > 0, savesEvery > 0 else {
       throw Refusal(.usage, subject: "\(.recipe)", "expected one sequence a step or more")
     }
-    // All that can be known before the work.
+    let stored = TrainingCheckpoint(at: checkpoint)
+    let model = try processes.together { () throws(Refusal) in try openedSource(before: stored) }
+    let (records, deviations): ([TrainingRecord], [String: Double])
+    switch precision {
+    case .single: (records, deviations) = try train(model, as: Float.self, in: stored, logger: logger, step: step)
+    case .double: (records, deviations) = try train(model, as: Double.self, in: stored, logger: logger, step: step)
+    }
+    let seconds = (ContinuousClock.now - start) / .seconds(1)
+    guard processes.rank == 0 else {
+      try processes.wait()
+      return nil
+    }
+    let converted: Result<ConversionReport, Refusal>
+    do throws(Refusal) {
+      converted = .success(try conversion.run(logger: logger, progress: progress))
+    } catch {
+      converted = .failure(error)
+    }
+    try processes.wait()
+    return RemovalReport(
+      tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms,
+      parameterCount: model.network.parameterCount, tokenCount: records.count * recipe.tokensPerStep, records: records,
+      deviations: deviations, trainingSeconds: seconds,
+      conversion: try converted.get())
+  }
+
+  /// Opens the source, and finds out all that can be known before the work.
+  private func openedSource(before stored: TrainingCheckpoint) throws(Refusal) -> Model {
     _ = try conversion.chosenTargets()
     _ = try Destination(directory: destination, replacing: replacesDestination)
     let model = try Model(opening: source, options: readingOptions)
     try refuse(model)
-    let stored = TrainingCheckpoint(at: checkpoint)
     if FileIdentity(ofItemAt: checkpoint) != nil, !(resumes && stored.exists) {
       throw Refusal(
         .output, file: checkpoint, stored.exists ? "is an earlier run" : "exists already",
@@ -108,17 +152,7 @@ public struct Removal: Sendable {
     }
     try Destination(directory: checkpoint, replacing: true).refuse(
       overlapping: Set(model.checkpoint.files.map(\.identity)))
-    let (records, deviations): ([TrainingRecord], [String: Double])
-    switch precision {
-    case .single: (records, deviations) = try train(model, as: Float.self, in: stored, logger: logger, step: step)
-    case .double: (records, deviations) = try train(model, as: Double.self, in: stored, logger: logger, step: step)
-    }
-    let seconds = (ContinuousClock.now - start) / .seconds(1)
-    return RemovalReport(
-      tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms,
-      parameterCount: model.network.parameterCount, tokenCount: records.count * recipe.tokensPerStep, records: records,
-      deviations: deviations, trainingSeconds: seconds,
-      conversion: try conversion.run(logger: logger, progress: progress))
+    return model
   }
 
   private func refuse(_ model: Model) throws(Refusal) {
@@ -133,18 +167,25 @@ public struct Removal: Sendable {
     _ model: Model, as scalar: Scalar.Type, in stored: TrainingCheckpoint, logger: Logger,
     step: (TrainingRecord) -> Void
   ) throws(Refusal) -> (records: [TrainingRecord], deviations: [String: Double]) {
-    let tokens = try trainingTokens(for: model)
     let recipe = followed
-    let run = try TrainingRun<Scalar>(
-      model.network, namesAfter: model.layout.prefix, recipe: recipe, tokens: tokens, workers: workers,
-      recomputesBlocks: recomputesBlocks)
-    try model.checkpoint.requireIntact()
-    let beside = try TargetSource(model).tokenizerFiles()
+    let (tokens, run, beside) = try processes.together { () throws(Refusal) in
+      let tokens = try trainingTokens(for: model)
+      let run = try TrainingRun<Scalar>(
+        model.network, namesAfter: model.layout.prefix, recipe: recipe, tokens: tokens, workers: workers,
+        recomputesBlocks: recomputesBlocks, processes: processes, sharesMoments: sharesOptimizer)
+      try model.checkpoint.requireIntact()
+      return (tokens, run, try TargetSource(model).tokenizerFiles())
+    }
     let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: tokens.fingerprint, precision: precision)
     var records: [TrainingRecord] = []
-    if stored.exists {
-      records = try stored.restore(run, identity)
+    if try processes.any(stored.exists) {
+      records = try processes.together { () throws(Refusal) in try stored.restore(run, identity) }
       logger.notice("going on at step \(run.step) of \(recipe.steps)")
+    }
+    try run.requireSameParameters()
+    if recipe.microBatches % processes.count != 0 {
+      logger.notice(
+        "\(recipe.microBatches) micro-batches are no multiple of \(processes.count) processes: some wait in every step")
     }
     let needed = recipe.steps * recipe.sequencesPerStep
     let available = tokens.count / recipe.context
@@ -153,17 +194,28 @@ public struct Removal: Sendable {
       logger.notice(
         "\(tokens.source) has \(available) sequences, and the run reads \(needed): each is read \(times) times")
     }
-    let log = try log.map { (path) throws(Refusal) in try TrainingLog(at: path, beginningWith: records) }
+    let log = try processes.together { () throws(Refusal) -> TrainingLog? in
+      guard processes.rank == 0, let path = self.log else { return nil }
+      return try TrainingLog(at: path, beginningWith: records)
+    }
     var watch = LossWatch(recipe.abort, records)
     while run.step < recipe.steps {
       let record = try run.advance()
       records.append(record)
-      try log?.append(record)
+      try processes.together { () throws(Refusal) in try log?.append(record) }
       step(record)
       try watch.look(at: record, lastSwitch: run.lastSwitch)
-      if run.step % savesEvery == 0 || run.step == recipe.steps {
-        try tokens.requireIntact()
+      let isLast = run.step == recipe.steps
+      let isStopped = try processes.any(stops())
+      if run.step % savesEvery == 0 || isLast || isStopped {
+        try run.requireSameParameters()
+        try processes.together { () throws(Refusal) in try tokens.requireIntact() }
         try stored.write(run, of: model, identity, records: records, beside: beside, marksNorms: removesNorms)
+      }
+      if isStopped, !isLast {
+        throw Refusal(
+          .interrupted, file: checkpoint, "was saved after step \(run.step) of \(recipe.steps), as was asked for",
+          advice: "let it go on with \(.resumes)")
       }
     }
     return (records, run.deviations)

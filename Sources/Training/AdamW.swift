@@ -47,7 +47,7 @@ package struct AdamW: Sendable, Equatable {
     return unsafe x[whole...].reduce(sums.sum()) { $0 + Double($1) * Double($1) }
   }
 
-  /// Takes one step. Matrices decay, vectors do not.
+  /// Takes one step with the parameters whose moments are here. Matrices decay, vectors do not.
   ///
   /// - Parameters:
   ///   - number: of the step, from 1.
@@ -57,8 +57,9 @@ package struct AdamW: Sendable, Equatable {
   ) {
     var parts: [(range: Range<Int>, decays: Bool)] = []
     for entry in parameters.entries {
-      for start in stride(from: entry.range.lowerBound, to: entry.range.upperBound, by: Self.chunk) {
-        parts.append((start..<min(start + Self.chunk, entry.range.upperBound), entry.isMatrix))
+      let range = entry.range.clamped(to: parameters.momentRange)
+      for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.chunk) {
+        parts.append((start..<min(start + Self.chunk, range.upperBound), entry.isMatrix))
       }
     }
     let list = parts
@@ -75,6 +76,7 @@ package struct AdamW: Sendable, Equatable {
   ) {
     let (p, g) = unsafe (parameters.allValues, parameters.gradients.values)
     let (m, v) = unsafe (parameters.firstMoments.values, parameters.secondMoments.values)
+    let firstMoment = parameters.momentRange.lowerBound
     func corrected(_ beta: Double) -> Double { 1 - .pow(beta, number) }
     let clip = Scalar(clipping)
     let kept = Scalar(decays ? 1 - rate * weightDecay : 1)
@@ -85,9 +87,10 @@ package struct AdamW: Sendable, Equatable {
     let epsilon = Scalar(epsilon)
     for index in range {
       let gradient = unsafe g[index] * clip
-      let first = unsafe m[index] + new * (gradient - m[index])
-      let second = unsafe v[index] * oldSquare + newSquare * gradient * gradient
-      unsafe (m[index], v[index]) = (first, second)
+      let moment = index - firstMoment
+      let first = unsafe m[moment] + new * (gradient - m[moment])
+      let second = unsafe v[moment] * oldSquare + newSquare * gradient * gradient
+      unsafe (m[moment], v[moment]) = (first, second)
       unsafe p[index] = unsafe p[index] * kept + length * first / (second.squareRoot() / root + epsilon)
     }
   }

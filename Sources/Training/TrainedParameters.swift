@@ -28,8 +28,15 @@ import Networks
   /// The network that was given, reading the parameters here.
   package private(set) var network: Network
   package let gradients: Matrix<Scalar>
+  /// The moments that this process keeps: those of ``momentRange``.
   package let firstMoments: Matrix<Scalar>
   package let secondMoments: Matrix<Scalar>
+  /// Is true if other processes keep the rest of the moments.
+  package let sharesMoments: Bool
+  /// Which of the numbers this process keeps moments of, and takes the steps of.
+  package let momentRange: Range<Int>
+  /// The numbers of which one process keeps moments, but for the last one, which has what is left.
+  private let shareSize: Int
   private let values: UnsafeMutablePointer<Scalar>
   private let file: MappedFile
   /// By what ``network`` holds, as it lies and transposed.
@@ -39,7 +46,9 @@ import Networks
   private static var alignment: Int { 16 }
 
   /// Copies the parameters of a network, rounding them to `Scalar` where that is narrower.
-  package init(of network: Network, workers: Workers) {
+  ///
+  /// - Parameter share: which of how many shares of the moments is kept.
+  package init(of network: Network, workers: Workers, momentShare share: (number: Int, count: Int) = (0, 1)) {
     var entries: [Entry] = []
     var sources: [Parameter] = []
     var end = 0
@@ -70,7 +79,12 @@ import Networks
       memory.initializeMemory(as: Scalar.self, repeating: 0).baseAddress
       ?? .allocate(capacity: 1)
     unsafe file = MappedFile(owning: memory, path: "the parameters in training")
-    (gradients, firstMoments, secondMoments) = (.zeros(count: end), .zeros(count: end), .zeros(count: end))
+    gradients = .zeros(count: end)
+    sharesMoments = share.count > 1
+    shareSize = (end + share.count * Self.alignment - 1) / (share.count * Self.alignment) * Self.alignment
+    momentRange = min(share.number * shareSize, end)..<min((share.number + 1) * shareSize, end)
+    firstMoments = .zeros(count: momentRange.count)
+    secondMoments = .zeros(count: momentRange.count)
     self.network = network
     let file = file
     var stored: [String: Parameter] = [:]
@@ -143,6 +157,30 @@ import Networks
           byteOffset: entry.offset * MemoryLayout<Scalar>.stride))
       return entry.isTransposed ? stored.transposed() : stored
     }
+  }
+
+  /// The numbers that process `rank` takes the steps of, where each has a share.
+  func share(ofProcess rank: Int) -> Range<Int> {
+    let end = gradients.columnCount
+    return min(rank * shareSize, end)..<min((rank + 1) * shareSize, end)
+  }
+
+  /// A number that other values do not have, but for one chance in 2⁶⁴.
+  func checksum(workers: Workers) -> UInt64 {
+    let prime: UInt64 = 0x0000_0100_0000_01B3
+    let byteCount = unsafe allValues.count * MemoryLayout<Scalar>.stride
+    let size = 1 << 20
+    let parts = (byteCount + size - 1) / size
+    let sums = Matrix<Double>.zeros(count: max(1, parts))
+    workers.forEach(parts) { part in
+      var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+      let bytes = unsafe UnsafeRawBufferPointer(UnsafeBufferPointer(allValues))
+      for start in stride(from: part * size, to: min((part + 1) * size, byteCount), by: 4) {
+        hash = (hash ^ UInt64(unsafe bytes.load(fromByteOffset: start, as: UInt32.self))) &* prime
+      }
+      unsafe sums.start[part] = Double(bitPattern: hash)
+    }
+    return unsafe sums.values.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ $1.bitPattern) &* prime }
   }
 
   /// The number of parameters.

@@ -30,7 +30,7 @@ package struct TrainingCheckpoint: Sendable {
 
   // MARK: Writing
 
-  /// Replaces what is there, in one step for whoever looks on.
+  /// Replaces what is there, in one step for whoever looks on. All processes take part; number 0 writes.
   ///
   /// - Parameters:
   ///   - model: what the run started from.
@@ -40,12 +40,27 @@ package struct TrainingCheckpoint: Sendable {
     _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, records: [TrainingRecord],
     beside others: [(name: String, bytes: [UInt8])], marksNorms: Bool
   ) throws(Refusal) {
-    let place = try Destination(directory: path, replacing: true)
-    _ = StagedOutput.removeStale(beside: place)
-    let staged = try StagedOutput(for: place)
-    try staged.requireSpace(run.parameters.count * 3 * MemoryLayout<Scalar>.stride)
-    try writeWeights(run, of: model, to: staged.path + "/" + Self.weightsName, marksNorms: marksNorms)
-    try writeState(run, to: staged.path + "/" + Self.stateName)
+    let staged = try run.processes.together { () throws(Refusal) -> StagedOutput? in
+      guard run.processes.rank == 0 else { return nil }
+      let place = try Destination(directory: path, replacing: true)
+      _ = StagedOutput.removeStale(beside: place)
+      let staged = try StagedOutput(for: place)
+      try staged.requireSpace(run.parameters.count * 3 * MemoryLayout<Scalar>.stride)
+      try writeWeights(run, of: model, to: staged.path + "/" + Self.weightsName, marksNorms: marksNorms)
+      return staged
+    }
+    try writeState(run, to: staged.map { $0.path + "/" + Self.stateName })
+    try run.processes.together { () throws(Refusal) in
+      guard let staged else { return }
+      try writeRest(run, of: model, identity, records: records, beside: others, in: staged)
+      _ = try staged.publish()
+    }
+  }
+
+  private func writeRest<Scalar: ArithmeticScalar>(
+    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, records: [TrainingRecord],
+    beside others: [(name: String, bytes: [UInt8])], in staged: StagedOutput
+  ) throws(Refusal) {
     let content = JSONValue.object([
       "step": .number(run.step), "precision": .string(identity.precision.rawValue),
       "tokens": .string(String(identity.tokens, radix: 16)), "recipe": identity.recipe.json,
@@ -60,7 +75,6 @@ package struct TrainingCheckpoint: Sendable {
       try file.write(bytes)
       try file.finish()
     }
-    _ = try staged.publish()
   }
 
   /// The config of the source, with the type that the weights have now.
@@ -134,22 +148,37 @@ package struct TrainingCheckpoint: Sendable {
 
   private static let moments = ["first", "second"]
 
-  private func writeState<Scalar: ArithmeticScalar>(_ run: TrainingRun<Scalar>, to path: String) throws(Refusal) {
+  /// Writes the moments, which other processes hold a share of.
+  ///
+  /// - Parameter path: nil in processes that only send theirs.
+  private func writeState<Scalar: ArithmeticScalar>(_ run: TrainingRun<Scalar>, to path: String?) throws(Refusal) {
     let entries = run.parameters.entries
     var infos: [TensorInfo] = []
     for moment in Self.moments {
       infos += entries.map { TensorInfo(name: "\(moment).\($0.name)", type: Scalar.elementType, shape: $0.shape) }
     }
     let ranges = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.range) })
-    let writer = try SafetensorsWriter(creating: path, tensors: infos)
-    for info in writer.order {
+    // As the writer orders tensors of one type.
+    let tensors = infos.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
+    let writer = try run.processes.together { () throws(Refusal) in
+      try path.map { (path) throws(Refusal) in try SafetensorsWriter(creating: path, tensors: tensors) }
+    }
+    precondition(writer.map { $0.order.map(\.name) == tensors.map(\.name) } ?? true, "the writer has another order")
+    // A process that cannot write goes on to receive what the others send, and says so at the end.
+    var failure: Refusal?
+    for info in tensors {
       let isFirst = info.name.hasPrefix(Self.moments[0] + ".")
       let name = String(info.name.dropFirst((isFirst ? Self.moments[0] : Self.moments[1]).count + 1))
-      guard let range = ranges[name] else { preconditionFailure("the writer asks for \(info.name)") }
-      let source = isFirst ? run.parameters.firstMoments : run.parameters.secondMoments
-      try unsafe writer.append(UnsafeRawBufferPointer(UnsafeMutableBufferPointer(rebasing: source.values[range])))
+      guard let range = ranges[name] else { preconditionFailure("there is no parameter \(info.name)") }
+      unsafe try run.forEachMoment(in: range, isFirst: isFirst) { numbers in
+        guard let writer, failure == nil else { return }
+        do throws(Refusal) { try unsafe writer.append(UnsafeRawBufferPointer(numbers)) } catch { failure = error }
+      }
     }
-    try writer.finish()
+    try run.processes.together { () throws(Refusal) in
+      if let failure { throw failure }
+      try writer?.finish()
+    }
   }
 
   // MARK: Reading
@@ -200,8 +229,9 @@ package struct TrainingCheckpoint: Sendable {
     try run.parameters.copyValues(of: model.network, file: path)
     let state = path + "/" + Self.stateName
     let checkpoint = try Checkpoint(safetensors: state)
+    let own = run.parameters.momentRange
     for (moment, target) in zip(Self.moments, [run.parameters.firstMoments, run.parameters.secondMoments]) {
-      for entry in run.parameters.entries {
+      for entry in run.parameters.entries where entry.range.overlaps(own) {
         guard let tensor = checkpoint["\(moment).\(entry.name)"], tensor.shape == entry.shape,
           tensor.info.type == Scalar.elementType
         else {
@@ -209,8 +239,9 @@ package struct TrainingCheckpoint: Sendable {
             .malformed, file: state, subject: "\(moment).\(entry.name)", "is missing or of another shape",
             advice: "remove '\(path)' and start again")
         }
-        let numbers = unsafe UnsafeMutableBufferPointer(rebasing: target.values[entry.range])
-        for (index, value) in tensor.decoded(as: Scalar.self).enumerated() { unsafe numbers[index] = value }
+        for (index, value) in zip(entry.range, tensor.decoded(as: Scalar.self)) where own.contains(index) {
+          unsafe target.start[index - own.lowerBound] = value
+        }
       }
     }
     try checkpoint.requireIntact()

@@ -28,8 +28,9 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   package private(set) var deviations: [String: Double]
   private let tokens: TrainingTokens
   private let order: TokenOrder
-  private let workers: Workers
+  let workers: Workers
   private let recomputesBlocks: Bool
+  package let processes: any ProcessGroup
   private let optimizer: AdamW
   /// Every site, in the order of the schedule's kinds and of the layers.
   private let sites: [Site]
@@ -40,12 +41,22 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   /// - Parameters:
   ///   - network: every norm of which is computed.
   ///   - prefix: what stands before the names of norms.
-  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe, tokens and network do not fit.
+  ///   - processes: those that share the micro-batches of a step.
+  ///   - sharesMoments: whether each process keeps its share of the optimiser's moments only.
+  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe, tokens, network and processes do
+  ///   not fit.
   package init(
     _ network: Network, namesAfter prefix: String, recipe: Recipe, tokens: TrainingTokens, workers: Workers,
-    recomputesBlocks: Bool = false
+    recomputesBlocks: Bool = false, processes: any ProcessGroup = SingleProcess(), sharesMoments: Bool = false
   ) throws(Refusal) {
     try recipe.require(trainable: network)
+    guard processes.count <= recipe.microBatches else {
+      throw Refusal(
+        .usage, subject: "micro_batches",
+        "expected one for each of the \(processes.count) processes, found \(recipe.microBatches)",
+        advice: "start fewer processes, or cut a step into more micro-batches")
+    }
+    self.processes = processes
     self.recipe = recipe
     self.tokens = tokens
     self.workers = workers
@@ -63,7 +74,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
         if case .computed(let epsilon) = norm.deviation { (norm.name, epsilon) } else { nil }
       }
     ) { first, _ in first }
-    parameters = TrainedParameters(of: network, workers: workers)
+    parameters = TrainedParameters(
+      of: network, workers: workers, momentShare: sharesMoments ? (processes.rank, processes.count) : (0, 1))
   }
 
   /// Goes on from a state that was saved, whose numbers are in ``parameters`` already.
@@ -138,7 +150,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     return sequences
   }
 
-  /// Computes the loss of the next step and its derivatives, which are then in ``parameters``.
+  /// Computes the loss of the next step and its derivatives, which are then in ``parameters``. Each process runs a row of
+  /// micro-batches; sums over processes follow.
   package func computeGradients() throws(Refusal) -> (loss: Double, auxiliary: Double, deviations: [String: Double]) {
     let network = try network(atStep: step)
     var batches: [[[Int]]] = []
@@ -161,7 +174,9 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
         } : nil,
       measured: epsilons.filter { !isFrozen($0.key, atStep: step) }, recomputesBlocks: recomputesBlocks)
     var sums = TrainingStep<Scalar>.Sums()
-    for batch in batches { try own.add(batch, to: &sums) }
+    for batch in batches[processes.share(of: batches.count, rank: processes.rank)] { try own.add(batch, to: &sums) }
+    sums = try processes.sum(sums)
+    unsafe try processes.sum(all: parameters.gradients.values)
     return (sums.loss, sums.auxiliary, sums.deviations.mapValues { $0.sum / Double($0.count) })
   }
 
@@ -181,6 +196,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     let rate = recipe.rate(atStep: step)
     optimizer.step(
       parameters, number: step + 1, rate: rate, clipping: min(1, recipe.clip / (norm + 1e-6)), workers: workers)
+    try exchangeParameters()
     for (name, value) in measured {
       deviations[name] = deviations[name].map { recipe.momentum * $0 + (1 - recipe.momentum) * value } ?? value
     }
