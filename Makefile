@@ -4,6 +4,7 @@
 # make install  the program with completions and manual pages: make install PREFIX=~/.local
 # make test     lint and unit tests; needs no Python
 # make faults   kills, full disks, failing system calls: what is left afterwards (root and strace for all of it)
+# make mpi      removals by several processes of an MPI, also as two hosts; builds a program with it (libopenmpi-dev)
 # make proof    random networks of every family: none refused that is honest, no planted error passed: make proof SEED=2
 # make fuzz     every parser under libFuzzer and AddressSanitizer: make fuzz SECONDS=60
 # make sanitize the whole test suite under the address and the thread sanitizer
@@ -17,7 +18,7 @@ SWIFT  ?= swift
 PYTHON ?= python3
 NORMFOLD = .build/release/normfold
 
-.PHONY: all dist test-dist install demo screenshots docs test faults proof fuzz sanitize bench proto lint format interop setup clean
+.PHONY: all dist test-dist install demo screenshots docs test faults mpi proof fuzz sanitize bench proto lint format interop setup clean
 
 all: setup
 	$(SWIFT) build -c release --product normfold
@@ -59,7 +60,7 @@ docs: setup
 	  --output-path .build/docs/NormFold.doccarchive
 
 # The modules in which the suite spends its time are optimised: see Package.swift.
-test faults: export NORMFOLD_OPTIMISED = 1
+test faults mpi: export NORMFOLD_OPTIMISED = 1
 test: setup lint
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --disable-xctest
@@ -110,6 +111,14 @@ lint:
 
 format:
 	$(SWIFT) format --in-place --recursive Sources Tests Benchmarks Examples Package.swift
+
+# A program of its own, which nobody needs who has no MPI.
+mpi: setup
+	@Scripts/setup libopenmpi-dev openmpi-bin iproute2 procps
+	$(SWIFT) build -c release --traits MPI --scratch-path .build/mpi --product normfold
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build --disable-xctest --filter MatrixTests
+	Tests/MPI/run .build/mpi/release/normfold
 
 interop: all
 	ALL=$(ALL) Tests/Interop/run $(NORMFOLD) $(PYTHON)

@@ -115,7 +115,7 @@ struct ConvertCommand: ParsableCommand {
 
 extension ConversionReport {
   /// One line.
-  fileprivate var verdict: String {
+  var verdict: String {
     guard holds else { return "\(source.printable): \(failures.count) claims do not hold; nothing was written." }
     let places = outputs.map(\.directory.printable).joined(separator: ", ")
     return verification == nil ? "\(places): written, and not verified." : "\(places): every claim holds."

@@ -25,7 +25,8 @@ struct RemoveCommand: ParsableCommand {
       \(Recipe.published.map { "  \($0.name)\(String(repeating: " ", count: max(1, 18 - $0.name.count)))\($0.summary)" }.joined(separator: "\n"))
         or a JSON file with the keys context, batch, micro_batches, steps, lr,
         min_lr, warmup, betas, adam_eps, weight_decay, clip, momentum, aux_weight,
-        masked_target, end_of_text, planned_steps, shuffle, abort and schedule.
+        masked_target, end_of_text, planned_steps, shuffle, abort, validation,
+        taper and schedule.
         Documentation/Removal.md explains them.
 
       EXAMPLES
@@ -34,6 +35,7 @@ struct RemoveCommand: ParsableCommand {
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe my.json --resume --for gpt2
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe gpt2-small-aux --plan --cores 64 --for gpt2
         normfold remove gpt2/ control/ --tokens train.bin --recipe my.json --no-removal --for transformers
+        mpirun -n 8 normfold remove gpt2/ lnfree/ --tokens train.bin --recipe gpt2-small --for gpt2
       """)
 
   @Argument(help: "The checkpoint to start from, as transformers stores it; every norm is still computed.")
@@ -68,6 +70,24 @@ struct RemoveCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Write one JSON object for each step.", valueName: "file"))
   var log: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write one JSON object for each measurement on the text that the recipe's 'validation' holds out.",
+      valueName: "file"))
+  var logEval: String?
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Fix these kinds of norms only: ln_2, ln_1.qk, ln_1.v, ln_f. The others stay, which 'convert --allow-partial' takes.",
+      valueName: "kind"))
+  var sites: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Steps in which each norm goes over to its constant, instead of the recipe's 'taper'.", valueName: "steps"))
+  var taper: Int?
+
   @Option(help: ArgumentHelp("Steps from one checkpoint to the next.", valueName: "steps"))
   var saveEvery = 100
 
@@ -86,8 +106,11 @@ struct RemoveCommand: ParsableCommand {
   @Flag(help: "Say what the run would do and need, and do nothing.")
   var plan = false
 
-  @Option(help: ArgumentHelp("With --plan, the cores that the time is for.", valueName: "number"))
+  @Option(help: ArgumentHelp("With --plan, the cores of a machine that the time is for.", valueName: "number"))
   var cores: Int?
+
+  @Option(help: ArgumentHelp("With --plan, the machines, with one process of an MPI each.", valueName: "number"))
+  var nodes = 1
 
   @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the source.", valueName: "directory"))
   var tokenizer: ReadingOptions.Tokenizer?
@@ -103,6 +126,8 @@ struct RemoveCommand: ParsableCommand {
     guard text.isEmpty != (tokens == nil) else {
       throw ValidationError("expected --text with files, or --tokens with a file of ids")
     }
+    if nodes < 1 { throw ValidationError("--nodes: expected at least 1, found \(nodes)") }
+    if let taper, taper < 0 { throw ValidationError("--taper: expected a number of steps, found \(taper)") }
     if let cores, cores < 1 { throw ValidationError("--cores: expected at least 1, found \(cores)") }
     if saveEvery < 1 { throw ValidationError("--save-every: expected at least 1 step, found \(saveEvery)") }
   }
@@ -130,7 +155,7 @@ struct RemoveCommand: ParsableCommand {
     if plan {
       guard isReporting else { return true }
       let plan = try RemovalPlan(of: removal)
-      try output.print(plan, as: plan.text(cores: cores ?? removal.workers.count))
+      try output.print(plan, as: plan.text(cores: cores ?? removal.workers.count, machines: nodes))
       return true
     }
     try processes.together { () throws(Refusal) in
@@ -149,7 +174,7 @@ struct RemoveCommand: ParsableCommand {
         }, progress: isReporting ? line.handler : { _ in })
     }
     guard let report else { return true }
-    try output.print(report, as: report.text)
+    try output.print(report, as: report.text, verdict: report.conversion.verdict)
     try page.write(Page(report), to: place, with: output)
     return report.conversion.holds
   }
@@ -163,6 +188,9 @@ struct RemoveCommand: ParsableCommand {
     removal.resumes = resume
     removal.savesEvery = saveEvery
     removal.log = log
+    removal.validationLog = logEval
+    if let taper { removal.recipe.taper = taper }
+    removal.sites = sites
     removal.recomputesBlocks = recompute
     removal.sharesOptimizer = shardOptimizer
     removal.replacesDestination = force
@@ -202,7 +230,10 @@ private final class StepLines {
 }
 
 extension RemovalPlan {
-  func text(cores: Int) -> String {
+  /// Bytes in a second over a network of 10 and of 1 Gbit/s, as MPI reaches them by TCP.
+  private static let networks = [("10 Gbit/s", 1.1e9), ("1 Gbit/s", 0.118e9)]
+
+  func text(cores: Int, machines: Int) -> String {
     let speed = "\(Quantity.short(operationsPerSecond / 1e9)) GFLOP/s a core"
     var lines = [
       "\(source.printable): \(Quantity.count(parameterCount)) parameters",
@@ -215,7 +246,18 @@ extension RemovalPlan {
         "  Products: \(Quantity.short(operationsPerToken / 1e9)) GFLOP a token, \(Quantity.scientific(operationCount)) in all.",
         "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) cores, if each does three quarters of the "
           + "\(speed) that a product reaches on one core of this machine now.",
-      ]).joined(separator: "\n")
+      ] + (machines > 1 ? severalText(cores: cores, machines: machines) : [])).joined(separator: "\n")
+  }
+
+  private func severalText(cores: Int, machines: Int) -> [String] {
+    let times = Self.networks.map { name, speed in
+      "\(Quantity.duration(3_600 * hours(machines: machines, cores: cores, bytesPerSecond: speed))) over \(name)"
+    }
+    return [
+      "  On \(machines) machines of \(cores) cores: \(times.joined(separator: ", ")). Each sends and receives "
+        + "\(Quantity.bytes(Int(exchangedByteCount(processes: machines)))) a step.",
+      "  With --shard-optimizer, \(Quantity.bytes(byteCount(sharedBy: machines))) on each of them.",
+    ]
   }
 }
 

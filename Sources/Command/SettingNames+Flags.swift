@@ -28,6 +28,7 @@ extension Setting {
     case .missingNorms: ["--norms"]
     case .normScaling: ["--norm-scaling"]
     case .permutesHeadScales: ["--permuted-head-scales"]
+    case .modality: ["--modality"]
     case .removalStep: ["--removal-step"]
     case .strippedPrefixes: ["--strip-prefix"]
     case .task: ["--task"]
@@ -51,6 +52,7 @@ extension Setting {
     case .tokenLimit: ["--limit"]
     case .recipe: ["--recipe"]
     case .resumes: ["--resume"]
+    case .sites: ["--sites"]
     case .format: ["--format"]
     }
   }

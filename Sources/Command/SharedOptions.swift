@@ -106,6 +106,11 @@ struct InputOptions: ParsableArguments {
     ))
   var permutedHeadScales = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Which copy of a multiway network of torchscale counts; a decoder computes A alone.", valueName: "A|B"))
+  var modality: ReadingOptions.Modality?
+
   @Flag(help: "Take the end-of-text token for a token like any other, whatever its buffers say.")
   var assumeEotDisabled = false
 
@@ -152,6 +157,7 @@ struct InputOptions: ParsableArguments {
     options.removalStep = removalStep
     options.normScaling = normScaling
     options.permutesHeadScales = permutedHeadScales
+    options.modality = modality
     options.assumesEndOfTextDisabled = assumeEotDisabled
     options.strippedPrefixes = stripPrefix
     options.ignoredTensors = ignore
@@ -178,6 +184,7 @@ enum TaskChoice: ExpressibleByArgument, Equatable {
 extension ReadingOptions.Head: ExpressibleByArgument {}
 extension ReadingOptions.DeviationAxis: ExpressibleByArgument {}
 extension ReadingOptions.MissingNorms: ExpressibleByArgument {}
+extension ReadingOptions.Modality: ExpressibleByArgument {}
 extension NormScaling: ExpressibleByArgument {}
 extension DigestAlgorithm: ExpressibleByArgument {}
 

@@ -12,6 +12,7 @@ public enum Setting: String, CaseIterable, Sendable {
   case head
   case ignoredTensors
   case missingNorms
+  case modality
   case normScaling
   case permutesHeadScales
   case removalStep
@@ -41,6 +42,7 @@ public enum Setting: String, CaseIterable, Sendable {
   // How a network is trained.
   case recipe
   case resumes
+  case sites
   // How a file holds tokens.
   case format
 }

@@ -30,12 +30,17 @@ public struct Removal: Sendable {
   public var precision = Precision.single
   /// Is false for the control run: the same fine-tuning with every norm left alone and without the auxiliary loss.
   public var removesNorms = true
+  /// The kinds of norms that are fixed, as recipes spell them (`ln_2`); empty for all that the recipe's schedule has. The
+  /// others stay, as in half a removal.
+  public var sites: [String] = []
   /// Is true if an unfinished run at ``checkpoint`` goes on. Where there is none, the run starts from the beginning.
   public var resumes = false
   /// Steps from one checkpoint to the next; the last step has one in any case.
   public var savesEvery = 100
   /// The file that gets one JSON object for each step; nil for none.
   public var log: String?
+  /// The file that gets one JSON object for each measurement on text that is held out; nil for none.
+  public var validationLog: String?
   /// Is true if only the residual stream between blocks is kept for the way back, and every block runs twice.
   public var recomputesBlocks = false
   /// Is true if each of several processes keeps its share of the optimiser's moments only. The result is the same.
@@ -65,16 +70,19 @@ public struct Removal: Sendable {
   }
 
   /// The recipe that is followed: without a schedule and the auxiliary loss for a control run.
-  var followed: Recipe {
+  func followedRecipe() throws(Refusal) -> Recipe {
     var recipe = recipe
     if !removesNorms { (recipe.schedule, recipe.auxiliaryWeight) = (nil, 0) }
+    if !sites.isEmpty { try recipe.keepSwitches(of: sites) }
     return recipe
   }
 
   private var conversion: Conversion {
     var conversion = Conversion(source: checkpoint, destination: destination, targets: targets)
     conversion.replacesDestination = replacesDestination
-    conversion.allowsPartial = !removesNorms
+    // A schedule that leaves a kind out is half a removal.
+    let kindCount = removesNorms ? recipe.schedule?.starts.count ?? 0 : 0
+    conversion.allowsPartial = !sites.isEmpty || kindCount < Schedule.Kind.allCases.count
     conversion.probeOptions = probeOptions
     conversion.workers = workers
     return conversion
@@ -114,10 +122,10 @@ public struct Removal: Sendable {
     }
     let stored = TrainingCheckpoint(at: checkpoint)
     let model = try processes.together { () throws(Refusal) in try openedSource(before: stored) }
-    let (records, deviations): ([TrainingRecord], [String: Double])
+    let (history, deviations): (TrainingHistory, [String: Double])
     switch precision {
-    case .single: (records, deviations) = try train(model, as: Float.self, in: stored, logger: logger, step: step)
-    case .double: (records, deviations) = try train(model, as: Double.self, in: stored, logger: logger, step: step)
+    case .single: (history, deviations) = try train(model, as: Float.self, in: stored, logger: logger, step: step)
+    case .double: (history, deviations) = try train(model, as: Double.self, in: stored, logger: logger, step: step)
     }
     let seconds = (ContinuousClock.now - start) / .seconds(1)
     guard processes.rank == 0 else {
@@ -133,7 +141,8 @@ public struct Removal: Sendable {
     try processes.wait()
     return RemovalReport(
       tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms,
-      parameterCount: model.network.parameterCount, tokenCount: records.count * recipe.tokensPerStep, records: records,
+      parameterCount: model.network.parameterCount, tokenCount: history.records.count * recipe.tokensPerStep,
+      records: history.records, validations: history.validations, deviationSamples: history.samples,
       deviations: deviations, trainingSeconds: seconds,
       conversion: try converted.get())
   }
@@ -166,8 +175,8 @@ public struct Removal: Sendable {
   private func train<Scalar: ArithmeticScalar>(
     _ model: Model, as scalar: Scalar.Type, in stored: TrainingCheckpoint, logger: Logger,
     step: (TrainingRecord) -> Void
-  ) throws(Refusal) -> (records: [TrainingRecord], deviations: [String: Double]) {
-    let recipe = followed
+  ) throws(Refusal) -> (history: TrainingHistory, deviations: [String: Double]) {
+    let recipe = try followedRecipe()
     let (tokens, run, beside) = try processes.together { () throws(Refusal) in
       let tokens = try trainingTokens(for: model)
       let run = try TrainingRun<Scalar>(
@@ -177,9 +186,9 @@ public struct Removal: Sendable {
       return (tokens, run, try TargetSource(model).tokenizerFiles())
     }
     let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: tokens.fingerprint, precision: precision)
-    var records: [TrainingRecord] = []
+    var history = TrainingHistory()
     if try processes.any(stored.exists) {
-      records = try processes.together { () throws(Refusal) in try stored.restore(run, identity) }
+      history = try processes.together { () throws(Refusal) in try stored.restore(run, identity) }
       logger.notice("going on at step \(run.step) of \(recipe.steps)")
     }
     try run.requireSameParameters()
@@ -194,23 +203,34 @@ public struct Removal: Sendable {
       logger.notice(
         "\(tokens.source) has \(available) sequences, and the run reads \(needed): each is read \(times) times")
     }
-    let log = try processes.together { () throws(Refusal) -> TrainingLog? in
-      guard processes.rank == 0, let path = self.log else { return nil }
-      return try TrainingLog(at: path, beginningWith: records)
+    let (log, validationLog) = try processes.together { () throws(Refusal) -> (TrainingLog?, TrainingLog?) in
+      guard processes.rank == 0 else { return (nil, nil) }
+      return (
+        try TrainingLog(at: self.log, beginningWith: history.records.map(\.line)),
+        try TrainingLog(at: self.validationLog, beginningWith: history.validations.map(\.line))
+      )
     }
-    var watch = LossWatch(recipe.abort, records)
+    func validate() throws(Refusal) {
+      guard let loss = try run.heldOutLoss() else { return }
+      let validation = history.append(loss: loss, behind: run.step)
+      try processes.together { () throws(Refusal) in try validationLog?.append(validation.line) }
+      logger.notice("held-out loss behind \(run.step) steps: \(Quantity.fixed(loss, digits: 4))")
+    }
+    if run.step == 0 { try validate() }
+    var watch = LossWatch(recipe.abort, history.records)
     while run.step < recipe.steps {
       let record = try run.advance()
-      records.append(record)
-      try processes.together { () throws(Refusal) in try log?.append(record) }
+      history.append(record, deviations: run.deviations, of: recipe.steps)
+      try processes.together { () throws(Refusal) in try log?.append(record.line) }
       step(record)
       try watch.look(at: record, lastSwitch: run.lastSwitch)
       let isLast = run.step == recipe.steps
+      if let validation = recipe.validation, isLast || run.step % validation.every == 0 { try validate() }
       let isStopped = try processes.any(stops())
       if run.step % savesEvery == 0 || isLast || isStopped {
         try run.requireSameParameters()
         try processes.together { () throws(Refusal) in try tokens.requireIntact() }
-        try stored.write(run, of: model, identity, records: records, beside: beside, marksNorms: removesNorms)
+        try stored.write(run, of: model, identity, history: history, beside: beside, marksNorms: removesNorms)
       }
       if isStopped, !isLast {
         throw Refusal(
@@ -218,7 +238,7 @@ public struct Removal: Sendable {
           advice: "let it go on with \(.resumes)")
       }
     }
-    return (records, run.deviations)
+    return (history, run.deviations)
   }
 
   private func trainingTokens(for model: Model) throws(Refusal) -> TrainingTokens {
@@ -284,13 +304,15 @@ private struct LossWatch {
   }
 }
 
-/// A file with one JSON object for each step.
+/// A file with one JSON object for each step, or each measurement.
 private final class TrainingLog {
   private let path: String
   private let descriptor: Int32
 
+  /// - Parameter path: nil for no file.
   /// - Throws: `.output` where it cannot be written, or another file is there.
-  init(at path: String, beginningWith records: [TrainingRecord]) throws(Refusal) {
+  init?(at path: String?, beginningWith lines: [String]) throws(Refusal) {
+    guard let path else { return nil }
     self.path = path
     if let found = try? MappedFile(path: path), found.byteCount > 0 {
       let start = "{\"step\":"
@@ -307,13 +329,13 @@ private final class TrainingLog {
       throw Refusal(
         .output, file: path, "cannot be written: \(String(errno: errno))", advice: "choose another place")
     }
-    for record in records { try append(record) }
+    for line in lines { try append(line) }
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  func append(_ record: TrainingRecord) throws(Refusal) {
-    var remaining = ArraySlice((record.line + "\n").utf8)
+  func append(_ line: String) throws(Refusal) {
+    var remaining = ArraySlice((line + "\n").utf8)
     while !remaining.isEmpty {
       let count = unsafe remaining.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
       if count >= 0 {

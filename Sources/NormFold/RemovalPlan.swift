@@ -27,6 +27,8 @@ public struct RemovalPlan: Sendable, Encodable {
   public let operationCount: Double
   /// Parameters, gradients, moments, and what a micro-batch keeps for the way back.
   public let byteCount: Int
+  /// The gradient, which processes add up in every step.
+  public let gradientByteCount: Int
   /// Multiplications and additions in a second that one core of this machine does now, in products of the size of GPT-2's.
   public let operationsPerSecond: Double
 
@@ -38,10 +40,29 @@ public struct RemovalPlan: Sendable, Encodable {
     operationCount / (operationsPerSecond * Self.efficiency * Double(cores)) / 3_600
   }
 
+  /// The bytes that each process of MPI sends and receives for the sum of the gradients of a step: twice the gradient, but
+  /// for its own part.
+  public func exchangedByteCount(processes: Int) -> Double {
+    2 * Double(processes - 1) / Double(max(1, processes)) * Double(gradientByteCount)
+  }
+
+  /// The bytes that each process holds where they share the optimiser's moments.
+  public func byteCount(sharedBy processes: Int) -> Int {
+    byteCount - 2 * gradientByteCount + 2 * gradientByteCount / max(1, processes)
+  }
+
+  /// The time that several machines take, each with so many cores like this machine's, one process each.
+  ///
+  /// - Parameter bytesPerSecond: what a machine sends and receives at the same time.
+  public func hours(machines: Int, cores: Int, bytesPerSecond: Double) -> Double {
+    hours(cores: machines * cores)
+      + Double(stepCount) * exchangedByteCount(processes: machines) / bytesPerSecond / 3_600
+  }
+
   /// - Throws: what opening the source throws; ``Refusal`` where recipe and network do not fit.
   public init(of removal: Removal) throws(Refusal) {
     let model = try Model(opening: removal.source, options: removal.readingOptions)
-    let (network, recipe) = (model.network, removal.followed)
+    let (network, recipe) = (model.network, try removal.followedRecipe())
     try recipe.require(trainable: network)
     source = removal.source
     parameterCount = network.parameterCount
@@ -69,6 +90,7 @@ public struct RemovalPlan: Sendable, Encodable {
     operationsPerToken = head + blocks * (removal.recomputesBlocks ? 4.0 / 3 : 1)
     operationCount = operationsPerToken * Double(tokenCount)
     let scalar = removal.precision == .single ? MemoryLayout<Float>.stride : MemoryLayout<Double>.stride
+    gradientByteCount = scalar * parameterCount
     let kept = network.keptWidth(recomputesBlocks: removal.recomputesBlocks)
     byteCount = scalar * (4 * parameterCount + kept * recipe.batch * recipe.context + 256 * network.vocabularySize)
     operationsPerSecond = Self.measuredSpeed()

@@ -15,6 +15,10 @@ public struct RemovalReport: Sendable, Encodable {
   public let tokenCount: Int
   /// What each step was, those before a resumption included.
   public let records: [TrainingRecord]
+  /// The loss on text that is held out: before the first step, on the way, and behind the last one.
+  public let validations: [TrainingValidation]
+  /// What norms divided by on the way, at some of the steps.
+  public let deviationSamples: [DeviationSample]
   /// By the norm's name: what it divides by, or where it was left alone the moving mean of that.
   public let deviations: [String: Double]
   public let trainingSeconds: Double

@@ -24,7 +24,13 @@ extension Page {
           content: [
             report.figure("loss-by-step", "Loss", "nats per token", \.loss),
             report.figure("gradient-by-step", "Norm of the gradient", "norm", \.gradientNorm),
-          ]),
+          ] + report.validationFigures),
+        .init(
+          id: "deviations", title: "What norms divide by",
+          lead:
+            "The moving mean of √(variance + ε) of each kind of norm, from the smallest block to the largest. A norm that is "
+            + "fixed keeps what it was measured at.",
+          content: [report.deviationFigure]),
         .init(
           id: "switches", title: "Switches",
           lead: "What was fixed, before which step, at what, and what that did to the loss.",
@@ -52,6 +58,40 @@ extension RemovalReport {
       id: id, title: title, caption: "",
       chart: LineChart(
         series: [.init(name: title, mark: 0, points: points)], xTitle: "step", yTitle: unit, horizontal: .numbers))
+  }
+
+  fileprivate var validationFigures: [Figure] {
+    guard validations.count > 1 else { return [] }
+    let points = validations.map { LineChart.Point(x: Double($0.step), y: $0.loss) }
+    return [
+      Figure(
+        id: "held-out-loss", title: "Loss on text that is held out", caption: "At step 0: what the run started from.",
+        chart: LineChart(
+          series: [.init(name: "Held out", mark: 0, points: points)], xTitle: "steps taken", yTitle: "nats per token",
+          horizontal: .numbers))
+    ]
+  }
+
+  fileprivate var deviationFigure: Figure {
+    // Norms of a kind have one name but for the block's number.
+    var kinds: [String] = []
+    for name in deviationSamples.last?.deviations.keys.sorted() ?? [] where !kinds.contains(name.withoutNumbers) {
+      kinds.append(name.withoutNumbers)
+    }
+    let series = kinds.enumerated().map { mark, kind in
+      LineChart.Series(
+        name: kind, mark: mark,
+        points: deviationSamples.map { sample in
+          let values = sample.deviations.filter { $0.key.withoutNumbers == kind }.map(\.value)
+          let (smallest, largest) = (values.min() ?? .nan, values.max() ?? .nan)
+          return LineChart.Point(
+            x: Double(sample.step), y: values.reduce(0, +) / Double(max(1, values.count)),
+            spread: smallest < largest ? smallest...largest : nil)
+        })
+    }
+    return Figure(
+      id: "deviations-by-step", title: "Deviations", caption: "",
+      chart: LineChart(series: series, xTitle: "step", yTitle: "σ", horizontal: .numbers))
   }
 
   fileprivate var switchTable: DataTable {
@@ -83,5 +123,12 @@ extension String {
   fileprivate var norm: String {
     for path in [".qk", ".v"] where hasSuffix(path) { return String(dropLast(path.count)) }
     return self
+  }
+}
+
+extension String {
+  /// `transformer.h.#.ln_1` of `transformer.h.3.ln_1`.
+  fileprivate var withoutNumbers: String {
+    split(separator: ".").map { $0.allSatisfy(\.isNumber) ? "#" : $0 }.joined(separator: ".")
   }
 }

@@ -26,7 +26,7 @@ package enum LaunchedProcesses {
       guard let launched, launched > 1 else { return SingleProcess() }
       throw Refusal(
         .usage, subject: "MPI", "is one of \(launched) processes, and this program was built without MPI",
-        advice: "build it with 'swift build -c release --traits MPI', or start it alone")
+        advice: "build it with the package's trait MPI, or start it alone")
     #endif
   }
 
@@ -81,7 +81,7 @@ package enum LaunchedProcesses {
       guard code != 0 else { return }
       let text = unsafe [CChar](unsafeUninitializedCapacity: 512) { buffer, count in
         unsafe processes_describe(code, buffer.baseAddress, Int32(buffer.count))
-        count = unsafe strnlen(buffer.baseAddress, buffer.count)
+        count = unsafe buffer.firstIndex(of: 0) ?? buffer.count
       }
       throw Refusal(
         .interrupted, subject: "MPI",

@@ -46,6 +46,22 @@ public struct Recipe: Sendable, Equatable {
   /// run; nil for none.
   public var abort: Abort?
 
+  /// What is held out of the text, and how often the loss on it is measured; nil for nothing.
+  public var validation: Validation?
+  /// Steps in which a norm goes over from what it computes to its constant (arXiv 2602.10408); 0 for at once.
+  public var taper = 0
+
+  /// The last sequences of the text, which are not trained on.
+  ///
+  ///     recipe.validation = .init(sequences: 16, every: 20)
+  public struct Validation: Sendable, Equatable {
+    public var sequences: Int
+    /// Steps from one measurement to the next. The first is before any step, the last behind all of them.
+    public var every: Int
+
+    public init(sequences: Int, every: Int) { (self.sequences, self.every) = (sequences, every) }
+  }
+
   public struct Abort: Sendable, Equatable {
     public var above: Double
     public var steps: Int
@@ -137,6 +153,13 @@ extension Recipe {
       }
       abort = Abort(above: above, steps: steps)
     }
+    if let found = value("validation") {
+      guard let sequences = found["sequences"]?.count, (1...1 << 20).contains(sequences),
+        let every = found["every"]?.count, every > 0, found.members?.count == 2
+      else { throw refusal("validation", "an object such as {\"sequences\": 16, \"every\": 20}") }
+      validation = Validation(sequences: sequences, every: every)
+    }
+    taper = try whole("taper", from: 0, to: 1 << 20) ?? 0
     if let found = value("schedule") { schedule = try Schedule(found, file: path) }
     if let member = members.first(where: { !known.contains($0.key) }) {
       throw Refusal(
@@ -160,7 +183,8 @@ extension Recipe {
       "clip": number(clip), "momentum": number(momentum), "aux_weight": number(auxiliaryWeight),
       "masked_target": whole(maskedTarget), "end_of_text": whole(endOfText), "shuffle": whole(shuffle),
       "abort": abort.map { .object(["above": number($0.above), "for": whole($0.steps)]) } ?? .null,
-      "schedule": schedule?.json ?? .null,
+      "validation": validation.map { .object(["sequences": whole($0.sequences), "every": whole($0.every)]) } ?? .null,
+      "taper": whole(taper), "schedule": schedule?.json ?? .null,
     ])
   }
 }

@@ -69,6 +69,25 @@ public struct Schedule: Sendable, Equatable {
   }
 }
 
+extension Recipe {
+  /// Leaves the switches of some kinds of norms only; all others stay computed.
+  ///
+  /// - Throws: `.usage` for a name that is no kind, or one that the schedule does not have.
+  package mutating func keepSwitches(of names: [String]) throws(Refusal) {
+    var starts: [Schedule.Kind: Schedule.Start] = [:]
+    for name in names {
+      guard let kind = Schedule.Kind(rawValue: name), let start = schedule?.starts[kind] else {
+        let known = Schedule.Kind.allCases.filter { schedule?.starts[$0] != nil }.map(\.rawValue)
+        throw Refusal(
+          .usage, subject: "\(.sites)", "expected kinds that the recipe's schedule has, found '\(name)'",
+          advice: "it has \(known.joined(separator: ", "))")
+      }
+      starts[kind] = start
+    }
+    schedule = Schedule(starts)
+  }
+}
+
 /// A norm as some of its readers read it: what one switch fixes.
 struct Site: Hashable, Sendable {
   let kind: Schedule.Kind

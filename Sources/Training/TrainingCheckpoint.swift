@@ -37,7 +37,7 @@ package struct TrainingCheckpoint: Sendable {
   ///   - others: files to lie beside it: those of the tokenizer.
   ///   - marksNorms: whether the norms get the buffers that say what is fixed.
   package func write<Scalar: ArithmeticScalar>(
-    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, records: [TrainingRecord],
+    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, history: TrainingHistory,
     beside others: [(name: String, bytes: [UInt8])], marksNorms: Bool
   ) throws(Refusal) {
     let staged = try run.processes.together { () throws(Refusal) -> StagedOutput? in
@@ -52,22 +52,23 @@ package struct TrainingCheckpoint: Sendable {
     try writeState(run, to: staged.map { $0.path + "/" + Self.stateName })
     try run.processes.together { () throws(Refusal) in
       guard let staged else { return }
-      try writeRest(run, of: model, identity, records: records, beside: others, in: staged)
+      try writeRest(run, of: model, identity, history: history, beside: others, in: staged)
       _ = try staged.publish()
     }
   }
 
   private func writeRest<Scalar: ArithmeticScalar>(
-    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, records: [TrainingRecord],
+    _ run: TrainingRun<Scalar>, of model: Model, _ identity: Identity, history: TrainingHistory,
     beside others: [(name: String, bytes: [UInt8])], in staged: StagedOutput
   ) throws(Refusal) {
-    let content = JSONValue.object([
-      "step": .number(run.step), "precision": .string(identity.precision.rawValue),
-      "tokens": .string(String(identity.tokens, radix: 16)), "recipe": identity.recipe.json,
-      "deviations": .object(
-        run.deviations.sorted { $0.key < $1.key }.map { .init(key: $0.key, value: .number("\($0.value)")) }),
-      "log": .array(records.map { .string($0.line) }),
-    ])
+    let state: [JSONValue.Member] = [
+      .init(key: "step", value: .number(run.step)),
+      .init(key: "precision", value: .string(identity.precision.rawValue)),
+      .init(key: "tokens", value: .string(String(identity.tokens, radix: 16))),
+      .init(key: "recipe", value: identity.recipe.json),
+      .init(key: "deviations", value: DeviationSample.json(run.deviations)),
+    ]
+    let content = JSONValue.object(state + history.json)
     var files = [(Self.runName, Array(content.text.utf8))]
     files.append(("config.json", Array(configuration(of: model, as: Scalar.self).text.utf8)))
     for (name, bytes) in files + others {
@@ -189,12 +190,11 @@ package struct TrainingCheckpoint: Sendable {
   /// - Throws: `.usage` where it belongs to a run that was told something else; `.malformed` where it is not whole.
   package func restore<Scalar: ArithmeticScalar>(
     _ run: TrainingRun<Scalar>, _ identity: Identity
-  ) throws(Refusal) -> [TrainingRecord] {
+  ) throws(Refusal) -> TrainingHistory {
     let file = path + "/" + Self.runName
     let json = try MappedFile(path: file).parse { (bytes) throws(Refusal) in try JSONValue(parsing: bytes, file: file) }
     guard let step = json["step"]?.count, let stored = json["recipe"], let tokens = json["tokens"]?.string,
-      let precision = json["precision"]?.string, let deviations = json["deviations"]?.members,
-      let lines = json["log"]?.array
+      let precision = json["precision"]?.string, let deviations = json["deviations"]
     else {
       throw Refusal(.malformed, file: file, "is no state of a removal", advice: "remove '\(path)' and start again")
     }
@@ -211,20 +211,12 @@ package struct TrainingCheckpoint: Sendable {
     if precision != identity.precision.rawValue {
       throw other("precision", "the run that is to go on computed in \(precision) precision")
     }
-    guard step <= recipe.steps, lines.count == step else {
-      throw Refusal(.malformed, file: file, "records \(lines.count) steps of \(step)", advice: "start again")
+    let history = try TrainingHistory(json, file: file)
+    guard step <= recipe.steps, history.records.count == step else {
+      throw Refusal(
+        .malformed, file: file, "records \(history.records.count) steps of \(step)", advice: "start again")
     }
-    var means: [String: Double] = [:]
-    for member in deviations {
-      guard let value = member.value.double, value > 0, value.isFinite else {
-        throw Refusal(
-          .malformed, file: file, subject: "deviations.\(member.key)",
-          "expected a positive number, found \(member.value.kind)")
-      }
-      means[member.key] = value
-    }
-    var records: [TrainingRecord] = []
-    for line in lines { records.append(try TrainingRecord(line.string ?? "", file: file)) }
+    let means = try DeviationSample.deviations(deviations, file: file)
     let model = try Model(opening: path)
     try run.parameters.copyValues(of: model.network, file: path)
     let state = path + "/" + Self.stateName
@@ -246,24 +238,6 @@ package struct TrainingCheckpoint: Sendable {
     }
     try checkpoint.requireIntact()
     run.restore(step: step, deviations: means)
-    return records
-  }
-}
-
-extension TrainingRecord {
-  /// The step as one line of JSON: what a log holds.
-  package var line: String {
-    let names = fixed.map { "\"\($0)\"" }.joined(separator: ", ")
-    return "{\"step\": \(step), \"lr\": \(rate), \"loss\": \(loss), \"aux\": \(auxiliary), "
-      + "\"gradient_norm\": \(gradientNorm), \"fixed\": [\(names)]}"
-  }
-
-  init(_ line: String, file: String) throws(Refusal) {
-    let json = try unsafe JSONValue(parsing: Array(line.utf8).span.bytes, file: file)
-    guard let step = json["step"]?.count, let rate = json["lr"]?.double, let loss = json["loss"]?.double,
-      let auxiliary = json["aux"]?.double, let norm = json["gradient_norm"]?.double, let fixed = json["fixed"]?.array
-    else { throw Refusal(.malformed, file: file, subject: "log", "a record of a step is not whole") }
-    self.init(
-      step: step, rate: rate, loss: loss, auxiliary: auxiliary, gradientNorm: norm, fixed: fixed.compactMap(\.string))
+    return history
   }
 }

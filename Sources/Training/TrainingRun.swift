@@ -1,6 +1,7 @@
 import Arithmetic
 import Formats
 import Networks
+import Numerics
 
 /// What a step of a run was.
 ///
@@ -27,6 +28,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   /// By the norm's name: the moving mean of √(variance + ε), or where the norm is fixed what it divides by.
   package private(set) var deviations: [String: Double]
   private let tokens: TrainingTokens
+  /// Sequences at the end of the text that are not trained on.
+  private let heldOutCount: Int
   private let order: TokenOrder
   let workers: Workers
   private let recomputesBlocks: Bool
@@ -62,8 +65,16 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     self.workers = workers
     self.recomputesBlocks = recomputesBlocks
     self.prefix = prefix
+    heldOutCount = recipe.validation?.sequences ?? 0
+    guard heldOutCount == 0 || heldOutCount < tokens.count / recipe.context else {
+      throw Refusal(
+        .malformed, file: tokens.source,
+        "has \(tokens.count / recipe.context) sequences, and \(heldOutCount) of them would be held out",
+        advice: "give more text, or hold out less")
+    }
     order = try TokenOrder(
-      tokenCount: tokens.count, context: recipe.context, shuffle: recipe.shuffle, source: tokens.source)
+      tokenCount: tokens.count - heldOutCount * recipe.context, context: recipe.context, shuffle: recipe.shuffle,
+      source: tokens.source)
     optimizer = AdamW(
       betas: (recipe.betas[0], recipe.betas[1]), epsilon: recipe.adamEpsilon, weightDecay: recipe.weightDecay)
     (step, deviations) = (0, [:])
@@ -116,12 +127,27 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
 
   /// The network as a step computes it.
   package func network(atStep step: Int) throws(Refusal) -> Network {
-    try parameters.network.settingDeviations { (path, reader) throws(Refusal) in
+    var network = try parameters.network.settingDeviations { (path, reader) throws(Refusal) in
       guard let norm = parameters.network[norm: path] else { preconditionFailure("no norm at \(path)") }
       guard isFixed(site(path, reader), atStep: step) else { return norm.deviation }
       guard let deviation = deviations[norm.name] else { preconditionFailure("\(norm.name) was not measured") }
       return .fixed(.constant(deviation, shape: norm.gain.shape))
     }
+    guard recipe.taper > 0 else { return network }
+    for (path, norm) in network.norms where norm.isFixed {
+      guard let reader = network.users(of: path).first, let start = recipe.schedule?.step(of: site(path, reader.path)),
+        let epsilon = epsilons[norm.name]
+      else { continue }
+      let share = Self.taperedShare(of: step - start, in: recipe.taper)
+      if share > 0 { network.blend(path, withComputed: share, epsilon: epsilon) }
+    }
+    return network
+  }
+
+  /// What a norm that is going over still has of its computed form: half a cosine, from below 1 to above 0.
+  static func taperedShare(of step: Int, in count: Int) -> Double {
+    guard (0..<count).contains(step) else { return 0 }
+    return (1 + .cos(.pi * Double(step + 1) / Double(count + 1))) / 2
   }
 
   /// Whether a norm is fixed for queries and keys, and for values, behind the steps that were taken.
@@ -134,10 +160,14 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
 
   /// The sequences of a micro-batch of a step.
   private func sequences(ofStep step: Int, microBatch: Int) throws(Refusal) -> [[Int]] {
+    let first = (step * recipe.microBatches + microBatch) * recipe.batch
+    return try sequences(at: (first..<first + recipe.batch).map { order.range(ofSequence: $0) })
+  }
+
+  private func sequences(at ranges: [Range<Int>]) throws(Refusal) -> [[Int]] {
     let vocabularySize = parameters.network.vocabularySize
     var sequences: [[Int]] = []
-    for index in 0..<recipe.batch {
-      let range = order.range(ofSequence: (step * recipe.microBatches + microBatch) * recipe.batch + index)
+    for range in ranges {
       let sequence = tokens[range]
       if let place = sequence.firstIndex(where: { $0 >= vocabularySize }) {
         throw Refusal(
@@ -148,6 +178,25 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
       sequences.append(sequence)
     }
     return sequences
+  }
+
+  /// The mean cross entropy of the sequences that are held out, every token counted, in the network as the last step
+  /// computed it; nil where none are.
+  package func heldOutLoss() throws(Refusal) -> Double? {
+    guard heldOutCount > 0 else { return nil }
+    let first = tokens.count / recipe.context - heldOutCount
+    let ranges = processes.share(of: heldOutCount, rank: processes.rank).map { index in
+      (first + index) * recipe.context..<(first + index + 1) * recipe.context
+    }
+    let measurement = TrainingStep(
+      network: try network(atStep: step - 1), parameters: parameters, workers: workers,
+      targetCount: heldOutCount * (recipe.context - 1), microBatchCount: 1, maskedTarget: nil, auxiliary: nil,
+      measured: [:], recomputesBlocks: recomputesBlocks)
+    var sum = 0.0
+    for start in stride(from: 0, to: ranges.count, by: recipe.batch) {
+      sum += try measurement.loss(of: sequences(at: Array(ranges[start..<min(start + recipe.batch, ranges.count)])))
+    }
+    return try processes.sums(of: [sum])[0]
   }
 
   /// Computes the loss of the next step and its derivatives, which are then in ``parameters``. Each process runs a row of
@@ -169,7 +218,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
       network: network, parameters: parameters, workers: workers, targetCount: targetCount,
       microBatchCount: recipe.microBatches, maskedTarget: recipe.maskedTarget,
       auxiliary: recipe.auxiliaryWeight > 0
-        ? network.node(at: "final.norm").map {
+        ? parameters.network.node(at: "final.norm").map {
           AuxiliaryLoss(stream: $0.operands[0], weight: recipe.auxiliaryWeight, endOfText: recipe.endOfText)
         } : nil,
       measured: epsilons.filter { !isFrozen($0.key, atStep: step) }, recomputesBlocks: recomputesBlocks)
@@ -239,10 +288,10 @@ extension Recipe {
     let layers = network.blockCount
     for (kind, start) in schedule.starts {
       let last = start.step + (kind == .last ? 0 : (layers - 1) * start.gap)
-      guard last < steps else {
+      guard last + taper < steps else {
         throw Refusal(
           .usage, subject: "schedule.\(kind.rawValue)",
-          "the last of \(layers) layers would be fixed at step \(last), and the run has \(steps)")
+          "the last of \(layers) layers would be fixed at step \(last + taper), and the run has \(steps)")
       }
     }
   }

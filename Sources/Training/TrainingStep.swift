@@ -58,6 +58,33 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     }
   }
 
+  /// The share in the loss that sequences have, without any derivative.
+  func loss(of sequences: [[Int]]) throws(Refusal) -> Double {
+    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0, workers: workers) }
+    guard let head = network.node(at: network.output), case .linear(let map) = head.operation else {
+      preconditionFailure("the output is no linear map")
+    }
+    try workers.forEach(passes.count) { (index) throws(Refusal) in
+      try passes[index].run(keeping: [head.operands[0]]) { _, _, _ in }
+    }
+    var sum = 0.0
+    for pass in passes {
+      let x = try pass.value(at: head.operands[0])
+      let logits = Matrix<Scalar>(rows: min(Self.headTokens, x.rowCount), columns: map.weight.columnCount)
+      for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
+        let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
+        computeLogits(of: map, x, rows, into: logits)
+        let losses = Matrix<Double>.zeros(count: rows.count)
+        workers.forEach(rows.count) { row in
+          unsafe losses.start[row] = unsafe pullBackLoss(
+            logits.row(row), target: pass.tokens[rows.lowerBound + row + 1])
+        }
+        sum += unsafe losses.values.reduce(0, +)
+      }
+    }
+    return sum
+  }
+
   // MARK: Parameters
 
   /// Rows of a weight whose derivatives are computed by one thread at a time.
@@ -170,6 +197,28 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     return sum
   }
 
+  /// The logits of some tokens.
+  private func computeLogits(
+    of map: LinearMap, _ x: Matrix<Scalar>, _ rows: Range<Int>, into logits: Matrix<Scalar>
+  ) {
+    let weight = parameters.entry(of: map.weight)
+    let (width, vocabularySize) = (x.columnCount, logits.columnCount)
+    let bias = map.bias.map { parameters.entry(of: $0) }
+    forEachPart(of: vocabularySize, Self.vocabulary) { part in
+      unsafe Scalar.multiply(
+        rows: rows.count, columns: part.count, inner: width, x.start + rows.lowerBound * width, strideA: width,
+        parameters.value(of: weight) + part.lowerBound * (weight.isTransposed ? weight.stride : 1),
+        strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: 0,
+        into: logits.start + part.lowerBound, strideC: vocabularySize)
+      guard let bias else { return }
+      let numbers = unsafe parameters.value(of: bias)
+      for row in 0..<rows.count {
+        let line = unsafe logits.row(row)
+        for index in part { unsafe line[index] += unsafe numbers[index] }
+      }
+    }
+  }
+
   private func head(
     _ map: LinearMap, _ x: Matrix<Scalar>, _ rows: Range<Int>, targets: ArraySlice<Int>, _ logits: Matrix<Scalar>,
     into derivative: Matrix<Scalar>
@@ -179,22 +228,11 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let bias = map.bias.map { parameters.entry(of: $0) }
     let start = rows.lowerBound * width
     let targets = Array(targets.prefix(rows.count))
-    forEachPart(of: vocabularySize, Self.vocabulary) { part in
-      unsafe Scalar.multiply(
-        rows: rows.count, columns: part.count, inner: width, x.start + start, strideA: width,
-        parameters.value(of: weight) + part.lowerBound * (weight.isTransposed ? weight.stride : 1),
-        strideB: weight.stride, isTransposed: weight.isTransposed, factor: 1, beta: 0,
-        into: logits.start + part.lowerBound, strideC: vocabularySize)
-    }
+    computeLogits(of: map, x, rows, into: logits)
     let losses = Matrix<Double>.zeros(count: rows.count)
     forEachPart(of: rows.count, Self.headRows) { part in
       for row in part {
-        let line = unsafe logits.row(row)
-        if let bias {
-          let numbers = unsafe parameters.value(of: bias)
-          for index in 0..<line.count { unsafe line[index] += unsafe numbers[index] }
-        }
-        unsafe losses.start[row] = unsafe pullBackLoss(line, target: targets[row])
+        unsafe losses.start[row] = unsafe pullBackLoss(logits.row(row), target: targets[row])
       }
       unsafe Scalar.multiply(
         rows: part.count, columns: width, inner: vocabularySize, logits.start + part.lowerBound * vocabularySize,

@@ -105,6 +105,13 @@ struct SchemaTests {
       "transfer",
       ["transfer", "../gpt-neox/parallel", "../gpt-neox/parallel", "OUT", "--map", "pythia-striped-mamba"], 0
     ),
+    (
+      "remove",
+      [
+        "remove", "../tiny-2x32/vanilla", "OUT", "--tokens", "../removal/tokens.bin", "--recipe",
+        "../removal/settings.json", "--sites", "ln_2", "--for", "onnxruntime",
+      ], 0
+    ),
     ("tokenize", ["tokenize", "tokenizer", "To be"], 0), ("refusal", ["inspect", "absent"], 3),
     ("refusal", ["convert", "vanilla", "OUT", "--for", "gpt2"], 5),
   ]

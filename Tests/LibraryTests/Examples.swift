@@ -282,6 +282,14 @@ func removalReportExample(report: RemovalReport) {
   print(report.records.last?.loss ?? .nan, report.conversion.failures)
 }
 
+func trainingValidationExample(report: RemovalReport) {
+  for validation in report.validations { print(validation.step, validation.loss) }
+}
+
+func deviationSampleExample(report: RemovalReport) {
+  for sample in report.deviationSamples { print(sample.step, sample.deviations["transformer.ln_f"] ?? 0) }
+}
+
 func scheduleExample(recipe: inout Recipe) {
   recipe.schedule = Schedule([.mlp: .init(step: 20, gap: 2), .last: .init(step: 104)])
 }

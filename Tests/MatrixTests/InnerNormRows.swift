@@ -50,7 +50,8 @@ extension MatrixRow {
       ),
       key(
         "multiway", .bool(true),
-        "expected false, found true: of maps that are there twice, one for each modality, none is chosen"),
+        "expected false, found true: of maps that are there twice, one for each modality, none is chosen; choose one with --modality A, the one that a decoder computes, or --modality B"
+      ),
       key(
         "xpos_rel_pos", .bool(true), "expected false, found true: rotary positions with decay (xPos) are not supported"),
       key("rel_pos_buckets", .number(32), "expected 0, found 32: biases of attention by distance are not supported"),

@@ -17,7 +17,8 @@ import Testing
 
   /// What a process ended with.
   private struct Outcome<Scalar: ArithmeticScalar>: Sendable {
-    var records: [TrainingRecord] = []
+    var history = TrainingHistory()
+    var records: [TrainingRecord] { history.records }
     var values: [Scalar] = []
     var momentCount = 0
     var refusal: Refusal?
@@ -27,7 +28,7 @@ import Testing
   private func train<Scalar: ArithmeticScalar>(
     as scalar: Scalar.Type, processes count: Int, steps: Int, sharesMoments: Bool = false,
     prepare: @Sendable @escaping (TrainingRun<Scalar>, Model) throws -> Void = { _, _ in },
-    end: @Sendable @escaping (TrainingRun<Scalar>, Model, [TrainingRecord]) throws -> Void = { _, _, _ in }
+    end: @Sendable @escaping (TrainingRun<Scalar>, Model, TrainingHistory) throws -> Void = { _, _, _ in }
   ) -> [Outcome<Scalar>] {
     let recipe = recipe
     return LocalProcesses.run(count) { process in
@@ -39,9 +40,9 @@ import Testing
           tokens: TrainingTokens(file: Fixtures.path("removal/tokens.bin")), workers: Workers(count: 1),
           processes: process, sharesMoments: sharesMoments)
         try prepare(run, model)
-        while run.step < steps { outcome.records.append(try run.advance()) }
+        while run.step < steps { outcome.history.append(try run.advance(), deviations: run.deviations, of: steps) }
         try run.requireSameParameters()
-        try end(run, model, outcome.records)
+        try end(run, model, outcome.history)
         outcome.values = Array(run.parameters.allValues)
         outcome.momentCount = run.parameters.firstMoments.columnCount
       } catch {
@@ -87,8 +88,8 @@ import Testing
     let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: 5, precision: .double)
     let saved = train(
       as: Double.self, processes: 2, steps: 7, sharesMoments: true,
-      end: { run, model, records in
-        try stored.write(run, of: model, identity, records: records, beside: [], marksNorms: true)
+      end: { run, model, history in
+        try stored.write(run, of: model, identity, history: history, beside: [], marksNorms: true)
       })
     #expect(saved.allSatisfy { $0.refusal == nil })
     let whole = train(as: Double.self, processes: 1, steps: 11)[0]
@@ -96,8 +97,8 @@ import Testing
       let others = train(
         as: Double.self, processes: count, steps: 11, sharesMoments: shares,
         prepare: { run, _ in
-          let records = try stored.restore(run, identity)
-          #expect(records.count == 7)
+          let history = try stored.restore(run, identity)
+          #expect(history.records.count == 7)
         })
       for (found, expected) in zip(others[count - 1].records, whole.records[7...]) {
         #expect(abs(found.loss - expected.loss) <= 1e-12)

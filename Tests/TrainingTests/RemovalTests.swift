@@ -112,18 +112,19 @@ import Testing
     let stored = TrainingCheckpoint(at: directory.path + "/out.removal")
     let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: 5, precision: .single)
     let (model, whole) = try run(as: Float.self)
-    var records: [TrainingRecord] = []
+    var history = TrainingHistory()
     for step in 0..<15 {
       if step == 12 {
-        try stored.write(whole, of: model, identity, records: records, beside: [], marksNorms: true)
+        try stored.write(whole, of: model, identity, history: history, beside: [], marksNorms: true)
       }
-      records.append(try whole.advance())
+      history.append(try whole.advance(), deviations: whole.deviations, of: 40)
     }
     let (_, resumed) = try run(as: Float.self)
-    var others = try stored.restore(resumed, identity)
+    var other = try stored.restore(resumed, identity)
     #expect(resumed.step == 12)
-    for _ in 12..<15 { others.append(try resumed.advance()) }
-    #expect(others == records)
+    for _ in 12..<15 { other.append(try resumed.advance(), deviations: resumed.deviations, of: 40) }
+    #expect(other == history)
+    #expect(other.samples.count == 15)
     #expect(Array(resumed.parameters.allValues) == Array(whole.parameters.allValues))
     #expect(resumed.parameters.secondMoments.array == whole.parameters.secondMoments.array)
 
@@ -134,10 +135,10 @@ import Testing
     #expect(half.network[norm: "blocks.0.attention.norm"]?.isFixed == true)
     #expect(half.network[norm: "blocks.0.attention.norm.value"]?.isComputed == true)
     #expect(half.network[norm: "blocks.1.attention.norm"]?.isComputed == true)
-    var other = recipe
-    other.rate = 1
+    var faster = recipe
+    faster.rate = 1
     #expect(throws: Refusal.self) {
-      try stored.restore(resumed, .init(recipe: other, tokens: 5, precision: .single))
+      try stored.restore(resumed, .init(recipe: faster, tokens: 5, precision: .single))
     }
     #expect(throws: Refusal.self) {
       try stored.restore(resumed, .init(recipe: recipe, tokens: 6, precision: .single))

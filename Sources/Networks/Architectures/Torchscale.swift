@@ -25,7 +25,7 @@ private enum Torchscale {
           "its norms stand behind the residual sum, so that they change the residual stream itself and cannot be folded"
       ),
       .init("decoder_normalize_before", .flag, read: requireNormsBefore, write: { _ in .bool(true) }),
-      .only("multiway", .bool(false), because: "of maps that are there twice, one for each modality, none is chosen"),
+      .init("multiway", .flag, read: requireChosenModality, write: { _ in .bool(false) }),
       .only("xpos_rel_pos", .bool(false), because: "rotary positions with decay (xPos) are not supported"),
       .only("rel_pos_buckets", .number(0), because: "biases of attention by distance are not supported"),
       .only("moe_freq", .number(0), because: "experts are not supported, only dense MLPs"),
@@ -38,6 +38,17 @@ private enum Torchscale {
         }, write: { .number($0[.context]) }),
       .activation("activation_fn", usual: .geluErf), .flag("no_scale_embedding", usual: true),
     ] + FairseqDecoder.sizes(heads: 12) + FairseqDecoder.flags)
+
+  /// - Throws: `.unsupported` for a network of two modalities none of which was chosen.
+  @Sendable private static func requireChosenModality(
+    _ fields: Fields, _ sizes: inout Hyperparameters
+  ) throws(Refusal) {
+    guard try fields.bool("multiway") == true else { return }
+    throw Refusal(
+      .unsupported, file: fields.path, subject: "multiway",
+      "expected false, found true: of maps that are there twice, one for each modality, none is chosen",
+      advice: "choose one with \(.modality, "A"), the one that a decoder computes, or \(.modality, "B")")
+  }
 
   /// - Throws: `.unsupported` where norms stand behind the residual sum: `subln` puts them before whatever this key says.
   @Sendable private static func requireNormsBefore(_ fields: Fields, _ sizes: inout Hyperparameters) throws(Refusal) {

@@ -15,6 +15,7 @@ extension Model {
       adapters.map(\.checkpoint))
     var content = CheckpointContent(checkpoint, at: location)
     try content.setClass(of: adapters)
+    if options.modality != nil { content.set("multiway", .bool(false)) }
     let (architecture, form) = try Architecture.recognise(content)
     var sizes = try form.read(content)
     let layout = options.missingNorms == nil ? form.layout(sizes) : form.layout(sizes).withOptionalNorms

@@ -20,6 +20,13 @@ struct NamedTensors {
     for (tensor, fullName) in zip(checkpoint.tensors, names.bare) {
       var name = Substring(fullName)
       if name.hasPrefix(layout.prefix) { name = name.dropFirst(layout.prefix.count) }
+      if let modality = options.modality {
+        guard let chosen = Self.name(name, of: modality) else {
+          dropped.append(.init(name: tensor.name, rule: "of the other modality"))
+          continue
+        }
+        name = chosen
+      }
       if let inner = Self.unwrapped(name) {
         name = inner
       } else if name.contains(".original_module.") {
@@ -34,6 +41,11 @@ struct NamedTensors {
           advice: "keep one of the two")
       }
     }
+    if let modality = options.modality, !dropped.contains(where: { $0.rule == "of the other modality" }) {
+      throw Refusal(
+        .usage, file: checkpoint.path, subject: "\(.modality, modality.rawValue)",
+        "no tensor is of one of two modalities: none has a part A or B in its name", advice: "leave it out")
+    }
     for (second, first) in layout.secondNames {
       guard let tensor = remaining.removeValue(forKey: second) else { continue }
       drop(first, rule: "stored twice")
@@ -43,6 +55,15 @@ struct NamedTensors {
       remaining[name] = nil
       dropped.append(.init(name: tensor.name, rule: "ignored, as told"))
     }
+  }
+
+  /// The name of a tensor without the copy that it is of; nil where it is of another one.
+  private static func name(_ name: Substring, of modality: ReadingOptions.Modality) -> Substring? {
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    let copies = ReadingOptions.Modality.allCases.map(\.rawValue)
+    guard let copy = parts.first(where: { copies.contains(String($0)) }) else { return name }
+    guard copy == modality.rawValue else { return nil }
+    return Substring(parts.filter { $0 != copy }.joined(separator: "."))
   }
 
   /// The name of a tensor inside a module that peft has trained whole, and that its merge leaves wrapped:

@@ -45,6 +45,16 @@ public struct ReadingOptions: Sendable, Encodable {
   /// Whether a NormFormer was trained by fairseq between its commits c5ff1811 (2021-10-19) and 7fb37928 (2021-11-03), whose
   /// product with the head scales also exchanged heads and their features: `einsum("tbhd,h->tbdh")`. No file says so.
   public var permutesHeadScales = false
+  /// One of the copies of a multiway network of torchscale, which has every map twice (arXiv 2208.10442): of its encoders, A
+  /// reads images and B text; a decoder computes A alone.
+  public enum Modality: String, Sendable, Encodable, CaseIterable {
+    // As the copies are called in the names of tensors.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    case A, B
+  }
+
+  /// Nil where no copy is chosen: a multiway network is then refused.
+  public var modality: Modality?
   /// Where the tokenizer lies.
   public enum Tokenizer: Hashable, Sendable, Encodable {
     /// In the checkpoint: beside its config, or among its metadata.

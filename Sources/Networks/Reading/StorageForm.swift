@@ -54,6 +54,12 @@ struct CheckpointContent: Sendable {
     json = .success(.object(kept + [.init(key: "architectures", value: .array([.string(name)]))]))
   }
 
+  /// Reads the checkpoint as if its config had another value under a key that it has.
+  mutating func set(_ key: String, _ value: JSONValue) {
+    guard let members = presentConfiguration?.members else { return }
+    json = .success(.object(members.map { $0.key == key ? .init(key: key, value: value) : $0 }))
+  }
+
   var ggufArchitecture: String? {
     checkpoint.container == .gguf ? checkpoint.metadata["general.architecture"]?.string : nil
   }
