@@ -172,6 +172,11 @@ public struct Conversion: Sendable, Encodable {
           isAlone: chosen.count == 1)
       },
       verification: checked?.0, integers: drift, warnings: model.warnings, published: false, seconds: 0)
+    if let verification = result.verification {
+      result.warnings += verification.targets.compactMap {
+        $0.judgement.noteOnRounding(of: $0.target, largestLogit: verification.largestLogit)
+      }
+    }
     if result.holds {
       for (index, item) in prepared.enumerated() {
         let card = ModelCard(

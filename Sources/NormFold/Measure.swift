@@ -119,7 +119,12 @@ public struct OutputVerdict: Sendable {
 
   /// The claims about the parts, the algebra, the file and the run, each with its numbers.
   public var measures: [Measure] {
-    let (judgement, single) = (claims.judgement, claims.judgement.single.logits)
+    let judgement = claims.judgement
+    // What the file computes against the source, or beyond what rounding costs that, against its own weights.
+    let (single, limits) =
+      judgement.ownWeights.map { ($0.single.logits, $0.limits) }
+      ?? (judgement.single.logits, judgement.limits)
+    let meant = judgement.ownWeights == nil ? "the source's \(compared)" : "what its own weights mean"
     var measures = partMeasures
     measures += [
       Measure(
@@ -131,8 +136,8 @@ public struct OutputVerdict: Sendable {
         Double(output.verifiedTensorCount ?? 0), .tensors, limit: Double(output.tensorCount), isLowerLimit: true,
         isLimitMeasured: false, holds: output.verifiedTensorCount == output.tensorCount),
       Measure(
-        .arithmetic, "\(output.type) file computes the source's \(compared) (float32)", share(single), .largestLogit,
-        limit: judgement.limits.logits / verification.largestLogit, holds: claims.arithmeticHolds),
+        .arithmetic, "\(output.type) file computes \(meant) (float32)", share(single), .largestLogit,
+        limit: limits.logits / verification.largestLogit, holds: claims.arithmeticHolds),
     ]
     if let long = judgement.long {
       measures.append(
@@ -142,23 +147,23 @@ public struct OutputVerdict: Sendable {
           share(long.single.logits), .largestLogit, limit: long.limits.logits / verification.largestLogit,
           holds: long.holds))
     }
-    if let limit = judgement.limits.cosineDistance {
+    if let limit = limits.cosineDistance {
       measures.append(
         Measure(
           .cosineDistance, "1 − cosine of a token's states, largest", single.cosineDistance ?? .nan, .cosine,
           limit: limit))
     }
-    guard judgement.limits.isOfDistribution else { return measures }
+    guard limits.isOfDistribution else { return measures }
     measures.append(
       Measure(
         .divergence, "Kullback-Leibler divergence, mean in nats", single.meanDivergence, .nats,
-        limit: judgement.limits.divergence))
+        limit: limits.divergence))
     // Of a few sequences with one answer each, each may be a tie.
-    guard judgement.limits.agreement > 0 else { return measures }
+    guard limits.agreement > 0 else { return measures }
     return measures + [
       Measure(
         .top1Agreement, "positions with the same top-1 token", single.top1Agreement, .positions,
-        limit: judgement.limits.agreement, isLowerLimit: true)
+        limit: limits.agreement, isLowerLimit: true)
     ]
   }
 }

@@ -103,6 +103,7 @@ public struct VerificationRun: Sendable, Encodable {
       reference: reference, candidate: candidate, judgement: judgement, largestLogit: found.largestLogit,
       tokenCount: found.tokenCount, probes: found.probes, overflows: found.overflows,
       warnings: source.warnings + other.warnings
+        + (judgement.noteOnRounding(of: candidate, largestLogit: found.largestLogit).map { [$0] } ?? [])
         + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
       holds: judgement.holds, integers: drift)
   }

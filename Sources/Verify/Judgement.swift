@@ -33,12 +33,18 @@ public struct Judgement: Sendable, Codable {
   /// program.
   public var long: LongOutcome?
 
+  /// The candidate as its runtime computes it against its own weights in double precision, where it is beyond ``limits`` and
+  /// every part is proved: what rounding did to the weights is known then, and the arithmetic alone is left to look at. Nil
+  /// elsewhere.
+  public var ownWeights: LongOutcome?
+
   /// Whether every part that was compared holds.
   package var partsHold: Bool { parts?.holds ?? true }
   /// Whether every part was compared, so that nothing depends on the choice of probes.
   package var isComplete: Bool { parts?.isComplete ?? false }
-  /// Whether the candidate as its runtime computes it is within the limits on the precise probes.
-  public var runHolds: Bool { limits.hold(for: single.logits) }
+  /// Whether the candidate as its runtime computes it is within the limits on the precise probes, or off by nothing but
+  /// what its proved weights are off by.
+  public var runHolds: Bool { limits.hold(for: single.logits) || ownWeights?.holds == true }
   public var holds: Bool { partsHold && runHolds }
 
   /// What one of the numbers is that were compared, for messages.
@@ -97,6 +103,22 @@ public struct Judgement: Sendable, Codable {
   }
 }
 
+extension Judgement {
+  /// Whether the run is beyond its limits although every weight is the reference's up to the rounding of its type.
+  fileprivate var isExplainedByParts: Bool { partsHold && isComplete && !limits.hold(for: single.logits) }
+
+  /// What a reader is to know of a network that amplifies the rounding of its weights; nil where it does not.
+  package func noteOnRounding(of name: String, largestLogit: Double) -> Message? {
+    guard let ownWeights, ownWeights.holds else { return nil }
+    let found = single.logits.largest(upToShift: isUpToShift)
+    let times = 4 * found / limits.logits
+    return
+      "\(name): rounding moves the largest \(noun) by \((found / largestLogit).text(.significant(2))) of itself, \(times.text(.significant(2))) times as far "
+      + "as it moves the source's; every weight is within the rounding of its type, so that it is the network that "
+      + "amplifies it: take \(.type, "f32") where that matters"
+  }
+}
+
 /// Judgements of several candidates against one reference, on the same tokens.
 package struct Judgements: Sendable {
   package var judgements: [Judgement]
@@ -152,6 +174,14 @@ package struct Judgements: Sendable {
           isUpToShift: candidate.isUpToShift, workers: workers)
       }
       return judgement
+    }
+    for (index, candidate) in candidates.enumerated() where judgements[index].isExplainedByParts {
+      guard let stored = candidate.stored else { continue }
+      var own = try JudgementRun.againstOwnWeights(
+        candidate, stored: stored, on: precise, programProbe: programProbe, workers: workers)
+      // A program computes in the type of its weights, too, which costs about what rounding these costs.
+      if candidate.isProgram { own.limits = judgements[index].limits.widened(by: own.noise) }
+      judgements[index].ownWeights = .init(single: own.single, limits: own.limits)
     }
     self.literal = result.literal
     overflows = result.overflows.map(\.description)
@@ -221,6 +251,18 @@ private struct JudgementRun {
     self.workers = workers
     noisesOfCandidates = candidates.map { $0.noiseSources(of: reference) }
     noises = noisesOfCandidates.joined().reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
+  }
+
+  /// Holds what a runtime computes of a candidate against what its weights mean.
+  static func againstOwnWeights(
+    _ candidate: Judgement.Candidate, stored: Network, on probes: [Probe], programProbe: Int, workers: Workers
+  ) throws(Refusal) -> (single: NetworkDifference, limits: Limits, noise: LogitDifference) {
+    let own = Judgement.Candidate(name: candidate.name, exact: stored, model: candidate.model, type: .f32)
+    let run = JudgementRun(stored, named: candidate.name, literal: nil, candidates: [own], workers: workers)
+    let found = try run.result(
+      on: probes, long: [], programProbe: programProbe, literalProbe: nil, progress: { _, _ in }
+    ).judgements[0]
+    return (found.single, found.limits, found.noise.logits)
   }
 
   /// Runs all candidates on the precise probes, and those that are networks on more tokens, too.

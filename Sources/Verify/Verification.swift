@@ -11,7 +11,9 @@ import Networks
 /// 4. *Run.* The written file, run in the precision that it is for, is as close to the source in double precision as the
 ///    source itself is in that precision, its matrices rounded to the types of the file: the limits (on logits,
 ///    Kullback-Leibler divergence and top-1 tokens) are measured on the precise probes, not picked. A program is run on one
-///    of them, and so is the source that it is measured by.
+///    of them, and so is the source that it is measured by. A network may amplify the rounding of its weights by more than the
+///    source does: where every part is proved, a file beyond the limits is held against its own weights in double precision,
+///    and what rounding them did is reported.
 ///
 ///     if let verification = report.verification {
 ///       print(verification.holds, verification.tokenCount, verification.targets.map(\.algebraHolds))
@@ -35,7 +37,7 @@ public struct Verification: Sendable, Encodable {
     private enum CodingKeys: String, CodingKey {
       case target, parts, partsHold, algebra, algebraHolds, written, noise, limits, holdsSourceMatrices,
         arithmeticHolds, isUpToShift,
-        long
+        long, ownWeights
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -52,6 +54,7 @@ public struct Verification: Sendable, Encodable {
       try container.encode(arithmeticHolds, forKey: .arithmeticHolds)
       try container.encode(judgement.isUpToShift, forKey: .isUpToShift)
       try container.encodeIfPresent(judgement.long, forKey: .long)
+      try container.encodeIfPresent(judgement.ownWeights, forKey: .ownWeights)
     }
   }
 

@@ -23,15 +23,21 @@ import ProofSupport
   @Option(help: "Only this family of networks.")
   var family: RandomCheckpoint.Family?
 
+  @Option(help: "A directory that gets the files of what failed.")
+  var keep: String?
+
   func run() throws {
-    let proof = Proof(
+    var proof = Proof(
       seed: seed, first: first, conversionCount: conversions, plantingPeriod: period,
       families: family.map { [$0] } ?? RandomCheckpoint.Family.allCases)
+    proof.keptAt = keep
     let total = conversions
     let tally = try proof.run { done in
       if done % max(1, total / 20) == 0 { FileHandle.standardError.write(Data("\(done) of \(total)\n".utf8)) }
     }
     print("honest conversions: \(tally.honest), not possible for the target: \(tally.impossible)")
+    let copies = HonestCopy.allCases.map { "\(tally.copies[$0] ?? 0) \($0.rawValue)" }
+    print("copies that say the same: \(copies.joined(separator: ", "))")
     print("  refused: \(tally.refused.count)")
     for line in tally.refused.prefix(20) { print("    \(line)") }
     print("  not compared in whole: \(tally.incomplete.count)")

@@ -20,6 +20,8 @@ package struct Proof: Sendable {
     /// Planted errors by kind, and those that passed as equal.
     package var planted: [PlantedError: Int] = [:]
     package var passed: [String] = []
+    /// Files that say the same in another way, by how; those that are refused are in ``refused``.
+    package var copies: [HonestCopy: Int] = [:]
     /// The largest ratios to their limits that honest networks reached: of parts, and of the run in single precision.
     package var largestPartRatio = 0.0
     package var runRatios: [Double] = []
@@ -31,6 +33,7 @@ package struct Proof: Sendable {
       incomplete += other.incomplete
       planted.merge(other.planted, uniquingKeysWith: +)
       passed += other.passed
+      copies.merge(other.copies, uniquingKeysWith: +)
       largestPartRatio = max(largestPartRatio, other.largestPartRatio)
       runRatios += other.runRatios
     }
@@ -46,6 +49,8 @@ package struct Proof: Sendable {
   /// How many errors of each kind are planted in each of them, at most one; one conversion in so many gets them.
   package var plantingPeriod: Int
   package var families: [RandomCheckpoint.Family]
+  /// A directory for the files of what failed; nil where they are not kept.
+  package var keptAt: String?
 
   package init(
     seed: UInt64, first: Int = 0, conversionCount: Int, plantingPeriod: Int,
@@ -86,6 +91,7 @@ package struct Proof: Sendable {
     tally.honest += 1
     let name = "\(seed)/\(number): \(conversion.summary)"
     guard report.holds else {
+      keep(place, of: number, as: "refused")
       tally.refused.append("convert \(name): \(report.failures.joined(separator: " "))")
       return tally
     }
@@ -106,20 +112,54 @@ package struct Proof: Sendable {
     for claim in claims { tally.largestPartRatio = max(tally.largestPartRatio, claim.worst?.ratio ?? 0) }
     let (single, noise) = (found.judgement.single.logits, found.judgement.noise.logits)
     if noise.largest > 0 { tally.runRatios.append(single.largest / noise.largest) }
+    try judgeCopies(of: place, conversion, name, number, &tally)
     guard plantingPeriod > 0, number % plantingPeriod == 0 else { return tally }
     for error in PlantedError.allCases {
       let copy = place / "planted"
       try? FileManager.default.removeItem(atPath: copy)
       try FileManager.default.copyItem(atPath: place / "out", toPath: copy)
       guard let network = try network(at: copy, like: place / "source") else { continue }
-      var written = WrittenNetwork(network, in: copy, seed: seed &+ UInt64(number))
+      var written = WrittenNetwork(
+        network, in: copy, referenceType: conversion.source.type, isUpToShift: conversion.isUpToShift,
+        seed: seed &+ UInt64(number))
       guard let planted = try written.plant(error) else { continue }
       tally.planted[error, default: 0] += 1
       if try passes(copy, conversion, reference: place / "source") {
+        keep(place, of: number, as: error.rawValue)
         tally.passed.append("\(error.rawValue) at \(planted) of \(name)")
       }
     }
     return tally
+  }
+
+  private func keep(_ place: TemporaryDirectory, of number: Int, as name: String) {
+    guard let keptAt else { return }
+    try? FileManager.default.createDirectory(atPath: keptAt, withIntermediateDirectories: true)
+    try? FileManager.default.copyItem(atPath: place.path, toPath: "\(keptAt)/\(seed)-\(number)-\(name)")
+  }
+
+  /// Copies of an output that say the same in another way are equal to the source, too: one kind for each conversion.
+  private func judgeCopies(
+    of place: TemporaryDirectory, _ conversion: RandomConversion, _ name: String, _ number: Int, _ tally: inout Tally
+  ) throws {
+    let kind = HonestCopy.allCases[number % HonestCopy.allCases.count]
+    let copy = place / "copy"
+    // A tied source is written untied where its last norm folds.
+    let original = kind == .headUntied ? place / "source" : place / "out"
+    try FileManager.default.copyItem(atPath: original, toPath: copy)
+    guard let network = try network(at: copy, like: place / "source"),
+      try WrittenNetwork(network, in: copy, referenceType: conversion.source.type, seed: 0).rewrite(as: kind)
+    else { return }
+    tally.copies[kind, default: 0] += 1
+    do {
+      let found = try conversion.verify(copy, against: place / "source")
+      if found.holds { return }
+      keep(place, of: number, as: kind.rawValue)
+      let parts = found.judgement.parts?.failureSentences() ?? []
+      tally.refused.append("verify \(kind.rawValue) of \(name): \(parts.joined(separator: " "))")
+    } catch let refusal as Refusal {
+      tally.refused.append("verify \(kind.rawValue) of \(name): \(refusal)")
+    }
   }
 
   /// A file that is refused before a verdict does not pass.

@@ -23,7 +23,7 @@ package struct RandomCheckpoint {
   private var generator: SeededGenerator
   private let (width, heads, blocks, vocabulary, context, hidden): (Int, Int, Int, Int, Int, Int)
   private let scale: Double
-  private let type: ElementType
+  package let type: ElementType
 
   package init(_ family: Family, seed: UInt64) {
     self.family = family

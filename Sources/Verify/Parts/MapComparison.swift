@@ -217,10 +217,14 @@ private struct Side {
     var (overOutputs, outputMagnitudes) = ([Double](), [Double]())
     if numbers.centresInput {
       let count = Double(allInputs.count)
-      // What both subtract is subtracted twice: the mean of all.
-      let mean = numbers.centresOutput ? sums.overInputs.reduce(0, +) / (count * Double(allOutputs.count)) : 0
-      overInputs = sums.overInputs[firstOutput..<firstOutput + outputs.count].map { $0 / count - mean }
-      inputMagnitudes = sums.inputMagnitudes[firstOutput..<firstOutput + outputs.count].map { $0 / count }
+      // What both subtract is subtracted twice: the mean of all, which has an error of its own.
+      func mean(_ sums: [Double]) -> Double {
+        numbers.centresOutput ? sums.reduce(0, +) / (count * Double(allOutputs.count)) : 0
+      }
+      let (whole, wholeMagnitude) = (mean(sums.overInputs), mean(sums.inputMagnitudes))
+      let own = firstOutput..<firstOutput + outputs.count
+      overInputs = sums.overInputs[own].map { $0 / count - whole }
+      inputMagnitudes = sums.inputMagnitudes[own].map { $0 / count + wholeMagnitude }
     }
     if numbers.centresOutput {
       let count = Double(allOutputs.count)

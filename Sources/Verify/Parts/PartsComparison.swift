@@ -138,11 +138,13 @@ extension PartsComparison {
     }
     let states = Set(reference.streamStates)
     var pairs: [WirePair] = []
-    func add(_ wire: Wire, _ other: Wire, _ junction: Path?, _ operand: Int) throws(CuttingFailure) {
+    func add(_ wire: Wire, _ other: Wire, _ junction: Path?, _ operand: Int) {
       guard wire.origin == other.origin else {
-        throw CuttingFailure(
-          path: junction ?? reference.output,
-          reason: "the candidate reads \(other.origin), the reference \(wire.origin)")
+        claim.parts.append(
+          .init(
+            path: (junction ?? reference.output).description, ratio: .infinity,
+            problem: "reads \(other.origin), expected \(wire.origin)"))
+        return
       }
       if wire.selections != other.selections {
         claim.parts.append(
@@ -159,7 +161,7 @@ extension PartsComparison {
     for (node, other) in zip(ours, theirs) {
       if let part = operationPart(node, other, &claim) { claim.parts.append(part) }
       let (wires, others) = (try reference.wires(to: node), try candidate.wires(to: other))
-      for (operand, (wire, other)) in zip(wires, others).enumerated() { try add(wire, other, node.path, operand) }
+      for (operand, (wire, other)) in zip(wires, others).enumerated() { add(wire, other, node.path, operand) }
     }
     let outputs = [reference.output] + reference.sideOutputs
     let others = [candidate.output] + candidate.sideOutputs
@@ -168,7 +170,7 @@ extension PartsComparison {
         path: reference.output, reason: "the candidate gives \(others.count) values, the reference \(outputs.count)")
     }
     for (output, other) in zip(outputs, others) {
-      try add(try reference.wire(endingAt: output), try candidate.wire(endingAt: other), nil, 0)
+      add(try reference.wire(endingAt: output), try candidate.wire(endingAt: other), nil, 0)
     }
     return pairs
   }
@@ -416,9 +418,14 @@ extension PartsComparison {
     changed[value].candidate.reorderOutputs(valueOrder)
     changed[output].candidate.reorderInputs(queryOrder)
     let indices = [query, key, value, output]
+    // Biases of values may have been moved besides: the matrices decide.
+    let matrices = indices.map { index in
+      var group = changed[index]
+      if index == value || index == output { group.handsBiasOn = true }
+      return group
+    }
+    guard compare(matrices, in: stream).allSatisfy({ $0.allSatisfy(\.holds) }) else { return }
     let found = compare(indices.map { changed[$0] }, in: stream)
-    // Biases of values may have been moved besides.
-    guard found.allSatisfy({ $0.allSatisfy { $0.holds || $0.isBias } }) else { return }
     groups = changed
     for (index, result) in zip(indices, found) { parts[index] = result }
     claim.notes.append("\(path): the heads are in another order, the same in every map")
