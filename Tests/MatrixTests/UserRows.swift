@@ -34,7 +34,7 @@ struct UserRow: Sendable {
   }
 
   static let all: [UserRow] =
-    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders
+    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders + layouts
 
   private static let random = "the checkpoint is incomplete; a runtime would fill them with random numbers"
 
