@@ -77,6 +77,9 @@ package struct StockClass: Sendable {
     }
     let biased = network.withBiases(of: layout)
     sizes = architecture.hyperparameters(of: biased, from: sizes)
+    // Of what a config has no key for the class computes nothing.
+    let keys = (gguf?.configuration ?? architecture.configuration).keyNames
+    if !keys.contains(where: { $0.hasSuffix("sliding_window") }) { sizes.window = nil }
     let prepared = biased.withAttentionScales(of: architecture, sizes)
     guard let own = architecture.network(sizes, parametersOf: prepared) else { throw other(source, target) }
     let kind = architecture.normKind
@@ -321,7 +324,7 @@ extension Layout {
 
 extension Network {
   /// The norms that the output is computed from.
-  package var lastNorms: Set<Path> { Set((node(at: output)?.operands ?? []).filter { self[norm: $0] != nil }) }
+  package var lastNorms: Set<Path> { Set((node(at: unembeddingPath)?.operands ?? []).filter { self[norm: $0] != nil }) }
 
   /// The notes on a network whose norms are all computed: nothing else tells that the last one is not bare.
   var noteOnLastNorm: [Message] {

@@ -40,7 +40,7 @@ enum FoldedGPT2 {
     // The class has every bias; where the network has none it is zero.
     var whole = network.withBiases(of: architecture.layout)
     if let map = whole.unembedding, map.bias == nil {
-      whole[linear: whole.output]?.bias = .constant(0, shape: [map.weight.columnCount])
+      whole[linear: whole.unembeddingPath]?.bias = .constant(0, shape: [map.weight.columnCount])
     }
     let parameters = architecture.layout.tensors(of: whole, sizes: sizes).compactMap {
       slot, value -> TargetOutput.StoredParameter? in

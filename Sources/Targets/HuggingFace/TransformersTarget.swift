@@ -21,6 +21,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.qwen2),
       .huggingFace(.qwen3),
       .huggingFace(.gemma),
+      .huggingFace(.gemma2),
       .huggingFace(.phi3),
       .huggingFace(.olmo2),
       .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),

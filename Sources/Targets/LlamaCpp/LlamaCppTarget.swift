@@ -25,6 +25,7 @@ package struct LlamaCppTarget: Target {
     .gguf(.qwen2),
     .gguf(.qwen3),
     .gguf(.gemma),
+    .gguf(.gemma2),
     .gguf(.phi3),
     .gguf(.olmo2),
     .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
