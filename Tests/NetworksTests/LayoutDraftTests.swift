@@ -53,6 +53,18 @@ import Testing
       ], "\(draft.text)")
   }
 
+  @Test("A tensor that only one block has keeps its name, and is to be filled in")
+  func oneBlock() throws {
+    let directory = try TemporaryDirectory()
+    var tensors = EditableTensors(of: try Checkpoint(safetensors: Fixtures.path("layouts/fused.safetensors")))
+    tensors["layer.0.attn.distances"] = .init([Double](repeating: 0, count: 32 * 5), shape: [32, 5])
+    try tensors.write(to: directory / "model.safetensors")
+    let draft = try LayoutDraft(of: directory / "model.safetensors")
+    #expect(draft.openValues.contains("layer.0.attn.distances"))
+    #expect(draft.text.contains("\"layer.0.attn.distances\": {\"holds\": \"? the parameter of shape [32, 5]\"}"))
+    #expect(draft.text.contains("\"layer.#.attn.w_out\""))
+  }
+
   @Test("What has no blocks gets no draft")
   func noBlocks() throws {
     let refusal = #expect(throws: Refusal.self) { try LayoutDraft(of: Fixtures.path("safetensors/names.safetensors")) }

@@ -39,14 +39,17 @@ struct TensorTemplates {
     blockCount = blocks.count
     let inner = names.compactMap { Self.rest(of: $0, behind: blocks.prefix + "0") }
     let ofHeads = inner.filter { Self.words(of: $0).contains(where: Self.ofHeads.contains) }
-    let heads = Self.numbering(of: ofHeads, from: 2, names: 1)
+    let place = Self.numbering(of: ofHeads, from: 2, names: 1)?.prefix
+    // What else each of them has, such as a mask, goes with them.
+    let heads = place.flatMap { Self.numbering(of: inner, behind: $0, from: 2, names: 1) }
     headCount = heads?.count
     for (name, tensor) in tensors {
       var text = name
-      if let (number, rest) = Self.number(in: name, behind: blocks.prefix) {
+      // What only some blocks or heads have keeps its name.
+      if let (number, rest) = Self.number(in: name, behind: blocks.prefix), blocks.rests.contains(rest) {
         guard number == 0 else { continue }
         var own = rest
-        if let heads, let (head, behind) = Self.number(in: rest, behind: heads.prefix) {
+        if let heads, let (head, behind) = Self.number(in: rest, behind: heads.prefix), heads.rests.contains(behind) {
           guard head == 0 else { continue }
           own = heads.prefix + "@" + behind
         }
@@ -67,30 +70,37 @@ struct TensorTemplates {
 
   // MARK: Numbers
 
-  /// What stands before numbers that count blocks or heads, and how many there are.
+  /// What stands before numbers that count blocks or heads, how many there are, and what stands behind every one of them.
   private struct Numbering {
     let prefix: String
     let count: Int
+    let rests: Set<String>
+    var coverage: Int { count * rests.count }
   }
 
   /// The prefix behind which the most names go on with a number, where the numbers are 0, 1, … and the same names stand
   /// behind each.
   ///
   /// - Parameters:
+  ///   - prefix: the one to look behind; nil for any.
   ///   - minimum: how many numbers there must be.
   ///   - nameCount: how many names must go on behind each.
-  private static func numbering(of names: [String], from minimum: Int, names nameCount: Int) -> Numbering? {
+  private static func numbering(
+    of names: [String], behind prefix: String? = nil, from minimum: Int, names nameCount: Int
+  ) -> Numbering? {
     var rests: [String: [Int: Set<String>]] = [:]
     for name in names.prefix(100_000) {
-      for (prefix, number, rest) in numbers(in: name) { rests[prefix, default: [:]][number, default: []].insert(rest) }
+      for (found, number, rest) in numbers(in: name) where prefix == nil || prefix == found {
+        rests[found, default: [:]][number, default: []].insert(rest)
+      }
     }
-    let fitting = rests.filter { _, byNumber in
-      guard byNumber.count >= minimum, let first = byNumber[0], first.count >= nameCount else { return false }
-      return (0..<byNumber.count).allSatisfy { byNumber[$0] == first }
+    let fitting = rests.compactMap { prefix, byNumber -> Numbering? in
+      guard byNumber.count >= minimum, var shared = byNumber[0] else { return nil }
+      for number in 1..<max(1, byNumber.count) { shared.formIntersection(byNumber[number] ?? []) }
+      return shared.count >= nameCount ? Numbering(prefix: prefix, count: byNumber.count, rests: shared) : nil
     }
-    func coverage(_ prefix: String) -> Int { fitting[prefix]?.values.reduce(0) { $0 + $1.count } ?? 0 }
-    let best = fitting.keys.max { (coverage($0), $1.count, $1) < (coverage($1), $0.count, $0) }
-    return best.map { Numbering(prefix: $0, count: fitting[$0]?.count ?? 0) }
+    // The outermost number where several are as good.
+    return fitting.max { ($0.coverage, $1.prefix.count, $1.prefix) < ($1.coverage, $0.prefix.count, $0.prefix) }
   }
 
   /// Every number in a name, with what stands before and behind it; of names with many, the first eight.
