@@ -95,6 +95,7 @@ package struct StockClass: Sendable {
         advice: "use \(.targets, "transformers")")
     }
     try requireRotary(sizes, target: target)
+    try requireWords(for: sizes, target: target)
     let approximation = try approximation(of: prepared, from: source, options: options, target: target)
     sizes.outputScales = [:]
 
@@ -236,6 +237,15 @@ package struct StockClass: Sendable {
       .unsupported, subject: target,
       "\(gguf.map { "llama.cpp's \($0.architecture)" } ?? architecture.className) has no word for how the angles of these "
         + "rotary positions are scaled",
+      advice: "use \(.targets, "onnxruntime")")
+  }
+
+  /// - Throws: `.unsupported` where a key has to say that something is not there: to llama.cpp a missing key means a number.
+  private func requireWords(for sizes: Hyperparameters, target: String) throws(Refusal) {
+    guard let gguf, let absent = gguf.configuration.members(of: sizes).first(where: { $0.value.isNull }) else { return }
+    throw Refusal(
+      .unsupported, subject: absent.key.name,
+      "the target \(target) cannot leave this out (\(gguf.architecture)), and the network has none",
       advice: "use \(.targets, "onnxruntime")")
   }
 

@@ -177,6 +177,10 @@ import Verify
       $0.integers = arithmetic
     }
     #expect(integers?.problem == "attention with capped scores has no form in integers")
+    let uncapped = try AlteredCheckpoint(of: "decoders/gemma2") { $0.config["attn_logit_softcapping"] = .null }
+    let words = try Workplace().refusal(uncapped.path, to: ["llama.cpp"]) { $0.normForm = .unit }
+    #expect(words?.problem == "the target llama.cpp cannot leave this out (gemma2), and the network has none")
+    #expect(try Workplace().convert(uncapped.path, to: ["onnxruntime"]) { $0.normForm = .unit }.holds)
   }
 }
 
