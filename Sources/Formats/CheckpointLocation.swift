@@ -16,6 +16,8 @@ package struct CheckpointLocation: Sendable {
 
   package var configurationPath: String { directory + "/config.json" }
 
+  package var hasConfiguration: Bool { FileManager.default.fileExists(atPath: configurationPath) }
+
   /// - Parameter path: a directory, one file, one shard beside the others, or the directory of a model in the cache of
   ///   huggingface_hub.
   /// - Throws: `.malformed` where there is nothing, or nothing that could be a checkpoint; `.unsupported` where a
