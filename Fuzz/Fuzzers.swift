@@ -55,6 +55,35 @@ extension Fuzzer {
         options.deviations = $0.path
         _ = try Model(opening: $0.directory, options: options)
       }),
+    "layout": Fuzzer(
+      fileName: "layout.json", seeds: ["per-head", "flat", "rotary"].map { "layouts/\($0).json" },
+      companions: ["layouts/per-head.pt", "layouts/flat.pt", "layouts/rotary.pt"],
+      run: .file { place in
+        var options = ReadingOptions()
+        options.layout = place.path
+        // Each file is the layout of one of them at most.
+        var refusal: Refusal?
+        for name in ["per-head", "flat", "rotary"] {
+          do throws(Refusal) {
+            _ = try Model(opening: "\(place.directory)/\(name).pt", options: options)
+            return
+          } catch {
+            refusal = error
+          }
+        }
+        if let refusal { throw refusal }
+      }),
+    "draft": Fuzzer(
+      fileName: "model.safetensors", seeds: ["layouts/fused.safetensors", "safetensors/names.safetensors"],
+      run: .file { place in
+        // Whatever the names and shapes, a draft is JSON that the reader of layouts answers.
+        let text = try LayoutDraft(of: place.path).text
+        let path = place.directory + "/draft.json"
+        try Data(text.utf8).write(to: URL(filePath: path))
+        var options = ReadingOptions()
+        options.layout = path
+        _ = try Model(opening: place.path, options: options)
+      }),
     "tokenizer": Fuzzer(
       fileName: "tokenizer.json",
       seeds: ["seeds/tokenizer/whole.json", "shakespeare-4x128/tokenizer/tokenizer.json"],

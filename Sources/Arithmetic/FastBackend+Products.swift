@@ -100,10 +100,10 @@ extension FastBackend {
   }
 
   /// The logits of a residual stream [T, D], to be computed when asked for.
-  package func logits(of x: Matrix<Scalar>, by map: LinearMap?) -> PendingLogits<Scalar> {
+  package func logits(of x: Matrix<Scalar>, by map: LinearMap?, cappedAt cap: Double? = nil) -> PendingLogits<Scalar> {
     var backend = self
     backend.rounding = rounding?.ofUnembedding
-    return PendingLogits(residual: x, map: map, backend: backend)
+    return PendingLogits(residual: x, map: map, cap: cap, backend: backend)
   }
 }
 
@@ -184,6 +184,8 @@ package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   package let residual: Matrix<Scalar>
   /// The unembedding; nil where the network gives away its stream and no logits.
   let map: LinearMap?
+  /// What the logits stay below; nil where nothing caps them.
+  let cap: Double?
   let backend: FastBackend<Scalar>
 
   package var vocabularySize: Int { map?.weight.columnCount ?? residual.columnCount }
@@ -197,16 +199,22 @@ package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
       }
       return part
     }
-    return backend.apply(
-      LinearMap(
-        weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) }), to: residual)
+    return capped(
+      backend.apply(
+        LinearMap(
+          weight: map.weight.sliced(axis: 1, range), bias: map.bias.map { $0.sliced(axis: 0, range) }), to: residual))
+  }
+
+  private func capped(_ logits: Matrix<Scalar>) -> Matrix<Scalar> {
+    if let cap { unsafe Kernels.activate(logits.values, by: .softCap(cap), into: logits.values) }
+    return logits
   }
 
   /// The logits of the last token: [1, V].
   package func ofLastToken() -> Matrix<Scalar> {
     let last = Matrix<Scalar>(rows: 1, columns: residual.columnCount)
     _ = unsafe last.values.update(from: residual.row(residual.rowCount - 1))
-    return map.map { backend.apply($0, to: last) } ?? last
+    return map.map { capped(backend.apply($0, to: last)) } ?? last
   }
 
   /// All logits: [T, V].

@@ -245,7 +245,7 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
     let (key, value) = cache?.append(key: newKey, value: newValue, at: path) ?? (newKey, newValue)
     let keyWidth = key.columnCount
     let result = Matrix<Scalar>(rows: query.rowCount, columns: width)
-    let isCausal = attention.mask == .causal
+    let isCausal = attention.mask.isCausal
     // γⁿ for n tokens of distance, by head: [H, K]; without decay nothing.
     let powers: [[Scalar]]
     if case .decaying(let factors) = attention.weighting {
@@ -292,18 +292,23 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
         let totals = unsafe scores + step * longest
         for first in stride(from: task.rows.lowerBound, to: task.rows.upperBound, by: step) {
           let rows = first..<min(first + step, task.rows.upperBound)
-          let length = isCausal ? past + rows.upperBound : longest
+          // The first key that any of these rows sees.
+          let begin = attention.mask.width.map { max(0, past + rows.lowerBound + 1 - $0) } ?? 0
+          let length = (isCausal ? past + rows.upperBound : longest) - begin
           unsafe Scalar.multiply(
             rows: rows.count, columns: length, inner: dHead, query.start + corner + rows.lowerBound * width,
-            strideA: width, seen.key.start + keyCorner, strideB: keyWidth, isTransposed: true,
+            strideA: width, seen.key.start + keyCorner + begin * keyWidth, strideB: keyWidth, isTransposed: true,
             factor: Scalar(attention.scale), beta: 0, into: scores, strideC: length)
           for row in rows {
             let line = unsafe UnsafeMutableBufferPointer(
               start: scores + (row - rows.lowerBound) * length, count: length)
-            let visible = isCausal ? past + row + 1 : length
+            let visible = isCausal ? past + row + 1 - begin : length
+            let hidden = attention.mask.width.map { max(0, past + row + 1 - $0) - begin } ?? 0
             if powers.isEmpty {
-              unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(
-                UnsafeMutableBufferPointer(rebasing: line[..<visible]))
+              let scores = unsafe UnsafeMutableBufferPointer(rebasing: line[hidden..<visible])
+              if let cap = attention.softCap { unsafe Kernels.activate(scores, by: .softCap(cap), into: scores) }
+              unsafe totals[row - rows.lowerBound] = unsafe Kernels.exponentials(scores)
+              for earlier in 0..<hidden { unsafe line[earlier] = 0 }
             } else {
               unsafe totals[row - rows.lowerBound] = 1
               for other in 0..<visible { unsafe line[other] *= powers[task.head][visible - 1 - other] }
@@ -311,7 +316,8 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
             for future in visible..<max(visible, length) { unsafe line[future] = 0 }
           }
           unsafe Scalar.multiply(
-            rows: rows.count, columns: dHead, inner: length, scores, strideA: length, seen.value.start + keyCorner,
+            rows: rows.count, columns: dHead, inner: length, scores, strideA: length,
+            seen.value.start + keyCorner + begin * keyWidth,
             strideB: keyWidth, isTransposed: false, factor: 1, beta: 0,
             into: result.start + corner + rows.lowerBound * width, strideC: width)
           // The shares of the softmax are taken here, where there are fewer numbers.

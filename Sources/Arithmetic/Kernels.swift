@@ -134,6 +134,9 @@ package enum Kernels {
       for index in 0..<x.count { unsafe y[index] = unsafe x[index] < 0 ? x[index] * slope : x[index] }
     case .silu: unsafe Scalar.silu(x, into: y)
     case .tanh: for index in 0..<x.count { unsafe y[index] = unsafe .tanh(x[index]) }
+    case .softCap(let limit):
+      let limit = Scalar(limit)
+      for index in 0..<x.count { unsafe y[index] = limit * .tanh(unsafe x[index] / limit) }
     }
   }
 }

@@ -65,12 +65,12 @@ extension Execution {
   ///
   package mutating func finish<Scalar: ArithmeticScalar>() throws(Refusal) -> PendingLogits<Scalar>
   where Runner == FastBackend<Scalar> {
-    guard let map = network.unembedding, let operand = network.node(at: network.output)?.operands.first else {
+    guard let map = network.unembedding, let operand = network.node(at: network.unembeddingPath)?.operands.first else {
       try run(stage: stageCount - 1)
       return backend.logits(of: value(at: network.output), by: nil)
     }
     try run(stage: stageCount - 1, skipsOutput: true)
-    return backend.logits(of: value(at: operand), by: map)
+    return backend.logits(of: value(at: operand), by: map, cappedAt: network.logitCap)
   }
 }
 

@@ -94,9 +94,12 @@ package struct PlainBackend: Backend {
       (0..<attention.headCount).flatMap { number in
         let group = number / (attention.headCount / attention.keyValueHeadCount)
         let asked = head(number, of: query[t])
-        let seen = attention.mask == .causal ? Array(0...t) : probe.visibleTokens
+        let seen =
+          attention.mask.isCausal
+          ? (0...t).filter { t - $0 < attention.mask.width ?? .max } : probe.visibleTokens
         let products = seen.map { s in
-          attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 }
+          let score = attention.scale * zip(asked, head(group, of: key[s])).reduce(0) { $0 + $1.0 * $1.1 }
+          return attention.softCap.map { $0 * .tanh(score / $0) } ?? score
         }
         let (weights, total): ([Double], Double)
         switch attention.weighting {
@@ -150,6 +153,7 @@ package struct PlainBackend: Backend {
         case .leakyReLU(let slope): v < 0 ? slope * v : v
         case .silu: v / (1 + .exp(-v))
         case .tanh: .tanh(v)
+        case .softCap(let limit): limit * .tanh(v / limit)
         }
       }
     }

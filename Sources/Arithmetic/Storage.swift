@@ -30,7 +30,7 @@ package struct Storage: Hashable, Sendable {
       switch node.operation {
       case .embed(let table, .token): tokenEmbedding = type(table)
       case .embed(let table, .position): positionEmbedding = type(table)
-      case .linear(let map) where node.path == network.output: unembedding = type(map.weight)
+      case .linear(let map) where node.path == network.unembeddingPath: unembedding = type(map.weight)
       case .linear(let map):
         if matrices.isEmpty { usual = type(map.weight) }
         matrices[map.weight.rowCount] = type(map.weight)

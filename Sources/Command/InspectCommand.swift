@@ -1,6 +1,7 @@
 import ArgumentParser
 import NormFold
 import Formats
+import Logging
 import Networks
 
 struct InspectCommand: ParsableCommand {
@@ -13,20 +14,56 @@ struct InspectCommand: ParsableCommand {
         normfold inspect gpt2-lnfree/
         normfold inspect bert-base/ --adapter my-ln-adapter/
         normfold inspect model.safetensors --json | jq '.sites[].smallestDeviation'
+        normfold inspect my-gpt.pt --draft-layout my-layout.json
       """)
 
   @Argument(help: .checkpoint, completion: .file())
   var source: String
 
+  @Argument(
+    help: ArgumentHelp("Where --draft-layout writes to; standard output without it.", valueName: "file"),
+    completion: .file(extensions: ["json"]))
+  var draft: String?
+
+  @Flag(
+    help:
+      "Instead, write a first draft of a --layout from the names and shapes of the tensors, with marks where they do not tell."
+  )
+  var draftLayout = false
+
   @OptionGroup var input: InputOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws {
+    if let draft, !draftLayout { throw ValidationError("\(draft): expected one checkpoint") }
+    if draftLayout, output.json { throw ValidationError("--draft-layout prints JSON as it is: leave --json out") }
+    if draftLayout, input.layout != nil { throw ValidationError("--draft-layout makes what --layout reads: pass one") }
+  }
+
   func run() throws {
+    if draftLayout { return try writeDraft() }
     let options = input.readingOptions()
     switch try InspectionResult(of: source, options: options) {
     case .network(let inspection): try output.print(inspection, as: inspection.text, options: options)
     case .listing(let listing): try output.print(listing, as: listing.text, options: options)
     }
+  }
+}
+
+extension InspectCommand {
+  private func writeDraft() throws {
+    let draft = try LayoutDraft(of: source, options: input.readingOptions())
+    if let path = self.draft {
+      let file = try OutputFile(creating: path)
+      try file.write(Array(draft.text.utf8))
+      try file.finish()
+    } else {
+      try StandardOutput.print(String(draft.text.dropLast()))
+    }
+    let open = draft.openValues
+    output.logger.notice(
+      "\(open.isEmpty ? "everything is filled in" : "to be filled in: \(open.listed(limit: 12))"); look at what is not marked, too"
+    )
   }
 }
 

@@ -25,6 +25,7 @@ extension Setting {
     case .deviations: ["--deviations"]
     case .head: ["--head"]
     case .ignoredTensors: ["--ignore"]
+    case .layout: ["--layout"]
     case .missingNorms: ["--norms"]
     case .normScaling: ["--norm-scaling"]
     case .permutesHeadScales: ["--permuted-head-scales"]

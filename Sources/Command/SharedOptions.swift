@@ -72,6 +72,12 @@ struct InputOptions: ParsableArguments {
   var adapter: [String] = []
 
   @Option(
+    help: ArgumentHelp(
+      "What the tensors of a home-made network are, as JSON; 'inspect --draft-layout' writes a first draft of it.",
+      valueName: "file"), completion: .file(extensions: ["json"]))
+  var layout: String?
+
+  @Option(
     help: ArgumentHelp("Which unembedding counts where a tied checkpoint stores another one.", valueName: "stored|tied")
   )
   var head: ReadingOptions.Head?
@@ -145,6 +151,7 @@ struct InputOptions: ParsableArguments {
     var options = ReadingOptions()
     options.tokenizer = tokenizer ?? .ofCheckpoint
     options.adapters = adapter
+    options.layout = layout
     options.head = head
     if let number = deviations.flatMap(Double.init) {
       options.deviation = number

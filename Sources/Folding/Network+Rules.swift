@@ -7,7 +7,7 @@ extension Network {
     switch rule {
     case .foldValueBiases: foldingValueBiases()
     case .centerWritingWeights: try centringWriters()
-    case .centerUnembedding: centringUnembedding()
+    case .centerUnembedding: try centringUnembedding()
     }
   }
 
@@ -97,9 +97,16 @@ extension Network {
   ///
   /// The logits of each position lose one constant, their mean; probabilities, and differences of logits at a position,
   /// stay exactly what they were.
-  package func centringUnembedding() -> Network {
+  ///
+  /// - Throws: `.unsupported` where logits are capped, so that a constant that they lose shows in their differences.
+  package func centringUnembedding() throws(Refusal) -> Network {
+    if logitCap != nil {
+      throw Refusal(
+        .unsupported, subject: "\(.rules, FoldingRule.centerUnembedding)",
+        "logits are capped here, which a constant that all of them lose would change", advice: "leave the option out")
+    }
     var result = self
-    if let map = unembedding { result[linear: output] = map.centringOutput() }
+    if let map = unembedding { result[linear: unembeddingPath] = map.centringOutput() }
     return result
   }
 }

@@ -16,6 +16,8 @@ package struct CheckpointLocation: Sendable {
 
   package var configurationPath: String { directory + "/config.json" }
 
+  package var hasConfiguration: Bool { FileManager.default.fileExists(atPath: configurationPath) }
+
   /// - Parameter path: a directory, one file, one shard beside the others, or the directory of a model in the cache of
   ///   huggingface_hub.
   /// - Throws: `.malformed` where there is nothing, or nothing that could be a checkpoint; `.unsupported` where a
@@ -80,30 +82,48 @@ package struct CheckpointLocation: Sendable {
 
   /// Opens the checkpoint; a compressed one is expanded first.
   ///
-  /// - Parameter temporaryDirectory: where expanded bytes are kept; nil for the system's.
-  /// - Throws: what the readers throw.
-  package func open(temporaryDirectory: String? = nil) throws(Refusal) -> Checkpoint {
+  /// - Parameters:
+  ///   - temporaryDirectory: where expanded bytes are kept; nil for the system's.
+  ///   - keys: under which a PyTorch archive has the state dict, one inside the other; none to look for it.
+  /// - Throws: what the readers throw; `.usage` for keys where the file has none.
+  package func open(
+    temporaryDirectory: String? = nil, stateDictAt keys: [String] = []
+  ) throws(Refusal) -> Checkpoint {
     let name = isCompressed ? String(path.dropLast(4)) : path
     if Self.isIndex(name.split(separator: "/").last.map(String.init) ?? name) {
+      if !keys.isEmpty { throw Self.noDicts(in: path, keys) }
       return name.contains(".bin.index.")
         ? try Checkpoint(pytorchIndex: path) : try Checkpoint(safetensorsIndex: path)
     }
-    if !isCompressed {
-      let file = try MappedFile(path: path)
-      return switch try Self.form(of: file, name: name) {
-      case .gguf: try Checkpoint(gguf: path)
-      case .pytorch: try Checkpoint(pytorch: file, temporaryDirectory: temporaryDirectory)
-      case .safetensors: try Checkpoint(safetensors: file)
-      case .safetensorsIndex, .pytorchIndex: preconditionFailure("an index is told by its name")
-      }
-    }
-    let expanded = try ZstdFile(decompressing: path, temporaryDirectory: temporaryDirectory)
-    return switch try Self.form(of: expanded.content, name: name) {
-    case .gguf: try Checkpoint(gguf: expanded.content)
-    case .pytorch: try Checkpoint(pytorch: expanded.content, temporaryDirectory: temporaryDirectory)
-    case .safetensors: try Checkpoint(safetensors: expanded.content)
+    let (file, form) = try content(temporaryDirectory: temporaryDirectory)
+    if form != .pytorch, !keys.isEmpty { throw Self.noDicts(in: path, keys) }
+    return switch form {
+    case .gguf: try Checkpoint(gguf: file)
+    case .pytorch: try Checkpoint(pytorch: file, temporaryDirectory: temporaryDirectory, stateDictAt: keys)
+    case .safetensors: try Checkpoint(safetensors: file)
     case .safetensorsIndex, .pytorchIndex: preconditionFailure("an index is told by its name")
     }
+  }
+
+  /// Returns where a PyTorch archive has dicts of tensors, by their keys, the outermost first; nothing for other files.
+  package func stateDicts(temporaryDirectory: String? = nil) throws(Refusal) -> [[String]] {
+    let (file, form) = try content(temporaryDirectory: temporaryDirectory)
+    return form == .pytorch
+      ? try Checkpoint.stateDicts(inPyTorch: file, temporaryDirectory: temporaryDirectory) : []
+  }
+
+  private func content(temporaryDirectory: String?) throws(Refusal) -> (file: MappedFile, form: Form) {
+    let name = isCompressed ? String(path.dropLast(4)) : path
+    let file =
+      isCompressed
+      ? try ZstdFile(decompressing: path, temporaryDirectory: temporaryDirectory).content : try MappedFile(path: path)
+    return (file, try Self.form(of: file, name: name))
+  }
+
+  private static func noDicts(in path: String, _ keys: [String]) -> Refusal {
+    Refusal(
+      .usage, file: path, subject: keys.joined(separator: "."), "only PyTorch archives have dicts inside each other",
+      advice: "leave the keys of the state dict out")
   }
 
   /// By the first bytes, which lie less often than names; by the name where they say nothing.

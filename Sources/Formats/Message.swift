@@ -11,6 +11,7 @@ public enum Setting: String, CaseIterable, Sendable {
   case deviations
   case head
   case ignoredTensors
+  case layout
   case missingNorms
   case modality
   case normScaling

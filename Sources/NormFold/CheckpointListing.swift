@@ -64,7 +64,7 @@ public enum InspectionResult: Sendable {
     do throws(Refusal) {
       self = .network(try Inspection(of: path, options: options))
     } catch {
-      guard error.category == .unsupported else { throw error }
+      guard error.category == .unsupported, options.layout == nil else { throw error }
       let location = try CheckpointLocation(path: path)
       let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory)
       guard let name = Architecture.unsupportedName(of: checkpoint, at: location) else { throw error }

@@ -130,9 +130,9 @@ private struct Candidate {
       (self.network, written, type, warnings) = (network, .program(program), program.type, [])
       requireIntact = { () throws(Refusal) in try program.requireIntact() }
     } else {
-      // Adapters belong to the reference.
+      // Adapters and a layout belong to the reference.
       var options = options
-      options.adapters = []
+      (options.adapters, options.layout) = ([], nil)
       let model = try Model(opening: path, options: options)
       network = model.literalNetwork ?? model.network
       (written, type, warnings) = (.network(network, meant: model.network), .f32, model.warnings)

@@ -19,10 +19,10 @@ extension ONNXLowering {
       return lowering.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
     }
     var keys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
-    if attention.mask == .causal { keys = cached(keys, "key", path, heads: keyValueHeadCount, dHead: dHead) }
+    if attention.mask.isCausal { keys = cached(keys, "key", path, heads: keyValueHeadCount, dHead: dHead) }
     // [B, G, K, d]
     var values = split(value, into: keyValueHeadCount, &self, as: prefix + ".value")
-    if attention.mask == .causal { values = cached(values, "value", path, heads: keyValueHeadCount, dHead: dHead) }
+    if attention.mask.isCausal { values = cached(values, "value", path, heads: keyValueHeadCount, dHead: dHead) }
     var queries = split(query, into: headCount, &self, as: prefix + ".query")
     if attention.scale != 1 {
       // On the queries, which are never more than the scores.
@@ -37,7 +37,8 @@ extension ONNXLowering {
     }
     queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
     let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
-    let scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
+    var scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
+    if let cap = attention.softCap { scores = capped(scores, at: cap, as: prefix + ".scores.capped") }
     let shares: String
     switch attention.weighting {
     case .softmax:
@@ -167,10 +168,28 @@ extension ONNXLowering {
   /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
   /// key, so padding on the left moves both alike.
   private mutating func visible(_ mask: Attention.Mask) -> String {
-    if let visibleKeys { return visibleKeys }
-    let result = mask == .causal ? add("And", causal(), wantedKeys(), as: "mask.visible") : wantedKeys()
-    visibleKeys = result  // [B, 1, S or 1, K]
+    if let known = visibleKeys[mask] { return known }
+    let result: String  // [B, 1, S or 1, K]
+    switch mask {
+    case .causal: result = add("And", causal(), wantedKeys(), as: "mask.visible")
+    case .window(let width): result = add("And", visible(.causal), near(width), as: "mask.window.\(width)")
+    case .bidirectional: result = wantedKeys()
+    }
+    visibleKeys[mask] = result
     return result
+  }
+
+  /// The keys that are less than so many tokens before each query, or behind it: [S, K].
+  private mutating func near(_ width: Int) -> String {
+    let (queries, keys) = indices()
+    let first = add("Sub", queries, constant(width - 1, "mask.reach.\(width)"), as: "mask.first.\(width)")
+    return add("LessOrEqual", first, keys, as: "mask.near.\(width)")
+  }
+
+  /// c · tanh(x / c), as a product where the usual form divides.
+  mutating func capped(_ x: String, at cap: Double, as name: String) -> String {
+    let inner = add("Mul", x, constant(1 / cap, name + ".inverse"), as: name + ".1")
+    return add("Mul", add("Tanh", inner, as: name + ".2"), constant(cap, name + ".cap"), as: name)
   }
 
   /// The keys that the caller did not mask: [B, 1, 1, K].

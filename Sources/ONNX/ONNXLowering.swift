@@ -23,7 +23,7 @@ package struct ONNXLowering: Backend {
   var externalNames: [Parameter: String] = [:]
   var usedNames: Set<String> = []
   /// [B, 1, S, K]: which keys a query may see. Computed once, for all blocks.
-  var visibleKeys: String?
+  var visibleKeys: [Attention.Mask: String] = [:]
   /// [S, 1] and [K]: the numbers of queries and keys.
   var tokenIndices: (queries: String, keys: String)?
   /// [H, S, K]: what retention multiplies products by. Computed once for all whose heads decay alike.
@@ -125,7 +125,7 @@ package struct ONNXLowering: Backend {
       return add("Gather", external(table, name + ".weight"), ids(of: index), as: name)
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
     case .linear(let map):
-      return node.path == network.output && network.task.outputNames == [Self.logits]
+      return node.path == network.unembeddingPath && network.task.outputNames == [Self.logits]
         ? unembed(values[0], by: map, at: name) : apply(map, to: values[0], at: name)
     case .rotate, .attend: preconditionFailure("written above")
     case .activate(let activation): return activate(values[0], by: activation, at: name)
@@ -194,7 +194,10 @@ package struct ONNXLowering: Backend {
   /// Names the outputs of a graph that gives something other than logits.
   private mutating func giveAway(_ x: String) -> String {
     let names = network.task.outputNames
-    guard names != [Self.logits] else { return x }
+    guard names != [Self.logits] else {
+      if x != Self.logits { append("Identity", [x], names) }
+      return Self.logits
+    }
     if names.count == 1 {
       graph.outputs.append(
         .init(
@@ -257,14 +260,16 @@ package struct ONNXLowering: Backend {
       return add("LeakyRelu", x, as: name, attributes: ["alpha": .number(Float(slope))])
     case .silu: return add("Mul", x, add("Sigmoid", x, as: name + ".1"), as: name)
     case .tanh: return add("Tanh", x, as: name)
+    case .softCap(let cap): return capped(x, at: cap, as: name)
     }
   }
 
   private mutating func unembed(_ x: String, by map: LinearMap, at name: String) -> String {
-    let output = Self.logits
+    // What caps the logits gives them their name.
+    let output = network.logitCap == nil ? Self.logits : unused(name)
     let tokens = network.task.isPerSequence ? [] : [Self.newTokens]
     graph.outputs.insert(
-      .init(name: output, type: type, shape: [Self.batch] + tokens + [.fixed(network.outputWidth)]), at: 0)
+      .init(name: Self.logits, type: type, shape: [Self.batch] + tokens + [.fixed(network.outputWidth)]), at: 0)
     if let embedding = externalNames[map.weight.transposed()] {
       unembedTied(x, to: embedding, bias: map.bias, at: name, output: output)
     } else {

@@ -77,6 +77,9 @@ package struct StockClass: Sendable {
     }
     let biased = network.withBiases(of: layout)
     sizes = architecture.hyperparameters(of: biased, from: sizes)
+    // Of what a config has no key for the class computes nothing.
+    let keys = (gguf?.configuration ?? architecture.configuration).keyNames
+    if !keys.contains(where: { $0.hasSuffix("sliding_window") }) { sizes.window = nil }
     let prepared = biased.withAttentionScales(of: architecture, sizes)
     guard let own = architecture.network(sizes, parametersOf: prepared) else { throw other(source, target) }
     let kind = architecture.normKind
@@ -92,6 +95,7 @@ package struct StockClass: Sendable {
         advice: "use \(.targets, "transformers")")
     }
     try requireRotary(sizes, target: target)
+    try requireWords(for: sizes, target: target)
     let approximation = try approximation(of: prepared, from: source, options: options, target: target)
     sizes.outputScales = [:]
 
@@ -236,6 +240,15 @@ package struct StockClass: Sendable {
       advice: "use \(.targets, "onnxruntime")")
   }
 
+  /// - Throws: `.unsupported` where a key has to say that something is not there: to llama.cpp a missing key means a number.
+  private func requireWords(for sizes: Hyperparameters, target: String) throws(Refusal) {
+    guard let gguf, let absent = gguf.configuration.members(of: sizes).first(where: { $0.value.isNull }) else { return }
+    throw Refusal(
+      .unsupported, subject: absent.key.name,
+      "the target \(target) cannot leave this out (\(gguf.architecture)), and the network has none",
+      advice: "use \(.targets, "onnxruntime")")
+  }
+
   // MARK: Activation
 
   /// The activation that the class computes instead of the network's; nil where it is the same.
@@ -321,7 +334,7 @@ extension Layout {
 
 extension Network {
   /// The norms that the output is computed from.
-  package var lastNorms: Set<Path> { Set((node(at: output)?.operands ?? []).filter { self[norm: $0] != nil }) }
+  package var lastNorms: Set<Path> { Set((node(at: unembeddingPath)?.operands ?? []).filter { self[norm: $0] != nil }) }
 
   /// The notes on a network whose norms are all computed: nothing else tells that the last one is not bare.
   var noteOnLastNorm: [Message] {

@@ -41,21 +41,3 @@ package enum Targets {
     String(name.lowercased().filter { $0.isLetter || $0.isNumber })
   }
 }
-
-extension String {
-  /// How many letters have to be put in, left out or replaced to make the other word of this one.
-  fileprivate func distance(to other: String) -> Int {
-    let (own, other) = (Array(utf8.prefix(64)), Array(other.utf8))
-    var row = Array(0...other.count)
-    for (index, letter) in own.enumerated() {
-      var last = row[0]
-      row[0] = index + 1
-      for column in other.indices {
-        let replaced = last + (letter == other[column] ? 0 : 1)
-        last = row[column + 1]
-        row[column + 1] = Swift.min(replaced, last + 1, row[column] + 1)
-      }
-    }
-    return row[other.count]
-  }
-}

@@ -172,6 +172,12 @@ enum Pullback {
         let t = Scalar.tanh(unsafe x[index])
         unsafe y[index] = unsafe up[index] * (1 - t * t)
       }
+    case .softCap(let limit):
+      let limit = Scalar(limit)
+      for index in 0..<x.count {
+        let t = Scalar.tanh(unsafe x[index] / limit)
+        unsafe y[index] = unsafe up[index] * (1 - t * t)
+      }
     case .silu:
       unsafe throughSigmoid(x, into: y, -1) { $0 }
       for index in 0..<x.count {

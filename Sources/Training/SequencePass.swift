@@ -70,11 +70,11 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     defer { values[node.path] = nil }
     guard let upper = derivatives.removeValue(forKey: node.path) else { return }
     func value(_ operand: Int) throws(Refusal) -> Matrix<Scalar> { try self.value(at: node.operands[operand]) }
-    if case .attend(let attention) = node.operation, attention.mask != .causal {
+    if case .attend(let attention) = node.operation, !attention.mask.isCausal {
       throw Refusal(.unsupported, subject: node.path.description, "attention to both sides is not trained yet")
     }
-    if case .attend(let attention) = node.operation, !attention.isDistribution {
-      throw Refusal(.unsupported, subject: node.path.description, "retention is not trained yet")
+    if case .attend(let attention) = node.operation, let name = attention.peculiarity {
+      throw Refusal(.unsupported, subject: node.path.description, "\(name) is not trained yet")
     }
     switch node.operation {
     case .patches, .features:

@@ -197,6 +197,12 @@ func probeOptionsExample(conversion: inout Conversion) {
   conversion.probeOptions.text = .text(files: ["book.txt"])
 }
 
+func layoutDraftExample() throws(Refusal) {
+  let draft = try LayoutDraft(of: "my-gpt.pt")
+  print(draft.text)
+  print(draft.openValues)  // ["heads", "activation", "epsilon", "attentionScale"]
+}
+
 func readingOptionsExample() throws(Refusal) {
   var options = ReadingOptions()
   options.deviations = "deviations.json"

@@ -224,7 +224,7 @@ extension MatrixRow {
       32, "zstd of what is no checkpoint of this network",
       .refused(
         4,
-        "in/model.safetensors.zst: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are uint64, int64, float64 and 24 more; is this a GPT-2?"
+        "in/model.safetensors.zst: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are uint64, int64, float64 and 24 more; is this a GPT-2? --layout describes a network with names of its own"
       )
     ) { $0 },
   ]

@@ -130,7 +130,7 @@ extension MatrixRow {
       21, "another architecture", File(pairs: 1).pair("general.architecture", type: 8, GGUFBytes().text("mamba").bytes),
       .refused(
         4,
-        "in/model.gguf, 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
+        "in/model.gguf, 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, gemma2, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
       )),
   ]
 }

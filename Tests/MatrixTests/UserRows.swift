@@ -34,7 +34,7 @@ struct UserRow: Sendable {
   }
 
   static let all: [UserRow] =
-    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders
+    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders + layouts
 
   private static let random = "the checkpoint is incomplete; a runtime would fill them with random numbers"
 
@@ -146,7 +146,7 @@ struct UserRow: Sendable {
         "none that fits", "a class of one's own",
         .refused(
           4,
-          "in/model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are lm_head.weight, net.layer0.attn.c_attn.bias, net.layer0.attn.c_attn.weight and 26 more; is this a GPT-2?"
+          "in/model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are lm_head.weight, net.layer0.attn.c_attn.bias, net.layer0.attn.c_attn.weight and 26 more; is this a GPT-2? --layout describes a network with names of its own"
         )
       ) { $0.replacing("transformer.h.", with: "net.layer").replacing("transformer.", with: "net.") },
     ]

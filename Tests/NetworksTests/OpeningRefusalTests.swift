@@ -71,7 +71,7 @@ extension OpeningDefect {
     ),
     .config(
       "model_type", .string("mamba"), .unsupported,
-      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
+      "config.json, 'model_type': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, gemma2, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
     ),
     OpeningDefect(
       "no n_head", .malformed, "config.json, 'n_head': is missing; the tensors do not say how many heads there are"
@@ -119,7 +119,7 @@ extension OpeningDefect {
     OpeningDefect(
       "no blocks", .unsupported,
       "model.safetensors: no tensor is named like a block of Hugging Face GPT-2 (h.0.ln_1.weight); the names found are "
-        + "transformer.ln_f.bias, transformer.ln_f.weight, transformer.wpe.weight and 1 more; is this a GPT-2?"
+        + "transformer.ln_f.bias, transformer.ln_f.weight, transformer.wpe.weight and 1 more; is this a GPT-2? layout describes a network with names of its own"
     ) {
       for name in $0.tensors.names where name.hasPrefix("transformer.h.") { $0.tensors[name] = nil }
     },

@@ -10,7 +10,7 @@ import Verify
 
 /// LLaMA's relatives with weightless norms, for each target.
 @Suite struct DecoderConversionTests {
-  private static let models = ["mistral", "qwen2", "qwen3", "gemma", "phi3", "olmo2"]
+  private static let models = ["mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "olmo2"]
   private static let targets = ["transformers", "llama.cpp", "onnxruntime"]
 
   private static func path(_ name: String) -> String { Fixtures.path("decoders/" + name) }
@@ -21,6 +21,7 @@ import Verify
     return switch model {
     case "qwen3": ["query.norm", "key.norm"] as Set<String> + tied
     case "gemma": tied
+    case "gemma2": ["output.norm"] as Set<String> + tied
     case "olmo2": ["query.norm", "key.norm", "output.norm"]
     default: []
     }
@@ -118,34 +119,68 @@ import Verify
         == "llama.cpp's qwen2 has no word for how the angles of these rotary positions are scaled")
   }
 
-  @Test("Windows are read where they cover the context or are switched off, and refused else")
-  func windows() throws {
-    func opened(_ model: String, _ keys: [String: JSONValue]) throws -> Refusal? {
-      let source = try AlteredCheckpoint(of: "decoders/" + model) { $0.config.merge(keys) { $1 } }
-      do throws(Refusal) {
-        _ = try Model(opening: source.path)
-        return nil
-      } catch {
-        return error
-      }
+  @Test(
+    "Windows come through, but for what llama.cpp has none of",
+    arguments: ["mistral", "qwen2", "qwen3", "phi3", "gemma2"], targets)
+  func windows(_ name: String, _ target: String) throws {
+    let source = try AlteredCheckpoint(window: name)
+    let place = try Workplace()
+    guard target != "llama.cpp" || name == "gemma2" else {
+      let refusal = try place.refusal(source.path, to: [target]) { $0.normForm = .unit }
+      #expect(refusal?.category == .unsupported, "\(refusal as Any)")
+      return
     }
-    #expect(try opened("mistral", ["sliding_window": .number(64)]) == nil)
-    #expect(try opened("phi3", ["sliding_window": .number(64)]) == nil)
-    #expect(try opened("qwen2", ["sliding_window": .number(8), "use_sliding_window": .bool(false)]) == nil)
-    let refusal = try opened("mistral", ["sliding_window": .number(63)])
-    #expect(refusal?.category == .unsupported && refusal?.subject == "sliding_window")
-    #expect(
-      refusal?.problem == "attention that looks back over 63 of 64 positions is not supported yet")
-    #expect(
-      try opened(
-        "qwen3", ["sliding_window": .number(8), "use_sliding_window": .bool(true), "layer_types": .null])?.category
-        == .unsupported)
+    #expect(try place.convert(source.path, to: [target]) { $0.normForm = .unit }.holds)
+    guard target != "onnxruntime" else { return }
+    let written = try Model(opening: place.output).network
+    let original = try Model(opening: source.path).network
+    #expect(written.attentions.map(\.attention.mask) == original.attentions.map(\.attention.mask))
+    #expect(written.attentions.contains { $0.attention.mask == .window(7) })
+    let reference = try ReferenceLogits("decoders/reference.safetensors", prefix: "window-\(name).")
+    let logits = try written.logits(on: FastBackend<Double>(probes: reference.probes)).all()
+    #expect(reference.relativeDifference(reference.select(logits)) <= 1e-6)
+  }
+
+  @Test("A window that covers the context, or that is switched off, is none")
+  func wideWindows() throws {
+    func masks(_ model: String, _ keys: [String: JSONValue]) throws -> Set<Attention.Mask> {
+      let source = try AlteredCheckpoint(of: "decoders/" + model) { $0.config.merge(keys) { $1 } }
+      return Set(try Model(opening: source.path).network.attentions.map(\.attention.mask))
+    }
+    #expect(try masks("mistral", ["sliding_window": .number(64)]) == [.causal])
+    #expect(try masks("mistral", ["sliding_window": .number(63)]) == [.window(63)])
+    #expect(try masks("qwen2", ["sliding_window": .number(8), "use_sliding_window": .bool(false)]) == [.causal])
+    // Qwen's class has windows from block 28 on where nothing is said.
+    let said: [String: JSONValue] = ["sliding_window": .number(8), "use_sliding_window": .bool(true)]
+    #expect(try masks("qwen3", said.merging(["layer_types": .null]) { $1 }) == [.causal])
+    #expect(try masks("gemma2", ["sliding_window": .number(8), "layer_types": .null]) == [.window(8), .causal])
     // Mistral's class has a window where its config has no word of one.
     let silent = try AlteredCheckpoint(of: "decoders/mistral") {
       $0.config["sliding_window"] = nil
       $0.config["max_position_embeddings"] = .number(8_192)
     }
-    #expect(throws: Refusal.self) { try Model(opening: silent.path) }
+    let network = try Model(opening: silent.path).network
+    #expect(network.attentions.allSatisfy { $0.attention.mask == .window(4_096) })
+  }
+
+  @Test("What integers, training and centred logits cannot do with caps and windows is refused by name")
+  func refusals() throws {
+    let gemma = Self.path("gemma2")
+    let refusal = try Workplace().refusal(gemma) {
+      $0.normForm = .unit
+      $0.rules = [.centerUnembedding]
+    }
+    #expect(refusal?.problem == "logits are capped here, which a constant that all of them lose would change")
+    let arithmetic = try IntegerArithmetic(parsing: "int:8,8")
+    let integers = try Workplace().refusal(gemma) {
+      $0.normForm = .unit
+      $0.integers = arithmetic
+    }
+    #expect(integers?.problem == "attention with capped scores has no form in integers")
+    let uncapped = try AlteredCheckpoint(of: "decoders/gemma2") { $0.config["attn_logit_softcapping"] = .null }
+    let words = try Workplace().refusal(uncapped.path, to: ["llama.cpp"]) { $0.normForm = .unit }
+    #expect(words?.problem == "the target llama.cpp cannot leave this out (gemma2), and the network has none")
+    #expect(try Workplace().convert(uncapped.path, to: ["onnxruntime"]) { $0.normForm = .unit }.holds)
   }
 }
 

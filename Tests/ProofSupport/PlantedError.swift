@@ -16,6 +16,7 @@ package enum PlantedError: String, CaseIterable, Sendable {
   case gateAndValuesExchanged, otherHeads, otherResidual
   case blockScale
   case otherActivation, otherEpsilon, otherRotaryBase, lastBlockDropped
+  case otherScoreCap, otherLogitCap, otherWindow
 }
 
 /// A written network whose numbers can be changed in its files.
@@ -61,7 +62,8 @@ package struct WrittenNetwork {
     case .matrixSlightlyLarger:
       // What retention mixes is normed: a factor of its values changes the share of ε and nothing else.
       let values = network.attentions.filter { !$0.attention.isDistribution }.map { map(behind: $0.path, 2) }
-      return try change(pick(maps.filter { !values.contains($0) })) { values, _, _ in
+      let blind = values + normedMaps
+      return try change(pick(maps.filter { !blind.contains($0) })) { values, _, _ in
         for index in values.indices { values[index] *= 1 + 1e-5 }
       }
     case .matrixTransposed:
@@ -165,9 +167,9 @@ package struct WrittenNetwork {
       } ? "\(path).weight" : nil
     case .otherActivation:
       return try changeConfiguration { configuration in
-        for key in ["activation_function", "hidden_act", "activation_fn"] {
+        for key in ["activation_function", "hidden_act", "hidden_activation", "activation_fn"] {
           guard let name = configuration[key] as? String else { continue }
-          configuration[key] = name == "gelu_new" ? "gelu" : "gelu_new"
+          configuration[key] = ["gelu_new", "gelu_pytorch_tanh"].contains(name) ? "gelu" : "gelu_new"
           return key
         }
         return nil
@@ -202,6 +204,20 @@ package struct WrittenNetwork {
         }
         return nil
       }
+    case .otherScoreCap, .otherLogitCap:
+      let key = error == .otherScoreCap ? "attn_logit_softcapping" : "final_logit_softcapping"
+      return try changeConfiguration { configuration in
+        guard let cap = configuration[key] as? Double else { return nil }
+        configuration[key] = 1.01 * cap
+        return key
+      }
+    case .otherWindow:
+      guard network.attentions.contains(where: { $0.attention.mask.width != nil }) else { return nil }
+      return try changeConfiguration { configuration in
+        guard let width = configuration["sliding_window"] as? Int else { return nil }
+        configuration["sliding_window"] = width + 1
+        return "sliding_window"
+      }
     case .lastBlockDropped:
       guard network.blockCount > 1, let path = network.linearMaps.last(where: { $0.path.block != nil })?.path else {
         return nil
@@ -219,6 +235,21 @@ extension WrittenNetwork {
 
   private func table(_ kind: Networks.Operation.Index) -> Path? {
     network.nodes.first { if case .embed(_, kind) = $0.operation { true } else { false } }?.path
+  }
+
+  /// The maps whose factor a computed norm behind them takes away, but for the share of ε: the one that it reads, and what that
+  /// reads in turn by way of attention or of a product with a gate.
+  private var normedMaps: [Path?] {
+    network.norms.filter(\.norm.isComputed).flatMap { path, _ -> [Path?] in
+      guard let map = network.node(at: path)?.operands.first, network[linear: map] != nil,
+        let read = network.node(at: map)?.operands.first, let node = network.node(at: read)
+      else { return [] }
+      switch node.operation {
+      case .attend: return [map, self.map(behind: read, 2)]
+      case .multiply: return [map, node.operands[1]]
+      default: return [map]
+      }
+    }
   }
 
   /// Whether the rows of the token table have mean zero, up to rounding.

@@ -7,7 +7,8 @@ package struct RandomCheckpoint {
   package enum Family: String, CaseIterable, Sendable {
     /// GPT-2 with the large epsilon of the published LN-removed networks.
     case gpt2Fixed
-    case gpt2, llama, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed, normFormer, normFormerFixed, retNet
+    case gpt2, llama, mistral, gemma2, gptNeoX, gptNeoXFixed, opt, torchscale, torchscaleFixed, normFormer,
+      normFormerFixed, retNet
   }
 
   package let family: Family
@@ -42,6 +43,8 @@ package struct RandomCheckpoint {
     switch family {
     case .gpt2, .gpt2Fixed: makeGPT2()
     case .llama: makeLLaMA()
+    case .mistral: makeMistral()
+    case .gemma2: makeGemma2()
     case .gptNeoX, .gptNeoXFixed: makeGPTNeoX()
     case .opt: makeOPT()
     case .torchscale, .torchscaleFixed: makeTorchscale()
@@ -142,6 +145,38 @@ package struct RandomCheckpoint {
     }
     addNorm("model.norm", hasBias: false)
     if !isTied { add("lm_head.weight", [vocabulary, width], deviation: scale) }
+  }
+
+  /// A LLaMA that looks back over a window.
+  private mutating func makeMistral() {
+    makeLLaMA()
+    let window = pick([1, 3, context - 1])
+    configuration["model_type"] = "mistral"
+    configuration["architectures"] = ["MistralForCausalLM"]
+    configuration["sliding_window"] = window
+    for key in ["attention_bias", "mlp_bias"] { configuration[key] = nil }
+    summary += ", a window of \(window)"
+  }
+
+  /// A LLaMA with norms behind branches, capped scores and logits, and a window in every other block.
+  private mutating func makeGemma2() {
+    makeLLaMA()
+    let window = pick([1, 3, context - 1])
+    let isTied = configuration["tie_word_embeddings"] as? Bool ?? false
+    configuration["model_type"] = "gemma2"
+    configuration["architectures"] = ["Gemma2ForCausalLM"]
+    configuration["hidden_activation"] = "gelu_pytorch_tanh"
+    configuration["sliding_window"] = window
+    configuration["query_pre_attn_scalar"] = pick([4, 10, 256])
+    configuration["attn_logit_softcapping"] = pick([0.5, 5.0, 50.0])
+    configuration["final_logit_softcapping"] = pick([0.3, 3.0, 30.0])
+    for key in ["hidden_act", "attention_bias", "mlp_bias"] { configuration[key] = nil }
+    for block in 0..<blocks {
+      for name in ["pre_feedforward_layernorm", "post_feedforward_layernorm"] {
+        addNorm("model.layers.\(block).\(name)", hasBias: false)
+      }
+    }
+    summary += ", a window of \(window)\(isTied ? "" : ", a head of its own")"
   }
 
   private mutating func makeGPTNeoX() {

@@ -229,7 +229,7 @@ struct OtherArchitectureTests {
     let refusal = #expect(throws: Refusal.self) { try Converted(path, to: "transformers") }
     #expect(
       refusal?.description
-        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
+        == "\(path), 'general.architecture': 'mamba' is not supported yet; supported are gpt2, llama, mistral, qwen2, qwen3, gemma, gemma2, phi3, olmo2, phi, gpt_neox, opt, torchscale, normformer, retnet, eye-tracking-roberta, bert, roberta, distilbert and vit"
     )
   }
 

@@ -44,9 +44,18 @@ package final class AlteredCheckpoint {
 extension AlteredCheckpoint {
   /// A LLaMA with the tensors of `decoders/mistral` and the config `decoders/rope/NAME.json`.
   package convenience init(rotaryScaling name: String) throws {
-    let bytes = try Fixtures.bytes("decoders/rope/\(name).json")
-    let json = try JSONValue(parsing: bytes.span.bytes, file: name)
+    try self.init(configuration: "decoders/rope/\(name).json", tensorsOf: "decoders/mistral")
+  }
+
+  /// A model of `decoders` whose attention looks back over a window, by the config `decoders/windows/NAME.json`.
+  package convenience init(window name: String) throws {
+    try self.init(configuration: "decoders/windows/\(name).json", tensorsOf: "decoders/" + name)
+  }
+
+  private convenience init(configuration: String, tensorsOf fixture: String) throws {
+    let bytes = try Fixtures.bytes(configuration)
+    let json = try JSONValue(parsing: bytes.span.bytes, file: configuration)
     let members = (json.members ?? []).map { ($0.key, $0.value) }
-    try self.init(of: "decoders/mistral") { $0.config = Dictionary(uniqueKeysWithValues: members) }
+    try self.init(of: fixture) { $0.config = Dictionary(uniqueKeysWithValues: members) }
   }
 }

@@ -66,13 +66,16 @@ import Testing
     #expect(found.map(\.isNaN) == [false, true, false, false, false, false, false, false, false])
   }
 
-  @Test("Activations are their formulas, in both precisions", arguments: [Activation.geluTanh, .geluErf, .silu])
+  @Test(
+    "Activations are their formulas, in both precisions",
+    arguments: [Activation.geluTanh, .geluErf, .silu, .softCap(3)])
   func activations(_ activation: Activation) {
     let x = (-400...400).map { Double($0) / 25 }
     func expected(_ v: Double) -> Double {
       switch activation {
       case .geluTanh: v / 2 * (1 + tanh((2 / Double.pi).squareRoot() * (v + 0.044715 * v * v * v)))
       case .geluErf: v / 2 * erfc(-v / 2.0.squareRoot())
+      case .softCap(let cap): cap * tanh(v / cap)
       default: v / (1 + exp(-v))
       }
     }

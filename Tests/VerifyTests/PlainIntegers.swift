@@ -231,6 +231,7 @@ struct PlainFixed {
     case .reluSquared: return product(max(x, 0), max(x, 0))
     case .leakyReLU(let slope): return x < 0 ? product(x, encode(slope)) : x
     case .silu: return product(x, sigmoid(x))
+    case .softCap: preconditionFailure("capped logits have no form in integers")
     case .tanh: return ring(2 * sigmoid(ring(2 * x)) - encode(1))
     case .geluTanh:
       let cube = product(product(x, x), x)

@@ -312,6 +312,7 @@ extension Attention {
   func seen(by row: Int, of probe: Probe, from start: Int) -> [Int] {
     switch mask {
     case .causal: Array(start...row)
+    case .window(let width): Array(max(start, row + 1 - width)...row)
     case .bidirectional: probe.visibleTokens.map { start + $0 }
     }
   }

@@ -269,6 +269,7 @@ package struct FixedPointBackend: IntegerBackend {
     case .leakyReLU(let slope): return x < 0 ? format.multiply(x, constant(slope), &overflow) : x
     case .silu: return format.multiply(x, format.sigmoid(x, &overflow), &overflow)
     case .tanh: return format.hyperbolicTangent(x, &overflow)
+    case .softCap: preconditionFailure("capped logits have no form in integers")
     }
   }
 }

@@ -89,10 +89,9 @@ public struct IntegerArithmetic: Hashable, Sendable {
 
   /// - Throws: `.unsupported` for retention, and where a sum of products of such integers could need more bits than there are.
   package func requireForm(of network: Network) throws(Refusal) {
-    if let retention = network.attentions.first(where: { !$0.attention.isDistribution }) {
+    if let (path, name) = network.peculiarity {
       throw Refusal(
-        .unsupported, subject: "\(retention.path)", "retention has no form in integers",
-        advice: "leave the integers out")
+        .unsupported, subject: "\(path)", "\(name) has no form in integers", advice: "leave the integers out")
     }
     guard case .dynamic(let weights, let activations) = form else { return }
     for node in network.nodes {

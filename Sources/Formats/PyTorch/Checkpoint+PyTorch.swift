@@ -11,13 +11,25 @@ extension Checkpoint {
 
   /// Reads one archive that is already mapped, perhaps expanded by ``ZstdFile``.
   ///
-  /// - Parameter temporaryDirectory: where deflated records are expanded to; nil for the system's.
+  /// - Parameters:
+  ///   - temporaryDirectory: where deflated records are expanded to; nil for the system's.
+  ///   - keys: under which the state dict lies, one inside the other; none to look for it.
   /// - Throws: `.malformed` or `.unsupported` with the first rule that the archive breaks.
-  package init(pytorch file: MappedFile, temporaryDirectory: String? = nil) throws(Refusal) {
-    let contents = try StateDict(of: try PyTorchArchive(of: file, temporaryDirectory: temporaryDirectory))
+  package init(
+    pytorch file: MappedFile, temporaryDirectory: String? = nil, stateDictAt keys: [String] = []
+  ) throws(Refusal) {
+    let contents = try StateDict(of: try PyTorchArchive(of: file, temporaryDirectory: temporaryDirectory), at: keys)
     try self.init(
       path: file.path, container: .pytorch, files: [file] + contents.expandedFiles, tensors: contents.tensors,
       metadata: contents.metadata, warnings: contents.warnings, integrityChecks: contents.integrityChecks)
+  }
+
+  /// Returns where an archive has dicts of tensors, by their keys, the outermost first.
+  package static func stateDicts(inPyTorch file: MappedFile, temporaryDirectory: String?) throws(Refusal) -> [[String]]
+  {
+    let archive = try PyTorchArchive(of: file, temporaryDirectory: temporaryDirectory)
+    guard case .dictionary(let root) = archive.outcome.root else { return [] }
+    return StateDict.places(in: root, of: archive.outcome.heap)
   }
 
   /// Opens the shards that an index (`pytorch_model.bin.index.json`) names, under the rules of ``ShardIndex``.

@@ -74,6 +74,59 @@ extension StateDict {
       key: first.key, dictionary: first.dictionary, passedKeys: passedKeys, isUnderKnownKey: !known.isEmpty)
   }
 
+  /// Where the state dict is that lies under these keys, one inside the other.
+  ///
+  /// - Throws: `.malformed` for a key that is not there, or that leads to no dict of tensors.
+  static func place(
+    under keys: [String], in root: Int, of heap: PickleHeap, file: String
+  ) throws(Refusal) -> Place {
+    var dictionary = root
+    for (depth, key) in keys.enumerated() {
+      let subject = keys[...depth].joined(separator: ".")
+      let found = heap.dictionaries[dictionary].pairs.first {
+        if case .string(let name) = $0.0 { name == key } else { false }
+      }
+      guard let value = found?.1 else {
+        let names = heap.dictionaries[dictionary].pairs.compactMap { pair -> String? in
+          if case (.string(let name), .dictionary) = pair { "'\(name.prefix(80))'" } else { nil }
+        }
+        throw Refusal(
+          .malformed, file: file, subject: subject, "there is no such key",
+          advice: names.isEmpty
+            ? "no dict lies here" : "dicts lie under \(names.listed(limit: 4, remainder: "more keys"))")
+      }
+      guard case .dictionary(let next) = value else {
+        throw Refusal(.malformed, file: file, subject: subject, "expected a dict, found \(value.kind)")
+      }
+      dictionary = next
+    }
+    guard heap.content(ofDictionary: dictionary).tensors != .none else {
+      throw Refusal(
+        .malformed, file: file, subject: keys.joined(separator: "."), "expected a dict of tensors, found none in it")
+    }
+    // What lies beside it on the way is another network, or the state of a training run.
+    return Place(
+      key: keys.joined(separator: "."), dictionary: dictionary, passedKeys: heap.keysOfDictionaries(in: root))
+  }
+
+  /// Returns the keys of every dict in the archive that holds tensors, the outermost key first: at most eight dicts, and at
+  /// most four keys each.
+  static func places(in root: Int, of heap: PickleHeap) -> [[String]] {
+    var places: [[String]] = []
+    var seen: Set<Int> = [root]
+    var waiting: [(keys: [String], dictionary: Int)] = [([], root)]
+    while !waiting.isEmpty, places.count < 8 {
+      let (keys, dictionary) = waiting.removeFirst()
+      let content = heap.content(ofDictionary: dictionary)
+      if content.isOptimizerState { continue }
+      if content.tensors == .some { places.append(keys) }
+      guard keys.count < 4 else { continue }
+      for case (.string(let key), .dictionary(let next)) in heap.dictionaries[dictionary].pairs
+      where seen.count < 1_000 && seen.insert(next).inserted { waiting.append((keys + [key], next)) }
+    }
+    return places
+  }
+
   /// With ZeRO-3 DeepSpeed leaves an empty tensor in the place of each parameter, and says its shape elsewhere.
   ///
   /// - Throws: `.unsupported` for a tensor without elements that should have some.
@@ -107,6 +160,14 @@ extension StateDict {
 }
 
 extension PickleHeap {
+  /// The keys of a dict that lead to dicts.
+  func keysOfDictionaries(in index: Int) -> Set<String> {
+    Set(
+      dictionaries[index].pairs.compactMap { pair in
+        if case (.string(let name), .dictionary) = pair { name } else { nil }
+      })
+  }
+
   struct DictionaryContent {
     enum Tensors { case none, scalars, some }
 

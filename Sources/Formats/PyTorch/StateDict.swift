@@ -13,14 +13,18 @@ struct StateDict {
   private var heap: PickleHeap { archive.outcome.heap }
   private var pickleName: String { archive.pickleName }
 
-  init(of archive: PyTorchArchive) throws(Refusal) {
+  /// - Parameter keys: under which the state dict lies, one inside the other; none to look for it.
+  init(of archive: PyTorchArchive, at keys: [String] = []) throws(Refusal) {
     self.archive = archive
     guard case .dictionary(let root) = archive.outcome.root else {
       throw Refusal(
         .unsupported, file: pickleName, "expected a dict of tensors, found \(archive.outcome.root.kind)",
         advice: PickleMachine.advice)
     }
-    let place = try Self.findPlace(in: root, of: heap, file: pickleName)
+    let place =
+      keys.isEmpty
+      ? try Self.findPlace(in: root, of: heap, file: pickleName)
+      : try Self.place(under: keys, in: root, of: heap, file: pickleName)
     var flattener = PickleFlattener(heap: archive.outcome.heap, file: archive.pickleName)
     if place.key != nil {
       for (key, value) in heap.dictionaries[root].pairs {

@@ -67,7 +67,7 @@ package struct Architecture: Sendable {
   /// Every architecture that is read.
   package static let all =
     [
-      gpt2, llama, mistral, qwen2, qwen3, gemma, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, retNet,
+      gpt2, llama, mistral, qwen2, qwen3, gemma, gemma2, phi3, olmo2, phi, gptNeoX, opt, torchscale, normFormer, retNet,
       eyeTracking,
     ] + bert + roberta + distilBERT + vit
 }
@@ -149,6 +149,7 @@ extension Architecture {
     result.epsilon = epsilon ?? source.epsilon
     result.normKind = network.norms.first?.norm.kind ?? normKind
     result.take(sizesOf: network)
+    result.window = Hyperparameters.Window(of: network)
     if let activation = network.mlpActivation { result.activation = activation }
     describe(network, &result)
     return result

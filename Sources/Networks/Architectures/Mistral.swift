@@ -1,8 +1,8 @@
 import Formats
 
 extension Architecture {
-  /// Mistral (arXiv 2310.06825), as Hugging Face's MistralForCausalLM computes it: a LLaMA without biases. A sliding window
-  /// has to cover the context. llama.cpp stores it as a LLaMA.
+  /// Mistral (arXiv 2310.06825), as Hugging Face's MistralForCausalLM computes it: a LLaMA without biases, which may look back
+  /// over a window only. llama.cpp stores it as a LLaMA, which has none.
   package static let mistral: Architecture = .init(
     name: "Mistral", modelType: "mistral", className: "MistralForCausalLM", normKind: .rms,
     configuration: .init(
@@ -18,7 +18,9 @@ extension Architecture {
       RotaryDecoder.tensors(.huggingFace)),
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount {
+        x = b.preNormBlock(of: x, block: block, mask: sizes.causalMask(block: block))
+      }
       b.head(of: x)
     })
 }

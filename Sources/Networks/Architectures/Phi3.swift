@@ -1,8 +1,8 @@
 import Formats
 
 extension Architecture {
-  /// Phi-3 (arXiv 2404.14219), as Hugging Face's Phi3ForCausalLM computes it: a LLaMA with fused matrices. A sliding window has
-  /// to cover the context, and positions of type `longrope` are refused.
+  /// Phi-3 (arXiv 2404.14219), as Hugging Face's Phi3ForCausalLM computes it: a LLaMA with fused matrices, which may look back over
+  /// a window only. Positions of type `longrope` are refused.
   package static let phi3: Architecture = .init(
     name: "Phi-3", modelType: "phi3", className: "Phi3ForCausalLM", normKind: .rms,
     configuration: .init(
@@ -24,7 +24,9 @@ extension Architecture {
       rotatesWholeHeads: false),
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount {
+        x = b.preNormBlock(of: x, block: block, mask: sizes.causalMask(block: block))
+      }
       b.head(of: x)
     })
 }

@@ -9,7 +9,8 @@ extension Architecture {
       RotaryDecoder.sizes(context: 32_768, keyValueHeads: 32) + [
         .activation("hidden_act", usual: .silu), .epsilon("rms_norm_eps", usual: 1e-6), .tied(usual: false),
       ] + ConfigurationTable.Key.rotary(usualBase: 10_000)
-        + RotaryDecoder.slidingWindow(usual: 4_096, switchedBy: "use_sliding_window") + [
+        + RotaryDecoder.slidingWindow(
+          usual: 4_096, switchedBy: "use_sliding_window", blocks: nil, listsLayers: true) + [
           .endOfText(), .constant("attention_dropout", .number(0.0)), .constant("use_cache", .bool(true)),
         ]),
     carriedKeys: ["initializer_range"],
@@ -22,7 +23,9 @@ extension Architecture {
       layout: .init(name: "GGUF qwen2", RotaryDecoder.tensors(.gguf, biases: .init(inputs: .always)))),
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount {
+        x = b.preNormBlock(of: x, block: block, mask: sizes.causalMask(block: block))
+      }
       b.head(of: x)
     })
 }

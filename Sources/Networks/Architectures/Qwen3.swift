@@ -9,7 +9,8 @@ extension Architecture {
       RotaryDecoder.sizes(context: 32_768, keyValueHeads: 32, headWidth: 128) + [
         .activation("hidden_act", usual: .silu), .epsilon("rms_norm_eps", usual: 1e-6), .tied(usual: false),
       ] + ConfigurationTable.Key.rotary(usualBase: 10_000)
-        + RotaryDecoder.slidingWindow(usual: 4_096, switchedBy: "use_sliding_window") + [
+        + RotaryDecoder.slidingWindow(
+          usual: 4_096, switchedBy: "use_sliding_window", blocks: nil, listsLayers: true) + [
           .flag("attention_bias", usual: false), .endOfText(), .constant("attention_dropout", .number(0.0)),
           .constant("use_cache", .bool(true)),
         ]),
@@ -31,7 +32,9 @@ extension Architecture {
     },
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block, normsHeads: true) }
+      for block in 0..<sizes.blockCount {
+        x = b.preNormBlock(of: x, block: block, normsHeads: true, mask: sizes.causalMask(block: block))
+      }
       b.head(of: x)
     })
 }

@@ -29,30 +29,44 @@ enum RotaryDecoder {
     ]
   }
 
-  /// A window beyond which attention does not look: read where it covers the context, and written as none.
+  /// How far attention looks back. A window that covers the context is none.
   ///
   /// - Parameters:
   ///   - usual: the window where the key is missing.
   ///   - switchedBy: the key without which the window does not count; nil where it always does.
-  /// - Throws: `.unsupported` for a window that is shorter than the context.
-  static func slidingWindow(usual: Int?, switchedBy flag: String? = nil) -> [ConfigurationTable.Key] {
+  ///   - blocks: the blocks that have it where no `layer_types` say so; nil for those from `max_window_layers` on.
+  ///   - listsLayers: whether the class looks at `layer_types`.
+  static func slidingWindow(
+    usual: Int?, switchedBy flag: String? = nil, blocks: Hyperparameters.Window.Blocks? = .all,
+    listsLayers: Bool = false
+  ) -> [ConfigurationTable.Key] {
     let window = ConfigurationTable.Key(
       "sliding_window",
       read: { (fields, sizes) throws(Refusal) in
         if let flag, try fields.bool(flag) != true { return }
-        if let layers = fields["layer_types"]?.array, !layers.contains(where: { $0.string == "sliding_attention" }) {
-          return
-        }
-        let isSaid = fields["sliding_window"] != nil
+        let layers = fields["layer_types"]?.array?.map { $0.string == "sliding_attention" }
+        if let layers, !layers.contains(true) { return }
         let context = sizes.stated(.context) ?? 0
-        guard let window = isSaid ? try fields.count("sliding_window") : usual, window < context else { return }
-        throw Refusal(
-          .unsupported, file: fields.path, subject: "sliding_window",
-          "attention that looks back over \(window) of \(context) positions is not supported yet",
-          advice: "where no text is longer than the window, set max_position_embeddings to \(window)")
+        let isSaid = fields["sliding_window"] != nil
+        guard let width = isSaid ? try fields.count("sliding_window") : usual, width < context else { return }
+        guard width > 0 else { throw fields.refusal("sliding_window", expected: "a window of one token or more") }
+        let first = try fields.count("max_window_layers") ?? 28
+        let usual = blocks ?? .from(first)
+        sizes.window = .init(width: width, blocks: listsLayers ? layers.map { .listed($0) } ?? usual : usual)
       },
-      write: { _ in flag == nil ? .null : nil })
-    return [window] + (flag.map { [.constant($0, .bool(false))] } ?? [])
+      write: { sizes in
+        if let window = sizes.window { return .number(window.width) }
+        return flag == nil ? blocks == .everyOther ? .number(sizes.contextLength) : .null : nil
+      })
+    let layers = ConfigurationTable.Key(
+      "layer_types",
+      write: { sizes in
+        guard listsLayers, sizes.window != nil || blocks == .everyOther else { return nil }
+        let window = sizes.window ?? .init(width: 0, blocks: .everyOther)
+        return .array(
+          (0..<sizes.blockCount).map { .string(window.includes(block: $0) ? "sliding_attention" : "full_attention") })
+      })
+    return [window, layers] + (flag.map { [.written($0) { .bool($0.window != nil) }] } ?? [])
   }
 
   // MARK: Tensors
@@ -178,10 +192,10 @@ enum RotaryDecoder {
       .rotaryBase("rope.freq_base", usual: 10_000),
     ] + ConfigurationTable.Key.ggufRotaryScaling)
 
-  /// - Throws: `.unsupported` for experts, sliding windows and heads that are rotated in part where the architecture rotates
+  /// - Throws: `.unsupported` for experts, sliding windows where the architecture has none, and heads that are rotated in part where the architecture rotates
   ///   them whole; `.malformed` for heads that do not divide.
   private static func checkGGUF(
-    _ architecture: String, rotatesWholeHeads: Bool, _ checkpoint: Checkpoint, _ sizes: Hyperparameters
+    _ architecture: String, rotatesWholeHeads: Bool, hasWindow: Bool, _ checkpoint: Checkpoint, _ sizes: Hyperparameters
   ) throws(Refusal) {
     let fields = Fields(metadataOf: checkpoint, prefix: architecture + ".")
     let path = checkpoint.path
@@ -191,10 +205,10 @@ enum RotaryDecoder {
         "\(count) experts: only dense MLPs are supported")
     }
     let context = sizes.stated(.context) ?? 0
-    if let window = try fields.count("attention.sliding_window"), window > 0, window < context {
+    if !hasWindow, let window = try fields.count("attention.sliding_window"), window > 0, window < context {
       throw Refusal(
         .unsupported, file: path, subject: fields.fullName("attention.sliding_window"),
-        "attention that looks back over \(window) of \(context) positions is not supported yet")
+        "llama.cpp's \(architecture) has no windows, and this one looks back over \(window) of \(context) positions")
     }
     try sizes.requireEvenGroups()
     let width =
@@ -209,13 +223,15 @@ enum RotaryDecoder {
   /// Such an architecture of llama.cpp.
   static func gguf(
     _ architecture: String, layout: Layout, activation: Activation = .silu, rotatesWholeHeads: Bool = true,
-    rotaryDivisors: String? = nil
+    rotaryDivisors: String? = nil, ownKeys: [ConfigurationTable.Key] = [], hasWindow: Bool = false
   ) -> GGUFDescription {
     GGUFDescription(
-      architecture: architecture, configuration: ggufConfiguration, layout: layout, activation: activation,
+      architecture: architecture, configuration: .init(ggufConfiguration.keys + ownKeys), layout: layout,
+      activation: activation,
       rotaryDivisors: rotaryDivisors,
       check: { (checkpoint, sizes) throws(Refusal) in
-        try checkGGUF(architecture, rotatesWholeHeads: rotatesWholeHeads, checkpoint, sizes)
+        try checkGGUF(
+          architecture, rotatesWholeHeads: rotatesWholeHeads, hasWindow: hasWindow, checkpoint, sizes)
       })
   }
 }

@@ -17,12 +17,17 @@ package struct Layout: Sendable {
   /// How many rows of the table of positions stand before that of the first position. No token reads them that is not
   /// masked; they are written as zeros.
   let positionOffset: Int
+  /// The file that the user wrote the layout in; nil for one of ours.
+  let path: String?
+  /// Names of tensors, with `*` for any part, that the user's file leaves out.
+  let ignoredNames: [String]
   private let patterns: [SlotPattern]
 
   package init(
     name: String, prefix: String = "", buffers: [(start: String, end: String, rule: String)] = [],
     otherNames: [String: String] = [:], otherEndings: [(old: String, new: String)] = [],
-    secondNames: [String: String] = [:], positionOffset: Int = 0, _ patterns: [[SlotPattern]]
+    secondNames: [String: String] = [:], positionOffset: Int = 0, path: String? = nil, ignoredNames: [String] = [],
+    _ patterns: [[SlotPattern]]
   ) {
     self.name = name
     self.prefix = prefix
@@ -31,6 +36,8 @@ package struct Layout: Sendable {
     self.otherEndings = otherEndings
     self.secondNames = secondNames
     self.positionOffset = positionOffset
+    self.path = path
+    self.ignoredNames = ignoredNames
     self.patterns = patterns.flatMap { $0 }
   }
 
@@ -49,7 +56,27 @@ package struct Layout: Sendable {
     }
     return Layout(
       name: name, prefix: prefix, buffers: buffers, otherNames: otherNames, otherEndings: otherEndings,
-      secondNames: secondNames, positionOffset: positionOffset, [patterns])
+      secondNames: secondNames, positionOffset: positionOffset, path: path, ignoredNames: ignoredNames, [patterns])
+  }
+
+  /// - Throws: `.malformed` where a user's layout names a tensor twice, or more tensors than there are for the blocks that
+  ///   names speak of: it may name each head's, and so many that listing them all would take long.
+  func requireRoom(in tensors: NamedTensors) throws(Refusal) {
+    guard let path else { return }
+    let blockCount = blockCount(in: tensors.names)
+    let perBlock = patterns.count { $0.isPerBlock }
+    guard blockCount * perBlock <= tensors.names.count + patterns.count else {
+      throw Refusal(
+        .malformed, file: tensors.checkpoint.path,
+        "\(path) names \(perBlock) tensors of each of \(blockCount) blocks, but there are \(tensors.names.count) tensors",
+        advice: "name in it what the checkpoint has, and nothing else")
+    }
+    var seen: Set<String> = []
+    for slot in slots(blockCount: blockCount) where !seen.insert(slot.name).inserted {
+      throw Refusal(
+        .malformed, file: path, subject: slot.name, "two names of the file mean this tensor",
+        advice: "a tensor is named once, with all that it holds")
+    }
   }
 
   /// The slot that holds a parameter and nothing else.
@@ -62,8 +89,11 @@ package struct Layout: Sendable {
 
   /// The name of a norm: that of its gain's tensor without `.weight`.
   package func normName(at path: Path) -> String? {
-    slot(of: "\(path).weight", blockCount: (path.block ?? 0) + 1).map {
-      $0.name.hasSuffix(".weight") ? String($0.name.dropLast(7)) : $0.name
+    slot(of: "\(path).weight", blockCount: (path.block ?? 0) + 1).map { slot in
+      if slot.name.hasSuffix(".weight") { return String(slot.name.dropLast(7)) }
+      // At home gains have other names.
+      guard self.path != nil, let dot = slot.name.lastIndex(of: ".") else { return slot.name }
+      return String(slot.name[..<dot])
     }
   }
 

@@ -80,6 +80,22 @@ package struct Slot: Sendable {
   /// Whether the tensor is left out where the unembedding is tied to the embedding.
   package var isOmittedWhereTied: Bool { parameters == ["unembedding.weight"] && presence != .always }
 
+  /// The name under which one head of a parameter is known until all of them stand side by side:
+  /// `blocks.0.attention.query.head.3.weight`.
+  static func headPart(_ number: Int, of parameter: String) -> String {
+    let dot = parameter.lastIndex(of: ".") ?? parameter.endIndex
+    return "\(parameter[..<dot]).head.\(number)\(parameter[dot...])"
+  }
+
+  /// The parameter of which a name means one head, and the number of the head; nil for any other name.
+  static func headPart(of name: String) -> (whole: String, number: Int)? {
+    let parts = name.split(separator: ".")
+    guard parts.count > 3, parts[parts.count - 3] == "head", let number = Int(parts[parts.count - 2]) else {
+      return nil
+    }
+    return ((parts.dropLast(3) + parts.suffix(1)).joined(separator: "."), number)
+  }
+
   /// Whether it holds a gain or a bias of a norm.
   var isOfNorm: Bool { parameters[0].contains(".norm.") }
 

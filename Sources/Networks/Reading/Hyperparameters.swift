@@ -21,6 +21,44 @@ package struct Hyperparameters: Sendable {
     case labels
   }
 
+  /// How far attention looks back, and in which blocks.
+  package struct Window: Hashable, Sendable {
+    package enum Blocks: Hashable, Sendable {
+      case all
+      /// The first one, the third one and so on.
+      case everyOther
+      /// Those from this one on.
+      case from(Int)
+      /// One word for each block.
+      case listed([Bool])
+    }
+
+    /// A token sees those that are less than so many tokens before it.
+    package var width: Int
+    package var blocks: Blocks
+
+    package init(width: Int, blocks: Blocks) {
+      self.width = width
+      self.blocks = blocks
+    }
+
+    /// That of a network; nil where attention looks over the whole context.
+    package init?(of network: Network) {
+      let widths = network.attentions.map(\.attention.mask.width)
+      guard let width = widths.compactMap({ $0 }).first else { return nil }
+      self.init(width: width, blocks: .listed(widths.map { $0 != nil }))
+    }
+
+    package func includes(block: Int) -> Bool {
+      switch blocks {
+      case .all: true
+      case .everyOther: block % 2 == 0
+      case .from(let first): block >= first
+      case .listed(let blocks): blocks.indices.contains(block) && blocks[block]
+      }
+    }
+  }
+
   /// A size as a config states it: under which key, and how large.
   package struct Statement: Sendable {
     package let key: String
@@ -50,6 +88,8 @@ package struct Hyperparameters: Sendable {
   package var rotaryWidth: Int?
   /// How the angles of rotary positions were changed for contexts that are longer than the trained one.
   package var rotaryScaling = Rotary.Scaling.none
+  /// How far attention looks back, where it does not look over the whole context.
+  package var window: Window?
   /// Whether norms that are not stored were folded into the weights.
   package var isFolded = false
   /// Whether the network was trained without norms in its blocks.
@@ -136,6 +176,12 @@ package struct Hyperparameters: Sendable {
     rotaryBase.map {
       Rotary(base: $0, width: rotaryWidth ?? Int(rotaryShare * Double(dHead)), scaling: rotaryScaling)
     }
+  }
+
+  /// Which tokens a token of a decoder attends to in a block.
+  package func causalMask(block: Int) -> Attention.Mask {
+    guard let window, window.includes(block: block), window.width < contextLength else { return .causal }
+    return .window(window.width)
   }
 
   /// What attention scores are usually multiplied by.

@@ -14,7 +14,9 @@ extension Hyperparameters {
         .unsupported, file: file,
         "no tensor is named like a block of \(layout.name) (\(layout.slots(blockCount: 1).first { $0.block != nil }?.name ?? "")); "
           + "the names found are \(tensors.checkpoint.tensors.map(\.name).listed())",
-        advice: "is this \(architecture.nameWithArticle)?")
+        advice: layout.path == nil
+          ? "is this \(architecture.nameWithArticle)? \(.layout) describes a network with names of its own"
+          : "name the blocks as the checkpoint does")
     }
     // The matrix [in, out] itself, or a share of the one that holds several of its size.
     func matrix(_ name: String) throws(Refusal) -> [Int]? {

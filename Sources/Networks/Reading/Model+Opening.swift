@@ -11,12 +11,19 @@ extension Model {
     let location = try CheckpointLocation(path: path)
     var adapters: [Adapter] = []
     for path in options.adapters { adapters.append(try Adapter(opening: path)) }
-    let checkpoint = try location.open(temporaryDirectory: options.temporaryDirectory).beside(
-      adapters.map(\.checkpoint))
+    let own = try options.layout.map { (path) throws(Refusal) in try LayoutFile(path: path) }
+    let checkpoint = try location.open(
+      temporaryDirectory: options.temporaryDirectory, stateDictAt: own?.stateDict ?? []
+    ).beside(adapters.map(\.checkpoint))
     var content = CheckpointContent(checkpoint, at: location)
     try content.setClass(of: adapters)
     if options.modality != nil { content.set("multiway", .bool(false)) }
-    let (architecture, form) = try Architecture.recognise(content)
+    let (architecture, form): (Architecture, StorageForm)
+    if let own {
+      (architecture, form) = (own.architecture, own.storageForm)
+    } else {
+      (architecture, form) = try Architecture.recognise(content)
+    }
     var sizes = try form.read(content)
     let layout = options.missingNorms == nil ? form.layout(sizes) : form.layout(sizes).withOptionalNorms
 
@@ -29,6 +36,7 @@ extension Model {
     if task != nil { sizes.own["task_norms"] = .bool(true) }
     try form.reading.check(tensors, sizes)
     if sizes.isTied { tensors.fillTiedEmbedding(of: layout) }
+    try layout.requireRoom(in: tensors)
     if layout.blockCount(in: tensors.names) > 0 {
       try ParameterTable.requireAll(of: layout, in: tensors, hyperparameters: sizes)
     }
@@ -74,7 +82,7 @@ extension Model {
     }
     notes += try parameters.notesOnHeadScales(options, file: checkpoint.path)
     if let lost = meant.noteOnLostEpsilon { notes.append(Message(lost.problem) + "; " + lost.advice) }
-    try tensors.requireAllUsed()
+    try tensors.requireAllUsed(layout: layout)
     notes += tensors.unmatched(options.ignoredTensors).map {
       "\(.ignoredTensors, $0): no tensor of \(checkpoint.path) is called so"
     }

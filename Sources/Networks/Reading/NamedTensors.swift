@@ -55,6 +55,10 @@ struct NamedTensors {
       remaining[name] = nil
       dropped.append(.init(name: tensor.name, rule: "ignored, as told"))
     }
+    for (name, tensor) in remaining where layout.ignoredNames.contains(where: { name.matches(pattern: $0) }) {
+      remaining[name] = nil
+      dropped.append(.init(name: tensor.name, rule: "left out by \(layout.path ?? layout.name)"))
+    }
   }
 
   /// The name of a tensor without the copy that it is of; nil where it is of another one.
@@ -174,9 +178,15 @@ struct NamedTensors {
   }
 
   /// - Throws: `.unsupported` with every tensor that was neither used nor dropped, or with the head that they belong to.
-  func requireAllUsed() throws(Refusal) {
+  func requireAllUsed(layout: Layout) throws(Refusal) {
     guard !remaining.isEmpty else { return }
     let names = remaining.values.map(\.name).sorted()
+    if let path = layout.path {
+      throw Refusal(
+        .unsupported, file: checkpoint.path,
+        "\(path) has no place for \(names.count) tensor\(names.count == 1 ? "" : "s"): \(names.joined(separator: ", "))",
+        advice: "say in it what is held, or list under ignore what takes no part in the network")
+    }
     try ForeignTensors.refuseHead(named: names, in: checkpoint)
     throw Refusal(
       .unsupported, file: checkpoint.path,

@@ -123,10 +123,12 @@ package struct NetworkBuilder {
   ///
   /// - Parameters:
   ///   - scale: what scores are multiplied by; 1/√dHead without it.
+  ///   - softCap: what scores are kept below; nil for nothing.
   ///   - normsHeads: whether such norms are of each head by itself.
   ///   - mask: which tokens a token attends to.
   package mutating func attention(
-    of x: Path, block: Int, scale: Double? = nil, normsHeads: Bool = false, mask: Attention.Mask = .causal
+    of x: Path, block: Int, scale: Double? = nil, softCap: Double? = nil, normsHeads: Bool = false,
+    mask: Attention.Mask = .causal
   ) -> Path {
     let path: Path = "blocks.\(block).attention"
     let sizes = hyperparameters
@@ -141,7 +143,7 @@ package struct NetworkBuilder {
     }
     let attention = Attention(
       headCount: sizes.headCount, keyValueHeadCount: sizes.keyValueHeadCount,
-      scale: scale ?? sizes.standardAttentionScale, mask: mask)
+      scale: scale ?? sizes.standardAttentionScale, softCap: softCap, mask: mask)
     let mixed = apply(.attend(attention), to: query, key, value, at: path.appending("mixed"))
     return linear(normalised(mixed, at: path.appending("inner.norm")), at: path.appending("output"))
   }
@@ -166,13 +168,13 @@ package struct NetworkBuilder {
   /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)). Norms behind a
   /// branch, before its sum, are there where their gains are stored; so are those of queries and keys.
   package mutating func preNormBlock(
-    of x: Path, block: Int, attentionScale: Double? = nil, normsHeads: Bool = false, activation: Activation? = nil,
-    mask: Attention.Mask = .causal
+    of x: Path, block: Int, attentionScale: Double? = nil, attentionCap: Double? = nil, normsHeads: Bool = false,
+    activation: Activation? = nil, mask: Attention.Mask = .causal
   ) -> Path {
     let path: Path = "blocks.\(block)"
     let attended = attention(
       of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale,
-      normsHeads: normsHeads, mask: mask)
+      softCap: attentionCap, normsHeads: normsHeads, mask: mask)
     let middle = add(
       x, normalised(attended, at: path.appending("attention.output.norm")), at: path.appending("middle"))
     let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)
@@ -190,8 +192,11 @@ package struct NetworkBuilder {
   }
 
   /// The logits of the residual stream behind the last block.
-  package mutating func head(of x: Path) {
-    _ = linear(normalised(x, at: "final.norm"), at: "unembedding")
+  ///
+  /// - Parameter softCap: what they are kept below; nil for nothing.
+  package mutating func head(of x: Path, softCap: Double? = nil) {
+    let logits = linear(normalised(x, at: "final.norm"), at: "unembedding")
+    if let softCap { apply(.activate(.softCap(softCap)), to: logits, at: "logits") }
   }
 }
 

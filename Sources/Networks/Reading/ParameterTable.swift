@@ -41,6 +41,13 @@ struct ParameterTable {
       }
     }
     guard missing.isEmpty else {
+      if let path = layout.path {
+        throw Refusal(
+          .malformed, file: tensors.checkpoint.path,
+          "\(missing.count) tensor\(missing.count == 1 ? "" : "s") that \(path) names "
+            + "\(missing.count == 1 ? "is" : "are") missing: \(missing.map(\.name).joined(separator: ", "))",
+          advice: "name in it what the checkpoint has, and nothing else")
+      }
       let areNorms =
         missing.allSatisfy(\.isOfNorm) && slots.allSatisfy { !$0.isOfNorm || !present.contains($0.parameters[0]) }
       throw Refusal(
@@ -92,7 +99,23 @@ struct ParameterTable {
         names[parameter] = name
       }
     }
+    joinHeads()
     try settleUnembedding(layout: layout, file: file, hyperparameters, options)
+  }
+
+  /// Puts what has a tensor for each head side by side.
+  private mutating func joinHeads() {
+    var heads: [String: [(number: Int, value: Parameter)]] = [:]
+    for (name, value) in parameters {
+      guard let part = Slot.headPart(of: name) else { continue }
+      heads[part.whole, default: []].append((part.number, value))
+      names[part.whole] = names[part.whole] ?? names[name]
+      parameters[name] = nil
+    }
+    for (name, parts) in heads {
+      let values = parts.sorted { $0.number < $1.number }.map(\.value)
+      parameters[name] = .concatenating(values, axis: values[0].shape.count - 1)
+    }
   }
 
   /// What runtimes would make otherwise of the tensors that are there: those that change something and that the class

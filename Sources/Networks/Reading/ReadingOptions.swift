@@ -23,6 +23,9 @@ public struct ReadingOptions: Sendable, Encodable {
   /// Directories of adapters of peft that are merged into the checkpoint, one after the other.
   public var adapters: [String] = []
   public var head: Head?
+  /// A file that says what the tensors of a home-made network are: names, axes, sizes (`Documentation/Layouts.md`). Nil where
+  /// the checkpoint itself says what it is.
+  public var layout: String?
   public var deviationAxis: DeviationAxis?
   /// Whether the values' path is taken to treat the end-of-text token like any other, whatever its buffer says.
   public var assumesEndOfTextDisabled = false

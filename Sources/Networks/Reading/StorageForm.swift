@@ -34,7 +34,11 @@ struct CheckpointContent: Sendable {
     do throws(Refusal) {
       json = .success(try JSONValue(configurationAt: location.configurationPath))
     } catch {
-      json = .failure(error)
+      var refusal = error
+      if !location.hasConfiguration {
+        refusal.advice = "it belongs beside the tensors; of a network that has none \(.layout) says what they are"
+      }
+      json = .failure(refusal)
     }
   }
 

@@ -39,13 +39,13 @@ package struct Execution<Runner: Backend> {
 
   /// Runs the operations of a stage, whose predecessors have run.
   ///
-  /// - Parameter skipsOutput: whether the last operation of the network is left out. Its operand stays.
+  /// - Parameter skipsOutput: whether the unembedding is left out, and what caps it. Its operand stays.
   package mutating func run(
     stage: Int, skipsOutput: Bool = false, observe: Observer? = nil
   ) throws(Refusal) {
     for index in stages[stage] {
       let node = network.nodes[index]
-      if skipsOutput, node.path == network.output { return }
+      if skipsOutput, node.path == network.unembeddingPath { return }
       var operands: [Runner.Activations] = []
       for path in node.operands { operands.append(value(at: path)) }
       let result = try backend.evaluate(node, operands)

@@ -11,6 +11,7 @@ extension Activation {
     case .leakyReLU(let slope): x < 0 ? x * slope : x
     case .silu: x / (1 + exp(-x))
     case .tanh: Glibc.tanh(x)
+    case .softCap(let limit): limit * Glibc.tanh(x / limit)
     }
   }
 

@@ -10,6 +10,8 @@ package enum Activation: Hashable, Sendable {
   case leakyReLU(negativeSlope: Double)
   case silu
   case tanh
+  /// c · tanh(x / c), which stays below c: of logits, not of an MLP.
+  case softCap(Double)
 
   /// By the name that a Hugging Face config gives it; nil for one that we do not know.
   package init?(configName name: String) {
@@ -34,6 +36,7 @@ package enum Activation: Hashable, Sendable {
     case .leakyReLU: "leaky_relu"
     case .silu: "silu"
     case .tanh: "tanh"
+    case .softCap: "soft cap"
     }
   }
 
@@ -43,7 +46,7 @@ package enum Activation: Hashable, Sendable {
   /// The name that TransformerLens knows the function by; nil for one that it does not have.
   package var transformerLensName: String? {
     switch self {
-    case .leakyReLU, .reluSquared, .tanh: nil
+    case .leakyReLU, .reluSquared, .tanh, .softCap: nil
     case .geluTanh, .geluErf, .relu, .silu: configName
     }
   }

@@ -31,6 +31,13 @@ extension Network {
     nodes.compactMap { node in if case .attend(let attention) = node.operation { (node.path, attention) } else { nil } }
   }
 
+  /// The first operation that is done to few networks only: retention, attention with a window or with capped scores, logits
+  /// that are capped. Nil where there is none.
+  package var peculiarity: (path: Path, name: String)? {
+    for (path, attention) in attentions { if let name = attention.peculiarity { return (path, name) } }
+    return logitCap.map { _ in (output, "a cap of the logits") }
+  }
+
   /// Whether a norm reads what retention mixes. No map lies between its heads and the values, so that a fixed one could not
   /// become part of any.
   package func isOfRetention(norm path: Path) -> Bool {
@@ -38,9 +45,15 @@ extension Network {
     return !attention.isDistribution
   }
 
-  /// The activations, in the order of computation.
+  /// The activations, in the order of computation; what caps the logits is none.
   package var activations: [Activation] {
-    nodes.compactMap { node in if case .activate(let activation) = node.operation { activation } else { nil } }
+    nodes.compactMap { node in
+      if node.path != output || logitCap == nil, case .activate(let activation) = node.operation {
+        activation
+      } else {
+        nil
+      }
+    }
   }
 
   /// The activation of the first MLP; of other branches, which may have a gate, where no MLP has one.
@@ -96,7 +109,7 @@ extension Network {
   /// The value that the operation behind the output is computed from: what the last norm reads, or the unembedding where
   /// there is none.
   private var lastStream: Path {
-    var path = node(at: output)?.operands.first ?? output
+    var path = node(at: unembeddingPath)?.operands.first ?? output
     while isOfOneToken(path), let operand = node(at: path)?.operands.first { path = operand }
     return path
   }
@@ -134,8 +147,16 @@ extension Network {
 
   // MARK: The head
 
-  /// The map that gives the logits; nil where the output is no linear map.
-  package var unembedding: LinearMap? { self[linear: output] }
+  /// The place of the map that gives the logits: the output, or what is read by it where it caps them.
+  package var unembeddingPath: Path { logitCap == nil ? output : node(at: output)?.operands.first ?? output }
+
+  /// The map that gives the logits; nil where the output is none.
+  package var unembedding: LinearMap? { self[linear: unembeddingPath] }
+
+  /// What logits stay below, as c · tanh(x / c); nil where nothing caps them.
+  package var logitCap: Double? {
+    if case .activate(.softCap(let limit)) = self[output] { limit } else { nil }
+  }
 
   /// The number of numbers that the output has for each token: logits, or what the ``task`` says.
   package var outputWidth: Int { width(of: output) }
@@ -144,7 +165,7 @@ extension Network {
   package var vocabularySize: Int { tokenEmbedding?.rowCount ?? outputWidth }
 
   /// Whether every token attends to itself and those before it only, so that a text can be continued.
-  package var isCausal: Bool { attentions.allSatisfy { $0.attention.mask == .causal } }
+  package var isCausal: Bool { attentions.allSatisfy { $0.attention.mask.isCausal } }
 
   /// The table of the positions.
   package var positionEmbedding: Parameter? {

@@ -98,8 +98,25 @@ package struct Attention: Hashable, Sendable {
   package enum Mask: Hashable, Sendable {
     /// To itself and to those before it.
     case causal
+    /// To itself and to those before it that are less than so many tokens away.
+    case window(Int)
     /// To all that are no padding, on both sides.
     case bidirectional
+
+    /// Whether a token attends to none behind it.
+    package var isCausal: Bool { self != .bidirectional }
+
+    /// How far a token looks back, itself counted; nil for the whole context.
+    package var width: Int? { if case .window(let width) = self { width } else { nil } }
+
+    /// For messages: `causal`, `causal with a window of 8`.
+    package var name: String {
+      switch self {
+      case .causal: "causal"
+      case .window(let width): "causal with a window of \(width)"
+      case .bidirectional: "bidirectional"
+      }
+    }
   }
 
   /// What becomes of the products of a query and the keys that it sees, to be what values are multiplied by.
@@ -118,21 +135,32 @@ package struct Attention: Hashable, Sendable {
   package var keyValueHeadCount: Int
   /// What the products of queries and keys are multiplied by first.
   package var scale: Double
+  /// c, where scores s become c · tanh(s / c) before the softmax (Gemma 2, arXiv 2408.00118, section 2); nil for none.
+  package var softCap: Double?
   package var mask: Mask
   package var weighting: Weighting
 
   package init(
-    headCount: Int, keyValueHeadCount: Int, scale: Double, mask: Mask = .causal, weighting: Weighting = .softmax
+    headCount: Int, keyValueHeadCount: Int, scale: Double, softCap: Double? = nil, mask: Mask = .causal,
+    weighting: Weighting = .softmax
   ) {
     self.headCount = headCount
     self.keyValueHeadCount = keyValueHeadCount
     self.scale = scale
+    self.softCap = softCap
     self.mask = mask
     self.weighting = weighting
   }
 
   /// Whether what a query's values are multiplied by sums to one.
   package var isDistribution: Bool { weighting == .softmax }
+
+  /// What is neither causal over the whole context nor free on both sides, for messages; nil for what is.
+  package var peculiarity: String? {
+    if !isDistribution { return "retention" }
+    if softCap != nil { return "attention with capped scores" }
+    return mask.width == nil ? nil : "attention with a window"
+  }
 }
 
 extension Operation {

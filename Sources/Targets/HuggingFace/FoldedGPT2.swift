@@ -6,11 +6,12 @@ import Networks
 enum FoldedGPT2 {
   private static let module = "modeling_gpt2_folded"
 
-  /// - Throws: `.unsupported` for norms that the modeling file cannot compute.
+  /// - Throws: `.unsupported` for norms that the modeling file cannot compute, and for a home-made network that is no GPT-2.
   static func output(
     of network: Network, from source: TargetSource, options: TargetOptions, target: String
   ) throws(Refusal) -> TargetOutput {
     let architecture = Architecture.gpt2
+    let network = try source.architecture == .gpt2 ? network : asGPT2(network, from: source, target: target)
     var head: [(String, JSONValue)] = [
       ("architectures", .array([.string("GPT2FoldedLMHeadModel")])),
       (
@@ -39,7 +40,7 @@ enum FoldedGPT2 {
     // The class has every bias; where the network has none it is zero.
     var whole = network.withBiases(of: architecture.layout)
     if let map = whole.unembedding, map.bias == nil {
-      whole[linear: whole.output]?.bias = .constant(0, shape: [map.weight.columnCount])
+      whole[linear: whole.unembeddingPath]?.bias = .constant(0, shape: [map.weight.columnCount])
     }
     let parameters = architecture.layout.tensors(of: whole, sizes: sizes).compactMap {
       slot, value -> TargetOutput.StoredParameter? in
@@ -54,6 +55,25 @@ enum FoldedGPT2 {
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],
       notes: note(on: kept.map(\.0), of: network.norms.first?.norm.kind).map { [$0] } ?? [])
+  }
+
+  /// A home-made network with the attention scores of a GPT-2.
+  ///
+  /// - Throws: `.unsupported` with the first place where it computes something else.
+  private static func asGPT2(
+    _ network: Network, from source: TargetSource, target: String
+  ) throws(Refusal) -> Network {
+    let architecture = Architecture.gpt2
+    let sizes = architecture.hyperparameters(of: network, from: source.hyperparameters)
+    let scaled = network.withAttentionScales(of: architecture, sizes)
+    var skeleton = architecture.network(sizes, parametersOf: scaled)
+    for (path, _) in skeleton?.norms ?? [] { skeleton?[norm: path] = scaled[norm: path] }
+    if let skeleton, skeleton.firstDifference(from: scaled) == nil { return scaled }
+    let place = skeleton.flatMap { scaled.firstDifference(from: $0) }?.description
+    throw Refusal(
+      .unsupported, subject: place ?? target,
+      "no class that the target \(target) writes computes this, nor does GPT-2's",
+      advice: "use \(.targets, "onnxruntime")")
   }
 
   private static func note(on kept: [String], of kind: Norm.Kind?) -> Message? {

@@ -16,15 +16,16 @@ package struct TransformersTarget: Target {
   /// The classes, in the order in which they are tried. A network in a stock one needs no modeling file.
   static let classes: [StockClass] =
     [
-      .huggingFace(.llama),
+      .huggingFace(.llama, sources: [.llama, .homeMade]),
       .huggingFace(.mistral),
       .huggingFace(.qwen2),
       .huggingFace(.qwen3),
       .huggingFace(.gemma),
+      .huggingFace(.gemma2),
       .huggingFace(.phi3),
       .huggingFace(.olmo2),
       .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
-      .huggingFace(.gptNeoX),
+      .huggingFace(.gptNeoX, sources: [.gptNeoX, .homeMade]),
       .huggingFace(.opt),
       .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
       .huggingFace(.normFormer, hasVocabularyBias: true, code: .normFormer),
@@ -35,24 +36,31 @@ package struct TransformersTarget: Target {
     }
 
   package func keptNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
-    let stock = try? Self.classes.chosen(for: source, options: options, target: name)
-    return stock?.keptNorms(of: source.network) ?? []
+    (try? stock(for: source, options: options))?.keptNorms(of: source.network) ?? []
   }
 
   package func tiedNorms(of source: TargetSource, options: TargetOptions) -> Set<Path> {
-    let stock = try? Self.classes.chosen(for: source, options: options, target: name)
-    return stock?.tiedNorms(of: source.network) ?? []
+    (try? stock(for: source, options: options))?.tiedNorms(of: source.network) ?? []
   }
 
   package func leavesNorms(_ network: Network, from source: TargetSource) -> Bool {
-    source.architecture != .gpt2 || !network.norms.isEmpty
+    let isStock = source.architecture != .gpt2 && (try? stock(for: source, options: TargetOptions())) ?? nil != nil
+    return isStock || !network.norms.isEmpty
+  }
+
+  /// The stock class to write a source for; nil where it is ``FoldedGPT2``.
+  private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass? {
+    guard source.architecture == .homeMade, options.className == nil else {
+      return try Self.classes.chosen(for: source, options: options, target: name)
+    }
+    return Self.classes.first { $0.sources.contains(.homeMade) && $0.mayHold(source) }
   }
 
   package func output(
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
-    guard let stock = try Self.classes.chosen(for: source, options: options, target: name) else {
-      guard source.architecture == .gpt2 else {
+    guard let stock = try stock(for: source, options: options) else {
+      guard source.architecture == .gpt2 || source.architecture == .homeMade else {
         throw Refusal(
           .unsupported, subject: name, "there is no class for \(source.architecture.nameWithArticle)",
           advice: "use \(.targets, "onnxruntime")")

@@ -20,15 +20,16 @@ package struct LlamaCppTarget: Target {
 
   /// The architectures of llama.cpp, in the order in which they are tried.
   private static let classes: [StockClass] = [
-    .gguf(.gpt2),
-    .gguf(.llama, sources: [.llama, .mistral]),
+    .gguf(.gpt2, sources: [.gpt2, .homeMade]),
+    .gguf(.llama, sources: [.llama, .mistral, .homeMade]),
     .gguf(.qwen2),
     .gguf(.qwen3),
     .gguf(.gemma),
+    .gguf(.gemma2),
     .gguf(.phi3),
     .gguf(.olmo2),
     .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
-    .gguf(.gptNeoX),
+    .gguf(.gptNeoX, sources: [.gptNeoX, .homeMade]),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {

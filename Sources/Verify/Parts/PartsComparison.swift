@@ -193,7 +193,10 @@ extension PartsComparison {
             + "\(mine.patchHeight) × \(mine.patchWidth) of \(mine.height) × \(mine.width)")
     case (.attend(let mine), .attend(let theirs)):
       guard mine.mask == theirs.mask else {
-        return part("the attention is \(theirs.mask), expected \(mine.mask)")
+        return part("the attention is \(theirs.mask.name), expected \(mine.mask.name)")
+      }
+      guard isSame(mine.softCap, theirs.softCap) else {
+        return part("scores are \(capName(theirs.softCap)), expected \(capName(mine.softCap))")
       }
       guard mine.weighting == theirs.weighting else {
         return part("values are weighted by \(theirs.weighting.name), expected \(mine.weighting.name)")
@@ -210,6 +213,8 @@ extension PartsComparison {
           ? nil
           : "\(theirs.width) features of \(otherHeads) heads with \(theirs.angles), "
             + "expected \(mine.width) of \(heads) with \(mine.angles)")
+    case (.activate(.softCap(let mine)), .activate(.softCap(let theirs))):
+      return part(isSame(mine, theirs) ? nil : "logits are \(capName(theirs)), expected \(capName(mine))")
     case (.activate(let mine), .activate(let theirs)):
       guard mine != theirs else { return part(nil) }
       let distance = mine.largestDifference(from: theirs)
@@ -222,6 +227,14 @@ extension PartsComparison {
     default: return nil
     }
   }
+
+  /// Whether two caps are the same within a unit of single precision, in which files hold them.
+  private func isSame(_ mine: Double?, _ theirs: Double?) -> Bool {
+    guard let mine, let theirs else { return mine == nil && theirs == nil }
+    return abs(mine - theirs) <= 0x1p-22 * mine
+  }
+
+  private func capName(_ cap: Double?) -> String { cap.map { "capped at \($0)" } ?? "not capped" }
 
   /// The groups that have numbers to compare. Norms with a computed deviation are compared on the way.
   private func groupPairs(of pairs: [WirePair], _ claim: inout PartsClaim) -> [GroupPair] {
