@@ -8,8 +8,9 @@ struct TokenizeCommand: ParsableCommand {
     abstract: "Turns text into the ids of its tokens, or ids back into text.",
     usage: "normfold tokenize TOKENIZER (TEXT | --text FILE) [OPTIONS]",
     discussion: """
-      Byte-level BPE as GPT-2 defines it. Added tokens such as <|endoftext|> are found in the text; nothing is put \
-      around it. A file is read in pieces, so that it may be of any size.
+      Byte-level BPE as GPT-2, Llama 3 and Qwen have it, and SentencePiece's as LLaMA, Mistral and Gemma do. Added \
+      tokens such as <|endoftext|> are found in the text; nothing is put around it. A file is read in pieces, so that \
+      it may be of any size.
 
       EXAMPLES
         normfold tokenize gpt2-lnfree/ "Hello world"
@@ -19,7 +20,8 @@ struct TokenizeCommand: ParsableCommand {
         normfold tokenize gpt2-lnfree/ - < corpus.txt
       """)
 
-  @Argument(help: "tokenizer.json, its directory, a GGUF file, or a checkpoint with a tokenizer beside it.")
+  @Argument(
+    help: "tokenizer.json or tokenizer.model, its directory, a GGUF file, or a checkpoint with a tokenizer beside it.")
   var tokenizer: String
 
   @Argument(help: "The text, - for standard input; with --decode, ids with spaces between.")

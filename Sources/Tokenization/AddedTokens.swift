@@ -5,12 +5,12 @@ struct AddedTokens: Sendable {
   private struct Match {
     let id: Int
     let range: Range<Int>
-    let matching: BytePairVocabulary.Matching
+    let matching: Vocabulary.Matching
   }
 
   private struct Node {
     var id: Int?
-    var matching = BytePairVocabulary.Matching()
+    var matching = Vocabulary.Matching()
   }
 
   private var nodes = [Node()]
@@ -23,7 +23,7 @@ struct AddedTokens: Sendable {
   var isEmpty: Bool { longest == 0 }
 
   /// - Precondition: `text` is not empty.
-  mutating func insert(_ text: [UInt8], id: Int, matching: BytePairVocabulary.Matching) {
+  mutating func insert(_ text: [UInt8], id: Int, matching: Vocabulary.Matching) {
     var node = 0
     for byte in text {
       let edge = UInt64(node) << 8 | UInt64(byte)
@@ -51,6 +51,11 @@ struct AddedTokens: Sendable {
       if let id = nodes[node].id { found = Match(id: id, range: start..<index, matching: nodes[node].matching) }
     }
     return found
+  }
+
+  /// Returns where the longest token at `start` ends; nil where there is none.
+  func end(ofTokenAt start: Int, in text: Span<UInt8>, upTo end: Int) -> Int? {
+    isEmpty ? nil : match(at: start, in: text, upTo: end)?.range.upperBound
   }
 
   private func firstMatch(from start: Int, in text: Span<UInt8>, upTo end: Int) -> Match? {

@@ -17,6 +17,8 @@ extension LlamaCppTarget {
     addUnlessCarried("general.name", .string(source.displayName))
     let elementCount = parameters.reduce(0) { $0 + $1.info.elementCount }
     addUnlessCarried("general.size_label", .string(Self.sizeLabel(elementCount)))
+    for (key, value) in source.provenance { addUnlessCarried(key, value) }
+    if type.elementsPerBlock > 1 { addUnlessCarried("general.quantized_by", .string("normfold")) }
     keys += carried
     let fileType = try fileType(of: type)
     keys.append(("general.file_type", .u32(fileType)))
@@ -72,6 +74,22 @@ extension LlamaCppTarget {
 extension TargetSource {
   /// The name of the directory, or the id of a model of the Hub.
   var displayName: String { HubCache.name(ofModelIn: directory) }
+
+  /// Where the weights are from, by the standard keys of GGUF; empty unless they lie in the Hub's cache, which says it.
+  ///
+  /// Source: ggml's docs/gguf.md, "General metadata".
+  fileprivate var provenance: [(key: String, value: GGUFValue)] {
+    // Directories have no slash in their names.
+    let parts = displayName.split(separator: "/", maxSplits: 1)
+    guard parts.count == 2 else { return [] }
+    let (address, base) = ("https://huggingface.co/\(displayName)", "general.base_model")
+    return [
+      ("general.source.url", .string(address)), ("general.source.repo_url", .string(address)),
+      ("general.source.huggingface.repository", .string(displayName)), ("\(base).count", .u32(1)),
+      ("\(base).0.name", .string(String(parts[1]))), ("\(base).0.organization", .string(String(parts[0]))),
+      ("\(base).0.repo_url", .string(address)),
+    ]
+  }
 }
 
 extension Double {

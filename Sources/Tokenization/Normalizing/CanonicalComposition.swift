@@ -128,25 +128,17 @@ enum CanonicalComposition {
   static func isSegmentStart(_ index: Int, in text: Span<UInt8>) -> Bool {
     character(at: index, in: text).role != .active
   }
+}
 
-  /// Returns where the last segment starts that starts at `index` or before it; the lower end of the range counts as a
-  /// start.
-  static func segmentStart(atOrBefore index: Int, in text: Span<UInt8>, _ range: Range<Int>) -> Int {
-    var index = index
-    while index > range.lowerBound {
-      if text.isStartOfScalar(index), isSegmentStart(index, in: text) { return index }
-      index -= 1
-    }
-    return range.lowerBound
+/// The normalizer `NFC` of `tokenizers`.
+struct CanonicalNormalizer: TextNormalizer {
+  func normalized(_ text: Span<UInt8>, _ range: Range<Int>, at place: TextPlace) -> [UInt8]? {
+    CanonicalComposition.normalized(text, range)
   }
 
-  /// Returns where the first segment starts that starts at `index` or after it, or the upper end of the range.
-  static func segmentStart(atOrAfter index: Int, in text: Span<UInt8>, _ range: Range<Int>) -> Int {
-    var index = index
-    while index < range.upperBound {
-      if text.isStartOfScalar(index), isSegmentStart(index, in: text) { return index }
-      index += 1
-    }
-    return range.upperBound
+  func isSegmentStart(_ index: Int, in text: Span<UInt8>) -> Bool {
+    CanonicalComposition.isSegmentStart(index, in: text)
   }
+
+  var usualShrinkage: Int { CanonicalComposition.largestShrinkage }
 }
