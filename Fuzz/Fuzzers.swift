@@ -67,6 +67,12 @@ extension Fuzzer {
     "sentencepiece": Fuzzer(
       fileName: "tokenizer.model", seeds: ["tokenizer/sentencepiece/llama.model", "seeds/tokenizer/map.model"],
       run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
+    "wordpiece": Fuzzer(
+      fileName: "tokenizer.json", seeds: ["found/paraphrase-minilm-l3/tokenizer.json"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
+    "words": Fuzzer(
+      fileName: "vocab.txt", seeds: ["found/paraphrase-minilm-l3/vocab.txt"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
     "vocabulary": Fuzzer(
       fileName: "vocab.json", seeds: ["seeds/tokenizer/vocab.json"],
       companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/merges.txt"],

@@ -51,15 +51,11 @@ extension TokenTemplate {
       single = try Self.parts(processor, "single", in: file)
       pair = try Self.parts(processor, "pair", in: file)
     case "BertProcessing", "RobertaProcessing":
-      let separatorCount = processor["type"]?.string == "BertProcessing" ? 1 : 2
+      let isBERT = processor["type"]?.string == "BertProcessing"
       guard let first = processor["cls"]?.array?.last?.count, let last = processor["sep"]?.array?.last?.count else {
         throw file.refusal("post_processor", expected: "cls and sep, a text and an id each", processor["cls"])
       }
-      let secondType = separatorCount == 1 ? 1 : 0
-      single = [.token(first, type: 0), .first(type: 0), .token(last, type: 0)]
-      pair =
-        single + (separatorCount == 2 ? [.token(last, type: 0)] : [])
-        + [.second(type: secondType), .token(last, type: secondType)]
+      self = .around(first, last, betweenTexts: isBERT ? [last] : [last, last], secondType: isBERT ? 1 : 0)
     case let name:
       throw Refusal(
         .unsupported, file: file.path, subject: "post_processor.type",
@@ -126,6 +122,14 @@ extension TokenTemplate {
       "type": .string("TemplateProcessing"), "single": list(single), "pair": list(pair),
       "special_tokens": .object(special),
     ])
+  }
+
+  /// `[first] A [last]` and `[first] A [between] B [last]`, as encoders have it.
+  static func around(_ first: Int, _ last: Int, betweenTexts between: [Int], secondType: Int) -> TokenTemplate {
+    TokenTemplate(
+      single: [.token(first, type: 0), .first(type: 0), .token(last, type: 0)],
+      pair: [.token(first, type: 0), .first(type: 0)] + between.map { .token($0, type: 0) }
+        + [.second(type: secondType), .token(last, type: secondType)])
   }
 
   /// `[begin] A` and `[begin] A B`, as LLaMA's tokenizers have it.

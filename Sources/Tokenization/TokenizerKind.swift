@@ -85,6 +85,8 @@ package struct GGUFTokens {
   var texts: [String]
   /// Arrays and numbers, by the rest of their keys.
   var keys: [(name: String, value: GGUFValue)] = []
+  /// Whether a key says that the token that begins a text is put there; encoders' tokens are put in any case.
+  var saysWhatIsAdded = true
 }
 
 /// Where a part of a text stands in it.

@@ -74,8 +74,8 @@ extension Vocabulary {
     for (name, role) in Self.ggufRoles {
       if let id = specialTokens[role] { keys.append(("tokenizer.ggml.\(name)_token_id", .u32(UInt32(id)))) }
     }
-    keys.append(("tokenizer.ggml.add_bos_token", .bool(addsBeginOfText)))
-    if addsEndOfText { keys.append(("tokenizer.ggml.add_eos_token", .bool(true))) }
+    if content.saysWhatIsAdded { keys.append(("tokenizer.ggml.add_bos_token", .bool(addsBeginOfText))) }
+    if content.saysWhatIsAdded, addsEndOfText { keys.append(("tokenizer.ggml.add_eos_token", .bool(true))) }
     // As llama.cpp's converter writes them: the default one under a key of its own, the names of all others in a list.
     let named = chatTemplates.filter { $0.key != Self.defaultTemplate }.sorted { $0.key < $1.key }
     if let text = chatTemplates[Self.defaultTemplate] { keys.append((Self.templateKey, .string(text))) }

@@ -81,7 +81,9 @@ package struct Vocabulary: Sendable {
   init(path: String) { self.path = path }
 
   /// Every kind of tokenizer that is known, in the order in which files are tried.
-  static let kinds: [any TokenizerKind.Type] = [SentencePieceKind.self, ByteLevelKind.self]
+  static let kinds: [any TokenizerKind.Type] = [
+    WordPieceKind.self, SentencePieceKind.self, ByteLevelKind.self,
+  ]
 
   /// The id of a token by its exact text: Swift would hold "é" and "e\u{301}" for equal.
   package func id(of text: String) -> Int? {

@@ -105,7 +105,9 @@ struct SchemaTests {
       "transfer",
       ["transfer", "../gpt-neox/parallel", "../gpt-neox/parallel", "OUT", "--map", "pythia-striped-mamba"], 0
     ),
-    ("tokenize", ["tokenize", "tokenizer", "To be"], 0), ("refusal", ["inspect", "absent"], 3),
+    ("tokenize", ["tokenize", "tokenizer", "To be"], 0),
+    ("tokenize", ["tokenize", Fixtures.path("found/paraphrase-minilm-l3"), "To be", "--pair", "or not"], 0),
+    ("refusal", ["inspect", "absent"], 3),
     ("refusal", ["convert", "vanilla", "OUT", "--for", "gpt2"], 5),
   ]
 

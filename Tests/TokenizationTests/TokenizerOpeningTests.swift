@@ -130,7 +130,8 @@ struct TokenizerOpeningTests {
     #expect(refusal?.category == .unsupported)
     #expect(
       refusal?.problem
-        == "expected 'llama', or 'gpt2' with the pre-tokenizer 'gpt-2', 'llama-bpe', 'dbrx' or 'qwen2', found \(found)")
+        == "expected 'bert', 'llama', or 'gpt2' with the pre-tokenizer 'gpt-2', 'llama-bpe', 'dbrx' or 'qwen2', found \(found)"
+    )
   }
 
   @Test("refuses a GGUF file in which two ids have one text")

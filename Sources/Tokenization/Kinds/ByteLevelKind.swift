@@ -166,6 +166,11 @@ package struct ByteLevelKind: TokenizerKind {
     var kind = ByteLevelKind()
     kind.merges = try readMerges(merges)
     try vocabulary.readAddedTokens(beside: directory)
+    let settings = try JSONFile(ifPresentAt: directory + "/tokenizer_config.json")?.value
+    if settings?["tokenizer_class"]?.string?.hasPrefix("Roberta") == true {
+      kind.addsPrefixSpace = settings?["add_prefix_space"]?.bool ?? false
+      vocabulary.addRoBERTaTokens()
+    }
     vocabulary.kind = kind
     return true
   }
@@ -246,5 +251,25 @@ package struct ByteLevelKind: TokenizerKind {
         "ignore_merges": .bool(takesWholePieces), "vocab": vocabulary.members { $0.kind == .normal },
         "merges": .array(merges.map { .string($0) }),
       ])
+  }
+}
+
+extension Vocabulary {
+  /// Adds what transformers' RobertaTokenizer knows without a file: `<s>`, `</s>` and the others, and the template.
+  fileprivate mutating func addRoBERTaTokens() {
+    let names: KeyValuePairs<String, [SpecialRole]> = [
+      "<s>": [.beginOfText, .classification], "</s>": [.endOfText, .separator], "<unk>": [.unknown],
+      "<pad>": [.padding],
+      "<mask>": [.mask],
+    ]
+    for (text, roles) in names {
+      guard let id = id(of: text) else { continue }
+      for role in roles { specialTokens[role] = id }
+      markAsControl(id)
+      if text == "<mask>" { tokens[id]?.matching?.takesSpaceBefore = true }
+    }
+    if let first = specialTokens[.classification], let last = specialTokens[.separator] {
+      template = .around(first, last, betweenTexts: [last, last], secondType: 0)
+    }
   }
 }
