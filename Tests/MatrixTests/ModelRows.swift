@@ -439,6 +439,14 @@ extension MatrixRow {
         try FileManager.default.createDirectory(atPath: $0 + "/merges.txt", withIntermediateDirectories: false)
       }),
     MatrixRow(
+      67, "a BERT with a head, for llama.cpp",
+      .refused(4, "'llama.cpp': llama.cpp has no architecture for a BERT; use --for onnxruntime"),
+      conversion: {
+        $0.targets = ["llama.cpp"]
+        $0.allowsPartial = true
+      }
+    ) { Arrangement($0, Fixtures.path("encoders/bert-sequence")) },
+    MatrixRow(
       68, "a tokenizer.model that is none, carried to transformers unread", copyOf: "lnfree", .accepted(),
       change: { try Data([1, 2, 3]).write(to: URL(filePath: $0 + "/tokenizer.model")) }),
     MatrixRow(

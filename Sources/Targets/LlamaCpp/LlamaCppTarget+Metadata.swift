@@ -32,8 +32,17 @@ extension LlamaCppTarget {
       case .other: if let text = value.string { keys.append((name, .string(text))) }
       }
     }
+    if let pooling = try source.pooling(for: stock) { keys.append((Self.poolingKey(of: stock), pooling)) }
+    if stock.layout.slot(of: "embedding.types.weight", blockCount: 1) != nil {
+      keys.append((Self.tokenTypeKey, .u32(UInt32(sizes[.tokenTypes]))))
+    }
     return keys
   }
+
+  /// llama.cpp asks the tokenizer how many types of tokens there are.
+  static let tokenTypeKey = "tokenizer.ggml.token_type_count"
+
+  fileprivate static func poolingKey(of stock: StockClass) -> String { "\(stock.name).pooling_type" }
 
   private static func isCarried(_ key: String) -> Bool {
     let ours: Set = [
@@ -72,6 +81,21 @@ extension LlamaCppTarget {
 }
 
 extension TargetSource {
+  /// llama.cpp's number for how the states of an encoder become one vector: what a GGUF source says, or what lies beside the
+  /// checkpoint; nil where nothing says it.
+  ///
+  /// - Throws: what reading it throws.
+  func pooling(for stock: StockClass) throws(Refusal) -> GGUFValue? {
+    guard stock.architecture.task == .features else { return nil }
+    if let ggufHeader { return ggufHeader.value(LlamaCppTarget.poolingKey(of: stock)) }
+    switch try Pooling(besideCheckpointIn: directory)?.kind {
+    case .mean: return .u32(1)
+    case .classification: return .u32(2)
+    case .last: return .u32(3)
+    case nil: return nil
+    }
+  }
+
   /// The name of the directory, or the id of a model of the Hub.
   var displayName: String { HubCache.name(ofModelIn: directory) }
 

@@ -38,6 +38,6 @@ struct LlamaCppTokenizer {
         "expected \(source.network.vocabularySize) tokens, one for each row of the embedding, found \(tokens.count)",
         advice: "pass \(.tokenizer) with the directory of the right one, or \(.tokenizer, "absent")")
     }
-    return header.metadata.filter { $0.key.hasPrefix("tokenizer.") }
+    return header.metadata.filter { $0.key.hasPrefix("tokenizer.") && $0.key != LlamaCppTarget.tokenTypeKey }
   }
 }
