@@ -85,7 +85,9 @@ struct RemoveCommand: ParsableCommand {
   @Option(help: ArgumentHelp("With --plan, the cores that the time is for.", valueName: "number"))
   var cores: Int?
 
-  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the source.", valueName: "directory"))
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the source: a directory or a GGUF file.", valueName: "path"))
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(help: "Replace an existing destination, once every claim holds.")

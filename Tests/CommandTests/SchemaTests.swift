@@ -98,6 +98,13 @@ struct SchemaTests {
     ),
     ("eval", ["eval", "lnfree", "--arithmetic", "int:8,12"] + text, 0),
     ("eval", ["eval", "vanilla", "--compare", "lnfree"] + text, 0), ("eval", ["eval", "lnfree"] + text, 0),
+    (
+      "eval-labels",
+      [
+        "eval", "../encoders/labelled", "--labels", "../encoders/labelled/texts.tsv", "--tokenizer",
+        "../found/paraphrase-minilm-l3",
+      ], 0
+    ),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),
     ("generate", ["generate", "lnfree", "--prompt", "To be", "--tokenizer", "tokenizer", "--seed", "3", "-n", "1"], 0),

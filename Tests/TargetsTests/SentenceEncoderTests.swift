@@ -169,7 +169,7 @@ struct SentenceEncoderTests {
     let written = try Self.converted(Self.path)
     #expect(try written.header().value("bert.pooling_type") == nil)
     let notes = written.report.outputs[0].notes.map(\.description)
-    #expect(notes.contains { $0.contains("needs --pooling") } && notes.contains { $0.contains("pairs of texts") })
+    #expect(notes.contains { $0.contains("has to be told") } && notes.contains { $0.contains("pairs of texts") })
   }
 
   @Test(

@@ -114,7 +114,7 @@ package struct LlamaCppTarget: Target {
         "llama.cpp takes every token for one of the first text, so that pairs of texts have other states there")
     }
     if pooling == nil {
-      notes.append("nothing beside the source says how states become one vector of a text: llama.cpp needs --pooling")
+      notes.append("nothing beside the source says how states become one vector of a text: llama.cpp has to be told")
     }
     return notes
   }
