@@ -282,41 +282,6 @@ struct SentencePieceTests {
     #expect(refusal?.file == path)
   }
 
-  @Test(
-    "reads damaged files or refuses them, and cuts text where it may",
-    arguments: ["seeds/tokenizer/map.model", "seeds/tokenizer/metaspace.json"])
-  func damage(_ name: String) throws {
-    let original = try Fixtures.bytes(name)
-    // Most other bytes would only show that the file is no JSON.
-    let isText = name.hasSuffix(".json")
-    var generator = SeededGenerator(seed: 3)
-    let place = try TemporaryDirectory()
-    let text = "the A \u{300}cat  A\u{300} <user> ab\u{A0}abcd\u{2581}\n\u{6771}é"
-    let file = try place.write(Array(text.utf8), to: "text")
-    var count = (read: 0, refused: 0)
-    for _ in 0..<600 {
-      var bytes = original
-      for _ in 0..<Int.random(in: 1...(isText ? 1 : 4), using: &generator) {
-        bytes[Int.random(in: bytes.indices, using: &generator)] =
-          isText ? UInt8.random(in: 0x20...0x7E, using: &generator) : UInt8(truncatingIfNeeded: generator.next())
-      }
-      do throws(Refusal) {
-        let tokenizer = try Tokenizer(
-          opening: (try? place.write(bytes, to: String(name.split(separator: "/")[2]))) ?? "")
-        let tokens = tokenizer.encode(text)
-        _ = try tokenizer.decode(tokens)
-        var pieces: [Int] = []
-        try tokenizer.encodeFile(at: file, windowByteCount: 8) { pieces += $0 }
-        #expect(pieces == tokens)
-        count.read += 1
-      } catch {
-        #expect(!error.problem.isEmpty)
-        count.refused += 1
-      }
-    }
-    #expect(count.read > 50 && count.refused > 50, "\(count)")
-  }
-
   @Test("takes the least that is a model")
   func least() throws {
     let place = try TemporaryDirectory()
