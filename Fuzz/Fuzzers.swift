@@ -1,6 +1,7 @@
 import Folding
 import Formats
 import Foundation
+import Glibc
 import Networks
 import ONNX
 import Targets
@@ -89,6 +90,18 @@ extension Fuzzer {
       seeds: ["seeds/tokenizer/whole.json", "shakespeare-4x128/tokenizer/tokenizer.json"],
       companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json"],
       run: .file { try useTokenizer(in: $0) }),
+    "metaspace": Fuzzer(
+      fileName: "tokenizer.json", seeds: ["seeds/tokenizer/metaspace.json"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
+    "sentencepiece": Fuzzer(
+      fileName: "tokenizer.model", seeds: ["tokenizer/sentencepiece/llama.model", "seeds/tokenizer/map.model"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
+    "wordpiece": Fuzzer(
+      fileName: "tokenizer.json", seeds: ["found/paraphrase-minilm-l3/tokenizer.json"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
+    "words": Fuzzer(
+      fileName: "vocab.txt", seeds: ["found/paraphrase-minilm-l3/vocab.txt"],
+      run: .file { try useTokenizer(Tokenizer(opening: $0.path)) }),
     "vocabulary": Fuzzer(
       fileName: "vocab.json", seeds: ["seeds/tokenizer/vocab.json"],
       companions: ["tiny-2x32/lnfree/model.safetensors", "tiny-2x32/lnfree/config.json", "seeds/tokenizer/merges.txt"],
@@ -133,6 +146,19 @@ extension Fuzzer {
     let text = "It's  1605;\n\n o'er naïve 東京 🙂<|endoftext|> the  end"
     // Not always the text: a token may take the white space beside it.
     _ = try tokenizer.decode(tokenizer.encode(text))
+  }
+
+  /// What a tokenizer makes of a text it makes of the text in pieces, too.
+  private static func useTokenizer(_ tokenizer: Tokenizer) throws {
+    let text = "It's  1605;\n\n o'er naïve 東京 🙂</s> the  end\u{A0} ｆｕｌｌ ▁▁x <user>ab".replacing("|", with: "\u{0}")
+    let tokens = tokenizer.encode(text)
+    _ = try tokenizer.decode(tokens)
+    let path = "/dev/shm/normfold-fuzz-text-\(getpid())"
+    try Data(text.utf8).write(to: URL(filePath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var pieces: [Int] = []
+    try tokenizer.encodeFile(at: path, windowByteCount: 16) { pieces += $0 }
+    precondition(pieces == tokens)
   }
 
   private static let smallTokenizer: Tokenizer = {

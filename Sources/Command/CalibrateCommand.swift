@@ -47,6 +47,8 @@ struct CalibrateCommand: ParsableCommand {
   @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws { try measurement.requireTokens() }
+
   func run() throws {
     let place = try destination.map { (path) throws(Refusal) in try Destination(file: path, replacing: force) }
     let pagePlace = try page.destination(replacing: force)

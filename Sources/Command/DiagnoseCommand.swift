@@ -33,6 +33,8 @@ struct DiagnoseCommand: ParsableCommand {
   @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws { try measurement.requireTokens() }
+
   func run() throws {
     let diagnosis = Diagnosis(measurement.input(model: model, options: input, threads: threads))
     let place = try page.destination(replacing: force)

@@ -7,12 +7,18 @@ import Report
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract: "Measures the loss of a text under a model, and how far another model is from it.",
-    usage: "normfold eval MODEL (--text FILE... | --tokens FILE) [--compare OTHER] [OPTIONS]",
+    abstract: "Measures the loss of a text under a model, or how well a classifier labels texts.",
+    usage: """
+      normfold eval MODEL (--text FILE... | --tokens FILE) [--compare OTHER] [OPTIONS]
+      normfold eval CLASSIFIER --labels FILE.tsv [OPTIONS]
+      """,
     discussion: """
       By default the text is cut as the LN-removal papers cut theirs: chunks as long as the context, one behind the \
       other, no token prepended, the remainder dropped; all tokens of a chunk but its first are scored. The report says \
       how it was cut. Options on how to read a checkpoint are of MODEL; OTHER is read as it stands.
+
+      A file of labels has an example a line: a text, for pairs a second one, and the label, by its name or number, with \
+      tabs between.
 
       EXAMPLES
         normfold eval gpt2-lnfree/ --text book.txt
@@ -21,12 +27,19 @@ struct EvalCommand: ParsableCommand {
         normfold eval gpt2/ --text book.txt --context 512 --stride 256 --json
         normfold eval out/ --text book.txt --compare gpt2/ --report report.html
         normfold eval out/ --text book.txt --arithmetic int:8,12
+        normfold eval bert-sst2/ --labels test.tsv
       """)
 
   @Argument(help: .checkpoint, completion: .file())
   var model: String
 
   @OptionGroup var measurement: MeasurementOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Label the texts of a file, an example a line: text, second text for pairs, label; tabs between.",
+      valueName: "file.tsv"), completion: .file())
+  var labels: String?
 
   @Option(
     help: ArgumentHelp(
@@ -48,7 +61,18 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
+  func validate() throws {
+    guard labels != nil else { return try measurement.requireTokens() }
+    let isAlone =
+      measurement.isEmpty && stride == nil && compare == nil && !asStored && integers.arithmetic == nil
+      && page.report == nil
+    guard isAlone else {
+      throw ValidationError("--labels goes with --tokenizer, --precision and options on reading, and with no others")
+    }
+  }
+
   func run() throws {
+    if let labels { return try label(labels) }
     var evaluation = Evaluation(measurement.input(model: model, options: input, threads: threads))
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
@@ -59,6 +83,39 @@ struct EvalCommand: ParsableCommand {
     try output.print(report, as: report.text, options: evaluation)
     try page.write(Page(report), to: place, with: output)
     if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+}
+
+extension EvalCommand {
+  private func label(_ file: String) throws {
+    var evaluation = LabelEvaluation(model: model, labels: file)
+    let source = measurement.input(model: model, options: input, threads: threads)
+    evaluation.precision = source.precision
+    evaluation.readingOptions = source.readingOptions
+    evaluation.workers = source.workers
+    let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
+    try output.print(report, as: report.text, options: evaluation)
+    if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+}
+
+extension LabelReport {
+  var text: String {
+    let cut = cutCount > 0 ? ", \(Quantity.count(cutCount)) cut to the context" : ""
+    var table = Table(["": .left, "found": .right])
+    table.add("accuracy", Quantity.percent(accuracy))
+    table.add("loss, mean in nats", Quantity.fixed(loss, digits: 5))
+    var labels = Table(["label": .left, "examples": .right, "right": .right])
+    for label in byLabel {
+      labels.add(label.name.printable, Quantity.count(label.count), Quantity.count(label.correctCount))
+    }
+    var lines = [
+      model.printable,
+      "  on \(Quantity.count(count)) examples of \(self.labels.printable)\(cut); \(precision.displayName)", "",
+      table.text, "", labels.text,
+    ]
+    if nonFiniteCount > 0 { lines.append("  NOT FINITE on \(nonFiniteCount) examples, which count as wrong.") }
+    return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
   }
 }
 

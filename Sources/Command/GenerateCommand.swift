@@ -65,7 +65,8 @@ struct GenerateCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Where the tokenizer lies, if not beside the model; none to go without.", valueName: "directory|none"))
+      "Where the tokenizer lies, if not beside the model: a directory or a GGUF file; none to go without.",
+      valueName: "path|none"))
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Option(help: ArgumentHelp("What to compute in.", valueName: "single|double"))

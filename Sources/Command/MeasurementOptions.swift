@@ -19,7 +19,9 @@ struct MeasurementOptions: ParsableArguments {
       valueName: "file"), completion: .file())
   var tokens: String?
 
-  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the model.", valueName: "directory"))
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the model: a directory or a GGUF file.", valueName: "path"))
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Option(help: ArgumentHelp("Tokens in a chunk; the model's context by default.", valueName: "tokens"))
@@ -37,10 +39,19 @@ struct MeasurementOptions: ParsableArguments {
   @Option(help: ArgumentHelp("What to compute in.", valueName: "single|double"))
   var precision = Precision.single
 
-  func validate() throws {
+  /// - Throws: unless there is one source of tokens.
+  func requireTokens() throws {
     guard text.isEmpty != (tokens == nil) else {
       throw ValidationError("expected --text with files, or --tokens with a file of ids")
     }
+  }
+
+  /// Whether nothing says where tokens are from or how they are cut.
+  var isEmpty: Bool {
+    text.isEmpty && tokens == nil && context == nil && limit == nil && !prependEot && !keepRemainder
+  }
+
+  func validate() throws {
     if let limit, limit < 1 { throw ValidationError("--limit: expected at least 1 token, found \(limit)") }
   }
 

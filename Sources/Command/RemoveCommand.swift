@@ -112,7 +112,9 @@ struct RemoveCommand: ParsableCommand {
   @Option(help: ArgumentHelp("With --plan, the machines, with one process of an MPI each.", valueName: "number"))
   var nodes = 1
 
-  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the source.", valueName: "directory"))
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the source: a directory or a GGUF file.", valueName: "path"))
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(help: "Replace an existing destination, once every claim holds.")

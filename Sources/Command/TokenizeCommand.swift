@@ -8,8 +8,9 @@ struct TokenizeCommand: ParsableCommand {
     abstract: "Turns text into the ids of its tokens, or ids back into text.",
     usage: "normfold tokenize TOKENIZER (TEXT | --text FILE) [OPTIONS]",
     discussion: """
-      Byte-level BPE as GPT-2 defines it. Added tokens such as <|endoftext|> are found in the text; nothing is put \
-      around it. A file is read in pieces, so that it may be of any size.
+      Byte-level BPE as GPT-2, Llama 3, Qwen and RoBERTa have it, SentencePiece's as LLaMA, Mistral and Gemma do, and \
+      BERT's WordPiece. Added tokens such as <|endoftext|> are found in the text. Nothing is put around it without \
+      --add-special-tokens. A file is read in pieces, so that it may be of any size.
 
       EXAMPLES
         normfold tokenize gpt2-lnfree/ "Hello world"
@@ -17,9 +18,13 @@ struct TokenizeCommand: ParsableCommand {
         normfold tokenize gpt2/ --text corpus.txt -o corpus.bin --format uint16
         normfold tokenize gpt2-lnfree/ "15496 995" --decode
         normfold tokenize gpt2-lnfree/ - < corpus.txt
+        normfold tokenize bert/ "A man eats." --pair "A man is eating."
       """)
 
-  @Argument(help: "tokenizer.json, its directory, a GGUF file, or a checkpoint with a tokenizer beside it.")
+  @Argument(
+    help:
+      "tokenizer.json, tokenizer.model or vocab.txt, its directory, a GGUF file, or a checkpoint with a tokenizer beside it."
+  )
   var tokenizer: String
 
   @Argument(help: "The text, - for standard input; with --decode, ids with spaces between.")
@@ -27,6 +32,13 @@ struct TokenizeCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Read the text from a file; with --decode, the ids.", valueName: "file"))
   var text: String?
+
+  @Option(
+    help: ArgumentHelp("A second text behind the first, with what the tokenizer puts around two.", valueName: "text"))
+  var pair: String?
+
+  @Flag(help: "Put the tokens around the text that its tokenizer puts there: [CLS] and [SEP], <s>.")
+  var addSpecialTokens = false
 
   @Option(name: [.customShort("o"), .long], help: ArgumentHelp("Write to a file.", valueName: "file"))
   var output: String?
@@ -54,6 +66,9 @@ struct TokenizeCommand: ParsableCommand {
     guard content == nil || !decode || format == .text else {
       throw ValidationError("--format \(format.rawValue) is of files; name one with --text")
     }
+    guard !decode || pair == nil && !addSpecialTokens else {
+      throw ValidationError("--pair and --add-special-tokens are of text, and --decode makes text of ids")
+    }
     guard !(decode && json) else { throw ValidationError("--json tells of ids, and --decode makes text") }
   }
 
@@ -75,25 +90,50 @@ struct TokenizeCommand: ParsableCommand {
       return try sink.finish()
     }
     var count = 0
-    var listed: [Int] = []
+    var (listed, types): ([Int], [Int]) = ([], [])
     let listsIDs = json && destination == nil
-    try encode(text, with: tokenizer) { (tokens) throws(Refusal) in
+    try encode(text, with: tokenizer) { (tokens, type) throws(Refusal) in
       count += tokens.count
-      if listsIDs { listed += tokens } else { try sink.write(format.bytes(of: tokens)) }
+      if listsIDs {
+        listed += tokens
+        types += repeatElement(type, count: tokens.count)
+      } else {
+        try sink.write(format.bytes(of: tokens))
+      }
     }
     try sink.finish()
     if json {
       let advice: Message = destination == nil ? "" : "the output itself is in place"
       try StandardOutput.print(
-        json: Document(tokenizer: tokenizer.path, count: count, ids: listsIDs ? listed : nil, output: output),
-        advice: advice)
+        json: Document(
+          tokenizer: tokenizer.path, count: count, ids: listsIDs ? listed : nil,
+          types: listsIDs && isPutIntoTemplate ? types : nil, output: output), advice: advice)
     }
   }
 
+  private var isPutIntoTemplate: Bool { pair != nil || addSpecialTokens }
+
+  /// Calls `body` with tokens in their order, and the number of the text that they are of.
   private func encode(
-    _ text: String?, with tokenizer: Tokenizer, _ body: ([Int]) throws(Refusal) -> Void
+    _ text: String?, with tokenizer: Tokenizer, _ body: ([Int], _ type: Int) throws(Refusal) -> Void
   ) throws(Refusal) {
-    if let text { try tokenizer.encodeFile(at: text, body) } else { try body(tokenizer.encode(content ?? "")) }
+    func encodeText(_ type: Int) throws(Refusal) {
+      guard let text else { return try body(tokenizer.encode(content ?? ""), type) }
+      try tokenizer.encodeFile(at: text) { (tokens) throws(Refusal) in try body(tokens, type) }
+    }
+    guard isPutIntoTemplate else { return try encodeText(0) }
+    guard let template = tokenizer.template else {
+      throw Refusal(
+        .usage, file: tokenizer.path, "says nothing of tokens around a text",
+        advice: "leave --pair and --add-special-tokens out")
+    }
+    for part in pair == nil ? template.single : template.pair {
+      switch part {
+      case .token(let id, let type): try body([id], type)
+      case .first(let type): try encodeText(type)
+      case .second(let type): try body(tokenizer.encode(pair ?? ""), type)
+      }
+    }
   }
 
   private func ids(in text: String?) throws(Refusal) -> [Int] {
@@ -109,6 +149,8 @@ struct TokenizeCommand: ParsableCommand {
     let tokenizer: String
     let count: Int
     let ids: [Int]?
+    /// The number of the text that each token is of, where it is one of two.
+    let types: [Int]?
     let output: String?
   }
 }

@@ -33,7 +33,9 @@ struct VerifyCommand: ParsableCommand {
   @Flag(help: "Let all logits of a position be off by one constant, as --center-unembed makes them.")
   var upToShift = false
 
-  @Option(help: ArgumentHelp("Where the tokenizer lies, if not beside the reference.", valueName: "directory"))
+  @Option(
+    help: ArgumentHelp(
+      "Where the tokenizer lies, if not beside the reference: a directory or a GGUF file.", valueName: "path"))
   var tokenizer: ReadingOptions.Tokenizer?
 
   @Flag(help: "Replace an existing report.")

@@ -2,7 +2,7 @@ import FoundationEssentials
 
 /// What lies in directories that users name, without an error where there is nothing.
 package enum Directory {
-  static func exists(at path: String) -> Bool {
+  package static func exists(at path: String) -> Bool {
     var isDirectory = false
     return FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) && isDirectory
   }

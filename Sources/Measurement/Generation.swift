@@ -10,7 +10,8 @@ import Tokenization
 ///     print(try generation.run().text ?? "")
 public struct Generation: Sendable, Encodable {
   public enum Prompt: Sendable {
-    /// Needs the model's tokenizer; nothing stands for the end-of-text token.
+    /// Needs the model's tokenizer; the token that its tokenizer puts before a text is put there, and nothing in the text
+    /// stands for the end-of-text token.
     case text(String)
     case tokens([Int])
   }
@@ -83,7 +84,7 @@ public struct Generation: Sendable, Encodable {
     switch prompt {
     case .text(let text):
       let known = try Tokenizer(for: opened, at: model)
-      ids = known.encode(text)
+      ids = (known.beginOfText.map { [$0] } ?? []) + known.encode(text)
       if ids.isEmpty { ids = (known.endOfText ?? opened.endOfText).map { [$0] } ?? [] }
       tokenizer = known
     case .tokens(let tokens):
@@ -135,13 +136,13 @@ public struct Generation: Sendable, Encodable {
       }
       if tokens.isEmpty { firstToken = .now }
       tokens.append(token)
-      try onToken(token, tokenizer.map { (known) throws(Refusal) in try known.decode([token]) })
+      try onToken(token, tokenizer.map { (known) throws(Refusal) in try known.decode([token], isContinuation: true) })
       next = [token]
     }
     try opened.checkpoint.requireIntact()
     return Report(
       model: model, promptTokens: promptIds, tokens: tokens,
-      text: try tokenizer.map { (known) throws(Refusal) in try known.text(of: tokens) }, end: end,
+      text: try tokenizer.map { (known) throws(Refusal) in try known.text(of: tokens, isContinuation: true) }, end: end,
       promptSeconds: (firstToken - start) / .seconds(1),
       secondsPerToken: tokens.count > 1
         ? (ContinuousClock.now - firstToken) / .seconds(tokens.count - 1) : nil,

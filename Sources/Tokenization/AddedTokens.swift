@@ -5,57 +5,39 @@ struct AddedTokens: Sendable {
   private struct Match {
     let id: Int
     let range: Range<Int>
-    let matching: BytePairVocabulary.Matching
+    let matching: Vocabulary.Matching
   }
 
-  private struct Node {
-    var id: Int?
-    var matching = BytePairVocabulary.Matching()
-  }
+  private var trie = ByteTrie()
+  private var matchings: [Int: Vocabulary.Matching] = [:]
 
-  private var nodes = [Node()]
-  /// From a node and a byte to a node.
-  private var edges: [UInt64: Int] = [:]
-  private var isFirst = [Bool](repeating: false, count: 256)
   /// In bytes.
-  private(set) var longest = 0
-
-  var isEmpty: Bool { longest == 0 }
+  var longest: Int { trie.longest }
+  var isEmpty: Bool { trie.isEmpty }
 
   /// - Precondition: `text` is not empty.
-  mutating func insert(_ text: [UInt8], id: Int, matching: BytePairVocabulary.Matching) {
-    var node = 0
-    for byte in text {
-      let edge = UInt64(node) << 8 | UInt64(byte)
-      if let next = edges[edge] {
-        node = next
-      } else {
-        nodes.append(Node())
-        edges[edge] = nodes.count - 1
-        node = nodes.count - 1
-      }
-    }
-    nodes[node] = Node(id: id, matching: matching)
-    isFirst[Int(text[0])] = true
-    longest = max(longest, text.count)
+  mutating func insert(_ text: [UInt8], id: Int, matching: Vocabulary.Matching) {
+    trie.insert(text, number: id)
+    matchings[id] = matching
   }
 
   // MARK: Searching
 
   /// The longest token at `start`.
   private func match(at start: Int, in text: Span<UInt8>, upTo end: Int) -> Match? {
-    var (node, index) = (0, start)
-    var found: Match?
-    while index < end, let next = edges[UInt64(node) << 8 | UInt64(text[index])] {
-      (node, index) = (next, index + 1)
-      if let id = nodes[node].id { found = Match(id: id, range: start..<index, matching: nodes[node].matching) }
+    trie.match(at: start, in: text, upTo: end).map { number, end in
+      Match(id: number, range: start..<end, matching: matchings[number] ?? .init())
     }
-    return found
+  }
+
+  /// Returns where the longest token at `start` ends; nil where there is none.
+  func end(ofTokenAt start: Int, in text: Span<UInt8>, upTo end: Int) -> Int? {
+    isEmpty ? nil : match(at: start, in: text, upTo: end)?.range.upperBound
   }
 
   private func firstMatch(from start: Int, in text: Span<UInt8>, upTo end: Int) -> Match? {
     guard !isEmpty else { return nil }
-    for index in start..<end where isFirst[Int(text[index])] {
+    for index in start..<end where trie.isFirst[Int(text[index])] {
       if let match = match(at: index, in: text, upTo: end) { return match }
     }
     return nil
@@ -101,7 +83,7 @@ struct AddedTokens: Sendable {
   /// Returns whether no token holds the place before `index`, or stands next to it: text cut there has the same ones.
   func allowCut(before index: Int, in text: Span<UInt8>) -> Bool {
     guard !isEmpty else { return true }
-    for start in max(0, index - longest)...index where start < text.count && isFirst[Int(text[start])] {
+    for start in max(0, index - longest)...index where start < text.count && trie.isFirst[Int(text[start])] {
       if let match = match(at: start, in: text, upTo: text.count), match.range.upperBound >= index { return false }
     }
     return true

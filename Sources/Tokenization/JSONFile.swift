@@ -1,7 +1,7 @@
 import Formats
 
 /// A JSON file beside a checkpoint.
-struct JSONFile {
+package struct JSONFile {
   let path: String
   let value: JSONValue
 
@@ -26,5 +26,34 @@ struct JSONFile {
 
   func refusal(_ key: String, expected: String, _ found: JSONValue?) -> Refusal {
     Refusal(.malformed, file: path, subject: key, "expected \(expected), found \(found?.kind ?? "nothing")")
+  }
+}
+
+extension JSONFile {
+  /// Reads `model.merges` of a `tokenizer.json`, of which each item is a text with a space or two texts.
+  ///
+  /// - Parameter joined: makes of two texts one, where they are apart.
+  func merges(joined: (String, String) -> String) throws(Refusal) -> [String] {
+    let value = value["model"]?["merges"]
+    guard let list = value?.array else { throw refusal("model.merges", expected: "an array", value) }
+    var merges: [String] = []
+    merges.reserveCapacity(list.count)
+    for (index, item) in list.enumerated() {
+      // Written as "a b" by older versions of the library, as ["a", "b"] by newer ones.
+      if let text = item.string, Self.isMerge(text) {
+        merges.append(text)
+      } else if let parts = item.array, parts.count == 2, let left = parts[0].string, let right = parts[1].string {
+        merges.append(joined(left, right))
+      } else {
+        throw refusal("model.merges[\(index)]", expected: "two parts", item)
+      }
+    }
+    return merges
+  }
+
+  /// Returns whether a text is two with one space between.
+  static func isMerge(_ text: String) -> Bool {
+    let spaces = text.utf8.count { $0 == UInt8(ascii: " ") }
+    return spaces == 1 && text.utf8.first != UInt8(ascii: " ") && text.utf8.last != UInt8(ascii: " ")
   }
 }

@@ -3,7 +3,7 @@ import Formats
 extension Tokenizer {
   /// The tokens of a text file, in order, in batches. Memory stays bounded however large the file is.
   ///
-  /// The text is cut where the pattern splits it whatever stands around (``PreTokenizer/isBoundary(_:in:)``), where
+  /// The text is cut where the model takes it apart whatever stands around (``TokenModel/isBoundary(_:in:)``), where
   /// no added token is near, and where normalisation changes nothing across the cut: the tokens are those of the whole.
   ///
   /// - Parameters:
@@ -34,7 +34,7 @@ extension Tokenizer {
         (start, room) = (end, windowByteCount)
         tokenCount += encoder.tokens.count
         try body(encoder.tokens)
-        encoder.tokens.removeAll(keepingCapacity: true)
+        encoder.removeTokens()
       } else {
         guard room < Self.longestUncutByteCount else {
           throw Refusal(
@@ -64,25 +64,27 @@ extension Tokenizer {
     }
     let text = window.extracting(0..<count)
     try text.requireUTF8(file: file, baseOffset: start)
+    let place = start == 0 ? TextPlace.start : .middle
     guard !isLast else {
-      encoder.encode(text)
+      encoder.encode(text, at: place)
       return start + text.count
     }
-    let cut = cut(of: text)
+    let cut = cut(of: text, at: place)
     guard cut > 0 else { return start }
-    encoder.encode(text.extracting(0..<cut))
+    encoder.encode(text.extracting(0..<cut), at: place)
     return start + cut
   }
 
   /// Returns the last place where a text that goes on can be cut; 0 where there is none.
-  private func cut(of text: Span<UInt8>) -> Int {
+  private func cut(of text: Span<UInt8>, at place: TextPlace) -> Int {
     // Nearer to the end, an added token might reach over the cut unseen.
     let last = text.count - 1 - max(addedTokens.longest, normalizedTokens.longest)
     // Each stretch between the tokens that are found first is normalised alone.
-    for stretch in (normalizesToNFC ? addedTokens.stretches(of: text) : [0..<text.count]).reversed() {
+    for stretch in (normalizer == nil ? [0..<text.count] : addedTokens.stretches(of: text)).reversed() {
+      let place = stretch.lowerBound == 0 ? place : .behindToken
       var cut = min(last, stretch.upperBound - 1)
       while cut > stretch.lowerBound {
-        if isCut(cut, in: text, stretch) { return cut }
+        if isCut(cut, in: text, stretch, at: place) { return cut }
         cut -= 1
       }
     }
@@ -90,45 +92,54 @@ extension Tokenizer {
   }
 
   /// Returns whether text that is cut before `index`, within the stretch, has the tokens of the whole.
-  private func isCut(_ index: Int, in text: Span<UInt8>, _ stretch: Range<Int>) -> Bool {
+  private func isCut(_ index: Int, in text: Span<UInt8>, _ stretch: Range<Int>, at place: TextPlace) -> Bool {
     guard text.isStartOfScalar(index) else { return false }
-    guard normalizesToNFC else {
-      return preTokenizer.isBoundary(index, in: text) && normalizedTokens.allowCut(before: index, in: text)
+    guard let normalizer else {
+      return model.isBoundary(index, in: text) && normalizedTokens.allowCut(before: index, in: text)
         && addedTokens.allowCut(before: index, in: text)
     }
-    guard CanonicalComposition.isSegmentStart(index, in: text) else { return false }
-    // The segments beside the cut decide whether the pattern splits there. A token can reach farther.
-    guard let beside = surroundings(of: index, reaching: 1, in: text, stretch),
-      preTokenizer.isBoundary(beside.index, in: beside.text.span)
+    guard normalizer.isSegmentStart(index, in: text) else { return false }
+    // The segments beside the cut decide whether the model takes it apart there. A token can reach farther.
+    guard let beside = surroundings(of: index, reaching: 1, in: text, stretch, at: place),
+      model.isBoundary(beside.index, in: beside.text.span)
     else { return false }
-    let reach = normalizedTokens.longest * CanonicalComposition.largestShrinkage
-    guard let around = surroundings(of: index, reaching: reach, in: text, stretch),
-      normalizedTokens.allowCut(before: around.index, in: around.text.span)
-    else { return false }
+    if !normalizedTokens.isEmpty {
+      guard let around = surroundings(of: index, reaching: normalizedTokens.longest, in: text, stretch, at: place),
+        normalizedTokens.allowCut(before: around.index, in: around.text.span)
+      else { return false }
+    }
     return addedTokens.allowCut(before: index, in: text)
   }
 
   /// Returns the segments to both sides of a place in normalised form, and where the place is among them; nil where they
   /// are longer than is looked at, or are not all there.
   ///
+  /// - Parameter byteCount: how many bytes of the normal form are wanted to either side, where the stretch has so many.
   /// - Precondition: a segment starts at `index`.
   private func surroundings(
-    of index: Int, reaching byteCount: Int, in text: Span<UInt8>, _ stretch: Range<Int>
+    of index: Int, reaching byteCount: Int, in text: Span<UInt8>, _ stretch: Range<Int>, at place: TextPlace
   ) -> (text: [UInt8], index: Int)? {
-    let farthest = byteCount + Self.longestSegmentAtCut
+    guard let normalizer else { return nil }
+    let near = byteCount == 1 ? 1 : byteCount * normalizer.usualShrinkage
+    let farthest = near + Self.longestSegmentAtCut
     let range = max(stretch.lowerBound, index - farthest)..<min(stretch.upperBound, index + farthest)
-    let start = CanonicalComposition.segmentStart(atOrBefore: index - byteCount, in: text, range)
-    let end = CanonicalComposition.segmentStart(atOrAfter: index + byteCount, in: text, range)
+    let start = normalizer.segmentStart(atOrBefore: index - near, in: text, range)
+    let end = normalizer.segmentStart(atOrAfter: index + near, in: text, range)
     // The ends of the range are those of segments where they are those of the stretch. Near the end of the text, the
     // stretch might end earlier than it seems to: at a token of which only the beginning is there.
     guard start > range.lowerBound || start == stretch.lowerBound, end < range.upperBound || end == stretch.upperBound,
       end < text.count, end <= text.count - addedTokens.longest
     else { return nil }
-    func normalized(_ range: Range<Int>) -> [UInt8] {
-      CanonicalComposition.normalized(text, range) ?? range.map { text[$0] }
+    func normalized(_ range: Range<Int>, at place: TextPlace) -> [UInt8] {
+      normalizer.normalized(text, range, at: place) ?? range.map { text[$0] }
     }
-    let before = normalized(start..<index)
-    return (before + normalized(index..<end), before.count)
+    let before = normalized(start..<index, at: start == stretch.lowerBound ? place : .middle)
+    let after = normalized(index..<end, at: .middle)
+    // What a normalizer takes away leaves too little to decide by.
+    guard before.count >= byteCount || start == stretch.lowerBound && !before.isEmpty,
+      after.count >= byteCount || end == stretch.upperBound && !after.isEmpty
+    else { return nil }
+    return (before + after, before.count)
   }
 
   /// In bytes. Text is not cut near a letter with more marks than this, so that finding a cut takes bounded time.

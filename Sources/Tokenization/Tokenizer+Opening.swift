@@ -1,13 +1,15 @@
 import Formats
 
 extension Tokenizer {
-  /// - Parameter path: `tokenizer.json`, a directory that holds it or `vocab.json` and `merges.txt`, a GGUF file, or any
-  ///   checkpoint that brings a tokenizer.
-  /// - Throws: `.malformed` for damaged files, and where there is no tokenizer; `.unsupported` for one of another kind than
-  ///   GPT-2's.
+  /// - Parameter path: `tokenizer.json`, a directory that holds it or the files of one kind, one of these files, a GGUF
+  ///   file, or any checkpoint that brings a tokenizer.
+  /// - Throws: `.malformed` for damaged files, and where there is no tokenizer; `.unsupported` for one of a kind that is not
+  ///   known.
   package init(opening path: String) throws(Refusal) {
-    if path.hasSuffix(".json") {
+    if path.hasSuffix(".json"), !Directory.exists(at: path) {
       try self.init(tokenizerJSON: path)
+    } else if let vocabulary = try Vocabulary(fileAt: path) {
+      try self.init(vocabulary)
     } else if let tokenizer = try Self(directory: path) {
       self = tokenizer
     } else if let location = try? CheckpointLocation(path: path), let tokenizer = try Self(beside: location) {
@@ -15,7 +17,7 @@ extension Tokenizer {
     } else {
       throw Refusal(
         .malformed, file: path, FileIdentity(ofItemAt: path) == nil ? "there is no such file" : "holds no tokenizer",
-        advice: "expected tokenizer.json, or vocab.json and merges.txt, or a GGUF file that has one")
+        advice: "expected tokenizer.json, tokenizer.model, or vocab.json and merges.txt, or a GGUF file that has one")
     }
   }
 
@@ -40,13 +42,13 @@ extension Tokenizer {
   }
 
   private init(tokenizerJSON path: String) throws(Refusal) {
-    var vocabulary = try BytePairVocabulary(tokenizerJSON: path)
+    var vocabulary = try Vocabulary(tokenizerJSON: path)
     vocabulary.completeSpecialTokens(from: nil)
     try self.init(vocabulary)
   }
 
   private init?(directory: String, besideFileAt checkpoint: String? = nil) throws(Refusal) {
-    guard var vocabulary = try BytePairVocabulary(directory: directory, besideFileAt: checkpoint) else { return nil }
+    guard var vocabulary = try Vocabulary(directory: directory, besideFileAt: checkpoint) else { return nil }
     vocabulary.completeSpecialTokens(from: try JSONFile(ifPresentAt: directory + "/config.json")?.value)
     try self.init(vocabulary)
   }
@@ -55,17 +57,22 @@ extension Tokenizer {
   private init?(gguf file: MappedFile, path: String) throws(Refusal) {
     let header = try GGUFHeader(of: file)
     guard let model = header.value("tokenizer.ggml.model"), model != .string("none") else { return nil }
-    guard let vocabulary = BytePairVocabulary(gguf: header, path: path) else {
-      let splitting = header.value("tokenizer.ggml.pre")
-      func name(_ value: GGUFValue?) -> String { if case .string(let text) = value { "'\(text)'" } else { "none" } }
-      guard model != .string("gpt2") || BytePairVocabulary.splitting(splitting) == nil else {
-        throw Refusal(.malformed, file: path, subject: "tokenizer.ggml.tokens", "has no tokens, or no merges")
-      }
-      throw Refusal(
-        .unsupported, file: path, subject: "tokenizer.ggml.model",
-        "expected 'gpt2' with the pre-tokenizer \(BytePairVocabulary.ggufSplittings), found \(name(model)) with \(name(splitting))",
-        advice: "name a tokenizer of such a kind")
-    }
+    guard let vocabulary = try Vocabulary(gguf: header, path: path) else { throw Self.otherKind(of: header, path) }
     try self.init(vocabulary)
+  }
+
+  private static func otherKind(of header: GGUFHeader, _ path: String) -> Refusal {
+    let (model, splitting) = (header.value("tokenizer.ggml.model"), header.value("tokenizer.ggml.pre"))
+    func name(_ value: GGUFValue?) -> String { if case .string(let text) = value { "'\(text)'" } else { "none" } }
+    let isKnown = Vocabulary.kinds.contains { model == .string($0.ggufName) }
+    guard !isKnown || model == .string(ByteLevelKind.ggufName) && ByteLevelKind.splitting(splitting) == nil else {
+      return Refusal(.malformed, file: path, subject: "tokenizer.ggml.tokens", "has no tokens, or no merges or scores")
+    }
+    let others = Vocabulary.kinds.filter { $0 != ByteLevelKind.self }.map { "'\($0.ggufName)'" }
+    return Refusal(
+      .unsupported, file: path, subject: "tokenizer.ggml.model",
+      "expected \(others.joined(separator: ", ")), or 'gpt2' with the pre-tokenizer \(ByteLevelKind.ggufSplittings), found "
+        + "\(name(model)) with \(name(splitting))",
+      advice: "name a tokenizer of such a kind")
   }
 }

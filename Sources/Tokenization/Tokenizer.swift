@@ -1,22 +1,18 @@
 import Formats
 
-/// A byte-level BPE tokenizer as GPT-2 defines it, for text in UTF-8, which may be brought to normalisation form C first.
+/// A tokenizer of any kind (``TokenizerKind``), for text in UTF-8.
 ///
-/// Its tokens are those of Hugging Face's `tokenizers` for the same files, with added tokens (`<|endoftext|>`) found in
-/// text and nothing put around it: what a `post_processor` would add is left to the caller.
+/// Its tokens are those of Hugging Face's `tokenizers`, or of SentencePiece, for the same files: added tokens
+/// (`<|endoftext|>`) are found in the text, which is then normalised and taken apart. Nothing is put around it; what a
+/// tokenizer would put there is its ``template``.
 package struct Tokenizer: Sendable {
-  let preTokenizer: PreTokenizer
   /// Those that are found in the text as it is.
   private(set) var addedTokens = AddedTokens()
   /// Those that are found in what is left, once it is normalised.
   private(set) var normalizedTokens = AddedTokens()
-  /// Is true if text is brought to normalisation form C before it is split.
-  let normalizesToNFC: Bool
-  private(set) var merges: MergeTable
-  /// The tokens that pieces are whole, by their bytes; empty where merges make all of them.
-  private(set) var wholePieces: [[UInt8]: Int] = [:]
-  /// The token of each byte, or ``noToken`` of one that does not occur in text.
-  private(set) var byteTokens: [UInt32] = []
+  let normalizer: (any TextNormalizer)?
+  let model: any TokenModel
+  private let putsSpaceFirst: Bool
   /// The place where the bytes of each id end in ``bytes``; they start where those of the id before end.
   private var ends: [Int] = []
   private var bytes: [UInt8] = []
@@ -29,84 +25,49 @@ package struct Tokenizer: Sendable {
   package var vocabularySize: Int { ends.count }
   /// The token that separates texts.
   package let endOfText: Int?
-
-  /// No token has this id.
-  private static let noToken = UInt32.max
+  /// The token that stands before a text; nil where none does.
+  package let beginOfText: Int?
+  /// What is put around a text, or two.
+  package let template: TokenTemplate?
 
   /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.
   private static let maximumVocabularySize = 1 << 22
 
-  /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary in which not
-  ///   every byte that UTF-8 uses has a token.
-  package init(_ vocabulary: BytePairVocabulary) throws(Refusal) {
-    preTokenizer = PreTokenizer(vocabulary.pattern)
+  /// - Throws: `.malformed` for merges or ids that contradict each other; `.unsupported` for a vocabulary that would lose
+  ///   text.
+  package init(_ vocabulary: Vocabulary) throws(Refusal) {
     path = vocabulary.path
-    normalizesToNFC = vocabulary.normalizesToNFC
     endOfText = vocabulary.specialTokens[.endOfText]
-    merges = MergeTable(capacity: vocabulary.merges.count)
+    beginOfText = vocabulary.addsBeginOfText ? vocabulary.specialTokens[.beginOfText] : nil
+    template = vocabulary.template
+    putsSpaceFirst = vocabulary.kind.putsSpaceFirst
     let size = (vocabulary.tokens.keys.max() ?? -1) + 1
     guard size <= Self.maximumVocabularySize else {
       throw Refusal(
         .unsupported, file: path, subject: vocabulary.tokens[size - 1]?.text,
         "has the id \(size - 1); expected ids below \(Self.maximumVocabularySize)")
     }
-    var ids: [[UInt8]: Int] = [:]
-    ids.reserveCapacity(size)
+    normalizer = try vocabulary.kind.normalizer(of: vocabulary)
+    model = try vocabulary.kind.model(of: vocabulary)
     ends.reserveCapacity(size)
     for id in 0..<size {
       if let token = vocabulary.tokens[id], token.kind != .unused {
-        // A token of characters that stand for no bytes is reached by no merge; it is what it says.
-        var content = Array(token.text.utf8)
-        if token.kind == .normal, let spelt = ByteAlphabet.bytes(of: token.text) {
-          content = spelt
-          if let other = ids.updateValue(id, forKey: content) {
-            throw Refusal(.malformed, file: path, subject: token.text, "is the text of the tokens \(other) and \(id)")
-          }
-        } else if token.kind != .normal, !content.isEmpty {
-          if token.matching.isSecond {
-            let text = normalizesToNFC ? CanonicalComposition.normalized(content) : content
-            normalizedTokens.insert(text, id: id, matching: token.matching)
-          } else {
-            addedTokens.insert(content, id: id, matching: token.matching)
-          }
-          // Merges may lead to a control token, too: a vocabulary of <|endoftext|> is spelt like any other.
-          if let spelt = ByteAlphabet.bytes(of: token.text), ids[spelt] == nil { ids[spelt] = id }
-        }
-        bytes += content
+        bytes += vocabulary.kind.bytes(of: token)
+        if let matching = token.matching { add(token.text, id: id, matching) }
       }
       isUsed.append(vocabulary.tokens[id].map { $0.kind != .unused } ?? false)
       ends.append(bytes.count)
     }
-    if vocabulary.takesWholePieces { wholePieces = ids }
-    for byte in UInt8.min ... .max {
-      let id = ids[[byte]]
-      guard id != nil || !ByteAlphabet.occursInText(byte) else {
-        throw Refusal(
-          .unsupported, file: path, subject: String(ByteAlphabet.scalars[Int(byte)]),
-          "byte \(byte) has no token, so that text would lose it",
-          advice: "name a tokenizer with every byte that UTF-8 uses")
-      }
-      byteTokens.append(id.map { UInt32($0) } ?? Self.noToken)
-    }
-    for (rank, text) in vocabulary.merges.enumerated() { try insert(text, rank: rank, ids: ids) }
   }
 
-  private mutating func insert(_ merge: String, rank: Int, ids: [[UInt8]: Int]) throws(Refusal) {
-    let parts = merge.utf8.split(separator: UInt8(ascii: " ")).map { ByteAlphabet.bytes(of: Substring($0)) }
-    guard parts.count == 2, let left = parts[0], let right = parts[1] else {
-      throw Refusal(
-        .malformed, file: path, subject: merge, "expected a merge of two parts in GPT-2's alphabet of bytes")
+  private mutating func add(_ text: String, id: Int, _ matching: Vocabulary.Matching) {
+    let content = Array(text.utf8)
+    guard matching.isSecond || matching.isPiece else {
+      if !content.isEmpty { addedTokens.insert(content, id: id, matching: matching) }
+      return
     }
-    for part in [left, right, left + right] where ids[part] == nil {
-      throw Refusal(
-        .malformed, file: path, subject: merge,
-        "the merge is of a token that the vocabulary does not have: \(part == left + right ? "its result" : "a part of it")"
-      )
-    }
-    guard let one = ids[left], let other = ids[right], let result = ids[left + right] else { return }
-    guard merges.insert(UInt32(one), UInt32(other), .init(rank: rank, result: result)) else {
-      throw Refusal(.malformed, file: path, subject: merge, "the merge occurs twice")
-    }
+    let normal = matching.isPiece ? nil : normalizer?.normalized(content.span, content.indices, at: .start)
+    if !(normal ?? content).isEmpty { normalizedTokens.insert(normal ?? content, id: id, matching: matching) }
   }
 
   // MARK: Encoding
@@ -122,8 +83,9 @@ package struct Tokenizer: Sendable {
 
   /// The bytes that the tokens stand for: of ids in any order, perhaps no UTF-8.
   ///
+  /// - Parameter isContinuation: says that other text stands before them, so that a space in front is one.
   /// - Throws: `.malformed` for an id without a token.
-  package func decode(_ tokens: some Sequence<Int>) throws(Refusal) -> [UInt8] {
+  package func decode(_ tokens: some Sequence<Int>, isContinuation: Bool = false) throws(Refusal) -> [UInt8] {
     var result: [UInt8] = []
     for (index, id) in tokens.enumerated() {
       guard isUsed.indices.contains(id), isUsed[id] else {
@@ -133,14 +95,15 @@ package struct Tokenizer: Sendable {
       }
       result += bytes[(id > 0 ? ends[id - 1] : 0)..<ends[id]]
     }
+    if putsSpaceFirst, !isContinuation, result.first == UInt8(ascii: " ") { result.removeFirst() }
     return result
   }
 
   /// The text of the tokens; U+FFFD where they end within a character.
   ///
   /// - Throws: `.malformed` for an id without a token.
-  package func text(of tokens: some Sequence<Int>) throws(Refusal) -> String {
-    String(decoding: try decode(tokens), as: UTF8.self)
+  package func text(of tokens: some Sequence<Int>, isContinuation: Bool = false) throws(Refusal) -> String {
+    String(decoding: try decode(tokens, isContinuation: isContinuation), as: UTF8.self)
   }
 }
 

@@ -98,6 +98,13 @@ struct SchemaTests {
     ),
     ("eval", ["eval", "lnfree", "--arithmetic", "int:8,12"] + text, 0),
     ("eval", ["eval", "vanilla", "--compare", "lnfree"] + text, 0), ("eval", ["eval", "lnfree"] + text, 0),
+    (
+      "eval-labels",
+      [
+        "eval", "../encoders/labelled", "--labels", "../encoders/labelled/texts.tsv", "--tokenizer",
+        "../found/paraphrase-minilm-l3",
+      ], 0
+    ),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),
     ("generate", ["generate", "lnfree", "--prompt", "To be", "--tokenizer", "tokenizer", "--seed", "3", "-n", "1"], 0),
@@ -112,7 +119,9 @@ struct SchemaTests {
         "../removal/settings.json", "--sites", "ln_2", "--for", "onnxruntime",
       ], 0
     ),
-    ("tokenize", ["tokenize", "tokenizer", "To be"], 0), ("refusal", ["inspect", "absent"], 3),
+    ("tokenize", ["tokenize", "tokenizer", "To be"], 0),
+    ("tokenize", ["tokenize", Fixtures.path("found/paraphrase-minilm-l3"), "To be", "--pair", "or not"], 0),
+    ("refusal", ["inspect", "absent"], 3),
     ("refusal", ["convert", "vanilla", "OUT", "--for", "gpt2"], 5),
   ]
 

@@ -17,6 +17,19 @@ struct TokenizeTests {
     #expect(document["ids"] as? [Int] == [15_496, 995] && document["count"] as? Int == 2)
   }
 
+  @Test("puts special tokens around one text and two, and says which token is of which")
+  func specialTokens() throws {
+    let bert = Fixtures.path("found/paraphrase-minilm-l3")
+    #expect(try Command.run("tokenize", bert, "it's he").output == "127\n11\n61\n120\n")
+    #expect(try Command.run("tokenize", bert, "it's he", "--add-special-tokens").output == "2\n127\n11\n61\n120\n3\n")
+    let pair = try Command.run("tokenize", bert, "it's", "--pair", "he", "--json").json()
+    #expect(pair["ids"] as? [Int] == [2, 127, 11, 61, 3, 120, 3] && pair["types"] as? [Int] == [0, 0, 0, 0, 0, 1, 1])
+    let refused = try Command.run("tokenize", Self.tokenizer, "x", "--pair", "y")
+    #expect(refused.status == 2 && refused.error.contains("says nothing of tokens around a text"))
+    #expect(try Command.run("tokenize", bert, "1", "--decode", "--pair", "y").status == 2)
+    #expect(try Command.run("tokenize", bert, "127 11 61 120 18", "--decode").output == "it ' s he.")
+  }
+
   @Test("writes files of each format, and reads them again", arguments: ["text", "uint16", "uint32"])
   func files(format: String) throws {
     let place = try TemporaryDirectory()

@@ -88,6 +88,17 @@ func evaluationExample(input: MeasurementInput) throws(Refusal) {
   print(report.loss.perplexity, report.comparison?.meanDivergence ?? 0)
 }
 
+func labelEvaluationExample() throws(Refusal) {
+  var evaluation = LabelEvaluation(model: "bert-sst2", labels: "test.tsv")
+  evaluation.precision = .double
+  let report = try evaluation.run()
+  print(report.accuracy, report.loss)
+}
+
+func labelReportExample(report: LabelReport) {
+  for label in report.byLabel { print(label.name, label.correctCount, "of", label.count) }
+}
+
 func evaluationReportExample(report: EvaluationReport) {
   print(report.loss.mean, report.comparison?.lossDifference ?? 0, report.droppedTokenCount)
 }

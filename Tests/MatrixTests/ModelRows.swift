@@ -439,6 +439,25 @@ extension MatrixRow {
         try FileManager.default.createDirectory(atPath: $0 + "/merges.txt", withIntermediateDirectories: false)
       }),
     MatrixRow(
+      67, "a BERT with a head, for llama.cpp",
+      .refused(4, "'llama.cpp': llama.cpp has no architecture for a BERT; use --for onnxruntime"),
+      conversion: {
+        $0.targets = ["llama.cpp"]
+        $0.allowsPartial = true
+      }
+    ) { Arrangement($0, Fixtures.path("encoders/bert-sequence")) },
+    MatrixRow(
+      68, "a tokenizer.model that is none, carried to transformers unread", copyOf: "lnfree", .accepted(),
+      change: { try Data([1, 2, 3]).write(to: URL(filePath: $0 + "/tokenizer.model")) }),
+    MatrixRow(
+      68, "a tokenizer.model that is none, for a target that reads it", copyOf: "lnfree",
+      .refused(
+        3,
+        "in/tokenizer.model at byte 0: expected a field, found the number 0; the file is damaged, or no model of SentencePiece's"
+      ),
+      conversion: { $0.targets = ["llama.cpp"] },
+      change: { try Data([1, 2, 3]).write(to: URL(filePath: $0 + "/tokenizer.model")) }),
+    MatrixRow(
       56, "more tokens than the context: cut to it, and the report says how many", copyOf: "lnfree", .accepted(),
       conversion: { $0.probeOptions.probeLength = 65 },
       change: { _ in }),

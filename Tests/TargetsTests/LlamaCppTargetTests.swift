@@ -35,8 +35,31 @@ struct LlamaCppTargetTests {
     #expect(
       others == [
         "tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges", "normfold.dialect",
-        "normfold.folded", "normfold.source", "normfold.source.digest", "normfold.version",
+        "normfold.folded", "normfold.source", "normfold.source.digest", "normfold.version", "general.quantized_by",
       ])
+    #expect(header.value("general.quantized_by") == .string("normfold"))
+  }
+
+  @Test("says where a model of the Hub's cache is from, and nothing where it does not know")
+  func provenance() throws {
+    let place = try TemporaryDirectory()
+    let snapshot = place / "models--maker--gpt2-small/snapshots/0123abc"
+    try FileManager.default.createDirectory(
+      atPath: place / "models--maker--gpt2-small/snapshots", withIntermediateDirectories: true)
+    try FileManager.default.copyItem(atPath: Fixtures.path("tiny-2x32/lnfree"), toPath: snapshot)
+    let header = try Converted(snapshot).header()
+    let address = GGUFValue.string("https://huggingface.co/maker/gpt2-small")
+    let expected: [(String, GGUFValue)] = [
+      ("general.name", .string("maker/gpt2-small")), ("general.source.url", address),
+      ("general.source.repo_url", address), ("general.source.huggingface.repository", .string("maker/gpt2-small")),
+      ("general.base_model.count", .u32(1)), ("general.base_model.0.name", .string("gpt2-small")),
+      ("general.base_model.0.organization", .string("maker")), ("general.base_model.0.repo_url", address),
+    ]
+    for (key, value) in expected { #expect(header.value(key) == value, "\(key)") }
+    let other = try Converted(Fixtures.path("tiny-2x32/lnfree")).header()
+    #expect(
+      other.metadata.allSatisfy { !$0.key.hasPrefix("general.source") && !$0.key.hasPrefix("general.base_model") })
+    #expect(other.value("general.quantized_by") == nil)
   }
 
   @Test(

@@ -52,9 +52,9 @@ struct LlamaCppTokenizerTests {
 
   @Test("reads the tokenizer of GPT-2")
   func gpt2() throws {
-    let tokenizer = try #require(try BytePairVocabulary(directory: Fixtures.path("found/gpt2-tokenizer")))
-    #expect(tokenizer.tokens.count == 50_257 && tokenizer.merges.count == 50_000)
-    #expect(tokenizer.tokens[50_256] == .init(text: "<|endoftext|>", kind: .control))
+    let tokenizer = try #require(try Vocabulary(directory: Fixtures.path("found/gpt2-tokenizer")))
+    #expect(tokenizer.tokens.count == 50_257 && (tokenizer.kind as? ByteLevelKind)?.merges.count == 50_000)
+    #expect(tokenizer.tokens[50_256] == .init(text: "<|endoftext|>", kind: .control, matching: .init()))
     #expect(tokenizer.tokens[220] == .init(text: "Ġ", kind: .normal))
     let keys = try tokenizer.ggufKeys(vocabularySize: 50_257)
     #expect(keys.map(\.key).count == 6)
@@ -85,7 +85,7 @@ struct LlamaCppTokenizerTests {
       "tokenizer.json": json(added: added),
       "tokenizer_config.json": #"{"bos_token": "<s>", "eos_token": {"content": "<s>"}, "add_bos_token": true}"#,
     ])
-    let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+    let tokenizer = try #require(try Vocabulary(directory: place.path))
     let keys = Dictionary(uniqueKeysWithValues: try tokenizer.ggufKeys(vocabularySize: 8))
     #expect(
       keys["tokenizer.ggml.tokens"] == .strings(["a", "b", "ab", "<s>", "<|im_start|>", "a word", "[PAD6]", "[PAD7]"]))
@@ -104,13 +104,14 @@ struct LlamaCppTokenizerTests {
     let place = try small([
       "tokenizer.json": json(model: #""vocab": {"a": 0}, "merges": ["a b", ["c", "d"], ["e f", "g"]]"#)
     ])
-    #expect(try #require(try BytePairVocabulary(directory: place.path)).merges == ["a b", "c d", "eĠf g"])
+    let kind = try #require(try Vocabulary(directory: place.path)?.kind as? ByteLevelKind)
+    #expect(kind.merges == ["a b", "c d", "eĠf g"])
   }
 
   @Test("says which token llama.cpp takes for the end of text where none is named")
   func noEndOfText() throws {
     let place = try small(["tokenizer.json": json()])
-    let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+    let tokenizer = try #require(try Vocabulary(directory: place.path))
     #expect(
       tokenizer.notes(vocabularySize: 3) == [
         "\(place.path)/tokenizer.json names no end-of-text token, and llama.cpp will take token 11 for it"
@@ -125,7 +126,7 @@ struct LlamaCppTokenizerTests {
       let place = try small([
         "tokenizer.json": json(added: added, normalizer: normalizer), "tokenizer_config.json": settings,
       ])
-      let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+      let tokenizer = try #require(try Vocabulary(directory: place.path))
       let notes = tokenizer.notes(vocabularySize: 5).map { $0.description.replacing(place.path + "/", with: "") }
       return (keys: try tokenizer.ggufKeys(vocabularySize: 5), notes: notes)
     }
@@ -159,17 +160,112 @@ struct LlamaCppTokenizerTests {
     }
   }
 
-  @Test("says of a tokenizer of another kind that it is there")
-  func sentencePiece() throws {
-    let altered = try AlteredCheckpoint(of: "llama/random") { _ in }
-    try altered.directory.write([1, 2, 3], to: "model/tokenizer.model")
-    let found = try LlamaCppTokenizer(of: try TargetSource(try Model(opening: altered.path)))
+  // MARK: SentencePiece
+
+  private static let pieces = Fixtures.path("tokenizer/sentencepiece")
+
+  /// A directory with one of the models of the fixture.
+  private func sentencePiece(_ name: String) throws -> TemporaryDirectory {
+    let place = try TemporaryDirectory()
+    for file in name == "llama" ? ["tokenizer.json", "tokenizer_config.json"] : [name] {
+      let bytes = try Fixtures.bytes("tokenizer/sentencepiece/" + (name == "llama" ? "llama/" : "") + file)
+      try place.write(bytes, to: name == "llama" ? file : "tokenizer.model")
+    }
+    return place
+  }
+
+  @Test("has the scores of tokenizer.model, and such as merge in the order of tokenizer.json")
+  func scores() throws {
+    let places = try ["llama.model", "llama"].map { try sentencePiece($0) }
+    let model = try #require(try Vocabulary(directory: places[0].path))
+    let json = try #require(try Vocabulary(directory: places[1].path))
+    let found = try [model, json].map { Dictionary(uniqueKeysWithValues: try $0.ggufKeys(vocabularySize: 1_203)) }
+    for key in [
+      "tokens", "token_type", "bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token", "add_space_prefix",
+    ] {
+      #expect(found[0]["tokenizer.ggml." + key] == found[1]["tokenizer.ggml." + key], "\(key)")
+    }
     #expect(
-      found.notes == [
-        "the file has no tokenizer, so that llama.cpp's library runs it on token ids, and its server and command line do not: "
-          + "the one beside the source, tokenizer.model, is SentencePiece's, which is not read yet; \(.tokenizer) names a "
-          + "directory that holds one"
+      found[0]["tokenizer.ggml.model"] == .string("llama") && found[0]["tokenizer.ggml.pre"] == .string("default"))
+    #expect(
+      found[0]["tokenizer.ggml.eos_token_id"] == .u32(2) && found[0]["tokenizer.ggml.add_bos_token"] == .bool(true))
+    guard case .i32s(let types) = found[0]["tokenizer.ggml.token_type"],
+      case .strings(let tokens) = found[0]["tokenizer.ggml.tokens"]
+    else { return #expect(Bool(false)) }
+    #expect(types.prefix(4) == [2, 3, 3, 6] && types[258] == 6 && types[259] == 1 && types.suffix(3) == [5, 5, 5])
+    #expect(tokens[13] == "<0x0A>" && tokens[1_202] == "[PAD1202]")
+    // Whatever the numbers are, longer tokens have them in one order.
+    let orders = try found.map { keys in
+      guard case .f32s(let scores) = keys["tokenizer.ggml.scores"] else { throw CocoaError(.coderInvalidValue) }
+      return (259..<1_200).filter { tokens[$0].unicodeScalars.count > 1 }.sorted { scores[$0] > scores[$1] }
+    }
+    #expect(orders[0] == orders[1] && orders[0].count > 700)
+    #expect(model.notes(vocabularySize: 1_200) == [] && json.notes(vocabularySize: 1_200) == [])
+  }
+
+  @Test("says what llama.cpp does in another way")
+  func differences() throws {
+    let home = try sentencePiece("home.model")
+    let notes = try #require(try Vocabulary(directory: home.path)).notes(vocabularySize: 1_200).map {
+      $0.description.replacing(home.path + "/", with: "")
+    }
+    #expect(
+      notes == [
+        "tokenizer.model replaces characters before text is taken apart (nmt_nfkc), and llama.cpp does not",
+        "tokenizer.model makes one space of several and drops those around a text, and llama.cpp does not",
       ])
+  }
+
+  @Test("goes to GGUF and back to a tokenizer.json with the same ids", arguments: ["llama.model", "llama"])
+  func sentencePieceRoundTrip(_ name: String) throws {
+    let place = try sentencePiece(name)
+    var options = ReadingOptions()
+    options.tokenizer = .directory(place.path)
+    let vocabulary = try #require(try Vocabulary(directory: place.path))
+    let keys = try vocabulary.ggufKeys(vocabularySize: 1_200)
+    let gguf = place / "model.gguf"
+    try GGUFWriter(creating: gguf, metadata: [("general.architecture", .string("llama"))] + keys, tensors: []).finish()
+    let (own, written) = (try Tokenizer(opening: place.path), try Tokenizer(opening: gguf))
+    let back = try TemporaryDirectory()
+    let header = try GGUFHeader(of: MappedFile(path: gguf))
+    for file in try #require(try Vocabulary(gguf: header, path: gguf)).files {
+      try back.write(file.bytes, to: file.name)
+    }
+    let again = try Tokenizer(opening: back.path)
+    for tokenizer in [written, again] {
+      #expect(tokenizer.beginOfText == 1 && tokenizer.endOfText == 2)
+      for text in [
+        "Hello  world\n", " two", "naïve 東京 🙂", "", "aaaa" + String(repeating: " ", count: 40) + "b",
+        "the end of the world",
+      ] {
+        #expect(tokenizer.encode(text) == own.encode(text), "\(text)")
+        #expect(try tokenizer.text(of: own.encode(text)) == text)
+      }
+    }
+  }
+
+  @Test(
+    "refuses merges that no scores put in order",
+    arguments: [
+      (
+        #"["a b", "b c", "ab c"]"#,
+        "tokenizer.json, 'abc': 'a' and 'bc' are not merged, and llama.cpp, which merges by a score for each token, would make other tokens of text"
+      ),
+      (
+        #"["ab c", "a b", "a bc", "b c"]"#,
+        "tokenizer.json, 'abc': its merges do not follow each other, and llama.cpp, which merges by a score for each token, would make other tokens of text"
+      ),
+    ])
+  func unordered(merges: String, message: String) throws {
+    let place = try small([
+      "tokenizer.json":
+        #"{"pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}, "model": {"type": "BPE", "unk_token": "?", "vocab": {"?": 0, "a": 1, "b": 2, "c": 3, "ab": 4, "bc": 5, "abc": 6}, "merges": \#(merges)}}"#
+    ])
+    let refusal = #expect(throws: Refusal.self) { try tokenizer(.directory(place.path)) }
+    #expect(
+      refusal?.description.replacing(place.path + "/", with: "").hasPrefix(message) == true,
+      "\(refusal?.description ?? "")")
+    #expect(refusal?.category == .unsupported)
   }
 
   // MARK: Chat templates
@@ -178,7 +274,7 @@ struct LlamaCppTokenizerTests {
   func chatTemplates() throws {
     func keys(_ files: [String: String]) throws -> [String: GGUFValue] {
       let place = try small(files.merging(["tokenizer.json": json()]) { $1 })
-      let tokenizer = try #require(try BytePairVocabulary(directory: place.path))
+      let tokenizer = try #require(try Vocabulary(directory: place.path))
       return Dictionary(uniqueKeysWithValues: try tokenizer.ggufKeys(vocabularySize: 3))
     }
     let template = #"{% for m in messages %}{{ "é" + m }}{% endfor %}"#
@@ -201,7 +297,7 @@ struct LlamaCppTokenizerTests {
   func badTemplate() throws {
     let place = try small(["tokenizer.json": json()])
     try place.write([0x7B, 0xFF], to: "chat_template.jinja")
-    let refusal = #expect(throws: Refusal.self) { try BytePairVocabulary(directory: place.path) }
+    let refusal = #expect(throws: Refusal.self) { try Vocabulary(directory: place.path) }
     #expect(
       refusal?.description
         == "\(place.path)/chat_template.jinja: is not UTF-8; save it as UTF-8, or take it away")
@@ -218,12 +314,12 @@ struct LlamaCppTokenizerTests {
       to: "model/" + (form == "jinja" ? "chat_template.jinja" : "tokenizer_config.json"))
     for target in ["transformers", "gpt2", "onnxruntime", "transformer-lens"] {
       let written = try Converted(source.path, to: target)
-      #expect(try #require(try BytePairVocabulary(directory: written.path)).chatTemplates == ["default": template])
+      #expect(try #require(try Vocabulary(directory: written.path)).chatTemplates == ["default": template])
     }
     let gguf = try Converted(source.path)
     #expect(try gguf.header().value("tokenizer.chat_template") == .string(template))
     let back = try Converted(gguf.path, to: "gpt2")
-    #expect(try #require(try BytePairVocabulary(directory: back.path)).chatTemplates == ["default": template])
+    #expect(try #require(try Vocabulary(directory: back.path)).chatTemplates == ["default": template])
   }
 
   // MARK: Refusals
@@ -257,15 +353,6 @@ struct LlamaCppTokenizerTests {
           "tokenizer.json, 'pre_tokenizer.type': expected ByteLevel, as GPT-2's tokenizer has it, found \"Whitespace\"; pass tokenizer = absent to write token ids only"
       ),
       Defect(
-        name: "a space put first",
-        files: [
-          "tokenizer.json":
-            #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#
-        ],
-        message:
-          "tokenizer.json, 'pre_tokenizer.add_prefix_space': expected false, as GPT-2's tokenizer has it, found true; pass tokenizer = absent to write token ids only"
-      ),
-      Defect(
         name: "a merge of one part", files: ["vocab.json": #"{"a": 0}"#, "merges.txt": "#version: 0.2\na b\nab\n"],
         message: "merges.txt, 'line 3': expected two parts with a space between, found 'ab'"),
       Defect(
@@ -286,7 +373,7 @@ struct LlamaCppTokenizerTests {
       Defect(
         name: "a directory without one", files: [:],
         message:
-          "holds neither tokenizer.json nor vocab.json and merges.txt; name the directory of the tokenizer with tokenizer, or pass tokenizer = absent"
+          "holds neither tokenizer.json nor tokenizer.model nor vocab.json and merges.txt; name the directory of the tokenizer with tokenizer, or pass tokenizer = absent"
       ),
     ])
   func refuses(_ defect: Defect) throws {

@@ -120,8 +120,8 @@ struct TokenizerOpeningTests {
   @Test(
     "refuses another kind of GGUF tokenizer by name",
     arguments: [
-      ("llama", "default", "'llama' with 'default'"), ("gpt2", "tekken", "'gpt2' with 'tekken'"),
-      ("bert", nil, "'bert' with none"),
+      ("t5", "default", "'t5' with 'default'"), ("gpt2", "tekken", "'gpt2' with 'tekken'"),
+      ("rwkv", nil, "'rwkv' with none"),
     ])
   func otherGGUF(model: String, splitting: String?, found: String) throws {
     let place = try TemporaryDirectory()
@@ -130,7 +130,8 @@ struct TokenizerOpeningTests {
     #expect(refusal?.category == .unsupported)
     #expect(
       refusal?.problem
-        == "expected 'gpt2' with the pre-tokenizer 'gpt-2', 'llama-bpe', 'dbrx' or 'qwen2', found \(found)")
+        == "expected 'bert', 'llama', or 'gpt2' with the pre-tokenizer 'gpt-2', 'llama-bpe', 'dbrx' or 'qwen2', found \(found)"
+    )
   }
 
   @Test("refuses a GGUF file in which two ids have one text")

@@ -7,7 +7,7 @@ extension Architecture {
     .init(
       name: "BERT", modelType: "bert", className: head.rawValue, task: head.task, normKind: .layer,
       configuration: BERT.configuration, carriedKeys: carriedKeysOfEncoders, tokenKeys: [("pad_token_id", nil)],
-      layout: BERT.layout(head),
+      layout: BERT.layout(head), gguf: head == .model ? BERT.gguf : nil,
       forward: { sizes, b in
         let tokens = b.embed(by: .token, at: "embedding.tokens")
         let typed = b.add(tokens, b.embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
@@ -147,6 +147,38 @@ enum BERT {
     case .question: return classifier("qa_outputs")
     }
   }
+
+  // MARK: GGUF
+
+  /// The encoder as llama.cpp stores it: its own names, every bias, and no head. Token types but the first are stored, and not
+  /// read.
+  fileprivate static let gguf: GGUFDescription = .init(
+    architecture: "bert",
+    configuration: .init([
+      .size("context_length", .context), .size("embedding_length", .model), .size("feed_forward_length", .hidden),
+      .size("block_count", .blocks), .size("attention.head_count", .heads, required: ""),
+      .size("vocab_size", .vocabulary), .epsilon("attention.layer_norm_epsilon", usual: nil),
+      .only("attention.causal", .bool(false), .flag, because: "an encoder attends to all tokens"),
+    ]),
+    layout: .init(
+      name: "GGUF bert",
+      [
+        [
+          .table("token_embd.weight", "embedding.tokens", rows: .vocabulary),
+          .table("token_types.weight", "embedding.types", rows: .tokenTypes),
+          .table("position_embd.weight", "embedding.positions", rows: .positions),
+        ],
+        SlotPattern.norm("token_embd_norm", "embedding.norm"),
+        SlotPattern.linear("blk.#.attn_q", "blocks.#.attention.query", from: .model, to: .heads),
+        SlotPattern.linear("blk.#.attn_k", "blocks.#.attention.key", from: .model, to: .heads),
+        SlotPattern.linear("blk.#.attn_v", "blocks.#.attention.value", from: .model, to: .heads),
+        SlotPattern.linear("blk.#.attn_output", "blocks.#.attention.output", from: .heads, to: .model),
+        SlotPattern.norm("blk.#.attn_output_norm", "blocks.#.attention.norm"),
+        SlotPattern.linear("blk.#.ffn_up", "blocks.#.mlp.input", from: .model, to: .hidden),
+        SlotPattern.linear("blk.#.ffn_down", "blocks.#.mlp.output", from: .hidden, to: .model),
+        SlotPattern.norm("blk.#.layer_output_norm", "blocks.#.mlp.norm"),
+      ]),
+    activation: .geluTanh)
 
   private static func linear(_ name: String, _ path: String, from input: Extent, to output: Extent) -> [SlotPattern] {
     SlotPattern.linear("encoder.layer.#.\(name)", "blocks.#.\(path)", from: input, to: output)

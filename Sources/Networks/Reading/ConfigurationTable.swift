@@ -161,9 +161,11 @@ extension ConfigurationTable.Key {
   /// A choice of which one answer is known, which a missing key stands for, too.
   ///
   /// - Parameter reason: why no other answer is, for the message.
-  package static func only(_ name: String, _ value: JSONValue, because reason: String) -> Key {
+  package static func only(
+    _ name: String, _ value: JSONValue, _ kind: Key.Kind = .other, because reason: String
+  ) -> Key {
     Key(
-      name,
+      name, kind,
       read: { (fields, _) throws(Refusal) in
         guard let found = fields[name], !found.isNull, found != value else { return }
         throw Refusal(

@@ -17,6 +17,8 @@ extension LlamaCppTarget {
     addUnlessCarried("general.name", .string(source.displayName))
     let elementCount = parameters.reduce(0) { $0 + $1.info.elementCount }
     addUnlessCarried("general.size_label", .string(Self.sizeLabel(elementCount)))
+    for (key, value) in source.provenance { addUnlessCarried(key, value) }
+    if type.elementsPerBlock > 1 { addUnlessCarried("general.quantized_by", .string("normfold")) }
     keys += carried
     let fileType = try fileType(of: type)
     keys.append(("general.file_type", .u32(fileType)))
@@ -30,8 +32,17 @@ extension LlamaCppTarget {
       case .other: if let text = value.string { keys.append((name, .string(text))) }
       }
     }
+    if let pooling = try source.pooling(for: stock) { keys.append((Self.poolingKey(of: stock), pooling)) }
+    if stock.layout.slot(of: "embedding.types.weight", blockCount: 1) != nil {
+      keys.append((Self.tokenTypeKey, .u32(UInt32(sizes[.tokenTypes]))))
+    }
     return keys
   }
+
+  /// llama.cpp asks the tokenizer how many types of tokens there are.
+  static let tokenTypeKey = "tokenizer.ggml.token_type_count"
+
+  fileprivate static func poolingKey(of stock: StockClass) -> String { "\(stock.name).pooling_type" }
 
   private static func isCarried(_ key: String) -> Bool {
     let ours: Set = [
@@ -70,8 +81,39 @@ extension LlamaCppTarget {
 }
 
 extension TargetSource {
+  /// llama.cpp's number for how the states of an encoder become one vector: what a GGUF source says, or what lies beside the
+  /// checkpoint; nil where nothing says it.
+  ///
+  /// - Throws: what reading it throws.
+  func pooling(for stock: StockClass) throws(Refusal) -> GGUFValue? {
+    guard stock.architecture.task == .features else { return nil }
+    if let ggufHeader { return ggufHeader.value(LlamaCppTarget.poolingKey(of: stock)) }
+    switch try Pooling(besideCheckpointIn: directory)?.kind {
+    case .mean: return .u32(1)
+    case .classification: return .u32(2)
+    case .last: return .u32(3)
+    case nil: return nil
+    }
+  }
+
   /// The name of the directory, or the id of a model of the Hub.
   var displayName: String { HubCache.name(ofModelIn: directory) }
+
+  /// Where the weights are from, by the standard keys of GGUF; empty unless they lie in the Hub's cache, which says it.
+  ///
+  /// Source: ggml's docs/gguf.md, "General metadata".
+  fileprivate var provenance: [(key: String, value: GGUFValue)] {
+    // Directories have no slash in their names.
+    let parts = displayName.split(separator: "/", maxSplits: 1)
+    guard parts.count == 2 else { return [] }
+    let (address, base) = ("https://huggingface.co/\(displayName)", "general.base_model")
+    return [
+      ("general.source.url", .string(address)), ("general.source.repo_url", .string(address)),
+      ("general.source.huggingface.repository", .string(displayName)), ("\(base).count", .u32(1)),
+      ("\(base).0.name", .string(String(parts[1]))), ("\(base).0.organization", .string(String(parts[0]))),
+      ("\(base).0.repo_url", .string(address)),
+    ]
+  }
 }
 
 extension Double {

@@ -30,6 +30,7 @@ package struct LlamaCppTarget: Target {
     .gguf(.olmo2),
     .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
     .gguf(.gptNeoX, sources: [.gptNeoX, .homeMade]),
+    .gguf(Architecture.bert[0]),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
@@ -62,7 +63,7 @@ package struct LlamaCppTarget: Target {
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
     let stock = try stock(for: source, options: options)
-    let stored = try stock.stored(network, from: source, options: options, target: name)
+    let stored = try stock.stored(network.withoutSideOutputs(), from: source, options: options, target: name)
     let isTied = stock.sharesEmbedding(stored.sizes)
     // Block by block, as a runtime reads them.
     let tensors = stock.layout.tensors(of: stored.network, sizes: stored.sizes).filter {
@@ -92,7 +93,7 @@ package struct LlamaCppTarget: Target {
       },
       sideFiles: [],
       notes: network.noteOnLastNorm + notes(on: parameters, layout: stock.layout, type: options.type, isTied: isTied)
-        + tokenizer.notes)
+        + tokenizer.notes + encoderNotes(on: network, from: source, pooling: try source.pooling(for: stock)))
     output.approximation = stored.approximation
     if let approximation = stored.approximation, let exact = network.activations.first {
       let difference = exact.largestDifference(from: approximation).twoDigits
@@ -103,6 +104,22 @@ package struct LlamaCppTarget: Target {
     return output
   }
 
+  /// Returns what llama.cpp leaves out of an encoder, or has to be told.
+  private func encoderNotes(on network: Network, from source: TargetSource, pooling: GGUFValue?) -> [Message] {
+    guard network.task != .generation else { return [] }
+    var notes = network.sideOutputs.map { path -> Message in
+      "\(path) is left out: llama.cpp gives \(network.task.outputName) alone"
+    }
+    if (network.tokenTypeEmbedding?.rowCount ?? 1) > 1 {
+      notes.append(
+        "llama.cpp takes every token for one of the first text, so that pairs of texts have other states there")
+    }
+    if pooling == nil {
+      notes.append("nothing beside the source says how states become one vector of a text: llama.cpp has to be told")
+    }
+    return notes
+  }
+
   // MARK: Types
 
   /// The type of a tensor, by the rules of llama.cpp's quantiser: vectors and positions are F32; matrices have the type
@@ -111,7 +128,8 @@ package struct LlamaCppTarget: Target {
   private func storedType(
     of slot: Slot, _ value: Parameter, as type: ElementType, isTied: Bool
   ) -> ElementType {
-    guard value.shape.count == 2, slot.parameters != ["embedding.positions.weight"] else { return .f32 }
+    let tables = ["embedding.positions.weight", "embedding.types.weight"]
+    guard value.shape.count == 2, !tables.contains(slot.parameters[0]) else { return .f32 }
     let unembeds = slot.parameters == [isTied ? "embedding.tokens.weight" : "unembedding.weight"]
     return (unembeds && type.elementsPerBlock > 1 ? .q8_0 : type).fitting(rowLength: value.columnCount)
   }

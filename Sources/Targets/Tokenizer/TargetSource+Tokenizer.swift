@@ -18,13 +18,13 @@ extension TargetSource {
   /// The tokenizer that the user names, or the one that the checkpoint brings; nil where there is none.
   ///
   /// - Throws: `.usage` where a directory that was named holds none; what reading throws.
-  func bytePairVocabulary() throws(Refusal) -> BytePairVocabulary? {
-    var vocabulary: BytePairVocabulary?
+  func vocabulary() throws(Refusal) -> Vocabulary? {
+    var vocabulary: Vocabulary?
     switch self.tokenizer {
     case .absent: return nil
     case .directory(let directory):
       if let named = try tokenizerHeader() {
-        guard let own = BytePairVocabulary(gguf: named.header, path: named.path) else {
+        guard let own = try Vocabulary(gguf: named.header, path: named.path) else {
           throw Self.otherKind(of: named.header, path: named.path)
         }
         return own
@@ -32,7 +32,7 @@ extension TargetSource {
       vocabulary = try Self.vocabulary(in: directory)
       guard vocabulary != nil else { throw Self.noTokenizer(in: directory) }
     case .ofCheckpoint:
-      if let ggufHeader, let own = BytePairVocabulary(gguf: ggufHeader, path: checkpointPath) { return own }
+      if let ggufHeader, let own = try Vocabulary(gguf: ggufHeader, path: checkpointPath) { return own }
       vocabulary = try Self.vocabulary(in: directory, besideFileAt: checkpointPath)
     }
     vocabulary?.completeSpecialTokens(from: configuration)
@@ -41,9 +41,9 @@ extension TargetSource {
 
   private static func vocabulary(
     in directory: String, besideFileAt checkpoint: String? = nil
-  ) throws(Refusal) -> BytePairVocabulary? {
+  ) throws(Refusal) -> Vocabulary? {
     do throws(Refusal) {
-      return try BytePairVocabulary(directory: directory, besideFileAt: checkpoint)
+      return try Vocabulary(directory: directory, besideFileAt: checkpoint)
     } catch {
       var refusal = error
       if refusal.category == .unsupported { refusal.advice = "pass \(.tokenizer, "absent") to write token ids only" }
@@ -60,18 +60,18 @@ extension TargetSource {
     case .absent: return try copies(of: [generation], in: directory)
     case .directory(let other):
       if let named = try tokenizerHeader() {
-        guard let own = BytePairVocabulary(gguf: named.header, path: named.path) else {
+        guard let own = try Vocabulary(gguf: named.header, path: named.path) else {
           throw Self.otherKind(of: named.header, path: named.path)
         }
         return try own.files + copies(of: [generation], in: directory)
       }
       let files = try copies(of: Self.carriedFileNames, in: other)
-      guard files.contains(where: { $0.name != BytePairVocabulary.chatTemplateName }) else {
+      guard files.contains(where: { $0.name != Vocabulary.chatTemplateName }) else {
         throw Self.noTokenizer(in: other)
       }
       return try files + copies(of: [generation], in: directory)
     case .ofCheckpoint:
-      if let ggufHeader, let own = BytePairVocabulary(gguf: ggufHeader, path: checkpointPath) {
+      if let ggufHeader, let own = try Vocabulary(gguf: ggufHeader, path: checkpointPath) {
         return own.files
       }
       return try copies(of: Self.carriedFileNames + [generation], in: directory)
@@ -118,13 +118,13 @@ extension TargetSource {
     if case .string(let name)? = header.value("tokenizer.ggml.model") { kind = "'\(name)'" }
     return Refusal(
       .unsupported, file: path, subject: "tokenizer.ggml.model",
-      "expected a byte-level tokenizer that is known, found \(kind), which is carried over to GGUF only",
+      "expected a tokenizer of a kind that is known, found \(kind), which is carried over to GGUF only",
       advice: "name a directory that holds the tokenizer's files with \(.tokenizer), or pass \(.tokenizer, "absent")")
   }
 
   private static func noTokenizer(in directory: String) -> Refusal {
     Refusal(
-      .usage, file: directory, "holds neither tokenizer.json nor vocab.json and merges.txt",
+      .usage, file: directory, "holds neither tokenizer.json nor tokenizer.model nor vocab.json and merges.txt",
       advice: "name the directory of the tokenizer with \(.tokenizer), or pass \(.tokenizer, "absent")")
   }
 
@@ -132,15 +132,11 @@ extension TargetSource {
   var reasonForNoTokenizer: Message {
     let other: Message = "\(.tokenizer) names a directory that holds one"
     if tokenizer == .absent { return "none was to be written (\(.tokenizer, "absent"))" }
-    return FileIdentity(ofItemAt: "\(directory)/\(Self.sentencePieceName)") == nil
-      ? "there is none beside the source; \(other)"
-      : "the one beside the source, \(Self.sentencePieceName), is SentencePiece's, which is not read yet; \(other)"
+    return "there is none beside the source; \(other)"
   }
 
-  private static let sentencePieceName = "tokenizer.model"
-
   /// The files of a tokenizer, also of one of another kind, which is carried unread.
-  private static let carriedFileNames = BytePairVocabulary.fileNames + [sentencePieceName, wordPieceName]
+  private static let carriedFileNames = Vocabulary.fileNames + [wordPieceName]
 
   /// A token a line, as BERT's tokenizers keep them.
   private static let wordPieceName = "vocab.txt"

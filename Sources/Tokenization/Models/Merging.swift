@@ -2,22 +2,25 @@
 /// leftmost first, until none are left.
 struct Merging {
   /// The tokens so far.
-  private var parts: [UInt32] = []
+  private(set) var parts: [UInt32] = []
   /// The merge of each part with the next.
   private var merges: [MergeTable.Merge] = []
 
   /// Above this many bytes, looking through all neighbours for each merge costs more than a heap.
   private static let longestScan = 64
 
-  mutating func merge(_ text: Span<UInt8>, _ range: Range<Int>, of tokenizer: Tokenizer, into tokens: inout [Int]) {
-    parts.removeAll(keepingCapacity: true)
-    for index in range { parts.append(tokenizer.byteTokens[Int(text[index])]) }
+  mutating func removeParts() { parts.removeAll(keepingCapacity: true) }
+
+  @inline(__always)
+  mutating func append(_ part: UInt32) { parts.append(part) }
+
+  /// Merges the parts that were appended.
+  mutating func merge(by table: MergeTable) {
     if parts.count > Self.longestScan {
-      mergeByHeap(tokenizer.merges)
+      mergeByHeap(table)
     } else {
-      mergeByScan(tokenizer.merges)
+      mergeByScan(table)
     }
-    for part in parts { tokens.append(Int(part)) }
   }
 
   private mutating func mergeByScan(_ table: MergeTable) {

@@ -77,6 +77,11 @@ enum CanonicalComposition {
   }
 
   private static func append(_ text: Span<UInt8>, _ range: Range<Int>, to result: inout [UInt8]) {
+    for scalar in sortable(text, range)._nfc { result.append(contentsOf: scalar.utf8) }
+  }
+
+  /// A part of a text in a form of which the standard library makes normal forms, in linear time.
+  private static func sortable(_ text: Span<UInt8>, _ range: Range<Int>) -> String {
     var scalars: [Unicode.Scalar] = []
     var index = range.lowerBound
     while index < range.upperBound {
@@ -92,7 +97,38 @@ enum CanonicalComposition {
       index = next
     }
     if scalars.count > longestUnsorted { sortMarks(in: &scalars) }
-    for scalar in String(String.UnicodeScalarView(scalars))._nfc { result.append(contentsOf: scalar.utf8) }
+    return String(String.UnicodeScalarView(scalars))
+  }
+
+  /// Calls `body` with each character of the normalisation form D of a part of a text.
+  static func decompose(_ text: Span<UInt8>, _ range: Range<Int>, _ body: (Unicode.Scalar) -> Void) {
+    var index = range.lowerBound
+    while index < range.upperBound {
+      var (scalar, end) = text.scalar(at: index)
+      guard scalar.value >= 0x80, isKnown(scalar) else {
+        body(scalar)
+        index = end
+        continue
+      }
+      while end < range.upperBound {
+        let (next, after) = text.scalar(at: end)
+        guard next.value >= 0x80, isKnown(next) else { break }
+        (scalar, end) = (next, after)
+      }
+      for scalar in sortable(text, index..<end)._nfd { body(scalar) }
+      index = end
+    }
+  }
+
+  private static func isKnown(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value >= roles.count || roles[Int(scalar.value)] != .unknown
+  }
+
+  /// Returns whether text cut before a character has the normalisation form D of the whole.
+  static func startsDecomposition(_ scalar: Unicode.Scalar) -> Bool {
+    scalar.value < 0x300
+      || scalar.properties.canonicalCombiningClass == .notReordered
+        && !["\u{F73}", "\u{F75}", "\u{F81}"].contains(scalar)
   }
 
   /// The standard library sorts marks in quadratic time, unless they are sorted already. No letter in use has as many.
@@ -128,25 +164,17 @@ enum CanonicalComposition {
   static func isSegmentStart(_ index: Int, in text: Span<UInt8>) -> Bool {
     character(at: index, in: text).role != .active
   }
+}
 
-  /// Returns where the last segment starts that starts at `index` or before it; the lower end of the range counts as a
-  /// start.
-  static func segmentStart(atOrBefore index: Int, in text: Span<UInt8>, _ range: Range<Int>) -> Int {
-    var index = index
-    while index > range.lowerBound {
-      if text.isStartOfScalar(index), isSegmentStart(index, in: text) { return index }
-      index -= 1
-    }
-    return range.lowerBound
+/// The normalizer `NFC` of `tokenizers`.
+struct CanonicalNormalizer: TextNormalizer {
+  func normalized(_ text: Span<UInt8>, _ range: Range<Int>, at place: TextPlace) -> [UInt8]? {
+    CanonicalComposition.normalized(text, range)
   }
 
-  /// Returns where the first segment starts that starts at `index` or after it, or the upper end of the range.
-  static func segmentStart(atOrAfter index: Int, in text: Span<UInt8>, _ range: Range<Int>) -> Int {
-    var index = index
-    while index < range.upperBound {
-      if text.isStartOfScalar(index), isSegmentStart(index, in: text) { return index }
-      index += 1
-    }
-    return range.upperBound
+  func isSegmentStart(_ index: Int, in text: Span<UInt8>) -> Bool {
+    CanonicalComposition.isSegmentStart(index, in: text)
   }
+
+  var usualShrinkage: Int { CanonicalComposition.largestShrinkage }
 }

@@ -2,14 +2,14 @@
 ///
 /// Open addressing over a power of two at most half full: one multiplication and, nearly always, one line of memory.
 struct MergeTable: Sendable {
-  /// A rank and the token that the pair becomes. The smallest rank is merged first; a rank stands for one pair.
+  /// A rank and the token that the pair becomes. The smallest rank is merged first, of equal ones the leftmost.
   struct Merge: Comparable, Sendable {
     let bits: UInt64
 
     static let none = Merge(bits: .max)
 
     init(bits: UInt64) { self.bits = bits }
-    init(rank: Int, result: Int) { bits = UInt64(rank) << 32 | UInt64(result) }
+    init(rank: Int, result: UInt32) { bits = UInt64(rank) << 32 | UInt64(result) }
 
     var rank: Int { Int(bits >> 32) }
     var result: UInt32 { UInt32(truncatingIfNeeded: bits) }
