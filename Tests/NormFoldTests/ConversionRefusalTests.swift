@@ -72,7 +72,7 @@ import Testing
       $0.destination = other.output + "/deeper"
       $0.readingOptions.tokenizer = .directory(other.directory.path)
     }
-    #expect(refusal?.problem == "holds neither tokenizer.json nor vocab.json and merges.txt")
+    #expect(refusal?.problem == "holds neither tokenizer.json nor tokenizer.model nor vocab.json and merges.txt")
   }
 
   @Test("A directory of other things is not replaced")

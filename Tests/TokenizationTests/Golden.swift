@@ -1,4 +1,7 @@
 import TestSupport
+import Testing
+
+@testable import Tokenization
 
 /// What Hugging Face's `tokenizers` make of hard texts (`Tests/Interop/tokenizer_golden.py`).
 struct Golden: Decodable {
@@ -56,4 +59,27 @@ struct NormalizingGolden: Decodable {
   let everyCharacter: String
 
   static func read() throws -> NormalizingGolden { try Fixtures.decode("tokenizer/nfc.json") }
+}
+
+extension Golden.Generated {
+  /// Holds a tokenizer to the library's ids of the generated text, and to the same ids where the text is read from a file
+  /// in small windows.
+  func expectIds(of tokenizer: Tokenizer, as format: TokenFormat) throws {
+    let bytes = GeneratedText.bytes(seed: seed, count: byteCount)
+    #expect(bytes.digest == text, "the two generators disagree")
+    let tokens = tokenizer.encode(String(decoding: bytes, as: UTF8.self))
+    #expect(tokens.count == count)
+    #expect(format.bytes(of: tokens).digest == ids)
+    let place = try TemporaryDirectory()
+    let path = try place.write(bytes, to: "text")
+    for window in [777, 4_096] {
+      var (cut, batchCount) = ([Int](), 0)
+      try tokenizer.encodeFile(at: path, windowByteCount: window) {
+        cut += $0
+        batchCount += 1
+      }
+      #expect(cut == tokens, "windows of \(window) bytes")
+      #expect(batchCount > bytes.count / window / 8, "windows of \(window) bytes")
+    }
+  }
 }

@@ -34,18 +34,7 @@ struct SplittingTests {
   @Test("has them at any length, whole or cut", arguments: forms)
   func generated(_ form: String) throws {
     let (tokenizer, expected) = try Self.read(form)
-    let text = GeneratedText.bytes(seed: expected.generated.seed, count: expected.generated.byteCount)
-    #expect(text.digest == expected.generated.text, "the two generators disagree")
-    let tokens = tokenizer.encode(String(decoding: text, as: UTF8.self))
-    #expect(tokens.count == expected.generated.count)
-    #expect(TokenFormat.uint16.bytes(of: tokens).digest == expected.generated.ids)
-    let place = try TemporaryDirectory()
-    let path = try place.write(text, to: "text")
-    for window in [777, 4_096] {
-      var cut: [Int] = []
-      try tokenizer.encodeFile(at: path, windowByteCount: window) { cut += $0 }
-      #expect(cut == tokens, "windows of \(window) bytes")
-    }
+    try expected.generated.expectIds(of: tokenizer, as: .uint16)
   }
 
   @Test("needs the pieces that are tokens as they are")
