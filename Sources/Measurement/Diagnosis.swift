@@ -16,7 +16,8 @@ public struct Diagnosis: Sendable, Encodable {
   /// A share of uniform attention's entropy: a head below it looks at one position in most queries.
   private static let collapseThreshold = 0.05
 
-  /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for retention.
+  /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for retention, and for attention with
+  ///   capped scores or a window, whose weights are computed elsewhere and not recorded.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> DiagnosisReport {
     let start = ContinuousClock.now
     let text = try MeasuredText(input)
@@ -25,6 +26,11 @@ public struct Diagnosis: Sendable, Encodable {
       throw Refusal(
         .unsupported, file: input.model, subject: "\(retention.path)",
         "is retention, whose weights are no distribution over tokens that could have an entropy")
+    }
+    if let (path, attention) = network.attentions.first(where: { $0.attention.peculiarity != nil }) {
+      throw Refusal(
+        .unsupported, file: input.model, subject: "\(path)",
+        "is \(attention.peculiarity ?? ""), which is not diagnosed yet")
     }
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in

@@ -1,4 +1,5 @@
 import Arithmetic
+import Formats
 import Measurement
 import TestSupport
 import Testing
@@ -48,5 +49,17 @@ import Verify
     #expect(attention.sinkRate == 1)
     #expect(attention.sinkAttention.joined().allSatisfy { $0 > 0.5 && $0 < 1 })
     #expect(attention.sinkQueryShare.joined().allSatisfy { $0 >= 0.5 })
+  }
+
+  @Test("Attention whose weights are not recorded is refused by what it is")
+  func peculiarAttention() throws {
+    let model = Fixtures.path("decoders/gemma2")
+    let input = MeasurementInput(model: model, text: .ids((0..<80).map { $0 % 32 }))
+    #expect {
+      try Diagnosis(input).run()
+    } throws: { error in
+      (error as? Refusal)?.description
+        == "\(model), 'blocks.0.attention.mixed': is attention with capped scores, which is not diagnosed yet"
+    }
   }
 }
