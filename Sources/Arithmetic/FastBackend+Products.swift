@@ -184,7 +184,7 @@ package struct PendingLogits<Scalar: ArithmeticScalar>: Sendable {
   package let residual: Matrix<Scalar>
   /// The unembedding; nil where the network gives away its stream and no logits.
   let map: LinearMap?
-  /// What the logits stay below; nil where nothing caps them.
+  /// The bound c of c · tanh(x / c), which the logits stay below; nil where nothing caps them.
   let cap: Double?
   let backend: FastBackend<Scalar>
 

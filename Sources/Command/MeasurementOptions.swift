@@ -46,7 +46,7 @@ struct MeasurementOptions: ParsableArguments {
     }
   }
 
-  /// Whether nothing says where tokens are from or how they are cut.
+  /// Is true if nothing says where tokens are from or how they are cut.
   var isEmpty: Bool {
     text.isEmpty && tokens == nil && context == nil && limit == nil && !prependEot && !keepRemainder
   }

@@ -15,7 +15,7 @@ extension ProcessGroup {
     return Workers(count: isBound ? given : max(1, given / neighbourCount))
   }
 
-  /// What is to be known of the cores before a long run; nil where all of them work.
+  /// A sentence about cores that would stand idle during a long run; nil where all of them work.
   var bindingNotice: String? {
     let (given, online) = (ProcessInfo.processInfo.activeProcessorCount, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
     guard count > 1, given * neighbourCount < online else { return nil }

@@ -1,5 +1,6 @@
 extension String {
-  /// How many letters have to be put in, left out or replaced to make the other word of this one. Of this one, 64 bytes count.
+  /// The number of letters that have to be put in, left out or replaced to make the other word of this one, of which the
+  /// first 64 bytes count.
   package func distance(to other: String) -> Int {
     let (own, other) = (Array(utf8.prefix(64)), Array(other.utf8))
     var row = Array(0...other.count)

@@ -4,7 +4,7 @@ import Glibc
 import Networks
 import Tokenization
 
-/// How well a classifier labels texts, or pairs of texts.
+/// A measurement of how well a classifier labels texts, or pairs of texts.
 ///
 ///     var evaluation = LabelEvaluation(model: "bert-sst2", labels: "test.tsv")
 ///     evaluation.precision = .double

@@ -30,7 +30,7 @@ package enum LaunchedProcesses {
     #endif
   }
 
-  /// How many processes the launcher's variables speak of; nil where there was no launcher.
+  /// The number of processes that the launcher's variables speak of; nil where there was no launcher.
   static func launchedCount(_ environment: [String: String]) -> Int? {
     // Open MPI; MPICH and what is made of it; Slurm, where it starts processes by PMIx.
     for name in ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"] {

@@ -46,7 +46,7 @@ public struct Recipe: Sendable, Equatable {
   /// run; nil for none.
   public var abort: Abort?
 
-  /// What is held out of the text, and how often the loss on it is measured; nil for nothing.
+  /// The text that is held out, and how often the loss on it is measured; nil where none is.
   public var validation: Validation?
   /// Steps in which a norm goes over from what it computes to its constant (arXiv 2602.10408); 0 for at once.
   public var taper = 0

@@ -10,7 +10,7 @@ public struct TrainingValidation: Sendable, Equatable, Encodable {
   public let loss: Double
 }
 
-/// What norms divided by at a step.
+/// The deviations that norms divided by at a step.
 ///
 ///     for sample in report.deviationSamples { print(sample.step, sample.deviations["transformer.ln_f"] ?? 0) }
 public struct DeviationSample: Sendable, Equatable, Encodable {
@@ -19,7 +19,7 @@ public struct DeviationSample: Sendable, Equatable, Encodable {
   public let deviations: [String: Double]
 }
 
-/// What a run has recorded of its steps.
+/// The record of a run's steps.
 package struct TrainingHistory: Sendable, Equatable {
   package var records: [TrainingRecord] = []
   package var validations: [TrainingValidation] = []

@@ -144,7 +144,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     return network
   }
 
-  /// What a norm that is going over still has of its computed form: half a cosine, from below 1 to above 0.
+  /// The share that the computed form still has in a norm that is going over to its constant: half a cosine, from below 1
+  /// to above 0.
   static func taperedShare(of step: Int, in count: Int) -> Double {
     guard (0..<count).contains(step) else { return 0 }
     return (1 + .cos(.pi * Double(step + 1) / Double(count + 1))) / 2

@@ -74,7 +74,7 @@ extension StateDict {
       key: first.key, dictionary: first.dictionary, passedKeys: passedKeys, isUnderKnownKey: !known.isEmpty)
   }
 
-  /// Where the state dict is that lies under these keys, one inside the other.
+  /// The place of the state dict that lies under these keys, one inside the other.
   ///
   /// - Throws: `.malformed` for a key that is not there, or that leads to no dict of tensors.
   static func place(
