@@ -91,7 +91,7 @@ public struct LabelEvaluation: Sendable, Encodable {
   }
 }
 
-/// What a classifier makes of labelled texts.
+/// A report of how a classifier labelled texts whose labels are known.
 ///
 ///     for label in report.byLabel { print(label.name, label.correctCount, "of", label.count) }
 public struct LabelReport: Encodable, Sendable {
@@ -99,7 +99,7 @@ public struct LabelReport: Encodable, Sendable {
     public var name: String
     /// Examples that have it.
     public var count: Int
-    /// Those of them that the model gives it.
+    /// The number of them that the model labels so.
     public var correctCount: Int
   }
 

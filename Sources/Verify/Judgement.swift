@@ -111,9 +111,9 @@ extension Judgement {
   package func noteOnRounding(of name: String, largestLogit: Double) -> Message? {
     guard let ownWeights, ownWeights.holds else { return nil }
     let found = single.logits.largest(upToShift: isUpToShift)
-    let times = 4 * found / limits.logits
+    let times = found / noise.logits.largest(upToShift: isUpToShift)
     return
-      "\(name): rounding moves the largest \(noun) by \((found / largestLogit).text(.significant(2))) of itself, \(times.text(.significant(2))) times as far "
+      "\(name): rounding moves a \(noun) by up to \((found / largestLogit).text(.significant(2))) of the largest, \(times.text(.significant(2))) times as far "
       + "as it moves the source's; every weight is within the rounding of its type, so that it is the network that "
       + "amplifies it: take \(.type, "f32") where that matters"
   }

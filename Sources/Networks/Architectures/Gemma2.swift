@@ -62,8 +62,8 @@ private enum Gemma2 {
     ]
   }
 
-  /// What scores are divided by the root of. llama.cpp has no key for it: to it a network of 46 blocks is the one of 27B, whose
-  /// number is the share of a head in the stream, and that of all others is the width of a head.
+  /// The number whose root scores are divided by. llama.cpp has no key for it: to it a network of 46 blocks is the one of
+  /// 27B, whose number is the share of a head in the stream, and that of all others is the width of a head.
   static func scaledWidth(_ sizes: Hyperparameters) -> Double {
     sizes.own[scaleKey]?.double ?? Double(sizes.blockCount == 46 ? sizes.dModel / sizes.headCount : sizes.dHead)
   }
@@ -79,7 +79,7 @@ private enum Gemma2 {
       return width == width.rounded() && width < 1e9 ? JSONValue.number(Int(width)) : JSONValue.number(width)
     })
 
-  /// What scores or logits stay below: null is no cap.
+  /// The key of a bound that scores or logits stay below: null is no cap.
   static func cap(_ key: String, usual: Double) -> ConfigurationTable.Key {
     .init(
       key, .number,

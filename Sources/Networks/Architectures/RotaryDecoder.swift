@@ -29,7 +29,7 @@ enum RotaryDecoder {
     ]
   }
 
-  /// How far attention looks back. A window that covers the context is none.
+  /// The keys that say how far attention looks back. A window that covers the context is none.
   ///
   /// - Parameters:
   ///   - usual: the window where the key is missing.

@@ -26,7 +26,7 @@ package struct FakeLayerNorm {
   /// Whether a tensor of this name says what a deviation is fixed at.
   package static func isBuffer(_ name: String) -> Bool { averageNames.contains { name.hasSuffix("." + $0) } }
 
-  /// Whether a tensor of this name is a buffer of such a module, one that no forward pass reads included.
+  /// Is true of the name of a buffer of such a module, one that no forward pass reads included.
   static func isOwn(_ name: String) -> Bool {
     (averageNames + endOfTextNames + fixedNames + valueFixedNames + unreadNames).contains { name.hasSuffix("." + $0) }
   }
