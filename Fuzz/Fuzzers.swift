@@ -125,7 +125,20 @@ extension Fuzzer {
     "onnx": Fuzzer(
       fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768),
       run: .file { _ = try ONNXGraph(reading: $0.directory) }),
+    // A graph of another program is computed, too: nodes in any order on values of any shape.
+    "export": Fuzzer(
+      fileName: ONNXWriter.modelName,
+      seeds: ["exports/gpt2/optimum-cache.onnx", "exports/llama/torch-dynamo.onnx", "exports/bert/torch-script.onnx"],
+      run: .file { place in
+        let program = try ImportedProgram(
+          ONNXGraph(importing: place.path), like: try exportedNetwork.get(), file: place.path)
+        let probe = Probe(name: "tokens", tokens: [5, 3, 8])
+        let rows = program.rowCount(of: probe)
+        _ = try program.run(probe, products: program.products.map { [Double](repeating: 0.5, count: rows * $0.width) })
+      }),
   ]
+
+  private static let exportedNetwork = Result { try Model(opening: Fixtures.path("exports/gpt2")).network }
 
   /// What every user of a checkpoint does with it: all numbers, all checksums.
   private static func use(_ checkpoint: Checkpoint) throws {

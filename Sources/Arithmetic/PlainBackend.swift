@@ -42,9 +42,9 @@ package struct PlainBackend: Backend {
 
   private func embed(_ table: Parameter, by index: Operation.Index) -> [[Double]] {
     let width = table.columnCount
-    let rows = ParameterReader(table).values()
+    let reader = ParameterReader(table)
     return probe.rows(by: index).map { row in
-      row.map { Array(rows[$0 * width..<($0 + 1) * width]) } ?? [Double](repeating: 0, count: width)
+      row.map { reader.values(rows: $0..<$0 + 1, columns: 0..<width) } ?? [Double](repeating: 0, count: width)
     }
   }
 

@@ -730,7 +730,7 @@ const ProtobufCMessageDescriptor onnx__graph_proto__descriptor =
   (ProtobufCMessageInit) onnx__graph_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[5] =
+static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[6] =
 {
   {
     "input",
@@ -792,18 +792,32 @@ static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[5] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "domain",
+    7,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Onnx__NodeProto, domain),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned onnx__node_proto__field_indices_by_name[] = {
   4,   /* field[4] = attribute */
+  5,   /* field[5] = domain */
   0,   /* field[0] = input */
   2,   /* field[2] = name */
   3,   /* field[3] = op_type */
   1,   /* field[1] = output */
 };
-static const ProtobufCIntRange onnx__node_proto__number_ranges[1 + 1] =
+static const ProtobufCIntRange onnx__node_proto__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 7, 5 },
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor onnx__node_proto__descriptor =
 {
@@ -813,28 +827,34 @@ const ProtobufCMessageDescriptor onnx__node_proto__descriptor =
   "Onnx__NodeProto",
   "onnx",
   sizeof(Onnx__NodeProto),
-  5,
+  6,
   onnx__node_proto__field_descriptors,
   onnx__node_proto__field_indices_by_name,
-  1,  onnx__node_proto__number_ranges,
+  2,  onnx__node_proto__number_ranges,
   (ProtobufCMessageInit) onnx__node_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCEnumValue onnx__attribute_proto__attribute_type__enum_values_by_number[4] =
+static const ProtobufCEnumValue onnx__attribute_proto__attribute_type__enum_values_by_number[7] =
 {
   { "UNDEFINED", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED", 0 },
   { "FLOAT", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT", 1 },
   { "INT", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT", 2 },
+  { "STRING", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING", 3 },
+  { "TENSOR", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR", 4 },
+  { "FLOATS", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS", 6 },
   { "INTS", "ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS", 7 },
 };
 static const ProtobufCIntRange onnx__attribute_proto__attribute_type__value_ranges[] = {
-{0, 0},{7, 3},{0, 4}
+{0, 0},{6, 5},{0, 7}
 };
-static const ProtobufCEnumValueIndex onnx__attribute_proto__attribute_type__enum_values_by_name[4] =
+static const ProtobufCEnumValueIndex onnx__attribute_proto__attribute_type__enum_values_by_name[7] =
 {
   { "FLOAT", 1 },
+  { "FLOATS", 5 },
   { "INT", 2 },
-  { "INTS", 3 },
+  { "INTS", 6 },
+  { "STRING", 3 },
+  { "TENSOR", 4 },
   { "UNDEFINED", 0 },
 };
 const ProtobufCEnumDescriptor onnx__attribute_proto__attribute_type__descriptor =
@@ -844,15 +864,15 @@ const ProtobufCEnumDescriptor onnx__attribute_proto__attribute_type__descriptor 
   "AttributeType",
   "Onnx__AttributeProto__AttributeType",
   "onnx",
-  4,
+  7,
   onnx__attribute_proto__attribute_type__enum_values_by_number,
-  4,
+  7,
   onnx__attribute_proto__attribute_type__enum_values_by_name,
   2,
   onnx__attribute_proto__attribute_type__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor onnx__attribute_proto__field_descriptors[5] =
+static const ProtobufCFieldDescriptor onnx__attribute_proto__field_descriptors[7] =
 {
   {
     "name",
@@ -891,6 +911,30 @@ static const ProtobufCFieldDescriptor onnx__attribute_proto__field_descriptors[5
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "s",
+    4,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__AttributeProto, has_s),
+    offsetof(Onnx__AttributeProto, s),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "t",
+    5,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Onnx__AttributeProto, t),
+    &onnx__tensor_proto__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "ints",
     8,
     PROTOBUF_C_LABEL_REPEATED,
@@ -918,16 +962,18 @@ static const ProtobufCFieldDescriptor onnx__attribute_proto__field_descriptors[5
 static const unsigned onnx__attribute_proto__field_indices_by_name[] = {
   1,   /* field[1] = f */
   2,   /* field[2] = i */
-  3,   /* field[3] = ints */
+  5,   /* field[5] = ints */
   0,   /* field[0] = name */
-  4,   /* field[4] = type */
+  3,   /* field[3] = s */
+  4,   /* field[4] = t */
+  6,   /* field[6] = type */
 };
 static const ProtobufCIntRange onnx__attribute_proto__number_ranges[3 + 1] =
 {
   { 1, 0 },
-  { 8, 3 },
-  { 20, 4 },
-  { 0, 5 }
+  { 8, 5 },
+  { 20, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor onnx__attribute_proto__descriptor =
 {
@@ -937,7 +983,7 @@ const ProtobufCMessageDescriptor onnx__attribute_proto__descriptor =
   "Onnx__AttributeProto",
   "onnx",
   sizeof(Onnx__AttributeProto),
-  5,
+  7,
   onnx__attribute_proto__field_descriptors,
   onnx__attribute_proto__field_indices_by_name,
   3,  onnx__attribute_proto__number_ranges,
@@ -972,7 +1018,7 @@ const ProtobufCEnumDescriptor onnx__tensor_proto__data_location__descriptor =
   onnx__tensor_proto__data_location__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
+static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[9] =
 {
   {
     "dims",
@@ -996,6 +1042,42 @@ static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
     NULL,
     NULL,
     0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "float_data",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_FLOAT,
+    offsetof(Onnx__TensorProto, n_float_data),
+    offsetof(Onnx__TensorProto, float_data),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "int32_data",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_INT32,
+    offsetof(Onnx__TensorProto, n_int32_data),
+    offsetof(Onnx__TensorProto, int32_data),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "int64_data",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_INT64,
+    offsetof(Onnx__TensorProto, n_int64_data),
+    offsetof(Onnx__TensorProto, int64_data),
+    NULL,
+    NULL,
+    0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
@@ -1048,19 +1130,23 @@ static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
   },
 };
 static const unsigned onnx__tensor_proto__field_indices_by_name[] = {
-  5,   /* field[5] = data_location */
+  8,   /* field[8] = data_location */
   1,   /* field[1] = data_type */
   0,   /* field[0] = dims */
-  4,   /* field[4] = external_data */
-  2,   /* field[2] = name */
-  3,   /* field[3] = raw_data */
+  7,   /* field[7] = external_data */
+  2,   /* field[2] = float_data */
+  3,   /* field[3] = int32_data */
+  4,   /* field[4] = int64_data */
+  5,   /* field[5] = name */
+  6,   /* field[6] = raw_data */
 };
-static const ProtobufCIntRange onnx__tensor_proto__number_ranges[3 + 1] =
+static const ProtobufCIntRange onnx__tensor_proto__number_ranges[4 + 1] =
 {
   { 1, 0 },
-  { 8, 2 },
-  { 13, 4 },
-  { 0, 6 }
+  { 4, 2 },
+  { 7, 4 },
+  { 13, 7 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor onnx__tensor_proto__descriptor =
 {
@@ -1070,10 +1156,10 @@ const ProtobufCMessageDescriptor onnx__tensor_proto__descriptor =
   "Onnx__TensorProto",
   "onnx",
   sizeof(Onnx__TensorProto),
-  6,
+  9,
   onnx__tensor_proto__field_descriptors,
   onnx__tensor_proto__field_indices_by_name,
-  3,  onnx__tensor_proto__number_ranges,
+  4,  onnx__tensor_proto__number_ranges,
   (ProtobufCMessageInit) onnx__tensor_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

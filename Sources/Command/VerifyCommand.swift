@@ -22,12 +22,13 @@ struct VerifyCommand: ParsableCommand {
         normfold verify gpt2-lnfree/ out/ --text book.txt
         normfold verify gpt2-lnfree/ out/ --report report.html --force
         normfold verify gpt2-lnfree/ out/ --arithmetic int:8,12
+        normfold verify gpt2/ gpt2-onnx/model.onnx
       """)
 
   @Argument(help: "The checkpoint that is right.", completion: .file())
   var reference: String
 
-  @Argument(help: "The checkpoint in question.", completion: .file())
+  @Argument(help: "The checkpoint or ONNX graph in question.", completion: .file())
   var candidate: String
 
   @Flag(help: "Let all logits of a position be off by one constant, as --center-unembed makes them.")
@@ -138,8 +139,11 @@ extension VerificationRun.Report {
   fileprivate var verdict: String {
     guard holds else { return "NOT the same network." }
     let difference = isUpToShift ? ", but for a constant per position" : ""
-    return judgement.isComplete
-      ? "The same network\(difference), for every input."
-      : "The same network\(difference), as far as these \(tokenCount) tokens can tell."
+    if judgement.isComplete { return "The same network\(difference), for every input." }
+    // A program is run on some of the tokens.
+    let count = min(tokenCount, judgement.single.logits.tokenCount)
+    return judgement.parts?.isSampled == true
+      ? "The same weights\(difference), and the same network as far as random states and \(count) tokens can tell."
+      : "The same network\(difference), as far as these \(count) tokens can tell."
   }
 }

@@ -20,6 +20,8 @@ import Glibc
   private let guardNumber: Int32
   /// Whether the bytes are memory of our own, and no mapping.
   private let isInMemory: Bool
+  /// Keeps memory that is lent; nil where it is freed with this object.
+  private let owner: (any AnyObject & Sendable)?
 
   /// What changes when a file is written to.
   private struct State: Equatable {
@@ -43,7 +45,7 @@ import Glibc
     self.path = path
     byteCount = bytes.count
     state = State(byteCount: bytes.count)
-    (descriptor, guardNumber, isInMemory) = (-1, -1, true)
+    (descriptor, guardNumber, isInMemory, owner) = (-1, -1, true, nil)
     // Exactly as large as the bytes, so that AddressSanitizer sees whoever reads on.
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, bytes.count), alignment: 64)
     unsafe copy.copyBytes(from: bytes)
@@ -58,8 +60,21 @@ import Glibc
     self.path = path
     byteCount = memory.count
     state = State(byteCount: memory.count)
-    (descriptor, guardNumber, isInMemory) = (-1, -1, true)
+    (descriptor, guardNumber, isInMemory, owner) = (-1, -1, true, nil)
     unsafe base = UnsafeRawPointer(memory.baseAddress)
+    identity = unsafe FileIdentity(ofMemoryAt: base)
+  }
+
+  /// Lends memory of another object as if it were a file.
+  ///
+  /// - Parameter owner: frees the memory when nothing uses it any more.
+  package init(lending memory: UnsafeRawBufferPointer, of owner: any AnyObject & Sendable, path: String) {
+    self.path = path
+    byteCount = memory.count
+    state = State(byteCount: memory.count)
+    (descriptor, guardNumber, isInMemory) = (-1, -1, true)
+    self.owner = owner
+    unsafe base = memory.baseAddress
     identity = unsafe FileIdentity(ofMemoryAt: base)
   }
 
@@ -87,7 +102,7 @@ import Glibc
       identity = FileIdentity(status)
       state = State(status)
       byteCount = state.byteCount
-      isInMemory = false
+      (isInMemory, owner) = (false, nil)
       unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
       guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
       self.descriptor = descriptor
@@ -136,7 +151,7 @@ import Glibc
     self.identity = identity ?? FileIdentity(status)
     state = State(status)
     byteCount = state.byteCount
-    isInMemory = false
+    (isInMemory, owner) = (false, nil)
     unsafe base = try Self.map(descriptor, byteCount: byteCount, path: path)
     guardNumber = try unsafe Self.register(base, byteCount: byteCount, path: path)
     self.descriptor = -1
@@ -166,7 +181,7 @@ import Glibc
 
   deinit {
     if isInMemory {
-      unsafe base?.deallocate()
+      if owner == nil { unsafe base?.deallocate() }
     } else if let base = unsafe base {
       mapping_guard_remove(guardNumber)
       unsafe munmap(UnsafeMutableRawPointer(mutating: base), byteCount)

@@ -33,8 +33,10 @@ extension PartsClaim {
 
   /// What was compared, and how close it is.
   package var summary: String {
+    let sampledCount = parts.count(where: \.isSampled)
     var result =
-      "\(Quantity.count(parts.count)) parts with \(Quantity.count(elementCount)) weights compared, each for every input"
+      "\(Quantity.count(parts.count - sampledCount)) parts with \(Quantity.count(elementCount)) weights compared, each for every input"
+    if sampledCount > 0 { result += ", and what is computed between them at \(sampledCount) places" }
     if holds, let worst {
       result += "; closest to its bound: \(worst.path), \(Quantity.short(worst.ratio)) of what rounding can do"
     }

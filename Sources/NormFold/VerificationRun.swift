@@ -121,6 +121,12 @@ private struct Candidate {
 
   init(opening path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
     if ONNXProgram.isThere(at: path) {
+      if let program = try ONNXProgram.imported(from: path, like: source.literalNetwork ?? source.network) {
+        (network, written, type) = (program.storing(source.network) ?? source.network, .program(program), program.type)
+        warnings = []
+        requireIntact = { () throws(Refusal) in try program.requireIntact() }
+        return
+      }
       let program = try ONNXProgram(opening: path)
       guard let network = program.network(like: source.network, endOfText: source.endOfText) else {
         throw Refusal(

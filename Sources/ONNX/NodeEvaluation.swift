@@ -2,57 +2,95 @@ import Formats
 import Glibc
 import Networks
 
-/// Computes one node.
+/// Computes one node, as the specification of ONNX defines its operator, in double precision.
 @safe struct NodeEvaluation {
   let node: ONNXGraph.Node
   let operands: [Operand]
   let file: String?
   let product: MatrixProduct
 
-  func result() throws(Refusal) -> ONNXTensor {
-    switch node.operation {
+  /// The values of the node's outputs, in their order.
+  func results() throws(Refusal) -> [ONNXTensor] {
+    node.operation == "Split" ? try split() : [try result()]
+  }
+
+  private func result() throws(Refusal) -> ONNXTensor {
+    guard node.domain.isEmpty || node.domain == "ai.onnx" else {
+      throw refusal(of: "\(node.domain).\(node.operation)")
+    }
+    return switch node.operation {
     case "Gather": try gather()
     case "MatMul": try matMul()
     case "Gemm": try gemm()
     case "Add": try arithmetic({ $0 + $1 }, integers: { $0.addingReportingOverflow($1).partialValue })
     case "Sub": try arithmetic({ $0 - $1 }, integers: { $0.subtractingReportingOverflow($1).partialValue })
     case "Mul": try arithmetic({ $0 * $1 }, integers: { $0.multipliedReportingOverflow(by: $1).partialValue })
-    case "Pow": try arithmetic(Glibc.pow, integers: nil)
-    case "Div": try arithmetic({ $0 / $1 }, integers: nil)
-    case "LessOrEqual": try comparison { $0 <= $1 }
-    case "Equal": try comparison { $0 == $1 }
-    case "And": try and()
+    case "Pow": try power()
+    case "Div":
+      try arithmetic({ $0 / $1 }, integers: { $1 == 0 ? 0 : $0.dividedReportingOverflow(by: $1).partialValue })
+    case "Max": try folded({ Swift.max($0, $1) }, integers: { Swift.max($0, $1) })
+    case "Min": try folded({ Swift.min($0, $1) }, integers: { Swift.min($0, $1) })
+    case "LessOrEqual": try comparison({ $0 <= $1 }, { $0 <= $1 })
+    case "Less": try comparison({ $0 < $1 }, { $0 < $1 })
+    case "GreaterOrEqual": try comparison({ $0 >= $1 }, { $0 >= $1 })
+    case "Greater": try comparison({ $0 > $1 }, { $0 > $1 })
+    case "Equal": try comparison({ $0 == $1 }, { $0 == $1 })
+    case "And": try logic { $0 && $1 }
+    case "Or": try logic { $0 || $1 }
+    case "Not": try not()
     case "Where": try choose()
     case "Cast": try cast()
     case "Slice": try slice()
-    case "Shape": ONNXTensor([try operand(0).shape.count], try operand(0).shape)
+    case "Shape": try shape()
     case "Range": try range()
     case "Reshape": try reshape()
+    case "Flatten": try flatten()
     case "Pad": try pad()
     case "Unsqueeze": try unsqueeze()
+    case "Squeeze": try squeeze()
+    case "Expand": try expand()
+    case "Tile": try tile()
+    case "ConstantOfShape": try constantOfShape()
+    case "Trilu": try triangle()
     case "Transpose": try transpose()
     case "Concat": try concatenate()
     case "Softmax": try perRow("axis", softmax)
     case "ReduceMean": try reduced { $0.reduce(0, +) / Double($0.count) }
     case "ReduceSum": try reduced { $0.reduce(0, +) }
     case "ReduceSumSquare": try reduced { $0.reduce(0) { $0 + $1 * $1 } }
+    case "ReduceL2": try reduced { $0.reduce(0) { $0 + $1 * $1 }.squareRoot() }
     case "LayerNormalization": try layerNorm()
-    case "Identity": try tensor(0)
+    case "Identity", "Dropout": try tensor(0)
     case "CumSum": try cumulativeSum()
     case "Tanh": try elementwise { Glibc.tanh($0) }
     case "Erf": try elementwise { Glibc.erf($0) }
+    case "Exp": try elementwise { Glibc.exp($0) }
+    case "Log": try elementwise { Glibc.log($0) }
     case "Cos": try elementwise { Glibc.cos($0) }
     case "Sin": try elementwise { Glibc.sin($0) }
     case "Sqrt": try elementwise { $0.squareRoot() }
+    case "Reciprocal": try elementwise { 1 / $0 }
     case "Sigmoid": try elementwise { 1 / (1 + Glibc.exp(-$0)) }
+    case "Gelu": try gelu()
     case "Relu": try elementwise { $0 < 0 ? 0 : $0 }
     case "LeakyRelu": try leakyReLU()
-    default:
-      throw Refusal(.unsupported, file: file, subject: node.name, "the operator \(node.operation) is not one of ours")
+    case "Clip": try clip()
+    case "Neg": try signed({ -$0 }, { 0 &- $0 })
+    case "Abs": try signed({ Swift.abs($0) }, { $0 < 0 ? 0 &- $0 : $0 })
+    case "GatherND": try gatherSlices()
+    case "IsNaN": ONNXTensor(try tensor(0).shape, try numbers(0).map(\.isNaN))
+    default: throw refusal(of: node.operation)
     }
   }
 
   // MARK: Operands
+
+  private func refusal(of operation: String) -> Refusal {
+    Refusal(
+      .unsupported, file: file, subject: node.name,
+      "the operator \(operation) is none of those that can be computed here",
+      advice: "export the model with another operator set, without fusing operators")
+  }
 
   func refusal(_ problem: String) -> Refusal {
     Refusal(.malformed, file: file, subject: node.name, "\(node.operation): \(problem)")
@@ -64,10 +102,8 @@ import Networks
   }
 
   func tensor(_ index: Int) throws(Refusal) -> ONNXTensor {
-    switch try operand(index) {
-    case .tensor(let tensor): tensor
-    case .weight(let value): ONNXTensor(value.shape, ParameterReader(value).values())
-    }
+    guard let tensor = try operand(index).tensor else { throw refusal("input \(index) is left out") }
+    return tensor
   }
 
   func numbers(_ index: Int) throws(Refusal) -> [Double] {
@@ -75,33 +111,9 @@ import Networks
     return values
   }
 
-  private func integers(_ index: Int) throws(Refusal) -> [Int] {
-    guard let values = try tensor(index).integers else { throw refusal("input \(index): expected integers") }
-    return values
-  }
-
-  private func integer(_ index: Int) throws(Refusal) -> Int {
-    let values = try integers(index)
-    guard values.count == 1 else { throw refusal("input \(index): expected one integer, found \(values.count)") }
-    return values[0]
-  }
-
-  /// An attribute that stands for an axis, of a tensor with `rank` axes.
-  private func axis(_ name: String, rank: Int, default usual: Int?) throws(Refusal) -> Int {
-    var axis = usual
-    if let attribute = node.attributes[name] {
-      guard case .integer(let value) = attribute else { throw refusal("attribute '\(name)': expected an integer") }
-      axis = value
-    }
-    guard let axis, axis >= -rank, axis < rank else {
-      throw refusal("attribute '\(name)': expected an axis of \(rank), found \(axis.map { "\($0)" } ?? "none")")
-    }
-    return axis < 0 ? axis + rank : axis
-  }
-
   /// Two tensors stretched to one shape.
   private func stretched(_ a: ONNXTensor, _ b: ONNXTensor) throws(Refusal) -> (ONNXTensor, ONNXTensor, [Int]) {
-    guard let shape = ONNXTensor.broadcast(a.shape, b.shape) else {
+    guard let shape = ONNXTensor.broadcast(a.shape, b.shape), ONNXTensor.isPossible(shape) else {
       throw refusal("shapes \(a.shape) and \(b.shape) do not fit")
     }
     return (a.stretched(to: shape), b.stretched(to: shape), shape)
@@ -113,10 +125,22 @@ import Networks
     ONNXTensor(try tensor(0).shape, try numbers(0).map(body))
   }
 
+  private func signed(_ body: (Double) -> Double, _ integers: (Int) -> Int) throws(Refusal) -> ONNXTensor {
+    let x = try tensor(0)
+    guard let values = x.integers else { return try elementwise(body) }
+    return ONNXTensor(x.shape, values.map(integers))
+  }
+
   private func arithmetic(
     _ body: (Double, Double) -> Double, integers: ((Int, Int) -> Int)?
   ) throws(Refusal) -> ONNXTensor {
-    let (a, b, shape) = try stretched(tensor(0), tensor(1))
+    try combined(tensor(0), tensor(1), body, integers: integers)
+  }
+
+  private func combined(
+    _ left: ONNXTensor, _ right: ONNXTensor, _ body: (Double, Double) -> Double, integers: ((Int, Int) -> Int)?
+  ) throws(Refusal) -> ONNXTensor {
+    let (a, b, shape) = try stretched(left, right)
     if let x = a.numbers, let y = b.numbers { return ONNXTensor(shape, zip(x, y).map { body($0, $1) }) }
     if let integers, let x = a.integers, let y = b.integers {
       return ONNXTensor(shape, zip(x, y).map { integers($0, $1) })
@@ -124,39 +148,74 @@ import Networks
     throw refusal("the types of its inputs do not fit")
   }
 
-  private func comparison(_ body: (Int, Int) -> Bool) throws(Refusal) -> ONNXTensor {
+  /// Any number of operands, the result of two with the next.
+  private func folded(
+    _ body: (Double, Double) -> Double, integers: @escaping (Int, Int) -> Int
+  ) throws(Refusal) -> ONNXTensor {
+    var result = try tensor(0)
+    for index in operands.indices.dropFirst() {
+      result = try combined(result, tensor(index), body, integers: integers)
+    }
+    return result
+  }
+
+  /// The exponent may be of another type than the base.
+  private func power() throws(Refusal) -> ONNXTensor {
+    let (base, exponent) = (try tensor(0), try tensor(1))
+    return try combined(base.converted, exponent.converted, Glibc.pow, integers: nil)
+  }
+
+  private func comparison(
+    _ body: (Int, Int) -> Bool, _ numbers: (Double, Double) -> Bool
+  ) throws(Refusal) -> ONNXTensor {
     let (a, b, shape) = try stretched(tensor(0), tensor(1))
-    guard let x = a.integers, let y = b.integers else { throw refusal("expected integers") }
+    if let x = a.integers, let y = b.integers { return ONNXTensor(shape, zip(x, y).map { body($0, $1) }) }
+    if let x = a.numbers, let y = b.numbers { return ONNXTensor(shape, zip(x, y).map { numbers($0, $1) }) }
+    if let x = a.booleans, let y = b.booleans, node.operation == "Equal" {
+      return ONNXTensor(shape, zip(x, y).map { $0 == $1 })
+    }
+    throw refusal("the types of its inputs do not fit")
+  }
+
+  private func logic(_ body: (Bool, Bool) -> Bool) throws(Refusal) -> ONNXTensor {
+    let (a, b, shape) = try stretched(tensor(0), tensor(1))
+    guard let x = a.booleans, let y = b.booleans else { throw refusal("expected truth values") }
     return ONNXTensor(shape, zip(x, y).map { body($0, $1) })
   }
 
-  private func and() throws(Refusal) -> ONNXTensor {
-    let (a, b, shape) = try stretched(tensor(0), tensor(1))
-    guard let x = a.booleans, let y = b.booleans else { throw refusal("expected truth values") }
-    return ONNXTensor(shape, zip(x, y).map { $0 && $1 })
+  private func not() throws(Refusal) -> ONNXTensor {
+    let x = try tensor(0)
+    guard let values = x.booleans else { throw refusal("expected truth values") }
+    return ONNXTensor(x.shape, values.map { !$0 })
   }
 
   private func choose() throws(Refusal) -> ONNXTensor {
     let (a, b, inner) = try stretched(tensor(1), tensor(2))
-    let (condition, first, shape) = try stretched(tensor(0), a)
-    guard let choice = condition.booleans, let x = first.numbers, ONNXTensor.broadcast(shape, inner) == shape,
-      let y = b.stretched(to: shape).numbers
-    else { throw refusal("expected a condition and two tensors of numbers") }
-    return ONNXTensor(shape, choice.indices.map { choice[$0] ? x[$0] : y[$0] })
+    let condition = try tensor(0)
+    guard let shape = ONNXTensor.broadcast(condition.shape, inner), ONNXTensor.isPossible(shape) else {
+      throw refusal("shapes \(condition.shape) and \(inner) do not fit")
+    }
+    let choice = condition.stretched(to: shape)
+    guard choice.booleans != nil, a.kind == b.kind else {
+      throw refusal("expected a condition and two tensors of one type")
+    }
+    return choice.choosing(a.stretched(to: shape), b.stretched(to: shape))
   }
 
-  /// To truth values, or to numbers: those are double precision here, whatever the graph says.
+  /// Numbers are double precision here, whatever the graph says.
   private func cast() throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
-    switch node.attributes["to"] {
-    case .integer(ElementType.onnxIntegerCode):
-      guard let truths = x.booleans else { throw refusal("expected truth values") }
-      return ONNXTensor(x.shape, truths.map { $0 ? 1 : 0 })
-    case .integer(ElementType.onnxBooleanCode): return ONNXTensor(x.shape, try integers(0).map { $0 != 0 })
-    case .integer(ElementType.onnxFloatCode), .integer(ElementType.onnxHalfCode):
-      guard let integers = x.integers else { return ONNXTensor(x.shape, try numbers(0)) }
-      return ONNXTensor(x.shape, integers.map { Double($0) })
-    default: throw refusal("expected a cast to truth values or numbers")
+    guard case .integer(let code)? = node.attributes["to"] else { throw refusal("attribute 'to': expected an integer") }
+    guard let type = ElementType(onnxCode: Int32(truncatingIfNeeded: code)) else {
+      throw refusal("a cast to type \(code) is none of those that can be computed here")
+    }
+    switch type {
+    case .bool: return ONNXTensor(x.shape, x.converted.numbers?.map { $0 != 0 } ?? [])
+    case .i64, .i32:
+      if x.integers != nil { return x }
+      // Towards zero; what no integer holds is undefined there, and zero here.
+      return ONNXTensor(x.shape, x.converted.numbers?.map { Int(exactly: $0.rounded(.towardZero)) ?? 0 } ?? [])
+    default: return x.converted
     }
   }
 
@@ -165,19 +224,37 @@ import Networks
     return try elementwise { $0 < 0 ? $0 * Double(slope) : $0 }
   }
 
-  /// Of whole numbers, along the last axis of a matrix.
-  private func cumulativeSum() throws(Refusal) -> ONNXTensor {
-    let x = try tensor(0)
-    guard x.shape.count == 2, try integer(1) == 1, let values = x.integers else {
-      throw refusal("expected a matrix of integers, and its last axis")
+  private func gelu() throws(Refusal) -> ONNXTensor {
+    switch node.attributes["approximate"] {
+    case nil, .text("none")?: return try elementwise { 0.5 * $0 * (1 + Glibc.erf($0 / 2.0.squareRoot())) }
+    case .text("tanh")?:
+      return try elementwise {
+        0.5 * $0 * (1 + Glibc.tanh((2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0)))
+      }
+    default: throw refusal("attribute 'approximate': expected none or tanh")
     }
-    let width = x.shape[1]
-    var sums: [Int] = []
-    for (index, value) in values.enumerated() { sums.append((index % width == 0 ? 0 : sums[index - 1]) + value) }
-    return ONNXTensor(x.shape, sums)
+  }
+
+  private func clip() throws(Refusal) -> ONNXTensor {
+    let (low, high) = (try optionalTensor(1), try optionalTensor(2))
+    var result = try tensor(0)
+    if let low { result = try combined(result, low, { Swift.max($0, $1) }, integers: { Swift.max($0, $1) }) }
+    if let high { result = try combined(result, high, { Swift.min($0, $1) }, integers: { Swift.min($0, $1) }) }
+    return result
   }
 
   // MARK: Shapes
+
+  private func shape() throws(Refusal) -> ONNXTensor {
+    let shape = try operand(0).shape
+    func bound(_ name: String, _ usual: Int) -> Int {
+      guard case .integer(let value)? = node.attributes[name] else { return usual }
+      return min(max(0, value < 0 ? value + shape.count : value), shape.count)
+    }
+    let (start, end) = (bound("start", 0), bound("end", shape.count))
+    let part = start < end ? Array(shape[start..<end]) : []
+    return ONNXTensor([part.count], part)
+  }
 
   private func range() throws(Refusal) -> ONNXTensor {
     let (start, end, step) = (try integer(0), try integer(1), try integer(2))
@@ -207,111 +284,12 @@ import Networks
     return x.reshaped(shape)
   }
 
-  private func unsqueeze() throws(Refusal) -> ONNXTensor {
-    let x = try tensor(0)
-    var shape = x.shape
-    for axis in try integers(1).sorted() {
-      guard axis >= 0, axis <= shape.count else { throw refusal("axis \(axis) does not fit \(x.shape)") }
-      shape.insert(1, at: axis)
-    }
-    return x.reshaped(shape)
-  }
-
-  /// Part of the last axis.
-  private func slice() throws(Refusal) -> ONNXTensor {
-    let x = try tensor(0)
-    let values = try numbers(0)
-    let (start, end) = (try integer(1), try integer(2))
-    guard try integer(3) == x.shape.count - 1, let width = x.shape.last, 0 <= start, start <= end, end <= width else {
-      throw refusal("from \(start) to \(end) is no part of the last axis of \(x.shape)")
-    }
-    let rows = stride(from: 0, to: values.count, by: max(1, width))
-    return ONNXTensor(x.shape.dropLast() + [end - start], rows.flatMap { values[$0 + start..<$0 + end] })
-  }
-
-  /// A row of zeros in front of each matrix.
-  private func pad() throws(Refusal) -> ONNXTensor {
-    let x = try tensor(0)
-    guard operands.count == 2, try integers(1) == [0, 1, 0, 0, 0, 0], x.shape.count == 3 else {
-      throw refusal("expected one row in front of the matrices of three axes, found \(x.shape)")
-    }
-    return try joined(
-      ONNXTensor([x.shape[0], 1, x.shape[2]], [Double](repeating: 0, count: x.shape[0] * x.shape[2])), x, axis: 1)
-  }
-
   private func transpose() throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
-    guard case .integers(let order)? = node.attributes["perm"], order.sorted() == Array(x.shape.indices) else {
-      throw refusal("attribute 'perm' does not fit \(x.shape)")
-    }
+    var order = Array(x.shape.indices.reversed())
+    if case .integers(let found)? = node.attributes["perm"] { order = found }
+    guard order.sorted() == Array(x.shape.indices) else { throw refusal("attribute 'perm' does not fit \(x.shape)") }
     return x.transposed(order)
-  }
-
-  private func concatenate() throws(Refusal) -> ONNXTensor {
-    guard operands.count >= 2 else { throw refusal("expected two inputs or more, found \(operands.count)") }
-    var result = try tensor(0)
-    let axis = try axis("axis", rank: result.shape.count, default: nil)
-    for index in 1..<operands.count { result = try joined(result, tensor(index), axis: axis) }
-    return result
-  }
-
-  private func joined(_ a: ONNXTensor, _ b: ONNXTensor, axis: Int) throws(Refusal) -> ONNXTensor {
-    var rest = b.shape
-    guard rest.count == a.shape.count else { throw refusal("shapes \(a.shape) and \(b.shape) do not fit") }
-    rest[axis] = a.shape[axis]
-    guard rest == a.shape else { throw refusal("shapes \(a.shape) and \(b.shape) do not fit") }
-    var shape = a.shape
-    shape[axis] += b.shape[axis]
-    let outer = a.shape[..<axis].reduce(1, *)
-    let (left, right) = (a.shape[axis...].reduce(1, *), b.shape[axis...].reduce(1, *))
-    func joined<Element>(_ x: [Element], _ y: [Element]) -> [Element] {
-      var result: [Element] = []
-      result.reserveCapacity(x.count + y.count)
-      for index in 0..<outer {
-        result += x[index * left..<(index + 1) * left]
-        result += y[index * right..<(index + 1) * right]
-      }
-      return result
-    }
-    switch (a.content, b.content) {
-    case (.numbers(let x), .numbers(let y)): return ONNXTensor(shape, joined(x, y))
-    case (.integers(let x), .integers(let y)): return ONNXTensor(shape, joined(x, y))
-    default: throw refusal("the types of its inputs do not fit")
-    }
-  }
-
-  /// Rows, or elements of a vector, along the first axis; or one row of each matrix, along the second.
-  private func gather() throws(Refusal) -> ONNXTensor {
-    let source = try operand(0)
-    if node.attributes["axis"] == .integer(1) { return try row(of: tensor(0), integer(1)) }
-    guard let count = source.shape.first else { throw refusal("nothing to gather from") }
-    let indices = try tensor(1)
-    guard let rows = indices.integers else { throw refusal("input 1: expected integers") }
-    for row in rows where row < 0 || row >= count { throw refusal("index \(row) is not below \(count)") }
-    let width = source.shape.dropFirst().reduce(1, *)
-    let shape = indices.shape + source.shape.dropFirst()
-    switch source {
-    case .tensor(let tensor):
-      return tensor.gathered(rows.flatMap { row in (0..<width).map { row * width + $0 } }, shape: shape)
-    case .weight(let value):
-      let reader = ParameterReader(value)
-      if value.shape.count == 1 {
-        let all = reader.values()
-        return ONNXTensor(shape, rows.map { all[$0] })
-      }
-      return ONNXTensor(shape, rows.flatMap { reader.values(rows: $0..<$0 + 1, columns: 0..<width) })
-    }
-  }
-
-  private func row(of x: ONNXTensor, _ index: Int) throws(Refusal) -> ONNXTensor {
-    guard x.shape.count == 3, 0 <= index, index < x.shape[1] else {
-      throw refusal("row \(index) is in no matrix of \(x.shape)")
-    }
-    let (rows, width) = (x.shape[1], x.shape[2])
-    let places = (0..<x.shape[0]).flatMap { matrix in
-      (0..<width).map { (matrix * rows + index) * width + $0 }
-    }
-    return x.gathered(places, shape: [x.shape[0], width])
   }
 
   // MARK: Rows
@@ -337,22 +315,9 @@ import Networks
     return powers.map { $0 / total }
   }
 
-  /// One number for each row along the last axis.
-  private func reduced(_ body: (_ row: ArraySlice<Double>) -> Double) throws(Refusal) -> ONNXTensor {
-    let x = try tensor(0)
-    let values = try numbers(0)
-    guard try integers(1) == [-1], node.attributes["keepdims"] == .integer(1), let width = x.shape.last, width > 0
-    else {
-      throw refusal("expected the last axis, kept")
-    }
-    let results = stride(from: 0, to: values.count, by: width).map { body(values[$0..<$0 + width]) }
-    return ONNXTensor(x.shape.dropLast() + [1], results)
-  }
-
   private func layerNorm() throws(Refusal) -> ONNXTensor {
-    guard case .number(let epsilon)? = node.attributes["epsilon"] else {
-      throw refusal("attribute 'epsilon' is missing")
-    }
+    var epsilon: Float = 1e-5
+    if case .number(let found)? = node.attributes["epsilon"] { epsilon = found }
     let width = try tensor(0).shape.last ?? 0
     let gain = try numbers(1)
     let bias = operands.count > 2 ? try numbers(2) : [Double](repeating: 0, count: width)

@@ -5,7 +5,8 @@ import Networks
 /// that the graph was made from. A bias that got lost on the way to the file, a matrix that lies the wrong way or a
 /// mask that hides nothing shows in its logits.
 ///
-/// It knows the operators that ``ONNXLowering`` emits, in the forms that it emits, and refuses all others.
+/// It knows the operators that ``ONNXLowering`` emits and those that exporters of PyTorch emit for the same networks, and
+/// refuses all others by name.
 @safe package struct ONNXEvaluator: Sendable {
   package let graph: ONNXGraph
   private let file: String?
@@ -132,8 +133,16 @@ import Networks
   // MARK: One run
 
   /// - Returns: the outputs of the graph by name.
-  /// - Throws: `.unsupported` for an operator that is not one of ours, `.malformed` for operands that do not fit.
+  /// - Throws: `.unsupported` for an operator that cannot be computed here, `.malformed` for operands that do not fit.
   package func run(_ inputs: [String: ONNXTensor]) throws(Refusal) -> [String: ONNXTensor] {
+    try run(inputs, replacement: nil)
+  }
+
+  /// - Parameter replacement: computes a node in another way than its operator says; nil for what the operator says.
+  func run(
+    _ inputs: [String: ONNXTensor],
+    replacement: ((_ index: Int, _ node: NodeEvaluation) throws(Refusal) -> ONNXTensor?)?
+  ) throws(Refusal) -> [String: ONNXTensor] {
     var values: [String: ONNXTensor] = [:]
     for input in graph.inputs {
       guard let value = inputs[input.name] else { throw refusal(input.name, "this input is missing") }
@@ -146,7 +155,9 @@ import Networks
     for (index, node) in graph.nodes.enumerated() {
       var operands: [Operand] = []
       for name in node.inputs {
-        if let value = values[name] {
+        if name.isEmpty {
+          operands.append(.absent)
+        } else if let value = values[name] {
           operands.append(.tensor(value))
         } else if let initializer = initializers[name] {
           operands.append(Operand(initializer))
@@ -155,12 +166,13 @@ import Networks
         }
       }
       for name in node.inputs where lastReads[name] == index && !kept.contains(name) { values[name] = nil }
-      guard node.outputs.count == 1 else {
-        throw refusal(node.name, "expected one output, found \(node.outputs.count)")
+      let evaluation = unsafe NodeEvaluation(node: node, operands: operands, file: file, product: product)
+      let replaced = try replacement?(index, evaluation)
+      let results = if let replaced { [replaced] } else { try evaluation.results() }
+      guard node.outputs.count == results.count else {
+        throw refusal(node.name, "expected \(results.count) outputs, found \(node.outputs.count)")
       }
-      values[node.outputs[0]] = try unsafe NodeEvaluation(
-        node: node, operands: operands, file: file, product: product
-      ).result()
+      for (name, value) in zip(node.outputs, results) { values[name] = value }
     }
     return values.filter { kept.contains($0.key) }
   }
@@ -174,10 +186,22 @@ import Networks
 enum Operand {
   case tensor(ONNXTensor)
   case weight(Parameter)
+  /// An input that is optional and left out.
+  case absent
+
+  /// Its value, all of it; nil for one that is left out.
+  var tensor: ONNXTensor? {
+    switch self {
+    case .tensor(let tensor): tensor
+    case .weight(let value): ONNXTensor(value.shape, ParameterReader(value).values())
+    case .absent: nil
+    }
+  }
 
   init(_ initializer: ONNXGraph.Initializer) {
     switch initializer.content {
     case .integers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
+    case .booleans(let values): self = .tensor(ONNXTensor(initializer.shape, values))
     case .numbers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
     case .external(let value): self = .weight(value)
     }
@@ -187,6 +211,7 @@ enum Operand {
     switch self {
     case .tensor(let tensor): tensor.shape
     case .weight(let value): value.shape
+    case .absent: []
     }
   }
 }

@@ -21,7 +21,8 @@ extension ONNXGraph {
       guard nodeNames.insert(node.name).inserted else {
         throw Refusal(.malformed, file: file, subject: node.name, "two nodes have this name")
       }
-      for input in node.inputs {
+      // Operands that are left out have no name.
+      for input in node.inputs where !input.isEmpty {
         guard made.contains(input) else {
           throw Refusal(.malformed, file: file, subject: node.name, "reads '\(input)', which nothing before it makes")
         }

@@ -24,7 +24,7 @@ extension ONNXGraph {
     let model = unsafe arena.make(onnx__model_proto__init)
     unsafe model.pointee.has_ir_version = 1
     unsafe model.pointee.ir_version = Int64(Self.formatVersion)
-    unsafe model.pointee.producer_name = arena.string("normfold")
+    unsafe model.pointee.producer_name = arena.string(ONNXWriter.producer)
     if let version = metadata["normfold.version"] { unsafe model.pointee.producer_version = arena.string(version) }
     let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
     unsafe operators.pointee.domain = arena.string("")
@@ -129,6 +129,7 @@ extension ONNXGraph {
       unsafe message.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT
       unsafe message.pointee.has_f = 1
       unsafe message.pointee.f = value
+    case .text, .tensor: preconditionFailure("no node that is written has such an attribute")
     }
     return unsafe message
   }
@@ -197,6 +198,7 @@ extension ONNXGraph.Initializer {
     switch content {
     case .external: nil
     case .integers(let values): values.flatMap { littleEndianBytes(UInt64(bitPattern: Int64($0))) }
+    case .booleans(let values): values.map { $0 ? 1 : 0 }
     case .numbers(let values):
       switch type {
       case .f16: values.flatMap { littleEndianBytes(Float16($0).bitPattern) }

@@ -75,7 +75,7 @@ extension ONNXGraph {
     var result: [String: Content] = [:]
     for initializer in initializers {
       switch initializer.content {
-      case .integers: result[initializer.name] = initializer.content
+      case .integers, .booleans: result[initializer.name] = initializer.content
       case .numbers(let values):
         result[initializer.name] = .numbers(
           values.map { initializer.type == .f16 ? Double(Float16($0)) : Double(Float($0)) })

@@ -24,7 +24,7 @@ extension ONNXGraph {
       )
     }
     let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
-    let model = try UnpackedModel(file)
+    let model = try UnpackedModel(file, form: .ours)
     try file.requireIntact()
     self = try model.graph(data: data)
     try check(file: path)
@@ -83,12 +83,22 @@ extension ONNXGraph {
 }
 
 /// A model as protobuf-c read it.
-@safe private final class UnpackedModel {
-  private let model: UnsafeMutablePointer<Onnx__ModelProto>
-  private let path: String
+@safe final class UnpackedModel: Sendable {
+  /// What is accepted.
+  enum Form {
+    /// What ``ONNXWriter`` writes.
+    case ours
+    /// What the format defines.
+    case any
+  }
+
+  private nonisolated(unsafe) let model: UnsafeMutablePointer<Onnx__ModelProto>
+  let path: String
+  private let form: Form
 
   /// - Throws: `.malformed` for bytes that are not a protobuf message of this schema.
-  init(_ file: MappedFile) throws(Refusal) {
+  init(_ file: MappedFile, form: Form) throws(Refusal) {
+    self.form = form
     let unpacked = unsafe file.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { bytes in
         unsafe onnx__model_proto__unpack(nil, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
@@ -122,19 +132,34 @@ extension ONNXGraph {
       throw refusal(
         nil, "expected operator set '' \(ONNXGraph.operatorSet) alone, found \(found.isEmpty ? "none" : found)")
     }
+    return try graph(ONNXDataFiles(beside: path), only: data)
+  }
+
+  /// Whether the model says that this program wrote it.
+  var isOurs: Bool { unsafe text(model.pointee.producer_name) == ONNXWriter.producer }
+
+  func importedGraph(besides files: ONNXDataFiles) throws(Refusal) -> ONNXGraph {
+    let model = unsafe model.pointee
+    try unsafe requireKnownFields(model.base, "model")
+    return try graph(files, only: nil)
+  }
+
+  /// - Parameter data: the one file that weights may stand in; nil where the model names files.
+  private func graph(_ files: ONNXDataFiles, only data: MappedFile?) throws(Refusal) -> ONNXGraph {
+    let model = unsafe model.pointee
     guard let message = unsafe model.graph?.pointee else { throw refusal(nil, "has no graph") }
     try unsafe requireKnownFields(message.base, "graph")
-    guard unsafe !text(message.name).isEmpty else {
+    guard unsafe form == .any || !text(message.name).isEmpty else {
       throw refusal(nil, "the graph has no name", advice: "onnx requires one")
     }
 
     var graph = ONNXGraph()
     graph.metadata = try unsafe entries(model.metadata_props, model.n_metadata_props, "metadata")
     graph.nodes = try unsafe list(message.node, message.n_node).map { (message) throws(Refusal) in
-      try unsafe node(message)
+      try unsafe node(message, files)
     }
     graph.initializers = try unsafe list(message.initializer, message.n_initializer).map { (message) throws(Refusal) in
-      try unsafe initializer(message, data: data)
+      try unsafe initializer(message, files, only: data)
     }
     graph.inputs = try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
       try unsafe value(message)
@@ -145,7 +170,7 @@ extension ONNXGraph {
     return graph
   }
 
-  private func node(_ message: Onnx__NodeProto) throws(Refusal) -> ONNXGraph.Node {
+  private func node(_ message: Onnx__NodeProto, _ files: ONNXDataFiles) throws(Refusal) -> ONNXGraph.Node {
     let name = unsafe text(message.name)
     try unsafe requireKnownFields(message.base, "node", name)
     var attributes: [String: ONNXGraph.Attribute] = [:]
@@ -158,34 +183,54 @@ extension ONNXGraph {
       let isInteger = unsafe attribute.has_i != 0
       let integers = unsafe UnsafeBufferPointer(start: attribute.ints, count: attribute.n_ints).map { Int($0) }
       let value: ONNXGraph.Attribute
+      let isText = unsafe attribute.has_s != 0
+      let isTensor = unsafe attribute.t != nil
+      guard form == .any || !isText && !isTensor else {
+        throw refusal(name, "attribute '\(key)' is a text or a tensor, which is none of ours")
+      }
       switch unsafe attribute.type {
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING where isText:
+        value = unsafe .text(
+          String(decoding: UnsafeRawBufferPointer(start: attribute.s.data, count: attribute.s.len), as: UTF8.self))
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR where isTensor:
+        guard let tensor = unsafe attribute.t?.pointee else { throw refusal(name, "attribute '\(key)' is missing") }
+        value = .tensor(try unsafe initializer(tensor, files, only: nil))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT where isInteger && !isNumber && integers.isEmpty:
         value = unsafe .integer(Int(attribute.i))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS where !isInteger && !isNumber: value = .integers(integers)
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT where isNumber && !isInteger && integers.isEmpty:
         value = unsafe .number(attribute.f)
       default:
-        throw refusal(name, unsafe "attribute '\(key)' is not of the type that it says (\(attribute.type.rawValue))")
+        throw refusal(
+          name,
+          unsafe form == .ours
+            ? "attribute '\(key)' is not of the type that it says (\(attribute.type.rawValue))"
+            : "attribute '\(key)' of type \(attribute.type.rawValue) is not one that is read here")
       }
       guard attributes.updateValue(value, forKey: key) == nil else {
         throw refusal(name, "has two attributes '\(key)'")
       }
     }
+    let domain = unsafe text(message.domain)
+    guard form == .any || domain.isEmpty else { throw refusal(name, "domain '\(domain)' is not ours") }
     return unsafe ONNXGraph.Node(
       name: name, operation: text(message.op_type), inputs: texts(message.input, message.n_input),
-      outputs: texts(message.output, message.n_output), attributes: attributes)
+      outputs: texts(message.output, message.n_output), attributes: attributes, domain: domain)
   }
 
-  private func initializer(_ message: Onnx__TensorProto, data: MappedFile) throws(Refusal) -> ONNXGraph.Initializer {
+  private func initializer(
+    _ message: Onnx__TensorProto, _ files: ONNXDataFiles, only data: MappedFile?
+  ) throws(Refusal) -> ONNXGraph.Initializer {
     let name = unsafe text(message.name)
     try unsafe requireKnownFields(message.base, "initializer", name)
     guard unsafe message.has_data_type != 0, let type = unsafe ElementType(onnxCode: message.data_type) else {
       throw refusal(
         name,
-        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one of ours")
+        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one \(form == .ours ? "of ours" : "that is read here")"
+      )
     }
     let shape = unsafe UnsafeBufferPointer(start: message.dims, count: message.n_dims).map { Int($0) }
-    guard shape.allSatisfy({ $0 > 0 }), let count = TensorInfo.checkedElementCount(shape),
+    guard shape.allSatisfy({ form == .any ? $0 >= 0 : $0 > 0 }), let count = TensorInfo.checkedElementCount(shape),
       let byteCount = type.byteCount(ofElements: count)
     else {
       throw refusal(name, "shape \(shape) has an extent below 1, or too many elements")
@@ -195,6 +240,9 @@ extension ONNXGraph {
       unsafe message.data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL
     {
       guard unsafe message.has_raw_data == 0 else { throw refusal(name, "has data both in the model and beside it") }
+      guard let data else {
+        return try unsafe imported(info, tensor: located(message, info, byteCount, files))
+      }
       guard shape.count == 1 || shape.count == 2, [.f32, .f16].contains(type) else {
         throw refusal(
           name, "expected a vector or matrix of numbers beside the model, found \(type.displayName) \(shape)")
@@ -202,6 +250,7 @@ extension ONNXGraph {
       let tensor = try unsafe external(message, info, byteCount, data)
       return .init(name: name, type: type, shape: shape, content: .external(.stored(tensor)))
     }
+    guard form == .ours else { return try unsafe imported(info, tensor: copied(message, info, byteCount)) }
     guard unsafe message.n_external_data == 0, unsafe message.has_raw_data != 0 else {
       throw refusal(name, "has no data")
     }
@@ -283,7 +332,7 @@ extension ONNXGraph {
       switch unsafe (dimension.has_dim_value != 0, text(dimension.dim_param)) {
       case (true, "") where unsafe (1..<1 << 31).contains(dimension.dim_value):
         unsafe dimensions.append(.fixed(Int(dimension.dim_value)))
-      case (false, let symbol) where !symbol.isEmpty: dimensions.append(.named(symbol))
+      case (false, let symbol) where !symbol.isEmpty || form == .any: dimensions.append(.named(symbol))
       default: throw refusal(name, "each dimension is a number from 1 to 2^31 - 1 or a name")
       }
     }
@@ -292,17 +341,31 @@ extension ONNXGraph {
 
   // MARK: Parts of messages
 
-  private func refusal(_ subject: String?, _ problem: String, advice: Message = "") -> Refusal {
+  /// The fields of each message that only describe it.
+  private static let descriptions: [String: Set<UInt32>] = [
+    "model": [4, 5], "graph": [10, 13, 16], "node": [6, 9], "attribute": [13], "initializer": [12, 16],
+    "value": [3, 4], "type": [6], "dimension": [3],
+  ]
+
+  func refusal(_ subject: String?, _ problem: String, advice: Message = "") -> Refusal {
     Refusal(.malformed, file: path, subject: subject, problem, advice: advice)
   }
 
   /// Our schema has every field that we write: anything else was not written by us.
   private func requireKnownFields(_ message: ProtobufCMessage, _ kind: String, _ subject: String = "") throws(Refusal) {
-    guard unsafe message.n_unknown_fields > 0, let field = unsafe message.unknown_fields?.pointee else { return }
-    throw refusal(subject.isEmpty ? nil : subject, unsafe "field \(field.tag) of the \(kind) is not one of ours")
+    let ignored = form == .any ? Self.descriptions[kind] ?? [] : []
+    let fields = unsafe UnsafeBufferPointer(
+      start: message.unknown_fields, count: message.unknown_fields == nil ? 0 : Int(message.n_unknown_fields))
+    for index in fields.indices {
+      let tag = unsafe fields[index].tag
+      if ignored.contains(tag) { continue }
+      throw refusal(
+        subject.isEmpty ? nil : subject,
+        "field \(tag) of the \(kind) is not \(form == .ours ? "one of ours" : "one that is read here")")
+    }
   }
 
-  private func entries(
+  func entries(
     _ messages: UnsafeMutablePointer<UnsafeMutablePointer<Onnx__StringStringEntryProto>?>?, _ count: Int,
     _ kind: String,
     _ subject: String = ""

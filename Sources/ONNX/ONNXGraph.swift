@@ -15,10 +15,14 @@ package struct ONNXGraph: Equatable, Sendable {
     package var inputs: [String]
     package var outputs: [String]
     package var attributes: [String: Attribute]
+    /// Whose operator it is: empty for those of ONNX itself.
+    package var domain: String
 
     package init(
-      name: String, operation: String, inputs: [String], outputs: [String], attributes: [String: Attribute] = [:]
+      name: String, operation: String, inputs: [String], outputs: [String], attributes: [String: Attribute] = [:],
+      domain: String = ""
     ) {
+      self.domain = domain
       self.name = name
       self.operation = operation
       self.inputs = inputs
@@ -31,6 +35,9 @@ package struct ONNXGraph: Equatable, Sendable {
     case integer(Int)
     case integers([Int])
     case number(Float)
+    case text(String)
+    /// The value of a constant.
+    case tensor(Initializer)
   }
 
   /// A constant that nodes read by its name.
@@ -55,6 +62,8 @@ package struct ONNXGraph: Equatable, Sendable {
     case integers([Int])
     /// A number of a formula: in the model file itself.
     case numbers([Double])
+    /// In the model file itself, in graphs of other programs.
+    case booleans([Bool])
     /// In the data file. What the recipe reads is the source's tensors before writing, the data file after reading.
     case external(Parameter)
   }
@@ -106,22 +115,16 @@ extension ElementType {
   static let onnxIntegerCode = 7
   static let onnxBooleanCode = 9
   static let onnxHalfCode = 10
+  static let onnxTypes: [ElementType: Int32] = [
+    .f32: Int32(onnxFloatCode), .u8: 2, .i8: 3, .i32: 6, .i64: Int32(onnxIntegerCode), .bool: Int32(onnxBooleanCode),
+    .f16: Int32(onnxHalfCode), .f64: 11, .bf16: 16,
+  ]
 
-  /// TensorProto.DataType, for the types that our graphs use.
-  package var onnxCode: Int32? {
-    switch self {
-    case .f32: Int32(Self.onnxFloatCode)
-    case .i64: Int32(Self.onnxIntegerCode)
-    case .bool: Int32(Self.onnxBooleanCode)
-    case .f16: Int32(Self.onnxHalfCode)
-    default: nil
-    }
-  }
+  /// TensorProto.DataType, for the types that graphs use here.
+  package var onnxCode: Int32? { Self.onnxTypes[self] }
 
   package init?(onnxCode: Int32) {
-    guard let type = [ElementType.f32, .i64, .bool, .f16].first(where: { $0.onnxCode == onnxCode }) else {
-      return nil
-    }
+    guard let type = Self.onnxTypes.first(where: { $0.value == onnxCode })?.key else { return nil }
     self = type
   }
 }

@@ -12,6 +12,8 @@ import Networks
 /// Protobuf ends at 2 GiB, so a model may not hold its own weights. Where each stands in the data file is settled before the
 /// first is computed, so none is held in memory; the model file is written last.
 package final class ONNXWriter: TensorWriter {
+  /// What the model file says made it.
+  static let producer = "normfold"
   package static let modelName = "model.onnx"
   package static let dataName = "model.onnx_data"
 

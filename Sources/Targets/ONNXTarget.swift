@@ -79,18 +79,29 @@ package struct ONNXProgram: LogitProgram {
   ///
   /// - Throws: what reading a graph throws.
   package init(opening path: String) throws(Refusal) {
-    let directory = Self.isFile(path) ? String(path.dropLast(ONNXWriter.modelName.count)) : path
-    evaluator = try ONNXEvaluator(
-      ONNXGraph(reading: directory.isEmpty ? "." : directory), file: directory + "/" + ONNXWriter.modelName)
+    let file = Self.modelFile(at: path)
+    let directory = file.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+    evaluator = try ONNXEvaluator(ONNXGraph(reading: directory.isEmpty ? "." : directory), file: file)
+  }
+
+  /// Opens a graph that another program exported of a network.
+  ///
+  /// - Returns: nil for a graph that was written here.
+  /// - Throws: what reading a graph throws.
+  package static func imported(from path: String, like network: Network) throws(Refusal) -> (any CuttableProgram)? {
+    let file = modelFile(at: path)
+    guard try !ONNXGraph.isWrittenHere(file) else { return nil }
+    return try ImportedProgram(ONNXGraph(importing: file), like: network, file: file)
   }
 
   /// Whether a path names a graph, or a directory that has one.
   package static func isThere(at path: String) -> Bool {
-    isFile(path) || FileManager.default.fileExists(atPath: path + "/" + ONNXWriter.modelName)
+    path.hasSuffix(".onnx") || FileManager.default.fileExists(atPath: modelFile(at: path))
   }
 
-  private static func isFile(_ path: String) -> Bool {
-    path.split(separator: "/").last == Substring(ONNXWriter.modelName)
+  /// The model file: the path itself, or the file of the usual name in the directory that it names.
+  package static func modelFile(at path: String) -> String {
+    path.hasSuffix(".onnx") ? path : path + "/" + ONNXWriter.modelName
   }
 
   /// The network that the graph computes, where it is one of the form that this program writes.

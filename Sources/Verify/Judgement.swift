@@ -149,9 +149,14 @@ package struct Judgements: Sendable {
     // A program that is not causal counts positions by itself, so that none can be left out; among its probes is a short
     // one.
     let shortProbe = precise.lastIndex { $0.tokens.count <= Self.shortTokenCount } ?? 0
-    let programProbe =
-      !candidates.contains { $0.isProgram } || !reference.isCausal
-      ? shortProbe : precise.shortProbe(ofAtMost: Self.shortTokenCount)
+    let programProbe: Int
+    if let lengths = candidates.compactMap(\.lengthsWithoutPositions).first {
+      programProbe = precise.probeFromStart(ofAbout: Self.shortTokenCount, within: lengths)
+    } else if candidates.contains(where: \.isProgram), reference.isCausal {
+      programProbe = precise.shortProbe(ofAtMost: Self.shortTokenCount)
+    } else {
+      programProbe = shortProbe
+    }
     let literalProbe = precise.farProbe(ofAtMost: Self.shortTokenCount)
     func outcome(_ precise: [Probe], long: [Probe]) throws(Refusal) -> JudgementRun.Result {
       try run.result(
@@ -163,9 +168,9 @@ package struct Judgements: Sendable {
       precise += probes.long
       result = try outcome(precise, long: [])
     }
-    judgements = zip(candidates, result.judgements).map { candidate, judgement in
-      var judgement = judgement
-      judgement.parts = candidate.stored.map {
+    judgements = result.judgements
+    for (index, candidate) in candidates.enumerated() {
+      judgements[index].parts = candidate.stored.map {
         // What one of the two does not give away is no part of what both compute.
         let isShared = $0.sideOutputs.count == reference.sideOutputs.count
         return PartsClaim(
@@ -173,7 +178,10 @@ package struct Judgements: Sendable {
           allowance: candidate.allowance, approximation: candidate.approximation,
           isUpToShift: candidate.isUpToShift, workers: workers)
       }
-      return judgement
+      if case .program(let program as any CuttableProgram) = candidate.model, var parts = judgements[index].parts {
+        try CutComparison(program: program, network: program.network).add(to: &parts)
+        judgements[index].parts = parts
+      }
     }
     for (index, candidate) in candidates.enumerated() where judgements[index].isExplainedByParts {
       guard let stored = candidate.stored else { continue }
@@ -323,6 +331,12 @@ private struct JudgementRun {
 extension Judgement.Candidate {
   fileprivate var isProgram: Bool { if case .program = model { true } else { false } }
 
+  /// How many tokens a program takes that counts positions by itself; nil for all others.
+  fileprivate var lengthsWithoutPositions: ClosedRange<Int>? {
+    guard case .program(let program) = model, !program.takesPositions else { return nil }
+    return program.sequenceLengths
+  }
+
   /// What takes part for the candidate: a network in single precision, or a program on one probe.
   fileprivate func comparisonCandidate(programProbe: Int?) -> Comparison.Candidate {
     switch model {
@@ -360,6 +374,16 @@ extension [Probe] {
       Probe(
         name: longest.name + ", in steps", tokens: indices.map { longest.tokens[$0] },
         positions: indices.map { longest.positions[$0] }))
+    return self.count - 1
+  }
+
+  /// Adds a probe whose tokens stand at their places in the sequence: the first ones of the longest probe, again and again
+  /// where the sequence must be longer.
+  fileprivate mutating func probeFromStart(ofAbout count: Int, within lengths: ClosedRange<Int>) -> Int {
+    guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }), !longest.tokens.isEmpty else { return 0 }
+    let length = Swift.max(Swift.min(count, longest.tokens.count, lengths.upperBound), lengths.lowerBound)
+    let tokens = (0..<length).map { longest.tokens[$0 % longest.tokens.count] }
+    append(Probe(name: longest.name + ", from its start", tokens: tokens))
     return self.count - 1
   }
 

@@ -35,6 +35,9 @@ typedef enum _Onnx__AttributeProto__AttributeType {
   ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED = 0,
   ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT = 1,
   ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT = 2,
+  ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING = 3,
+  ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR = 4,
+  ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS = 6,
   ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS = 7
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE)
 } Onnx__AttributeProto__AttributeType;
@@ -106,10 +109,11 @@ struct  Onnx__NodeProto
   char *op_type;
   size_t n_attribute;
   Onnx__AttributeProto **attribute;
+  char *domain;
 };
 #define ONNX__NODE_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__node_proto__descriptor) \
-    , 0,NULL, 0,NULL, NULL, NULL, 0,NULL }
+    , 0,NULL, 0,NULL, NULL, NULL, 0,NULL, NULL }
 
 
 struct  Onnx__AttributeProto
@@ -120,6 +124,9 @@ struct  Onnx__AttributeProto
   float f;
   protobuf_c_boolean has_i;
   int64_t i;
+  protobuf_c_boolean has_s;
+  ProtobufCBinaryData s;
+  Onnx__TensorProto *t;
   size_t n_ints;
   int64_t *ints;
   protobuf_c_boolean has_type;
@@ -127,7 +134,7 @@ struct  Onnx__AttributeProto
 };
 #define ONNX__ATTRIBUTE_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__attribute_proto__descriptor) \
-    , NULL, 0, 0, 0, 0, 0,NULL, 0, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED }
+    , NULL, 0, 0, 0, 0, 0, {0,NULL}, NULL, 0,NULL, 0, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__UNDEFINED }
 
 
 struct  Onnx__TensorProto
@@ -137,6 +144,12 @@ struct  Onnx__TensorProto
   int64_t *dims;
   protobuf_c_boolean has_data_type;
   int32_t data_type;
+  size_t n_float_data;
+  float *float_data;
+  size_t n_int32_data;
+  int32_t *int32_data;
+  size_t n_int64_data;
+  int64_t *int64_data;
   char *name;
   /*
    * Little-endian, row-major.
@@ -153,7 +166,7 @@ struct  Onnx__TensorProto
 };
 #define ONNX__TENSOR_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__tensor_proto__descriptor) \
-    , 0,NULL, 0, 0, NULL, 0, {0,NULL}, 0,NULL, 0, ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT }
+    , 0,NULL, 0, 0, 0,NULL, 0,NULL, 0,NULL, NULL, 0, {0,NULL}, 0,NULL, 0, ONNX__TENSOR_PROTO__DATA_LOCATION__DEFAULT }
 
 
 struct  Onnx__StringStringEntryProto

@@ -19,6 +19,12 @@ package protocol LogitProgram: Sendable {
   /// - Parameter network: what the program was made from.
   func storing(_ network: Network) -> Network?
 
+  /// How many tokens a sequence may have.
+  var sequenceLengths: ClosedRange<Int> { get }
+
+  /// Whether tokens may stand at other positions than their places in the sequence.
+  var takesPositions: Bool { get }
+
   /// The logits [tokens, vocabulary] of one sequence, row-major.
   ///
   /// - Parameter product: what multiplies its matrices.
@@ -26,6 +32,57 @@ package protocol LogitProgram: Sendable {
   func logits(
     of probe: Probe, product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double]
+}
+
+extension LogitProgram {
+  package var sequenceLengths: ClosedRange<Int> { 1 ... .max }
+  package var takesPositions: Bool { true }
+}
+
+/// A program that can be run with given results of its products, so that what it computes between them is seen one stretch
+/// at a time.
+package protocol CuttableProgram: LogitProgram {
+  /// The network that the program is held against, with the program's own numbers.
+  var network: Network { get }
+  /// The products that compute maps of the network.
+  var products: [CutProduct] { get }
+  /// The maps and tables of the network that the program does not have.
+  var missing: [Path] { get }
+  /// The type of its numbers.
+  var type: ElementType { get }
+
+  /// - Throws: `.input` where a file of its numbers changed while it was read.
+  func requireIntact() throws(Refusal)
+
+  /// The number of rows that its products have for a probe: more than the probe has tokens where sequences are padded.
+  func rowCount(of probe: Probe) -> Int
+
+  /// Runs the program, and puts `results` in the places of what its products compute.
+  ///
+  /// - Parameter results: for each product [rows, width], without a bias.
+  /// - Returns: what each product reads [rows, in], and the output [tokens, width].
+  /// - Throws: `.malformed` for a program that cannot be computed.
+  func run(_ probe: Probe, products results: [[Double]]) throws(Refusal) -> (inputs: [[Double]], output: [Double])
+}
+
+/// A product of a program, which computes one or more maps of a network.
+package struct CutProduct: Sendable {
+  package struct Map: Sendable {
+    package var path: Path
+    /// The columns of the product that are the map's outputs, in their order.
+    package var columns: [Int]
+
+    package init(path: Path, columns: [Int]) {
+      (self.path, self.columns) = (path, columns)
+    }
+  }
+
+  package var maps: [Map]
+  package var width: Int
+
+  package init(maps: [Map], width: Int) {
+    (self.maps, self.width) = (maps, width)
+  }
 }
 
 /// A model that was written, opened again.

@@ -26,6 +26,8 @@ package struct PartsClaim: Sendable, Codable {
     package var outputs: [Int]?
     /// What differs, where that is no number of a matrix: `ε is 1e-06, expected 1e-05`.
     package var problem: String?
+    /// Whether it is what a program computes between its matrices, compared on random states and not for every input.
+    package var isSampled = false
 
     package var holds: Bool { ratio <= 1 && problem == nil }
     var isBias: Bool { path.hasSuffix(".bias") }
@@ -59,6 +61,8 @@ package struct PartsClaim: Sendable, Codable {
 
   /// Whether every part of both networks was compared.
   package var isComplete: Bool { notCompared.isEmpty }
+  /// Whether parts were compared on random states.
+  package var isSampled: Bool { parts.contains(where: \.isSampled) }
   package var holds: Bool { parts.allSatisfy(\.holds) }
   package var failures: [Part] { parts.filter { !$0.holds } }
   /// The part that is closest to its bound, or farthest beyond.
@@ -66,6 +70,18 @@ package struct PartsClaim: Sendable, Codable {
 }
 
 extension PartsClaim {
+  private enum EncodedKeys: String, CodingKey { case parts, stream, elementCount, complete, notCompared, notes }
+
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: EncodedKeys.self)
+    try container.encode(parts, forKey: .parts)
+    try container.encode(stream, forKey: .stream)
+    try container.encode(elementCount, forKey: .elementCount)
+    try container.encode(isComplete, forKey: .complete)
+    try container.encode(notCompared, forKey: .notCompared)
+    try container.encode(notes, forKey: .notes)
+  }
+
   /// Compares two networks.
   ///
   /// - Parameters:

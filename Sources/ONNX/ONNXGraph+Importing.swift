@@ -1,0 +1,236 @@
+import COnnxProto
+import Formats
+import Networks
+
+extension ONNXGraph {
+  /// Reads a graph that any program exported.
+  ///
+  /// Weights stand in the model file or in files beside it. Constants become initializers, and so do copies and
+  /// transposes of initializers, so that each weight is known by the value that nodes read. What nothing reads is left
+  /// out.
+  ///
+  /// - Parameter path: the model file.
+  /// - Throws: `.malformed` for what is no graph, `.unsupported` for parts of the format that are not read here.
+  package init(importing path: String) throws(Refusal) {
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= Self.maximumImportByteCount else {
+      throw Refusal(
+        .unsupported, file: path,
+        "a model file has at most \(Self.maximumImportByteCount) bytes, found \(file.byteCount)",
+        advice: "export it with its weights in a file beside it")
+    }
+    self = try UnpackedModel(file, form: .any).importedGraph(besides: ONNXDataFiles(beside: path))
+    try file.requireIntact()
+    foldConstants()
+    dropUnread()
+    nameNodes()
+    try check(file: path)
+  }
+
+  /// Whether a model file says that this program wrote it.
+  ///
+  /// - Throws: `.malformed` for what is no model.
+  package static func isWrittenHere(_ path: String) throws(Refusal) -> Bool {
+    let file = try MappedFile(path: path)
+    guard file.byteCount <= maximumModelByteCount else { return false }
+    return try UnpackedModel(file, form: .any).isOurs
+  }
+
+  /// No message of protobuf is larger.
+  static let maximumImportByteCount = 1 << 31
+
+  /// Makes initializers of the nodes that compute nothing but another form of one.
+  private mutating func foldConstants() {
+    var known = Dictionary(initializers.map { ($0.name, $0) }) { first, _ in first }
+    inputs.removeAll { known[$0.name] != nil }
+    var rest: [Node] = []
+    for node in nodes {
+      let operand = node.inputs.first.flatMap { known[$0] }
+      var constant: Initializer?
+      switch (node.operation, node.outputs.count) {
+      case ("Constant", 1): constant = node.constant
+      case ("Identity", 1): constant = operand
+      case ("Transpose", 1):
+        if let operand, case .external(let value) = operand.content, value.shape.count == 2,
+          node.attributes["perm"] ?? .integers([1, 0]) == .integers([1, 0])
+        {
+          constant = operand
+          constant?.content = .external(value.transposed())
+          constant?.shape = value.transposed().shape
+        }
+      default: break
+      }
+      guard var constant else {
+        rest.append(node)
+        continue
+      }
+      constant.name = node.outputs[0]
+      known[constant.name] = constant
+      initializers.append(constant)
+    }
+    nodes = rest
+  }
+
+  private mutating func dropUnread() {
+    var read = Set(outputs.map(\.name))
+    var kept: [Node] = []
+    for var node in nodes.reversed() where node.outputs.contains(where: read.contains) {
+      // Outputs at the end may be left out.
+      while let last = node.outputs.last, last.isEmpty || node.operation == "Dropout" && node.outputs.count > 1 {
+        node.outputs.removeLast()
+      }
+      read.formUnion(node.inputs)
+      kept.append(node)
+    }
+    nodes = kept.reversed()
+    initializers.removeAll { !read.contains($0.name) }
+  }
+
+  /// Names are for messages, and many programs leave them out.
+  private mutating func nameNodes() {
+    var seen: Set<String> = []
+    for index in nodes.indices {
+      if nodes[index].name.isEmpty || !seen.insert(nodes[index].name).inserted {
+        nodes[index].name = "\(nodes[index].operation) \(index) (\(nodes[index].outputs.first ?? ""))"
+        seen.insert(nodes[index].name)
+      }
+    }
+  }
+}
+
+extension ONNXGraph.Node {
+  /// What a node gives that is a constant.
+  fileprivate var constant: ONNXGraph.Initializer? {
+    func initializer(_ type: ElementType, _ shape: [Int], _ content: ONNXGraph.Content) -> ONNXGraph.Initializer {
+      .init(name: outputs[0], type: type, shape: shape, content: content)
+    }
+    if case .tensor(let value)? = attributes["value"] { return value }
+    if case .number(let value)? = attributes["value_float"] {
+      return initializer(.f32, [], .numbers([Double(value)]))
+    }
+    if case .integer(let value)? = attributes["value_int"] { return initializer(.i64, [], .integers([value])) }
+    if case .integers(let values)? = attributes["value_ints"] {
+      return initializer(.i64, [values.count], .integers(values))
+    }
+    return nil
+  }
+}
+
+/// The files that hold weights beside a model, opened when a weight names them.
+final class ONNXDataFiles {
+  private let directory: String
+  private let path: String
+  private var files: [String: MappedFile] = [:]
+
+  init(beside path: String) {
+    self.path = path
+    directory = path.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+  }
+
+  /// - Parameter location: as the model gives it.
+  /// - Throws: `.malformed` where it leads out of the model's directory, or there is no such file.
+  func file(at location: String, of tensor: String) throws(Refusal) -> MappedFile {
+    if let file = files[location] { return file }
+    guard !location.isEmpty, !location.contains("/"), location != "..", location != "." else {
+      throw Refusal(
+        .malformed, file: path, subject: tensor, "location '\(location)' is not the name of a file beside the model")
+    }
+    let file = try MappedFile(path: directory.isEmpty ? location : directory + "/" + location)
+    files[location] = file
+    return file
+  }
+}
+
+// MARK: - Weights
+
+extension UnpackedModel {
+  /// A weight that is read in pieces, or a constant, from its bytes.
+  func imported(_ info: TensorInfo, tensor: Tensor) throws(Refusal) -> ONNXGraph.Initializer {
+    let isNumber = [.f32, .f16, .bf16, .f64].contains(info.type)
+    if isNumber, info.shape.count == 1 || info.shape.count == 2, tensor.info.byteCount > info.type.onnxSize {
+      return .init(name: info.name, type: info.type, shape: info.shape, content: .external(.stored(tensor)))
+    }
+    let content: ONNXGraph.Content
+    switch info.type {
+    case .bool: content = .booleans(tensor.bytes.map { $0 != 0 })
+    case .u8: content = .integers(tensor.bytes.map { Int($0) })
+    case .i8: content = .integers(tensor.bytes.map { Int(Int8(bitPattern: $0)) })
+    case .i32: content = .integers(tensor.integers(Int32.self))
+    case .i64: content = .integers(tensor.integers(Int64.self))
+    default:
+      let flat = Tensor(
+        info: TensorInfo(name: info.name, type: info.type, shape: [info.shape.reduce(1, *)]), file: tensor.file,
+        byteOffset: tensor.byteOffset)
+      content = .numbers(flat.decoded(as: Double.self))
+    }
+    return .init(name: info.name, type: info.type, shape: info.shape, content: content)
+  }
+
+  /// The tensor in the file that the model names: from an offset on, to its end or for some length.
+  func located(
+    _ message: Onnx__TensorProto, _ info: TensorInfo, _ byteCount: Int, _ files: ONNXDataFiles
+  ) throws(Refusal) -> Tensor {
+    let entries = try unsafe entries(message.external_data, message.n_external_data, "external data", info.name)
+    let file = try files.file(at: entries["location"] ?? "", of: info.name)
+    func number(_ key: String) throws(Refusal) -> Int? {
+      guard let literal = entries[key] else { return nil }
+      guard let value = Int(literal), value >= 0 else {
+        throw refusal(info.name, "\(key): expected a whole number, found '\(literal)'")
+      }
+      return value
+    }
+    let offset = try number("offset") ?? 0
+    guard try number("length") ?? byteCount == byteCount, offset <= file.byteCount,
+      byteCount <= file.byteCount - offset
+    else {
+      throw refusal(
+        info.name,
+        "\(byteCount) bytes from byte \(offset) on are not what \(file.path) holds, which has \(file.byteCount)",
+        advice: "the data file is incomplete, or of another model")
+    }
+    return Tensor(info: info, file: file, byteOffset: offset)
+  }
+
+  /// The tensor in the message, whose bytes are not copied where they stand as they are read.
+  func copied(
+    _ message: Onnx__TensorProto, _ info: TensorInfo, _ byteCount: Int
+  ) throws(Refusal) -> Tensor {
+    if unsafe message.has_raw_data != 0 {
+      guard unsafe message.raw_data.len == byteCount else {
+        throw refusal(
+          info.name,
+          unsafe "expected \(byteCount) bytes for \(info.type.displayName) \(info.shape), found \(message.raw_data.len)"
+        )
+      }
+      let bytes = unsafe UnsafeRawBufferPointer(start: message.raw_data.data, count: byteCount)
+      return Tensor(info: info, file: unsafe MappedFile(lending: bytes, of: self, path: path), byteOffset: 0)
+    }
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
+    let file = unsafe MappedFile(owning: memory, path: path)
+    func requireCount(_ count: Int) throws(Refusal) {
+      guard count == info.shape.reduce(1, *) else {
+        throw refusal(info.name, "expected \(info.shape.reduce(1, *)) numbers, found \(count)")
+      }
+    }
+    switch info.type {
+    case .f32:
+      try unsafe requireCount(message.n_float_data)
+      unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.float_data, count: byteCount))
+    case .i64:
+      try unsafe requireCount(message.n_int64_data)
+      unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.int64_data, count: byteCount))
+    case .i32, .f16, .bf16, .bool, .u8, .i8:
+      // One number each, whose lowest bytes are the element.
+      try unsafe requireCount(message.n_int32_data)
+      let size = info.type.onnxSize
+      for index in unsafe 0..<message.n_int32_data {
+        let bits = unsafe UInt32(bitPattern: message.int32_data[index])
+        for byte in 0..<size {
+          unsafe memory[index * size + byte] = UInt8(truncatingIfNeeded: bits >> (8 * UInt32(byte)))
+        }
+      }
+    default: throw refusal(info.name, "numbers of type \(info.type.displayName) are read from raw data only")
+    }
+    return Tensor(info: info, file: file, byteOffset: 0)
+  }
+}
