@@ -97,6 +97,7 @@ extension WrittenNetwork {
       let name = tensors.names.first(where: { $0.hasSuffix("wte.weight") || $0.hasSuffix("embed_tokens.weight") })
     else { return false }
     tensors["lm_head.weight"] = tensors[name]
+    try FileManager.default.removeItem(atPath: weightsPath)
     try tensors.write(to: weightsPath)
     configuration["tie_word_embeddings"] = false
     try JSONSerialization.data(withJSONObject: configuration).write(to: url)

@@ -361,9 +361,20 @@ extension WrittenNetwork {
     var isBeyondRounding = false
     for (tensor, changes) in byTensor where try tensor.store(changes) { isBeyondRounding = true }
     // The reference's own rounding is a share of all that a mean or a gain has brought together.
-    let slack = referenceType == .bf16 ? 0x1p-6 * (old.map(abs).max() ?? 0) : 0
+    let ofReference = referenceType == .bf16 ? 0x1p-6 : 0
+    let slack = max(ofReference, shareOfHalfGains) * (old.map(abs).max() ?? 0)
     let largest = zip(old, new).reduce(0) { max($0, abs($1.0 - $1.1)) }
     return isBeyondRounding && largest > slack ? path.description : nil
+  }
+
+  /// How much of a gain that is stored in F16 its rounding may be: a small one has few digits there, and what a map and its
+  /// gain make together is not known better than that.
+  private var shareOfHalfGains: Double {
+    var share = 0.0
+    for (_, norm) in network.norms where norm.gain.storedTensors.contains(where: { $0.info.type == .f16 }) {
+      for gain in ParameterReader(norm.gain).values() where gain != 0 { share = max(share, 0x1p-24 / abs(gain)) }
+    }
+    return min(share, 1)
   }
 
   private func patch(_ file: String, at offset: Int, _ change: (inout [UInt8]) -> Void) throws -> Bool {
