@@ -135,15 +135,4 @@ extension VerificationRun.Report {
     lines += parts.notCompared.map { "  Not compared part by part: \($0.printable)." }
     return lines
   }
-
-  fileprivate var verdict: String {
-    guard holds else { return "NOT the same network." }
-    let difference = isUpToShift ? ", but for a constant per position" : ""
-    if judgement.isComplete { return "The same network\(difference), for every input." }
-    // A program is run on some of the tokens.
-    let count = min(tokenCount, judgement.single.logits.tokenCount)
-    return judgement.parts?.isSampled == true
-      ? "The same weights\(difference), and the same network as far as random states and \(count) tokens can tell."
-      : "The same network\(difference), as far as these \(count) tokens can tell."
-  }
 }

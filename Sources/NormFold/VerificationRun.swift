@@ -109,6 +109,20 @@ public struct VerificationRun: Sendable, Encodable {
   }
 }
 
+extension VerificationRun.Report {
+  /// Whether the two are the same network, and how far that is known, in one sentence.
+  public var verdict: String {
+    guard holds else { return "NOT the same network." }
+    let difference = isUpToShift ? ", but for a constant per position" : ""
+    if judgement.isComplete { return "The same network\(difference), for every input." }
+    // A program is run on some of the tokens.
+    let count = min(tokenCount, judgement.single.logits.tokenCount)
+    return judgement.parts?.isSampled == true
+      ? "The same weights\(difference), and the same network as far as random states and \(count) tokens can tell."
+      : "The same network\(difference), as far as these \(count) tokens can tell."
+  }
+}
+
 /// What is held against the reference: a checkpoint, or a graph.
 private struct Candidate {
   /// Its operations, run in double precision.

@@ -17,9 +17,7 @@ extension Page {
       kind: "Verification", subject: report.candidate,
       verdict: .init(
         outcome: report.holds ? .good : .bad,
-        title: report.holds
-          ? "The same network\(report.isUpToShift ? ", but for a constant per position" : "")."
-          : "Not the same network.",
+        title: report.holds ? report.verdict : "Not the same network.",
         sentences: (report.judgement.parts?.failureSentences() ?? []) + [
           "The largest \(measure) difference is \(Quantity.scientific(found)), "
             + "\(report.holds ? "within" : "beyond") the limit of \(Quantity.scientific(report.judgement.limits.logits)).",
@@ -30,7 +28,10 @@ extension Page {
       warnings: report.warnings,
       sections: [
         .init(
-          id: "what", title: "What was compared", content: [Self.checkpoints(report)]),
+          id: "what", title: "What was compared",
+          content: [Self.checkpoints(report)]
+            + (PartsFigure.figure(report.judgement.parts, id: "parts-figure", title: "Parts, by block").map { [$0] }
+              ?? [])),
         .init(
           id: "depth", title: "Where differences arise",
           lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.",

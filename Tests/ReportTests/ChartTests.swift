@@ -66,6 +66,14 @@ struct ChartCase: CustomTestStringConvertible, Sendable {
         ))
       charts.append(
         (
+          "bounds",
+          BoundChart(
+            bars: values.enumerated().map {
+              .init(name: "\($0)", use: $1, holds: $1 <= 1, part: "blocks.0.mlp.input.weight")
+            })
+        ))
+      charts.append(
+        (
           "heat map",
           HeatMap(
             values: [values, values.reversed()], rowNames: ["0", "1"], columnNames: values.indices.map { "\($0)" },

@@ -66,7 +66,14 @@ package struct PartsClaim: Sendable, Codable {
   package var holds: Bool { parts.allSatisfy(\.holds) }
   package var failures: [Part] { parts.filter { !$0.holds } }
   /// The part that is closest to its bound, or farthest beyond.
-  package var worst: Part? { failures.max { $0.ratio < $1.ratio } ?? parts.max { $0.ratio < $1.ratio } }
+  package var worst: Part? { parts.worst }
+}
+
+extension [PartsClaim.Part] {
+  /// The part that is closest to its bound, or farthest beyond.
+  package var worst: PartsClaim.Part? {
+    filter { !$0.holds }.max { $0.ratio < $1.ratio } ?? self.max { $0.ratio < $1.ratio }
+  }
 }
 
 extension PartsClaim {
