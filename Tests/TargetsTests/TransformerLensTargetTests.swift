@@ -362,6 +362,15 @@ import Verify
         "config.json: 1 argument of HookedTransformerConfig not supported yet: parallel_attn_mlp"
       ) { config, _ in config["parallel_attn_mlp"] = .bool(true) },
       Defect(
+        "logits that are capped, and other scores",
+        "config.json: 2 arguments of HookedTransformerConfig not supported yet: attn_scale, output_logits_soft_cap"
+      ) { config, _ in
+        (config["output_logits_soft_cap"], config["attn_scale"]) = (.number(30), .number(2))
+        // What asks for nothing is no argument against it.
+        (config["attn_scores_soft_cap"], config["attention_dir"]) = (.number(-1), .string("causal"))
+        (config["gated_mlp"], config["window_size"], config["yarn_factor"]) = (.bool(false), .null, .number(1))
+      },
+      Defect(
         "head width", "config.json, 'd_head': expected 2 heads that make up the width 32, found 8 each"
       ) { config, _ in config["d_head"] = .number(8) },
       Defect("no activation", "config.json, 'act_fn': is missing") { config, _ in config["act_fn"] = nil },

@@ -103,14 +103,37 @@ extension GPT2 {
 
   // MARK: TransformerLens
 
-  /// Arguments of HookedTransformerConfig that are written or understood, or that change no logit. Any other may stand for
-  /// an architecture that is none of ours.
+  /// Arguments of HookedTransformerConfig that are written or understood, or that change no logit, whatever their value.
   private static let transformerLensKeys: Set<String> = [
     "act_fn", "d_head", "d_mlp", "d_model", "d_vocab", "default_prepend_bos", "device", "eps", "init_weights",
     "model_name",
     "n_ctx", "n_heads", "n_layers", "normalization_type", "original_architecture", "positional_embedding_type",
-    "scale_attn_by_inverse_layer_idx", "seed", "tokenizer_name", "use_attn_scale",
+    "scale_attn_by_inverse_layer_idx", "seed", "tokenizer_name", "tokenizer_prepends_bos", "use_attn_scale",
+    "checkpoint_index", "dtype", "init_mode", "initializer_range", "n_devices", "n_params",
   ]
+
+  /// The arguments that say what a rotation would be, and positions are learned.
+  private static let rotaryPrefixes = ["rotary_", "yarn_", "NTK_"]
+
+  /// Whether an argument asks for nothing that a GPT-2 does not have: a network that was built in TransformerLens stores all
+  /// arguments, most of them null or false. Any other may stand for an architecture that is none of ours.
+  private static func isPlain(_ key: String, _ value: JSONValue, _ fields: Fields) -> Bool {
+    if transformerLensKeys.contains(key) || rotaryPrefixes.contains(where: key.hasPrefix) { return true }
+    switch (key, value) {
+    case (_, .null), (_, .bool(false)): return true
+    case ("attention_dir", .string("causal")): return true
+    case ("attn_scores_soft_cap", .number(let literal)), ("output_logits_soft_cap", .number(let literal)):
+      return Double(literal).map { $0 <= 0 } ?? false
+    case ("d_vocab_out", .number(let literal)): return literal == "-1" || value == fields["d_vocab"]
+    case ("attn_scale", .number(let literal)):
+      // Scores are divided by it, and -1 stands for √dHead.
+      guard let scale = Double(literal), case .number(let size)? = fields["d_head"], let size = Double(size) else {
+        return false
+      }
+      return scale == -1 || abs(scale * scale - size) <= 1e-6 * size
+    default: return false
+    }
+  }
 
   /// What HookedTransformer puts in the places of norms: `normalization_type`, where that is not null.
   private enum TransformerLensNorms: String, CaseIterable {
@@ -129,7 +152,7 @@ extension GPT2 {
     },
     read: { (content) throws(Refusal) in
       let fields = Fields(json: try content.configuration(), path: content.configurationPath)
-      let unknown = fields.members.map(\.key).filter { !transformerLensKeys.contains($0) }
+      let unknown = fields.members.filter { !isPlain($0.key, $0.value, fields) }.map(\.key)
       guard unknown.isEmpty else {
         throw Refusal(
           .unsupported, file: fields.path,
