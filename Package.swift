@@ -61,7 +61,7 @@ let package = Package(
       dependencies: [
         "Arithmetic", "CKernels", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
       ],
-      swiftSettings: strict + optimised),
+      swiftSettings: hot),
     .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: hot),
     .target(
       name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
@@ -200,7 +200,7 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: ["Formats", "Networks", "Folding", "Targets", "Tokenization", "ONNX", "TestSupport"], path: "Fuzz",
-      exclude: ["run", "keep", "corpora"],
+      exclude: ["run", "keep", "leaks", "corpora"],
       swiftSettings: strict))
 }
 

@@ -205,31 +205,29 @@ extension UnpackedModel {
       let bytes = unsafe UnsafeRawBufferPointer(start: message.raw_data.data, count: byteCount)
       return Tensor(info: info, file: unsafe MappedFile(lending: bytes, of: self, path: path), byteOffset: 0)
     }
+    let found: Int
+    switch info.type {
+    case .f32: found = unsafe message.n_float_data
+    case .i64: found = unsafe message.n_int64_data
+    case .i32, .f16, .bf16, .bool, .u8, .i8: found = unsafe message.n_int32_data
+    default: throw refusal(info.name, "numbers of type \(info.type.displayName) are read from raw data only")
+    }
+    let count = info.shape.reduce(1, *)
+    guard found == count else { throw refusal(info.name, "expected \(count) numbers, found \(found)") }
     let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: max(byteCount, 1), alignment: 64)
     let file = unsafe MappedFile(owning: memory, path: path)
-    func requireCount(_ count: Int) throws(Refusal) {
-      guard count == info.shape.reduce(1, *) else {
-        throw refusal(info.name, "expected \(info.shape.reduce(1, *)) numbers, found \(count)")
-      }
-    }
     switch info.type {
-    case .f32:
-      try unsafe requireCount(message.n_float_data)
-      unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.float_data, count: byteCount))
-    case .i64:
-      try unsafe requireCount(message.n_int64_data)
-      unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.int64_data, count: byteCount))
-    case .i32, .f16, .bf16, .bool, .u8, .i8:
+    case .f32: unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.float_data, count: byteCount))
+    case .i64: unsafe memory.copyMemory(from: UnsafeRawBufferPointer(start: message.int64_data, count: byteCount))
+    default:
       // One number each, whose lowest bytes are the element.
-      try unsafe requireCount(message.n_int32_data)
       let size = info.type.onnxSize
-      for index in unsafe 0..<message.n_int32_data {
+      for index in 0..<count {
         let bits = unsafe UInt32(bitPattern: message.int32_data[index])
         for byte in 0..<size {
           unsafe memory[index * size + byte] = UInt8(truncatingIfNeeded: bits >> (8 * UInt32(byte)))
         }
       }
-    default: throw refusal(info.name, "numbers of type \(info.type.displayName) are read from raw data only")
     }
     return Tensor(info: info, file: file, byteOffset: 0)
   }

@@ -66,21 +66,21 @@ struct TokenStatistics {
     _ logits: [MatrixRows], range: Range<Int>, workers: Workers, weighedIn _: Weight.Type
   ) {
     let (places, slices) = (places, slices)
-    tokens.withUnsafeMutableBufferPointer { tokens in
+    unsafe tokens.withUnsafeMutableBufferPointer { tokens in
       // Each token is one thread's alone.
-      nonisolated(unsafe) let tokens = tokens
-      workers.forEach((tokens.count + Self.chunk - 1) / Self.chunk) { part in
+      nonisolated(unsafe) let tokens = unsafe tokens
+      unsafe workers.forEach((tokens.count + Self.chunk - 1) / Self.chunk) { part in
         var workspace = TokenWorkspace<Weight>(runs: slices.count, width: range.count)
         defer { workspace.deallocate() }
-        for token in part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
+        for token in unsafe part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
           for (run, slice) in slices.enumerated() {
-            workspace.rows[run] =
-              slice.tokens.contains(token)
+            unsafe workspace.rows[run] =
+              unsafe slice.tokens.contains(token)
               ? logits[slice.run].row(
                 slice.rows.lowerBound + token - slice.tokens.lowerBound, room: workspace.lines[run])
               : nil
           }
-          tokens[token].add(workspace, first: range.lowerBound, target: places[token].next)
+          unsafe tokens[token].add(workspace, first: range.lowerBound, target: places[token].next)
         }
       }
     }
@@ -155,7 +155,7 @@ struct TokenStatistics {
 }
 
 /// Memory in which one thread looks at one token's logits.
-private struct TokenWorkspace<Weight: ArithmeticScalar> {
+@safe private struct TokenWorkspace<Weight: ArithmeticScalar> {
   /// By run: where its logits are converted to, if they have to be.
   let lines: [UnsafeMutableBufferPointer<Double>]
   /// By run; nil for one that does not see the token.
@@ -165,39 +165,41 @@ private struct TokenWorkspace<Weight: ArithmeticScalar> {
   let others: UnsafeMutableBufferPointer<Weight>
 
   init(runs: Int, width: Int) {
-    lines = (0..<runs).map { _ in .allocate(capacity: width) }
-    rows = Array(repeating: nil, count: runs)
-    weights = .allocate(capacity: width)
-    others = .allocate(capacity: width)
+    unsafe lines = unsafe (0..<runs).map { _ in .allocate(capacity: width) }
+    unsafe rows = unsafe Array(repeating: nil, count: runs)
+    unsafe weights = .allocate(capacity: width)
+    unsafe others = .allocate(capacity: width)
   }
 
   func deallocate() {
-    for line in lines { line.deallocate() }
-    weights.deallocate()
-    others.deallocate()
+    for unsafe line in unsafe lines { unsafe line.deallocate() }
+    unsafe weights.deallocate()
+    unsafe others.deallocate()
   }
 }
 
 extension TokenStatistics.Token {
   fileprivate mutating func add<Weight: ArithmeticScalar>(_ workspace: TokenWorkspace<Weight>, first: Int, target: Int?)
   {
-    guard let reference = workspace.rows[0] else { return }
-    distributions[0].add(reference, first: first, target: target, weights: workspace.weights)
+    guard let reference = unsafe workspace.rows[0] else { return }
+    unsafe distributions[0].add(reference, first: first, target: target, weights: workspace.weights)
     for candidate in pairs.indices {
-      guard let row = workspace.rows[candidate + 1],
-        distributions[candidate + 1].look(at: row, first: first, target: target), distributions[0].isFinite
+      guard let row = unsafe workspace.rows[candidate + 1],
+        unsafe distributions[candidate + 1].look(at: row, first: first, target: target), distributions[0].isFinite
       else { continue }
-      if !angles.isEmpty { angles[candidate].add(reference: reference, candidate: row) }
+      if !angles.isEmpty { unsafe angles[candidate].add(reference: reference, candidate: row) }
       let offset = distributions[0].largest
-      let weights = UnsafeBufferPointer(workspace.weights)
-      let sum = pairs[candidate].add(
+      let weights = unsafe UnsafeBufferPointer(workspace.weights)
+      let sum = unsafe pairs[candidate].add(
         reference: reference, candidate: row, first: first, weights: weights, largestSoFar: offset)
       if let sum {
         distributions[candidate + 1].add(exponentials: sum, offset: offset)
-      } else if let shifted = pairs[candidate].exponentials(reference: reference, candidate: row, weights: weights) {
+      } else if let shifted = unsafe pairs[candidate].exponentials(
+        reference: reference, candidate: row, weights: weights)
+      {
         distributions[candidate + 1].add(exponentials: shifted.sum, offset: offset - shifted.shift)
       } else {
-        distributions[candidate + 1].add(exponentialsOf: row, memory: workspace.others)
+        unsafe distributions[candidate + 1].add(exponentialsOf: row, memory: workspace.others)
       }
     }
   }

@@ -147,8 +147,8 @@ struct MapComparison: Sendable {
     }
     let limits = bounds.kernelLimits(columnCount: columns.count)
     let rowErrors = RowErrors(reference: bounds.blockErrors(of: mine), candidate: bounds.blockErrors(of: theirs))
-    mine.rows.forEachRow(with: theirs.rows, rows: rows, columns: columns) { row, isFloat, r, c in
-      let exceeds = limits.isExceeded(
+    unsafe mine.rows.forEachRow(with: theirs.rows, rows: rows, columns: columns) { row, isFloat, r, c in
+      let exceeds = unsafe limits.isExceeded(
         by: r, c, isFloat: isFloat, mine, theirs, errors: rowErrors, row: row - rows.lowerBound,
         limit: min(1, tile.difference.ratio))
       // Rarely: the largest ratio so far is soon close to one.
@@ -298,8 +298,8 @@ extension MapComparison {
       let error = counts ? side.numbers.error : nil
       var result = values.map { (relative + (error?.relative ?? 0)) * abs($0) + (error?.absolute ?? 0) }
       if let error, error.hasBlocks {
-        values.withUnsafeBufferPointer { values in
-          result.withUnsafeMutableBufferPointer { error.bounds(of: values, into: $0) }
+        unsafe values.withUnsafeBufferPointer { values in
+          unsafe result.withUnsafeMutableBufferPointer { unsafe error.bounds(of: values, into: $0) }
         }
         for index in result.indices { result[index] += relative * abs(values[index]) }
       }
@@ -359,12 +359,12 @@ extension MapComparison {
       by r: UnsafeRawPointer, _ c: UnsafeRawPointer, isFloat: Bool, _ mine: Side, _ theirs: Side, errors: RowErrors,
       row: Int, limit: Double
     ) -> Bool {
-      withErrors(errors.reference, of: r, isFloat) { ofReference in
-        withErrors(errors.candidate, of: c, isFloat) { ofCandidate in
-          withSide(reference, mine, row, ofReference) { a in
-            withSide(candidate, theirs, row, ofCandidate) { b in
+      unsafe withErrors(errors.reference, of: r, isFloat) { ofReference in
+        unsafe withErrors(errors.candidate, of: c, isFloat) { ofCandidate in
+          unsafe withSide(reference, mine, row, ofReference) { a in
+            unsafe withSide(candidate, theirs, row, ofCandidate) { b in
               let (slack, count) = (rowSlacks?[row] ?? 0, zeros.count)
-              return isFloat
+              return unsafe isFloat
                 ? normfold_row_exceeds_float(
                   r.assumingMemoryBound(to: Float.self), c.assumingMemoryBound(to: Float.self), count, a, b, slack,
                   columnSlacks, limit)
@@ -382,15 +382,16 @@ extension MapComparison {
       _ error: StorageError?, of row: UnsafeRawPointer, _ isFloat: Bool, _ body: (UnsafePointer<Double>) -> Result
     ) -> Result {
       guard let error, !isFloat else {
-        return zeros.withUnsafeBufferPointer { zeros in
+        return unsafe zeros.withUnsafeBufferPointer { zeros in
           // Rows have columns, or nothing is compared.
-          zeros.baseAddress.map(body) ?? withUnsafePointer(to: 0.0, body)
+          unsafe zeros.baseAddress.map(body) ?? withUnsafePointer(to: 0.0, body)
         }
       }
-      return withUnsafeTemporaryAllocation(of: Double.self, capacity: zeros.count) { bounds in
-        let values = UnsafeBufferPointer(start: row.assumingMemoryBound(to: Double.self), count: zeros.count)
-        error.bounds(of: values, into: bounds)
-        return bounds.baseAddress.map { body(UnsafePointer($0)) } ?? withUnsafePointer(to: 0.0, body)
+      return unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: zeros.count) { bounds in
+        let values = unsafe UnsafeBufferPointer(start: row.assumingMemoryBound(to: Double.self), count: zeros.count)
+        unsafe error.bounds(of: values, into: bounds)
+        guard let base = bounds.baseAddress else { return unsafe withUnsafePointer(to: 0.0, body) }
+        return unsafe body(UnsafePointer(base))
       }
     }
 
@@ -398,9 +399,9 @@ extension MapComparison {
       _ limits: OfSide, _ side: Side, _ row: Int, _ errors: UnsafePointer<Double>,
       _ body: (UnsafePointer<normfold_side>) -> Bool
     ) -> Bool {
-      limits.columnFactors.withUnsafeBufferPointer { factors in
-        limits.columnShifts.withUnsafeBufferPointer { shifts in
-          withUnsafePointer(
+      unsafe limits.columnFactors.withUnsafeBufferPointer { factors in
+        unsafe limits.columnShifts.withUnsafeBufferPointer { shifts in
+          unsafe withUnsafePointer(
             to: normfold_side(
               rowFactor: side.rowFactors?[row] ?? 1, columnFactors: factors.baseAddress,
               rowShift: side.rowShifts?[row] ?? 0, columnShifts: shifts.baseAddress, relative: limits.relative,
@@ -437,24 +438,24 @@ private struct Sums {
     let ones = [Double](repeating: 1, count: max(inputs.count, outputs.count))
     var sums = zeros(4)
     let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
-    side.rows.forEachRow(with: nil, rows: rows, columns: columns) { row, isFloat, r, _ in
+    unsafe side.rows.forEachRow(with: nil, rows: rows, columns: columns) { row, isFloat, r, _ in
       let place = row - rows.lowerBound
       if rowsAreOutputs {
-        Kernel.sums(r, isFloat, columns.count, factors, values, errors, &sums)
+        unsafe Kernel.sums(r, isFloat, columns.count, factors, values, errors, &sums)
         (overInputs[place], inputMagnitudes[place]) = (sums[0], sums[1])
         (through[place], throughErrors[place]) = (sums[2], sums[3])
         if needsOutputMeans {
-          Kernel.accumulate(r, isFloat, columns.count, 1, &overOutputs, &outputMagnitudes)
+          unsafe Kernel.accumulate(r, isFloat, columns.count, 1, &overOutputs, &outputMagnitudes)
         }
       } else {
         if needsInputMeans {
-          Kernel.accumulate(r, isFloat, columns.count, factors[place], &overInputs, &inputMagnitudes)
+          unsafe Kernel.accumulate(r, isFloat, columns.count, factors[place], &overInputs, &inputMagnitudes)
         }
         if shift != nil {
-          Kernel.project(r, isFloat, columns.count, values[place], errors[place], &through, &throughErrors)
+          unsafe Kernel.project(r, isFloat, columns.count, values[place], errors[place], &through, &throughErrors)
         }
         if needsOutputMeans {
-          Kernel.sums(r, isFloat, columns.count, ones, ones, ones, &sums)
+          unsafe Kernel.sums(r, isFloat, columns.count, ones, ones, ones, &sums)
           (overOutputs[place], outputMagnitudes[place]) = (sums[0] * factors[place], sums[1] * abs(factors[place]))
         }
       }
@@ -477,7 +478,7 @@ private enum Kernel {
     _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ factors: [Double], _ values: [Double], _ errors: [Double],
     _ result: inout [Double]
   ) {
-    isFloat
+    unsafe isFloat
       ? normfold_row_sums_float(row.assumingMemoryBound(to: Float.self), count, factors, values, errors, &result)
       : normfold_row_sums_double(row.assumingMemoryBound(to: Double.self), count, factors, values, errors, &result)
   }
@@ -486,7 +487,7 @@ private enum Kernel {
     _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ factor: Double, _ sums: inout [Double],
     _ magnitudes: inout [Double]
   ) {
-    isFloat
+    unsafe isFloat
       ? normfold_row_accumulate_float(row.assumingMemoryBound(to: Float.self), count, factor, &sums, &magnitudes)
       : normfold_row_accumulate_double(row.assumingMemoryBound(to: Double.self), count, factor, &sums, &magnitudes)
   }
@@ -495,7 +496,7 @@ private enum Kernel {
     _ row: UnsafeRawPointer, _ isFloat: Bool, _ count: Int, _ value: Double, _ error: Double, _ sums: inout [Double],
     _ magnitudes: inout [Double]
   ) {
-    isFloat
+    unsafe isFloat
       ? normfold_row_project_float(row.assumingMemoryBound(to: Float.self), count, value, error, &sums, &magnitudes)
       : normfold_row_project_double(row.assumingMemoryBound(to: Double.self), count, value, error, &sums, &magnitudes)
   }

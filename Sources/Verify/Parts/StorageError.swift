@@ -38,9 +38,9 @@ struct StorageError: Sendable {
   func bounds(of values: UnsafeBufferPointer<Double>, into bounds: UnsafeMutableBufferPointer<Double>) {
     let width = type.elementsPerBlock
     for start in stride(from: 0, to: values.count, by: width) {
-      let block = UnsafeBufferPointer(rebasing: values[start..<min(start + width, values.count)])
+      let block = unsafe UnsafeBufferPointer(rebasing: values[start..<min(start + width, values.count)])
       var (low, high) = (Double.infinity, -Double.infinity)
-      for value in block { (low, high) = (min(low, value), max(high, value)) }
+      for unsafe value in unsafe block { (low, high) = (min(low, value), max(high, value)) }
       let largest = max(abs(low), abs(high))
       switch type {
       case .q8_0: fill(largest / 254 * 1.001)
@@ -53,9 +53,9 @@ struct StorageError: Sendable {
       func fill(_ half: Double, edge: Double = .infinity) {
         // The largest number in magnitude has the sign of the last step.
         let sign = abs(low) > high ? 1.0 : -1.0
-        for (index, value) in block.enumerated() {
+        for unsafe(index, value) in unsafe block.enumerated() {
           let step = value * sign > edge * largest ? 2 * half : half
-          bounds[start + index] = step + relative * abs(value) + absolute
+          unsafe bounds[start + index] = step + relative * abs(value) + absolute
         }
       }
     }

@@ -23,10 +23,10 @@ struct StoredRows: Sendable {
     _ body: (_ row: Int, _ isFloat: Bool, UnsafeRawPointer, UnsafeRawPointer) -> Void
   ) {
     if let view, let theirs = other == nil ? view : other?.view {
-      view.withRows { mine in
-        theirs.withRows { found in
+      unsafe view.withRows { mine in
+        unsafe theirs.withRows { found in
           for row in rows {
-            body(
+            unsafe body(
               row, true, mine + (row * view.leadingDimension + columns.lowerBound) * 4,
               found + (row * theirs.leadingDimension + columns.lowerBound) * 4)
           }
@@ -36,17 +36,17 @@ struct StoredRows: Sendable {
     }
     let rowsPerBlock = max(16, (1 << 14) / max(1, columns.count))
     let capacity = rowsPerBlock * columns.count
-    withUnsafeTemporaryAllocation(of: Double.self, capacity: (other == nil ? 1 : 2) * capacity) { all in
-      let mine = UnsafeMutableBufferPointer(rebasing: all[..<capacity])
-      let found = other == nil ? mine : UnsafeMutableBufferPointer(rebasing: all[capacity...])
+    unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: (other == nil ? 1 : 2) * capacity) { all in
+      let mine = unsafe UnsafeMutableBufferPointer(rebasing: all[..<capacity])
+      let found = unsafe other == nil ? mine : UnsafeMutableBufferPointer(rebasing: all[capacity...])
       guard let first = mine.baseAddress, let second = found.baseAddress else { return }
       for start in stride(from: rows.lowerBound, to: rows.upperBound, by: rowsPerBlock) {
         let block = start..<min(start + rowsPerBlock, rows.upperBound)
-        reader.read(rows: block, columns: columns, into: mine)
-        other?.reader.read(rows: block, columns: columns, into: found)
+        unsafe reader.read(rows: block, columns: columns, into: mine)
+        unsafe other?.reader.read(rows: block, columns: columns, into: found)
         for row in block {
           let offset = (row - start) * columns.count
-          body(row, false, UnsafeRawPointer(first + offset), UnsafeRawPointer(second + offset))
+          unsafe body(row, false, UnsafeRawPointer(first + offset), UnsafeRawPointer(second + offset))
         }
       }
     }
@@ -57,8 +57,8 @@ extension StoredView {
   /// Lends the bytes from row 0, column 0 on.
   fileprivate func withRows(_ body: (UnsafeRawPointer) -> Void) {
     tensor.withBytes { bytes in
-      bytes.withUnsafeBytes { all in
-        if let start = all.baseAddress { body(start + elementOffset * 4) }
+      unsafe bytes.withUnsafeBytes { all in
+        if let start = all.baseAddress { unsafe body(start + elementOffset * 4) }
       }
     }
   }
