@@ -13,7 +13,7 @@ extension Architecture {
         let typed = b.add(tokens, b.embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
         let sum = b.add(typed, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
         var x = b.normalised(sum, at: "embedding.norm")
-        for block in 0..<sizes.blockCount { x = b.postNormBlock(of: x, block: block, mask: .bidirectional) }
+        for block in 0..<sizes.blockCount { x = b.block(of: x, number: block, form: .postNorm, mask: .bidirectional) }
         switch head {
         case .model:
           guard b.has("pooler") else { return b.giveAway(x) }
