@@ -442,7 +442,7 @@ extension MatrixRow {
       67, "a BERT with a head, for llama.cpp",
       .refused(
         4,
-        "'llama.cpp': of encoders only BertModel is written as llama.cpp's bert, and this is BertForSequenceClassification; use --for onnxruntime"
+        "'llama.cpp': of encoders only BertModel and DistilBertModel are written as llama.cpp's bert, and this is BertForSequenceClassification; use --for onnxruntime"
       ),
       conversion: {
         $0.targets = ["llama.cpp"]

@@ -118,6 +118,25 @@ struct SentenceEncoderTests {
     }
   }
 
+  @Test("of DistilBERT's kind goes to llama.cpp as a BERT without token types")
+  func distilBERT() throws {
+    let source = Fixtures.path("encoders/distilbert-model")
+    let written = try Converted(source) {
+      $0.allowsPartial = true
+      $0.allowsApproximateActivation = true
+    }
+    #expect(try written.header().value("tokenizer.ggml.token_type_count") == .u32(1))
+    let model = try Model(opening: written.path)
+    #expect(model.architecture == Architecture.bert[0] && model.network.tokenTypeEmbedding == nil)
+    var meant = try Model(opening: source).network
+    for path in ["blocks.0.mlp.activation", "blocks.1.mlp.activation"] as [Path] {
+      meant.replaceOperation(at: path, by: .activate(.geluTanh))
+    }
+    let probes = [Probe(name: "tokens", tokens: [3, 1, 4, 1, 5, 9, 2, 6])]
+    let expected = try Self.states(of: meant, probes).hidden
+    #expect(Self.largestDifference(try Self.states(of: model.network, probes).hidden, expected) <= 1e-5)
+  }
+
   @Test("goes to transformers with what sentence-transformers keeps beside it, unless there are modules with weights")
   func modules() throws {
     let (source, place) = (try TemporaryDirectory(), try TemporaryDirectory())

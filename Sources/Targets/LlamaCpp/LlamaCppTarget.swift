@@ -30,7 +30,7 @@ package struct LlamaCppTarget: Target {
     .gguf(.olmo2),
     .gguf(.phi, sources: [.phi, .gptNeoX, .homeMade], hasVocabularyBias: true),
     .gguf(.gptNeoX, sources: [.gptNeoX, .homeMade]),
-    .gguf(Architecture.bert[0]),
+    .gguf(Architecture.bert[0], sources: [Architecture.bert[0], Architecture.distilBERT[0]]),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
@@ -40,7 +40,7 @@ package struct LlamaCppTarget: Target {
       throw Refusal(
         .unsupported, subject: name,
         isOfBERT
-          ? "of encoders only BertModel is written as llama.cpp's bert, and this is \(source.architecture.className)"
+          ? "of encoders only BertModel and DistilBertModel are written as llama.cpp's bert, and this is \(source.architecture.className)"
           : "llama.cpp has no architecture for \(source.architecture.nameWithArticle)",
         advice: "use \(.targets, "onnxruntime")")
     }
