@@ -7,10 +7,13 @@ import Report
 struct EvalCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "eval",
-    abstract: "Measures the loss of a text under a model, or how well a classifier labels texts.",
+    abstract:
+      "Measures the loss of a text under a model, or how well a network labels texts or predicts numbers of words.",
     usage: """
       normfold eval MODEL (--text FILE... | --tokens FILE) [--compare OTHER] [OPTIONS]
       normfold eval CLASSIFIER --labels FILE.tsv [OPTIONS]
+      normfold eval EYE-TRACKING-MODEL --table FILE.csv [OPTIONS]
+      normfold eval VIT-OF-SEVERAL-TASKS --images FILE... [OPTIONS]
       """,
     discussion: """
       By default the text is cut as the LN-removal papers cut theirs: chunks as long as the context, one behind the \
@@ -18,7 +21,9 @@ struct EvalCommand: ParsableCommand {
       how it was cut. Options on how to read a checkpoint are of MODEL; OTHER is read as it stands.
 
       A file of labels has an example a line: a text, for pairs a second one, and the label, by its name or number, with \
-      tabs between.
+      tabs between. A table of words has a header, a word a line, and for each the numbers that the network reads and \
+      those that it predicts (Documentation/Encoders.md). Pictures are compared with the keys of the tasks that a ViT has \
+      norms for (Documentation/Vision.md).
 
       EXAMPLES
         normfold eval gpt2-lnfree/ --text book.txt
@@ -28,6 +33,8 @@ struct EvalCommand: ParsableCommand {
         normfold eval out/ --text book.txt --compare gpt2/ --report report.html
         normfold eval out/ --text book.txt --arithmetic int:8,12
         normfold eval bert-sst2/ --labels test.tsv
+        normfold eval eye-tracking/model.pth --table words.csv
+        normfold eval continual/model.pth --images cat.ppm dog.ppm
       """)
 
   @Argument(help: .checkpoint, completion: .file())
@@ -40,6 +47,19 @@ struct EvalCommand: ParsableCommand {
       "Label the texts of a file, an example a line: text, second text for pairs, label; tabs between.",
       valueName: "file.tsv"), completion: .file())
   var labels: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Predict the numbers of a table of words: sentence_id, word, what is read of each and what was measured.",
+      valueName: "file.csv"), completion: .file())
+  var table: String?
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "Say which task pictures belong to: PPM of the network's size, or .safetensors with pixel_values.",
+      valueName: "file"), completion: .file())
+  var images: [String] = []
 
   @Option(
     help: ArgumentHelp(
@@ -62,17 +82,21 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    guard labels != nil else { return try measurement.requireTokens() }
+    let options = [("--labels", labels != nil), ("--table", table != nil), ("--images", !images.isEmpty)].filter(\.1)
+    guard let option = options.first?.0 else { return try measurement.requireTokens() }
+    if options.count > 1 { throw ValidationError("expected \(option) or \(options[1].0), found both") }
     let isAlone =
       measurement.isEmpty && stride == nil && compare == nil && !asStored && integers.arithmetic == nil
       && page.report == nil
     guard isAlone else {
-      throw ValidationError("--labels goes with --tokenizer, --precision and options on reading, and with no others")
+      throw ValidationError("\(option) goes with --tokenizer, --precision and options on reading, and with no others")
     }
   }
 
   func run() throws {
     if let labels { return try label(labels) }
+    if let table { return try predict(table) }
+    if !images.isEmpty { return try selectTasks() }
     var evaluation = Evaluation(measurement.input(model: model, options: input, threads: threads))
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
@@ -96,6 +120,68 @@ extension EvalCommand {
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+}
+
+extension EvalCommand {
+  private func predict(_ table: String) throws {
+    var evaluation = WordEvaluation(model: model, table: table)
+    let source = measurement.input(model: model, options: input, threads: threads)
+    evaluation.precision = source.precision
+    evaluation.readingOptions = source.readingOptions
+    evaluation.workers = source.workers
+    let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
+    try output.print(report, as: report.text, options: evaluation)
+    if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+}
+
+extension EvalCommand {
+  private func selectTasks() throws {
+    var selection = TaskSelection(model: model, images: images)
+    let source = measurement.input(model: model, options: input, threads: threads)
+    selection.precision = source.precision
+    selection.readingOptions = source.readingOptions
+    selection.workers = source.workers
+    let report = try selection.run()
+    try output.print(report, as: report.text, options: selection)
+  }
+}
+
+extension TaskSelectionReport {
+  var text: String {
+    let count = images.first?.similarities.count ?? 0
+    var table = Table(
+      columns: [("picture", .left), ("task", .right)] + (0..<count).map { ("cosine to \($0)", .right) })
+    for image in images {
+      table.add(
+        cells: [image.name.printable, "\(image.task)"] + image.similarities.map { Quantity.fixed($0, digits: 5) })
+    }
+    let lines = [
+      model.printable, "  states of the class token behind the untuned norms; \(precision.displayName)", "", table.text,
+    ]
+    return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
+  }
+}
+
+extension WordReport {
+  var text: String {
+    var errors = Table(["prediction": .left, "mean absolute error": .right, "R²": .right])
+    for target in targets {
+      errors.add(
+        target.name, Quantity.fixed(target.meanAbsoluteError, digits: 5),
+        Quantity.fixed(target.determination, digits: 5))
+    }
+    errors.add("mean", Quantity.fixed(meanAbsoluteError, digits: 5), "")
+    var lines = [
+      model.printable,
+      "  on \(Quantity.count(wordCount)) words in \(Quantity.count(sentenceCount)) sentences of \(table.printable); "
+        + precision.displayName, "", errors.text,
+    ]
+    if nonFiniteCount > 0 {
+      lines.append("  NOT FINITE on \(nonFiniteCount) words, which are in none of these numbers.")
+    }
+    return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
   }
 }
 

@@ -3,6 +3,7 @@ import NormFold
 import Formats
 import Logging
 import Networks
+import Report
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -12,7 +13,7 @@ struct InspectCommand: ParsableCommand {
     discussion: """
       EXAMPLES
         normfold inspect gpt2-lnfree/
-        normfold inspect bert-base/ --adapter my-ln-adapter/
+        normfold inspect bert-base/ --adapter my-ln-adapter/ --report report.html
         normfold inspect model.safetensors --json | jq '.sites[].smallestDeviation'
         normfold inspect my-gpt.pt --draft-layout my-layout.json
       """)
@@ -31,10 +32,15 @@ struct InspectCommand: ParsableCommand {
   )
   var draftLayout = false
 
+  @Flag(help: "Replace an existing report.")
+  var force = false
+
   @OptionGroup var input: InputOptions
+  @OptionGroup var page: ReportOptions
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
+    if draftLayout, page.report != nil { throw ValidationError("--draft-layout looks at no norms: leave --report out") }
     if let draft, !draftLayout { throw ValidationError("\(draft): expected one checkpoint") }
     if draftLayout, output.json { throw ValidationError("--draft-layout prints JSON as it is: leave --json out") }
     if draftLayout, input.layout != nil { throw ValidationError("--draft-layout makes what --layout reads: pass one") }
@@ -44,8 +50,18 @@ struct InspectCommand: ParsableCommand {
     if draftLayout { return try writeDraft() }
     let options = input.readingOptions()
     switch try InspectionResult(of: source, options: options) {
-    case .network(let inspection): try output.print(inspection, as: inspection.text, options: options)
-    case .listing(let listing): try output.print(listing, as: listing.text, options: options)
+    case .network(let inspection):
+      let place = try page.destination(replacing: force)
+      try output.print(inspection, as: inspection.text, options: options)
+      try page.write(Page(inspection), to: place, with: output)
+    case .listing(let listing):
+      if page.report != nil {
+        throw Refusal(
+          .unsupported, file: source,
+          "the architecture '\(listing.architecture)' is not known, so that there is no report on its norms",
+          advice: "leave --report out")
+      }
+      try output.print(listing, as: listing.text, options: options)
     }
   }
 }

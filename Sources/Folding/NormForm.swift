@@ -11,7 +11,7 @@ public enum NormForm: String, CaseIterable, Sendable, Codable {
   /// What becomes of the norms and of the weights.
   public var summary: String {
     switch self {
-    case .unit: "gains and biases move into the maps that read the norms; bare norms stay"
+    case .unit: "gains and biases move into the maps that read the norms; weightless norms stay"
     case .rms:
       "as unit, and all that writes into the residual stream loses its mean, so that LayerNorm is RMSNorm, with the same "
         + "epsilon"
@@ -20,7 +20,7 @@ public enum NormForm: String, CaseIterable, Sendable, Codable {
   }
 
   /// What norms become, for reports.
-  public var displayName: String { self == .unit ? "bare norms" : "\(kind.displayName)s" }
+  public var displayName: String { self == .unit ? "weightless norms" : "\(kind.displayName)s" }
 
   /// The kind of norm that it makes of a LayerNorm.
   package var kind: Norm.Kind {

@@ -15,9 +15,13 @@ package struct HomeDirectories: Sendable {
       .compactMap { $0 }
   }
 
+  /// - Parameter folder: a folder in them that the file may lie in instead.
   /// - Returns: nil where there is nothing at `path`.
-  package func contain(fileAt path: String) -> Bool? {
-    resolvedPath(path).map { paths.contains(parentDirectory(of: $0)) }
+  package func contain(fileAt path: String, orInFolder folder: String = "") -> Bool? {
+    resolvedPath(path).map { resolved in
+      let parent = parentDirectory(of: resolved)
+      return paths.contains(parent) || !folder.isEmpty && paths.contains { "\($0)/\(folder)" == parent }
+    }
   }
 }
 

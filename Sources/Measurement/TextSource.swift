@@ -87,6 +87,23 @@ public enum TextSource: Sendable, Encodable {
 }
 
 extension TextSource {
+  /// What puts around the tokens of a text what an encoder reads around one, `[CLS]` and `[SEP]`. Ids of the user's own, and
+  /// texts for other networks, stay as they are.
+  ///
+  /// - Throws: what reading the tokenizer throws; `.malformed` for a token beyond the vocabulary.
+  package func frame(for model: Model, at path: String) throws(Refusal) -> ([Int]) -> [Int] {
+    guard case .text = self, !model.network.isCausal,
+      let template = try Tokenizer(for: model, at: path).template
+    else { return { $0 } }
+    for id in template.applied(to: [], nil).ids where id >= model.network.vocabularySize {
+      throw Refusal(
+        .malformed, file: path,
+        "token \(id) around a text is not in the model's vocabulary of \(model.network.vocabularySize)",
+        advice: "name the model's own tokenizer with \(.tokenizer)")
+    }
+    return { template.applied(to: $0, nil).ids }
+  }
+
   /// - Throws: `.malformed` where the file holds no ids.
   package static func tokens(inFile path: String, limit: Int = .max) throws(Refusal) -> [Int] {
     let format = path.hasSuffix(".bin") ? TokenFormat.uint16 : .text

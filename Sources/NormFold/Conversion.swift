@@ -154,8 +154,9 @@ public struct Conversion: Sendable, Encodable {
       var files: [[ConversionReport.Output.File]] = []
       for item in items {
         files.append(
-          try ConversionReport.SourceFile.all(try self.files(of: item), by: digest, workers: workers).map(
-            ConversionReport.Output.File.init))
+          try ConversionReport.SourceFile.all(try self.files(of: item), by: digest, workers: workers).map {
+            ConversionReport.Output.File($0, in: item.directory)
+          })
       }
       return files
     }
@@ -223,7 +224,8 @@ public struct Conversion: Sendable, Encodable {
     let file = try OutputFile(creating: directory + "/" + ModelCard.fileName)
     try file.write(bytes)
     try file.finish()
-    return .init(try .init(MappedFile(path: directory + "/" + ModelCard.fileName), by: digest, workers: workers))
+    let written = try MappedFile(path: directory + "/" + ModelCard.fileName)
+    return .init(try .init(written, by: digest, workers: workers), in: directory)
   }
 
   /// Returns what one target gets: the fold, and what is written of it. No number is computed.
@@ -334,6 +336,7 @@ public struct Conversion: Sendable, Encodable {
 
   private func writeSideFiles(of item: Prepared) throws(Refusal) {
     for side in item.output.sideFiles {
+      if let slash = side.name.lastIndex(of: "/") { try createDirectory(item.directory + "/" + side.name[..<slash]) }
       let file = try OutputFile(creating: item.directory + "/" + side.name)
       try file.write(side.bytes)
       try file.finish()
@@ -344,12 +347,14 @@ public struct Conversion: Sendable, Encodable {
   private func files(of item: Prepared) throws(Refusal) -> [MappedFile] {
     let names: [String]
     do {
-      names = try FileManager.default.contentsOfDirectory(atPath: item.directory)
+      names = try FileManager.default.subpathsOfDirectory(atPath: item.directory)
     } catch {
       throw Refusal(.output, file: item.directory, "cannot be listed")
     }
     let tensors = item.output.tensorFileNames
-    let sides = names.filter { !tensors.contains($0) }.sorted()
+    let folders = Set(
+      item.output.sideFiles.compactMap { side in side.name.lastIndex(of: "/").map { side.name[..<$0] } })
+    let sides = names.filter { !tensors.contains($0) && !folders.contains($0[...]) }.sorted()
     var files: [MappedFile] = []
     for name in tensors + sides { files.append(try MappedFile(path: item.directory + "/" + name)) }
     return files

@@ -45,9 +45,11 @@ public struct ConversionReport: Sendable, Encodable {
       /// Behind the name of its ``DigestAlgorithm``: `sha256:5e…`.
       public let digest: String
 
-      /// - Parameter file: as it was hashed where it was written.
-      init(_ file: SourceFile) {
-        name = file.path.split(separator: "/").last.map(String.init) ?? file.path
+      /// - Parameters:
+      ///   - file: as it was hashed where it was written.
+      ///   - directory: where all files of the output were.
+      init(_ file: SourceFile, in directory: String) {
+        name = file.path.hasPrefix(directory + "/") ? String(file.path.dropFirst(directory.count + 1)) : file.path
         byteCount = file.byteCount
         digest = file.digest
       }

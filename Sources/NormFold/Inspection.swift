@@ -31,6 +31,8 @@ public struct Inspection: Sendable, Encodable {
   public struct AdapterChange: Sendable, Encodable {
     /// The norm as the tensors spell it.
     public let name: String
+    /// A word for where the norm stands: `embedding`, `attention`, `MLP`, `head` or `final`.
+    public let place: String
     /// The block that the norm is in; nil for one that is in none.
     public let block: Int?
     /// The root mean square of the change of its gain, and the largest change.
@@ -155,7 +157,8 @@ extension Inspection.AdapterChange {
       }
       let (gain, bias) = (difference(norm.gain, old.gain), difference(norm.bias, old.bias))
       return .init(
-        name: norm.displayName, block: path.block, gain: gain.mean, largestGain: gain.largest, bias: bias.mean,
+        name: norm.displayName, place: path.place(readBy: nil), block: path.block, gain: gain.mean,
+        largestGain: gain.largest, bias: bias.mean,
         largestBias: bias.largest)
     }
   }

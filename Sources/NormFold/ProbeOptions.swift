@@ -29,7 +29,8 @@ public struct ProbeOptions: Sendable, Encodable {
     let length = min(probeLength ?? context, context)
     probes.add(
       text: try text.tokens(limit: length * min(max(1, probeCount), .max / length), for: model, at: path),
-      for: model.network, longest: probeLength, count: probeCount)
+      for: model.network, longest: probeLength, count: probeCount,
+      frame: try text.frame(for: model, at: path))
     return probes
   }
 }

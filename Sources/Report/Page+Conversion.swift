@@ -210,7 +210,7 @@ extension ConversionReport {
     let deviations = Set(sites.flatMap { [$0.smallestDeviation, $0.largestDeviation] })
     // Where all are one number, as the published form's are, there is nothing to see.
     if deviations.count > 1,
-      let chart = siteChart(
+      let chart = sites.chart(
         "σ",
         value: { site in
           guard let low = site.smallestDeviation, let high = site.largestDeviation else { return nil }
@@ -223,7 +223,7 @@ extension ConversionReport {
           caption: "σ, what the centred activations are divided by; from the smallest to the largest where it differs.",
           chart: chart))
     }
-    if let chart = siteChart(
+    if let chart = sites.chart(
       "γ/σ", value: { ($0.medianScale, $0.smallestScale, $0.largestScale) })
     {
       content.append(
@@ -237,24 +237,6 @@ extension ConversionReport {
     return .init(
       id: "norms", title: "Norms before and after",
       lead: "Each norm of the source, the maps that took it in, and what is left in its place.", content: content)
-  }
-
-  private func siteChart(_ title: String, value: (Inspection.Site) -> (Double, Double, Double)?) -> LineChart? {
-    let blocks = (sites.compactMap(\.block).max() ?? -1) + 1
-    let places = sites.map(\.place).reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
-    let series = places.enumerated().compactMap { index, place -> LineChart.Series? in
-      let points = sites.filter { $0.place == place }.compactMap { site in
-        value(site).map { middle, low, high in
-          LineChart.Point(
-            x: Double(site.block ?? blocks), y: middle, spread: low < high ? low...high : nil)
-        }
-      }
-      return points.isEmpty ? nil : LineChart.Series(name: place, mark: index, points: points)
-    }
-    guard !series.isEmpty else { return nil }
-    return LineChart(
-      series: series, xTitle: "block", yTitle: title,
-      horizontal: .categories((0..<blocks).map { "\($0)" } + (sites.contains { $0.block == nil } ? ["final"] : [])))
   }
 
   private var normsTable: DataTable {

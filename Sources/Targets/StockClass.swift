@@ -77,9 +77,7 @@ package struct StockClass: Sendable {
     }
     let biased = network.withBiases(of: layout)
     sizes = architecture.hyperparameters(of: biased, from: sizes)
-    // Of what a config has no key for the class computes nothing.
-    let keys = (gguf?.configuration ?? architecture.configuration).keyNames
-    if !keys.contains(where: { $0.hasSuffix("sliding_window") }) { sizes.window = nil }
+    try requireWindows(sizes, target: target)
     let prepared = biased.withAttentionScales(of: architecture, sizes)
     guard let own = architecture.network(sizes, parametersOf: prepared) else { throw other(source, target) }
     let kind = architecture.normKind
@@ -199,6 +197,9 @@ package struct StockClass: Sendable {
 
   // MARK: Rotary positions
 
+  /// As messages call the class: `llama.cpp's llama`.
+  private var program: String { gguf.map { "llama.cpp's \($0.architecture)" } ?? architecture.className }
+
   /// The description of llama.cpp's architecture; nil for a class of transformers.
   private var gguf: GGUFDescription? { layout.name == architecture.layout.name ? nil : architecture.gguf }
 
@@ -222,9 +223,7 @@ package struct StockClass: Sendable {
         switch scaling {
         case .none: true
         case .linear: gguf.configuration.keyNames.contains("rope.scaling.type")
-        case .yarn(let yarn):
-          gguf.configuration.keyNames.contains("rope.scaling.type") && yarn.betaFast == 32 && yarn.betaSlow == 1
-            && yarn.isTruncated
+        case .yarn(let yarn): gguf.configuration.keyNames.contains("rope.scaling.type") && yarn.hasUsualRamp
         case .llama3, .divided: gguf.rotaryDivisors != nil
         }
     } else if case .divided = scaling {
@@ -235,8 +234,19 @@ package struct StockClass: Sendable {
     guard !isHeld else { return }
     throw Refusal(
       .unsupported, subject: target,
-      "\(gguf.map { "llama.cpp's \($0.architecture)" } ?? architecture.className) has no word for how the angles of these "
-        + "rotary positions are scaled",
+      "\(program) has no word for rotary positions of type \(scaling.displayName)",
+      advice: "use \(.targets, "onnxruntime")")
+  }
+
+  /// - Throws: `.unsupported` where attention looks back over a window and the class has no key for one: it looks back over
+  ///   everything.
+  private func requireWindows(_ sizes: Hyperparameters, target: String) throws(Refusal) {
+    let hasWindow = gguf?.hasWindow ?? architecture.configuration.keyNames.contains("sliding_window")
+    guard let window = sizes.window, !hasWindow else { return }
+    throw Refusal(
+      .unsupported, subject: target,
+      "\(program) looks back over all tokens, and attention here over a window of \(window.width), which is shorter than the "
+        + "context of \(sizes.contextLength)",
       advice: "use \(.targets, "onnxruntime")")
   }
 

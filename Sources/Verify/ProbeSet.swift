@@ -175,16 +175,20 @@ extension ProbeSet {
   /// Adds the beginning of a text, which finds a network in the states that it was trained for.
   ///
   /// - Parameters:
+  ///   - frame: puts around the tokens of each probe what the network was trained to find around a text.
   ///   - longest: the length of each probe; nil for the context.
   ///   - count: how many probes at most.
-  package mutating func add(text tokens: [Int], for network: Network, longest: Int? = nil, count: Int = 1) {
+  package mutating func add(
+    text tokens: [Int], for network: Network, longest: Int? = nil, count: Int = 1,
+    frame: ([Int]) -> [Int] = { $0 }
+  ) {
     let context = network.contextLength
-    let length = min(longest ?? context, context, tokens.count)
+    let length = min(min(longest ?? context, context) - frame([]).count, tokens.count)
     guard length > 0 else { return }
     let probes = (0..<min(max(1, count), tokens.count / length)).map { number in
       Probe(
         name: "text" + (number > 0 ? " \(number + 1)" : ""),
-        tokens: Array(tokens[number * length..<(number + 1) * length]))
+        tokens: frame(Array(tokens[number * length..<(number + 1) * length])))
     }
     if Self.isCheap(length * probes.count, multiplicationsPerToken: network.multiplicationsPerToken) {
       precise += probes

@@ -105,6 +105,11 @@ struct SchemaTests {
         "../found/paraphrase-minilm-l3",
       ], 0
     ),
+    (
+      "eval-table",
+      ["eval", "../eye-tracking/model.pth", "--table", "../eye-tracking/words.csv", "--precision", "double"], 0
+    ),
+    ("eval-images", ["eval", "../vision/tasks/model.pth", "--images", "../vision/tasks/picture.ppm"], 0),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),
     ("generate", ["generate", "lnfree", "--prompt", "To be", "--tokenizer", "tokenizer", "--seed", "3", "-n", "1"], 0),

@@ -1,9 +1,10 @@
 """Loads a converted decoder in the stock class of Hugging Face transformers and holds its logits against reference logits.
 
-usage: stock_class.py CONVERTED REFERENCE.safetensors PREFIX CLASS [--code]
+usage: stock_class.py CONVERTED REFERENCE.safetensors PREFIX CLASS [--code] [--stock]
 
 AutoModelForCausalLM must choose CLASS, without code beside the weights unless --code says that there is some, and without a
-complaint about a tensor. Greedy text must come out of it. In double precision, in single precision, token by token through the cache and behind masked tokens, it must compute the reference's
+complaint about a tensor. With --stock the reference is what transformers computes as it comes (`logits.stock`), where that differs from
+double precision by more than the limit. Greedy text must come out of it. In double precision, in single precision, token by token through the cache and behind masked tokens, it must compute the reference's
 logits.
 
 Exits with 1 and a message at the first thing that is not as it should be.
@@ -38,7 +39,7 @@ def require(what, found, limit):
 def main():
     folder, reference_path, prefix, name = sys.argv[1:5]
     reference = load_file(reference_path)
-    tokens, positions, expected = reference["tokens"], reference["positions"], reference[prefix + "logits.f64"]
+    tokens, positions, expected = reference["tokens"], reference["positions"], reference[prefix + ("logits.stock" if "--stock" in sys.argv else "logits.f64")]
     found = {}
     for type, limit in LIMITS.items():
         model, info = AutoModelForCausalLM.from_pretrained(

@@ -99,6 +99,25 @@ func labelReportExample(report: LabelReport) {
   for label in report.byLabel { print(label.name, label.correctCount, "of", label.count) }
 }
 
+func taskSelectionExample() throws(Refusal) {
+  let selection = TaskSelection(model: "continual/model.pth", images: ["cat.ppm"])
+  for image in try selection.run().images { print(image.name, image.task, image.similarities) }
+}
+
+func taskSelectionReportExample(report: TaskSelectionReport) {
+  for image in report.images { print(image.name, image.task, image.similarities) }
+}
+
+func wordEvaluationExample() throws(Refusal) {
+  var evaluation = WordEvaluation(model: "eye-tracking/model.pth", table: "words.csv")
+  evaluation.precision = .double
+  for target in try evaluation.run().targets { print(target.name, target.meanAbsoluteError, target.determination) }
+}
+
+func wordReportExample(report: WordReport) {
+  for target in report.targets { print(target.name, target.meanAbsoluteError, target.determination) }
+}
+
 func evaluationReportExample(report: EvaluationReport) {
   print(report.loss.mean, report.comparison?.lossDifference ?? 0, report.droppedTokenCount)
 }

@@ -18,7 +18,7 @@ extension UserRow {
       "layout: " + kind, reason,
       MatrixRow(0, kind, answer, conversion: conversion) { place in
         let source = place / "in"
-        let isArchive = name != "fused"
+        let isArchive = !["fused", "parallel"].contains(name)
         try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
         try FileManager.default.copyItem(
           atPath: Fixtures.path("layouts/\(name).\(isArchive ? "pt" : "safetensors")"),
@@ -47,42 +47,52 @@ extension UserRow {
     layout("fused", "one matrix, head by head, [in, out]", of: "fused", .accepted()),
     layout("flat", "short names under model_state_dict", .accepted()),
     layout("rotary", "rotary positions, a gate, a dict inside two others", of: "rotary", .accepted()),
+    layout("parallel", "both branches behind one norm", of: "parallel", .accepted()),
+    layout(
+      "norms behind the sums", "which no class of transformers has", of: "post-norm",
+      .refused(
+        4,
+        "'blocks.0.attention.query': no class that the target transformers writes computes this, nor does GPT-2's; use --for onnxruntime"
+      )),
   ]
 
   private static let keys: [UserRow] = [
     layout(
       "an unknown key", "a slip of the pen", replacing: "\"heads\"", by: "\"headz\"",
-      .refused(3, "in/layout.json at byte 222, \'headz\': there is no such key; did you mean heads?")),
+      .refused(3, "in/layout.json at byte 222, 'headz': there is no such key; did you mean heads?")),
     layout(
       "no heads", "the tensors do not say them", replacing: "\"heads\": 4,", by: "",
-      .refused(3, "in/layout.json, \'heads\': is missing; say how many heads the queries have")),
+      .refused(3, "in/layout.json, 'heads': is missing; say how many heads the queries have")),
     layout(
       "heads that do not divide", "a wrong number", replacing: "\"heads\": 4", by: "\"heads\": 5",
-      .refused(3, "in/layout.json, \'heads\': 5 heads do not divide the width 32")),
+      .refused(3, "in/layout.json, 'heads': 5 heads do not divide the width 32")),
     layout(
       "another activation", "no program's word", replacing: "\"gelu\"", by: "\"mish\"",
       .refused(
         4,
-        "in/layout.json, \'activation\': the activation \'mish\' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
+        "in/layout.json, 'activation': the activation 'mish' is unknown; known are gelu_new gelu_pytorch_tanh gelu_fast gelu gelu_python relu leaky_relu silu swish tanh"
       )),
     layout(
       "another norm", "none of the two", replacing: "\"layer\"", by: "\"batch\"",
-      .refused(4, "in/layout.json, \'norm\': expected layer or rms, found \"batch\"")),
+      .refused(4, "in/layout.json, 'norm': expected layer or rms, found \"batch\"")),
+    layout(
+      "another block", "a word of a paper", of: "parallel", replacing: "\"parallel\"", by: "\"sandwich\"",
+      .refused(4, "in/layout.json, 'block': expected pre-norm or post-norm or parallel, found \"sandwich\"")),
     layout(
       "no epsilon", "it is not known", replacing: "\"epsilon\": 1e-3", by: "\"epsilon\": 0",
-      .refused(3, "in/layout.json, \'epsilon\': expected a positive, finite number, found 0")),
+      .refused(3, "in/layout.json, 'epsilon': expected a positive, finite number, found 0")),
     layout(
       "another size", "the layout of another network", replacing: "\"heads\": 4,", by: "\"heads\": 4, \"hidden\": 57,",
       .refused(
         3,
-        "in/layout.json, \'hidden\': says 57, but the tensors have 56; the config belongs to another checkpoint, or tensors are missing"
+        "in/layout.json, 'hidden': says 57, but the tensors have 56; the config belongs to another checkpoint, or tensors are missing"
       )),
     layout(
       "positions that are said not to be learned", "two words for one thing", replacing: "\"learned\"", by: "\"none\"",
-      .refused(3, "in/layout.json, \'positions\': says that they are not learned, but \'wpe\' holds them")),
+      .refused(3, "in/layout.json, 'positions': says that they are not learned, but 'wpe' holds them")),
     layout(
       "no context", "no table says it", of: "rotary", replacing: "\"context\": 24,", by: "",
-      .refused(3, "in/layout.json, \'context\': is missing; no table of positions says how long a text may be")),
+      .refused(3, "in/layout.json, 'context': is missing; no table of positions says how long a text may be")),
     layout(
       "a value that is to be filled in", "the draft as it is", replacing: "1e-3", by: "\"? under the root\"",
       .refused(
@@ -90,10 +100,10 @@ extension UserRow {
         "in/layout.json: 1 value is to be filled in: epsilon (under the root); what no tensor tells stands in the code that trained the network"
       )),
     layout(
-      "no JSON", "YAML, say", .refused(3, "in/layout.json at byte 0: not valid JSON: expected a value, found \'h\'")
+      "no JSON", "YAML, say", .refused(3, "in/layout.json at byte 0: not valid JSON: expected a value, found 'h'")
     ) { _ in "heads: 4\n" },
     layout(
-      "no tensors", "half of a file", .refused(3, "in/layout.json, \'tensors\': expected an object, found nothing")
+      "no tensors", "half of a file", .refused(3, "in/layout.json, 'tensors': expected an object, found nothing")
     ) { _ in "{\"heads\": 4}" },
   ]
 
@@ -102,25 +112,25 @@ extension UserRow {
       "an unknown parameter", "a slip of the pen", replacing: "attention.query.weight", by: "attention.qurey.weight",
       .refused(
         3,
-        "in/layout.json at byte 500, \'h#_wq\': holds \'blocks.#.attention.qurey.weight\', which is no parameter; did you mean blocks.#.attention.query.weight?"
+        "in/layout.json at byte 500, 'h#_wq': holds 'blocks.#.attention.qurey.weight', which is no parameter; did you mean blocks.#.attention.query.weight?"
       )),
     layout(
       "an unknown key of a tensor", "a slip of the pen", replacing: "\"axes\"", by: "\"axis\"",
-      .refused(3, "in/layout.json at byte 500, \'h#_wq\': there is no key \'axis\'; did you mean axes?")),
+      .refused(3, "in/layout.json at byte 500, 'h#_wq': there is no key 'axis'; did you mean axes?")),
     layout(
       "no axes", "nothing says how a square matrix lies",
       replacing: "\"h#_wq\": {\"holds\": \"blocks.#.attention.query.weight\", \"axes\": [\"output\", \"input\"]}",
       by: "\"h#_wq\": {\"holds\": \"blocks.#.attention.query.weight\"}",
       .refused(
         4,
-        "in/layout.json at byte 500, \'h#_wq\': says no axes; a Linear of torch stores [\"output\", \"input\"], a product x W [\"input\", \"output\"]"
+        "in/layout.json at byte 500, 'h#_wq': says no axes; a Linear of torch stores [\"output\", \"input\"], a product x W [\"input\", \"output\"]"
       )),
     layout(
       "axes that no matrix has", "three factors for two axes", of: "fused",
       replacing: "[\"input\", [\"head\", \"part\", \"headFeature\"]]", by: "[\"head\", \"part\"]",
       .refused(
         4,
-        "in/layout.json at byte 609, \'layer.#.attn.w_qkv\': no matrix here has these axes; an axis of outputs is output, part and output, or of queries, keys and values also head, headFeature and part in any order, where they have as many heads"
+        "in/layout.json at byte 609, 'layer.#.attn.w_qkv': no matrix here has these axes; an axis of outputs is output, part and output, or of queries, keys and values also head, headFeature and part in any order, where they have as many heads"
       )),
     layout(
       "axes the other way", "x W, not a Linear",
@@ -128,38 +138,38 @@ extension UserRow {
       by: "\"blocks.#.mlp.input.weight\", \"axes\": [\"input\", \"output\"]",
       .refused(
         3,
-        "in/pytorch_model.bin, \'h0_w1\': expected shape [32, 56], found [56, 32]; this is the transpose: home-made GPT stores [in, out]"
+        "in/pytorch_model.bin, 'h0_w1': expected shape [32, 56], found [56, 32]; this is the transpose: home-made GPT stores [in, out]"
       )),
     layout(
       "one parameter twice", "copied and not changed", replacing: "attention.key.bias", by: "attention.query.bias",
-      .refused(3, "in/layout.json, \'blocks.#.attention.query.bias\': is held by \'h#_bq\' and by \'h#_bk\'")),
+      .refused(3, "in/layout.json, 'blocks.#.attention.query.bias': is held by 'h#_bq' and by 'h#_bk'")),
     layout(
       "one tensor under two names", "a name with a number in it", replacing: "\"lnf_g\"", by: "\"h0_ln1_g\"",
       .refused(
         3,
-        "in/layout.json, \'h0_ln1_g\': two names of the file mean this tensor; a tensor is named once, with all that it holds"
+        "in/layout.json, 'h0_ln1_g': two names of the file mean this tensor; a tensor is named once, with all that it holds"
       )),
     layout(
       "a bias without its weight", "a line that was lost",
       replacing:
         "    \"h#_wo\": {\"holds\": \"blocks.#.attention.output.weight\", \"axes\": [\"output\", \"input\"]},\n",
       by: "",
-      .refused(3, "in/layout.json, \'blocks.#.attention.output.bias\': no tensor holds the weight that belongs to it")),
+      .refused(3, "in/layout.json, 'blocks.#.attention.output.bias': no tensor holds the weight that belongs to it")),
     layout(
       "no mark for the block", "the name of one block", replacing: "\"h#_wv\"", by: "\"h0_wv\"",
-      .refused(3, "in/layout.json at byte 786, \'h0_wv\': expected one mark # for the number of the block, found 0")),
+      .refused(3, "in/layout.json at byte 786, 'h0_wv': expected one mark # for the number of the block, found 0")),
     layout(
       "a mark for heads where there are none", "an output map has none of its own", replacing: "\"h#_wo\"",
       by: "\"h#_wo@\"",
       .refused(
         3,
-        "in/layout.json at byte 931, \'h#_wo@\': @ stands for the number of a head once, and for queries, keys and values only"
+        "in/layout.json at byte 931, 'h#_wo@': @ stands for the number of a head once, and for queries, keys and values only"
       )),
     layout(
       "neighbours in a fused matrix", "its rows would be those of values, too", of: "fused",
       .refused(
         4,
-        "in/layout.json at byte 606, \'layer.#.attn.w_qkv\': neighbours are rotated together only where queries and keys have tensors of their own, with an axis of output"
+        "in/layout.json at byte 606, 'layer.#.attn.w_qkv': neighbours are rotated together only where queries and keys have tensors of their own, with an axis of output"
       )
     ) {
       $0.replacing("    \"emb.pos\": {\"holds\": \"embedding.positions.weight\"},\n", with: "").replacing(
@@ -171,7 +181,7 @@ extension UserRow {
     layout(
       "a tensor without a place", "the head was forgotten",
       replacing: ",\n    \"head_w\": {\"holds\": \"unembedding.weight\", \"axes\": [\"output\", \"input\"]}", by: "",
-      .refused(3, "in/layout.json, \'tensors\': nothing holds unembedding.weight")),
+      .refused(3, "in/layout.json, 'tensors': nothing holds unembedding.weight")),
     layout(
       "a tensor without a place, tied", "the head was forgotten, and the network said to be tied",
       .refused(
@@ -200,16 +210,16 @@ extension UserRow {
       "keys of a dict that is not there", "the run's own name for it", of: "rotary", replacing: "\"weights\"",
       by: "\"model\"",
       .refused(
-        3, "in/pytorch_model.bin (rotary/data.pkl), \'run.model\': there is no such key; dicts lie under \'weights\'")),
+        3, "in/pytorch_model.bin (rotary/data.pkl), 'run.model': there is no such key; dicts lie under 'weights'")),
     layout(
       "keys that lead to no dict", "a number beside it", of: "rotary", replacing: "\"weights\"", by: "\"seed\"",
-      .refused(3, "in/pytorch_model.bin (rotary/data.pkl), \'run.seed\': expected a dict, found 1")),
+      .refused(3, "in/pytorch_model.bin (rotary/data.pkl), 'run.seed': expected a dict, found 1")),
     layout(
       "keys for a safetensors file", "which has no dicts", of: "fused", replacing: "\"tied\": true",
       by: "\"stateDict\": \"model\", \"tied\": true",
       .refused(
         2,
-        "in/model.safetensors, \'model\': only PyTorch archives have dicts inside each other; leave the keys of the state dict out"
+        "in/model.safetensors, 'model': only PyTorch archives have dicts inside each other; leave the keys of the state dict out"
       )),
   ]
 }

@@ -440,7 +440,10 @@ extension MatrixRow {
       }),
     MatrixRow(
       67, "a BERT with a head, for llama.cpp",
-      .refused(4, "'llama.cpp': llama.cpp has no architecture for a BERT; use --for onnxruntime"),
+      .refused(
+        4,
+        "'llama.cpp': of encoders only BertModel and DistilBertModel are written as llama.cpp's bert, and this is BertForSequenceClassification; use --for onnxruntime"
+      ),
       conversion: {
         $0.targets = ["llama.cpp"]
         $0.allowsPartial = true

@@ -11,6 +11,7 @@ import Verify
 @Suite struct LayoutConversionTests {
   private static let files = [
     "per-head": "per-head.pt", "fused": "fused.safetensors", "flat": "flat.pt", "rotary": "rotary.pt",
+    "parallel": "parallel.safetensors",
   ]
 
   private func path(_ name: String) -> String { Fixtures.path("layouts/" + (Self.files[name] ?? "")) }
@@ -24,7 +25,7 @@ import Verify
     }
     #expect(report.holds)
     let written = try Model(opening: place.output + "/transformers")
-    #expect(written.architecture == (name == "rotary" ? .llama : .gpt2))
+    #expect(written.architecture == (name == "rotary" ? .llama : name == "parallel" ? .phi : .gpt2))
     let reference = try ReferenceLogits("layouts/reference.safetensors", prefix: name + ".")
     let logits = try written.network.logits(on: FastBackend<Double>(probes: reference.probes)).all()
     #expect(reference.relativeDifference(reference.select(logits)) <= 1e-6)
@@ -33,6 +34,40 @@ import Verify
       run.readingOptions.layout = Fixtures.path("layouts/\(name).json")
       #expect(try run.run().holds)
     }
+  }
+
+  @Test("Norms behind sums keep their gains, and no class has them")
+  func postNorm() throws {
+    let source = Fixtures.path("layouts/post-norm.pt")
+    var options = ReadingOptions()
+    options.layout = Fixtures.path("layouts/post-norm.json")
+    let report = try Workplace().convert(source, to: ["onnxruntime"]) {
+      $0.readingOptions = options
+      $0.normForm = .unit
+    }
+    #expect(report.holds && report.outputs[0].hasComputedNorms)
+    let notes = report.outputs[0].notes.map(\.description)
+    #expect(notes.contains { $0.hasPrefix("layers.*.norm1 keeps its gain in 2 blocks: it is read by ") }, "\(notes)")
+    let refusal = try Workplace().refusal(source) {
+      $0.readingOptions = options
+      $0.normForm = .unit
+    }
+    #expect(refusal?.category == .unsupported, "\(refusal as Any)")
+  }
+
+  @Test("A parallel block goes to llama.cpp as a Phi")
+  func parallelGGUF() throws {
+    let place = try Workplace()
+    let report = try place.convert(path("parallel"), to: ["llama.cpp"]) {
+      $0.readingOptions.layout = Fixtures.path("layouts/parallel.json")
+      $0.normForm = .unit
+    }
+    #expect(report.holds)
+    let written = try Model(opening: place.output)
+    #expect(written.architecture == .phi)
+    let reference = try ReferenceLogits("layouts/reference.safetensors", prefix: "parallel.")
+    let logits = try written.network.logits(on: FastBackend<Double>(probes: reference.probes)).all()
+    #expect(reference.relativeDifference(reference.select(logits)) <= 1e-6)
   }
 
   /// The network `fused` with other tensors and another layout, both in a directory of their own.

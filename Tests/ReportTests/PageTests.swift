@@ -67,6 +67,16 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     },
     PageCase(testDescription: "two checkpoints that agree") { try verification("lnfree", "lnfree-sharded") },
     PageCase(testDescription: "two checkpoints that do not", outcome: .bad) { try verification("lnfree", "vanilla") },
+    PageCase(testDescription: "norms of a checkpoint", outcome: .neutral) {
+      let inspection = try Inspection(of: Fixtures.path("tiny-2x32/fakeln-partial"))
+      return (Page(inspection), inspection.text)
+    },
+    PageCase(testDescription: "what an adapter changes", outcome: .neutral) {
+      var options = ReadingOptions()
+      options.adapters = [Fixtures.path("adapters/bert-some-norms")]
+      let inspection = try Inspection(of: Fixtures.path("encoders/bert-masked-lm"), options: options)
+      return (Page(inspection), inspection.text)
+    },
     PageCase(testDescription: "losses of two models", outcome: .neutral) {
       var evaluation = Evaluation(measured("vanilla"))
       evaluation.other = Fixtures.path("shakespeare-4x128/lnfree")

@@ -99,7 +99,7 @@ struct GGUFRoundTripTests {
     }
     #expect(
       refusal?.problem
-        == "LlamaForCausalLM has no word for how the angles of these rotary positions are scaled")
+        == "LlamaForCausalLM has no word for rotary positions of type default with a factor for each pair")
   }
 
   @Test("an unembedding of its own and an unusual attention scale come through", arguments: [ElementType.f32, .q5_0])

@@ -341,7 +341,7 @@ struct LlamaCppTokenizerTests {
             #"{"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "model": {"type": "Unigram", "vocab": {}, "merges": []}}"#
         ],
         message:
-          "tokenizer.json, 'model.type': expected BPE, as GPT-2's tokenizer has it, found \"Unigram\"; pass tokenizer = absent to write token ids only"
+          "tokenizer.json, 'model.type': expected BPE or WordPiece, found \"Unigram\"; pass tokenizer = absent to write token ids only"
       ),
       Defect(
         name: "another way to split",

@@ -118,6 +118,58 @@ struct SentenceEncoderTests {
     }
   }
 
+  @Test("of DistilBERT's kind goes to llama.cpp as a BERT without token types")
+  func distilBERT() throws {
+    let source = Fixtures.path("encoders/distilbert-model")
+    let written = try Converted(source) {
+      $0.allowsPartial = true
+      $0.allowsApproximateActivation = true
+    }
+    #expect(try written.header().value("tokenizer.ggml.token_type_count") == .u32(1))
+    let model = try Model(opening: written.path)
+    #expect(model.architecture == Architecture.bert[0] && model.network.tokenTypeEmbedding == nil)
+    var meant = try Model(opening: source).network
+    for path in ["blocks.0.mlp.activation", "blocks.1.mlp.activation"] as [Path] {
+      meant.replaceOperation(at: path, by: .activate(.geluTanh))
+    }
+    let probes = [Probe(name: "tokens", tokens: [3, 1, 4, 1, 5, 9, 2, 6])]
+    let expected = try Self.states(of: meant, probes).hidden
+    #expect(Self.largestDifference(try Self.states(of: model.network, probes).hidden, expected) <= 1e-5)
+  }
+
+  @Test("goes to transformers with what sentence-transformers keeps beside it, unless there are modules with weights")
+  func modules() throws {
+    let (source, place) = (try TemporaryDirectory(), try TemporaryDirectory())
+    for name in ["config.json", "model.safetensors"] {
+      try source.write(Fixtures.bytes("found/paraphrase-minilm-l3/" + name), to: name)
+    }
+    var conversion = Conversion(source: source.path, destination: place / "out", targets: ["transformers"])
+    conversion.allowsPartial = true
+    conversion.readingOptions.tokenizer = .directory(Self.path)
+    // Text probes begin with [CLS] and end with [SEP].
+    try source.write(Array("Each evening the two of them went for a walk.".utf8), to: "text.txt")
+    conversion.probeOptions.text = .text(files: [source / "text.txt"])
+    let model = try Model(opening: source.path, options: conversion.readingOptions)
+    let probes = try conversion.probeOptions.probes(for: model, at: source.path)
+    let tokens = try #require(probes.all.first { $0.name == "text" }).tokens
+    let texts = try Tokenizer(opening: Self.path)
+    #expect(
+      tokens == texts.template?.applied(to: texts.encode("Each evening the two of them went for a walk."), nil).ids)
+    for last in ["Normalize", "Dense", "Normalize"] {
+      try Self.writeModules("pooling_mode_mean_tokens", in: source, last: last)
+      let report = try conversion.run()
+      #expect(report.holds)
+      let written = try Pooling(besideCheckpointIn: place / "out")
+      #expect(written == (last == "Dense" ? nil : Pooling(.mean, isNormalised: true)))
+      let names = report.outputs[0].files.map(\.name)
+      #expect(names.contains("1_Pooling/config.json") == (last != "Dense"), "\(names)")
+      let isNoted = report.outputs[0].notes.contains { $0.description.hasPrefix("what sentence-transformers keeps") }
+      #expect(isNoted == (last == "Dense"))
+      // The folder of the poolings is one that a model directory may have.
+      conversion.replacesDestination = true
+    }
+  }
+
   @Test("goes to llama.cpp with every key and tensor that it asks for, and is read again")
   func gguf() throws {
     let source = try TemporaryDirectory()

@@ -9,7 +9,7 @@ import Verify
 /// LLaMA's relatives, in shards of bfloat16, and LLaMAs with scaled rotary positions, held against what transformers computed
 /// in double precision throughout (`fixtures/generate/rotary_decoders.py`).
 @Suite struct DecoderLogitsTests {
-  static let models = ["mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "olmo2"]
+  static let models = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi3", "olmo2", "phi"]
   /// Attention that looks back over 7 of 40 tokens.
   static let windows = ["mistral", "qwen2", "qwen3", "phi3", "gemma2"].map { "window-" + $0 }
   static let scalings = ["linear", "llama3", "yarn", "yarn-plain", "dynamic"]

@@ -11,6 +11,7 @@ import Verify
 @Suite struct LayoutLogitsTests {
   static let files = [
     "per-head": "per-head.pt", "fused": "fused.safetensors", "flat": "flat.pt", "rotary": "rotary.pt",
+    "parallel": "parallel.safetensors", "post-norm": "post-norm.pt",
   ]
 
   static func opened(_ name: String, _ alter: (inout ReadingOptions) -> Void = { _ in }) throws -> Model {
@@ -41,6 +42,8 @@ import Verify
     ("fused", "[\"head\", \"part\", \"headFeature\"]", "[\"part\", \"output\"]"), ("fused", "1e-6", "1e-2"),
     ("flat", "\"heads\": 4", "\"heads\": 8"), ("flat", "\"gelu\"", "\"gelu_new\""),
     ("rotary", "\"neighbours\"", "\"halves\""), ("rotary", "1000", "999"),
+    ("parallel", "\"block\": \"parallel\"", "\"block\": \"pre-norm\""),
+    ("post-norm", "\"post-norm\"", "\"pre-norm\""), ("post-norm", "\"post-norm\"", "\"parallel\""),
     ("rotary", "blocks.#.mlp.gate.weight\", \"blocks.#.mlp.input", "blocks.#.mlp.input.weight\", \"blocks.#.mlp.gate"),
   ]
 

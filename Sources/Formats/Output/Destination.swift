@@ -159,7 +159,7 @@ package struct Destination: Sendable {
       throw Refusal(.output, file: path, "cannot be listed", advice: "choose another destination")
     }
     let advice: Message = "remove it yourself, or choose another destination"
-    for name in names where !["onnx", ".cache"].contains(name) {
+    for name in names where !["onnx", ".cache", "1_Pooling"].contains(name) {
       var status = stat()
       guard unsafe lstat(path + "/" + name, &status) == 0 else {
         if errno == ENOENT { continue }

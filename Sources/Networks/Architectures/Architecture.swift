@@ -83,12 +83,14 @@ package struct GGUFDescription: Sendable {
   package let activation: Activation
   /// The tensor with what the frequencies of rotary positions are divided by; nil where llama.cpp reads none.
   package let rotaryDivisors: String?
+  /// Whether llama.cpp computes attention that looks back over a window.
+  package let hasWindow: Bool
   /// Refuses what llama.cpp can store of the architecture and the forward pass here does not have.
   let check: @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void
 
   init(
     architecture: String, configuration: ConfigurationTable, layout: Layout, activation: Activation,
-    rotaryDivisors: String? = nil,
+    rotaryDivisors: String? = nil, hasWindow: Bool = false,
     check: @escaping @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
   ) {
     self.architecture = architecture
@@ -96,6 +98,7 @@ package struct GGUFDescription: Sendable {
     self.layout = layout
     self.activation = activation
     self.rotaryDivisors = rotaryDivisors
+    self.hasWindow = hasWindow
     self.check = check
   }
 }

@@ -10,10 +10,13 @@ extension Architecture {
       layout: BERT.layout(head), gguf: head == .model ? BERT.gguf : nil,
       forward: { sizes, b in
         let tokens = b.embed(by: .token, at: "embedding.tokens")
-        let typed = b.add(tokens, b.embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
+        // A file of llama.cpp that holds a DistilBERT has no types.
+        let typed =
+          b.has("embedding.types")
+          ? b.add(tokens, b.embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed") : tokens
         let sum = b.add(typed, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
         var x = b.normalised(sum, at: "embedding.norm")
-        for block in 0..<sizes.blockCount { x = b.postNormBlock(of: x, block: block, mask: .bidirectional) }
+        for block in 0..<sizes.blockCount { x = b.block(of: x, number: block, form: .postNorm, mask: .bidirectional) }
         switch head {
         case .model:
           guard b.has("pooler") else { return b.giveAway(x) }
@@ -151,7 +154,7 @@ enum BERT {
   // MARK: GGUF
 
   /// The encoder as llama.cpp stores it: its own names, every bias, and no head. Token types but the first are stored, and not
-  /// read.
+  /// read; a DistilBERT has none.
   fileprivate static let gguf: GGUFDescription = .init(
     architecture: "bert",
     configuration: .init([
@@ -165,7 +168,7 @@ enum BERT {
       [
         [
           .table("token_embd.weight", "embedding.tokens", rows: .vocabulary),
-          .table("token_types.weight", "embedding.types", rows: .tokenTypes),
+          .table("token_types.weight", "embedding.types", rows: .tokenTypes).with(.perhaps),
           .table("position_embd.weight", "embedding.positions", rows: .positions),
         ],
         SlotPattern.norm("token_embd_norm", "embedding.norm"),

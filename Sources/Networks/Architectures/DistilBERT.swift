@@ -13,7 +13,7 @@ extension Architecture {
         let tokens = b.embed(by: .token, at: "embedding.tokens")
         let sum = b.add(tokens, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
         var x = b.normalised(sum, at: "embedding.norm")
-        for block in 0..<sizes.blockCount { x = b.postNormBlock(of: x, block: block, mask: .bidirectional) }
+        for block in 0..<sizes.blockCount { x = b.block(of: x, number: block, form: .postNorm, mask: .bidirectional) }
         switch head {
         case .model: b.giveAway(x)
         case .maskedLM: b.maskedLanguageHead(of: x, activation: sizes.activation)

@@ -20,8 +20,8 @@ extension Architecture {
       let tokens = b.embed(by: .token, at: "embedding.tokens")
       var x = b.add(tokens, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
       for block in 0..<sizes.blockCount {
-        x = b.preNormBlock(
-          of: x, block: block, attentionScale: GPT2.attentionScale(sizes, block: block),
+        x = b.block(
+          of: x, number: block, attentionScale: GPT2.attentionScale(sizes, block: block),
           activation: GPT2.activation(sizes, block: block))
       }
       b.head(of: x)

@@ -18,14 +18,9 @@ extension Architecture {
     },
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount {
-        let path: Path = "blocks.\(block)"
-        let attended = b.attention(of: b.normalised(x, at: path.appending("attention.norm")), block: block)
-        let middle = b.add(x, attended, at: path.appending("middle"))
-        // Attention and MLP read the same stream, or the MLP reads what attention left.
-        let read = sizes.flag("use_parallel_residual") ?? true ? x : middle
-        x = b.add(middle, b.mlp(of: b.normalised(read, at: path.appending("mlp.norm")), block: block), at: path)
-      }
+      // Attention and MLP read the same stream, or the MLP reads what attention left.
+      let form: BlockForm = sizes.flag("use_parallel_residual") ?? true ? .parallel : .preNorm
+      for block in 0..<sizes.blockCount { x = b.block(of: x, number: block, form: form) }
       b.head(of: x)
     })
 }

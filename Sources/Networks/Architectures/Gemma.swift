@@ -29,7 +29,7 @@ extension Architecture {
     forward: { sizes, b in
       let tokens = b.embed(by: .token, at: "embedding.tokens")
       var x = b.apply(.scale(Double(sizes.dModel).squareRoot()), to: tokens, at: "embedding")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount { x = b.block(of: x, number: block) }
       b.head(of: x)
     })
 }

@@ -40,8 +40,8 @@ extension Architecture {
       let tokens = b.embed(by: .token, at: "embedding.tokens")
       var x = b.apply(.scale(Double(sizes.dModel).squareRoot()), to: tokens, at: "embedding")
       for block in 0..<sizes.blockCount {
-        x = b.preNormBlock(
-          of: x, block: block, attentionScale: 1 / Gemma2.scaledWidth(sizes).squareRoot(),
+        x = b.block(
+          of: x, number: block, attentionScale: 1 / Gemma2.scaledWidth(sizes).squareRoot(),
           attentionCap: sizes.own[Gemma2.scores]?.double, mask: sizes.causalMask(block: block))
       }
       b.head(of: x, softCap: sizes.own[Gemma2.logits]?.double)

@@ -1,8 +1,9 @@
 import Formats
 
 extension Architecture {
-  /// A decoder that somebody has written at home, as a layout file describes it: norms before both branches, learned,
-  /// rotary or no positions, an MLP with or without a gate. What the file does not name is not there.
+  /// A decoder that somebody has written at home, as a layout file describes it: branches one after the other or parallel, norms
+  /// in front of them or behind the sums, learned, rotary or no positions, an MLP with or without a gate. What the file does
+  /// not name is not there.
   ///
   /// Its class is nobody's: a target writes it for the first class that computes the same, operation by operation.
   package static let homeMade: Architecture = .homeMade(
@@ -36,9 +37,18 @@ private enum HomeMade {
       x = b.add(x, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
     }
     for block in 0..<sizes.blockCount {
-      x = b.preNormBlock(of: x, block: block, attentionScale: attentionScale(sizes), normsHeads: true)
+      x = b.block(
+        of: x, number: block, form: form(of: block, sizes, b), attentionScale: attentionScale(sizes), normsHeads: true)
     }
     b.head(of: x)
+  }
+
+  private static func form(of block: Int, _ sizes: Hyperparameters, _ b: NetworkBuilder) -> BlockForm {
+    switch sizes.own["block"]?.string.flatMap(LayoutFile.Block.init) {
+    case .preNorm, nil: .preNorm
+    case .postNorm: .postNorm
+    case .parallel: b.has("blocks.\(block).mlp.norm") ? .parallel : .parallelBehindOneNorm
+    }
   }
 
   private static func attentionScale(_ sizes: Hyperparameters) -> Double {

@@ -16,7 +16,7 @@ extension Architecture {
     },
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount { x = b.block(of: x, number: block) }
       b.head(of: x)
     })
 }

@@ -16,10 +16,7 @@ extension Architecture {
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
       for block in 0..<sizes.blockCount {
-        let path: Path = "blocks.\(block)"
-        let read = b.normalised(x, at: path.appending("attention.norm"))
-        let middle = b.add(x, b.attention(of: read, block: block), at: path.appending("middle"))
-        x = b.add(middle, b.mlp(of: read, block: block), at: path)
+        x = b.block(of: x, number: block, form: .parallelBehindOneNorm)
       }
       b.head(of: x)
     })

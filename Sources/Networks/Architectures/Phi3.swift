@@ -21,11 +21,13 @@ extension Architecture {
     gguf: RotaryDecoder.gguf(
       "phi3",
       layout: .init(name: "GGUF phi3", RotaryDecoder.tensors(.gguf.fusing(attention: "attn_qkv", gate: "ffn_up"))),
-      rotatesWholeHeads: false),
+      rotatesWholeHeads: false,
+      // Versions of llama.cpp refuse a file that does not say that there is no window.
+      ownKeys: [.init("attention.sliding_window", .count, write: { _ in .number(0) })]),
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
       for block in 0..<sizes.blockCount {
-        x = b.preNormBlock(of: x, block: block, mask: sizes.causalMask(block: block))
+        x = b.block(of: x, number: block, mask: sizes.causalMask(block: block))
       }
       b.head(of: x)
     })

@@ -24,7 +24,7 @@ extension Architecture {
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
       for block in 0..<sizes.blockCount {
-        x = b.preNormBlock(of: x, block: block, mask: sizes.causalMask(block: block))
+        x = b.block(of: x, number: block, mask: sizes.causalMask(block: block))
       }
       b.head(of: x)
     })

@@ -33,7 +33,7 @@ extension Architecture {
     forward: { sizes, b in
       var x = b.embed(by: .token, at: "embedding.tokens")
       for block in 0..<sizes.blockCount {
-        x = b.preNormBlock(of: x, block: block, normsHeads: true, mask: sizes.causalMask(block: block))
+        x = b.block(of: x, number: block, normsHeads: true, mask: sizes.causalMask(block: block))
       }
       b.head(of: x)
     })

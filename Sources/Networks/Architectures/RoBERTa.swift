@@ -32,7 +32,7 @@ extension NetworkBuilder {
     let typed = add(tokens, embed(by: .tokenType, at: "embedding.types"), at: "embedding.typed")
     let positions = embed(by: .unpaddedPosition(padding: padding), at: "embedding.positions")
     var x = normalised(add(typed, positions, at: "embedding"), at: "embedding.norm")
-    for block in 0..<sizes.blockCount { x = postNormBlock(of: x, block: block, mask: .bidirectional) }
+    for block in 0..<sizes.blockCount { x = self.block(of: x, number: block, form: .postNorm, mask: .bidirectional) }
     return x
   }
 }

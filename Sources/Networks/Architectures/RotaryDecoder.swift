@@ -228,7 +228,7 @@ enum RotaryDecoder {
     GGUFDescription(
       architecture: architecture, configuration: .init(ggufConfiguration.keys + ownKeys), layout: layout,
       activation: activation,
-      rotaryDivisors: rotaryDivisors,
+      rotaryDivisors: rotaryDivisors, hasWindow: hasWindow,
       check: { (checkpoint, sizes) throws(Refusal) in
         try checkGGUF(
           architecture, rotatesWholeHeads: rotatesWholeHeads, hasWindow: hasWindow, checkpoint, sizes)

@@ -11,7 +11,7 @@ extension Architecture {
     describe: FairseqDecoder.describe,
     forward: { sizes, b in
       var x = FairseqDecoder.embedding(sizes, &b)
-      for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block) }
+      for block in 0..<sizes.blockCount { x = b.block(of: x, number: block) }
       b.head(of: x)
     })
 }

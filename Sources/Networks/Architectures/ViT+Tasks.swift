@@ -5,10 +5,12 @@ extension NamedTensors {
   /// `w` and biases `b` [tasks, width] beside each norm, under `mln` in the place of `norm`. Those of the task take the places of
   /// the norm's own, and the network is a plain ViT.
   ///
-  /// - Parameter task: counted from 0.
+  /// - Parameters:
+  ///   - task: counted from 0.
+  ///   - isUntuned: whether the norm's own gain and bias stay, and those of all tasks are left out.
   /// - Returns: a note; nil where there is one task.
   /// - Throws: `.usage` where the task is not said, or is none of those there are; `.malformed` for tensors that do not fit.
-  mutating func selectTask(_ task: Int?) throws(Refusal) -> Message? {
+  mutating func selectTask(_ task: Int?, isUntuned: Bool = false) throws(Refusal) -> Message? {
     let file = checkpoint.path
     let gains = names.filter { Self.isTaskGain($0) }.sorted()
     guard let first = gains.first, let count = tensor(named: first)?.shape.first else {
@@ -16,6 +18,11 @@ extension NamedTensors {
       throw Refusal(
         .usage, file: file, subject: "\(.task)", "there are no norms of several tasks (mln1.w, mln2.w, mln.w)",
         advice: "leave it out")
+    }
+    if isUntuned {
+      for name in gains.flatMap({ [$0, $0.dropLast() + "b"] }) { drop(name, rule: "norm of a task") }
+      dropKeys()
+      return nil
     }
     let known = count == 1 ? "0" : "0 to \(count - 1)"
     guard let task else {
@@ -45,6 +52,13 @@ extension NamedTensors {
         replace(own, by: all.row(task, named: original?.name ?? own))
       }
     }
+    dropKeys()
+    return
+      "task \(task) of \(known), as told (\(.task, "\(task)")): which task an image belongs to is not computed by a plain ViT, and "
+      + "the keys that choose it are left out"
+  }
+
+  private mutating func dropKeys() {
     for name in Array(names) {
       if name.hasPrefix("wsm.") || name.contains(".weight_selection.") {
         drop(name, rule: "chooses a task for an image")
@@ -52,9 +66,6 @@ extension NamedTensors {
         drop(name, rule: "head of another stage of training")
       }
     }
-    return
-      "task \(task) of \(known), as told (\(.task, "\(task)")): which task an image belongs to is not computed by a plain ViT, and "
-      + "the keys that choose it are left out"
   }
 
   /// `blocks.0.mln1.w`, `mln.w`

@@ -20,7 +20,7 @@ extension Architecture {
           patches, b.embed(by: .others, at: "embedding.patches.bias"), at: "embedding.patches.biased")
         let tokens = b.add(biased, b.embed(by: .first, at: "embedding.class"), at: "embedding.tokens")
         var x = b.add(tokens, b.embed(by: .position, at: "embedding.positions"), at: "embedding")
-        for block in 0..<sizes.blockCount { x = b.preNormBlock(of: x, block: block, mask: .bidirectional) }
+        for block in 0..<sizes.blockCount { x = b.block(of: x, number: block, mask: .bidirectional) }
         let y = b.normalised(x, at: "final.norm")
         switch head {
         case .model:

@@ -80,11 +80,24 @@ package struct LayoutFile: Sendable {
         }
         sizes.normKind = kind == .layer ? .layer : .rms
       }),
+    .init(
+      "block",
+      read: { (fields, sizes) throws(Refusal) in
+        let form: Block? = try fields.choice("block")
+        sizes.own["block"] = form.map { .string($0.rawValue) }
+      }),
     .init("attentionScale", read: readAttentionScale), .init("embeddingScale", read: readEmbeddingScale),
     .init("positions", read: readPositions), .tied("tied", usual: false), .endOfText("endOfText"),
   ])
 
   private enum LayoutNorm: String, CaseIterable { case layer, rms }
+
+  /// Where the norms of a block stand, and what its MLP reads.
+  enum Block: String, CaseIterable {
+    case preNorm = "pre-norm"
+    case postNorm = "post-norm"
+    case parallel
+  }
 
   /// What scores may be multiplied by, besides a number.
   enum AttentionScale: String, CaseIterable {

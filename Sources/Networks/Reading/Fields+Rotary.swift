@@ -80,6 +80,7 @@ extension Fields {
         try fields.requireWholeHeads()
       }
       sizes.rotaryScaling = try fields.rotaryScaling(type, of: name, in: path, context: sizes.stated(.context))
+      if type == "dynamic" { sizes.hasDynamicAngles = true }
     }
     if !hasShare { try requireWholeHeads() }
   }

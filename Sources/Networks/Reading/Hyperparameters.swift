@@ -88,6 +88,8 @@ package struct Hyperparameters: Sendable {
   package var rotaryWidth: Int?
   /// How the angles of rotary positions were changed for contexts that are longer than the trained one.
   package var rotaryScaling = Rotary.Scaling.none
+  /// Whether the angles would change with a text that is longer than the context (`dynamic`), which none is here.
+  package var hasDynamicAngles = false
   /// How far attention looks back, where it does not look over the whole context.
   package var window: Window?
   /// Whether norms that are not stored were folded into the weights.

@@ -7,7 +7,7 @@ extension Model {
   ///   form has one; any single file may be compressed by zstd.
   /// - Throws: `.malformed`, `.unsupported` with everything that does not fit, listed at once; `.usage` for options
   ///   that contradict the checkpoint.
-  package init(opening path: String, options: ReadingOptions = .init()) throws(Refusal) {
+  package init(opening path: String, options: ReadingOptions = .init(), isUntuned: Bool = false) throws(Refusal) {
     let location = try CheckpointLocation(path: path)
     var adapters: [Adapter] = []
     for path in options.adapters { adapters.append(try Adapter(opening: path)) }
@@ -32,7 +32,7 @@ extension Model {
     for adapter in adapters {
       try tensors.merge(adapter, layout: layout, temporaryDirectory: options.temporaryDirectory)
     }
-    let task = try tensors.selectTask(options.task)
+    let task = try tensors.selectTask(options.task, isUntuned: isUntuned)
     if task != nil { sizes.own["task_norms"] = .bool(true) }
     try form.reading.check(tensors, sizes)
     if sizes.isTied { tensors.fillTiedEmbedding(of: layout) }
@@ -68,6 +68,11 @@ extension Model {
     var notes =
       adapters.flatMap { $0.notes(besides: path) } + (task.map { [$0] } ?? []) + dialect.notes
       + parameters.notes(layout: layout).map { Message($0) }
+    if sizes.hasDynamicAngles {
+      notes.append(
+        "rotary positions of type 'dynamic' are plain ones up to \(sizes.contextLength) tokens, which is what is computed and "
+          + "written; for longer texts the class would change them")
+    }
     if options.missingNorms != nil {
       notes.append(
         "norms without tensors are taken for identities, as told (\(.missingNorms, "identity")): they do not centre either"

@@ -1,3 +1,15 @@
+/// Where the norms of a block stand, and what its MLP reads.
+package enum BlockForm: Sendable {
+  /// y = x + attention(norm₁(x)), then y + mlp(norm₂(y))
+  case preNorm
+  /// y = norm₁(x + attention(x)), then norm₂(y + mlp(y)). What leaves the block is the second norm.
+  case postNorm
+  /// x + attention(norm₁(x)) + mlp(norm₂(x))
+  case parallel
+  /// x + attention(norm₁(x)) + mlp(norm₁(x))
+  case parallelBehindOneNorm
+}
+
 /// Builds a network operation by operation; what an architecture's forward pass is written in.
 package struct NetworkBuilder {
   package private(set) var network: Network
@@ -165,30 +177,32 @@ package struct NetworkBuilder {
     return linear(normalised(hidden, at: path.appending("inner.norm")), at: path.appending("output"))
   }
 
-  /// A block with a norm before each branch (pre-norm): y = x + attention(norm(x)), then y + mlp(norm(y)). Norms behind a
-  /// branch, before its sum, are there where their gains are stored; so are those of queries and keys.
-  package mutating func preNormBlock(
-    of x: Path, block: Int, attentionScale: Double? = nil, attentionCap: Double? = nil, normsHeads: Bool = false,
-    activation: Activation? = nil, mask: Attention.Mask = .causal
+  /// A block: attention, then an MLP, each a branch whose output is added to the stream. Norms are there where their gains are
+  /// stored, in front of the branches or behind the sums as the form says; so are those behind a branch, before its sum, and
+  /// those of queries and keys.
+  package mutating func block(
+    of x: Path, number: Int, form: BlockForm = .preNorm, attentionScale: Double? = nil, attentionCap: Double? = nil,
+    normsHeads: Bool = false, activation: Activation? = nil, mask: Attention.Mask = .causal
   ) -> Path {
-    let path: Path = "blocks.\(block)"
+    let path: Path = "blocks.\(number)"
+    let (attentionNorm, mlpNorm) = (path.appending("attention.norm"), path.appending("mlp.norm"))
+    let read = form == .postNorm ? x : normalised(x, at: attentionNorm)
     let attended = attention(
-      of: normalised(x, at: path.appending("attention.norm")), block: block, scale: attentionScale,
-      softCap: attentionCap, normsHeads: normsHeads, mask: mask)
-    let middle = add(
+      of: read, block: number, scale: attentionScale, softCap: attentionCap, normsHeads: normsHeads, mask: mask)
+    var middle = add(
       x, normalised(attended, at: path.appending("attention.output.norm")), at: path.appending("middle"))
-    let hidden = mlp(of: normalised(middle, at: path.appending("mlp.norm")), block: block, activation: activation)
-    return add(middle, normalised(hidden, at: path.appending("mlp.output.norm")), at: path)
-  }
-
-  /// A block with a norm behind each sum (post-norm): y = norm(x + attention(x)), then norm(y + mlp(y)). What leaves it is
-  /// the second norm.
-  package mutating func postNormBlock(of x: Path, block: Int, mask: Attention.Mask) -> Path {
-    let path: Path = "blocks.\(block)"
-    let middle = add(attention(of: x, block: block, mask: mask), x, at: path.appending("middle"))
-    let y = normalised(middle, at: path.appending("attention.norm"))
-    let sum = add(mlp(of: y, block: block), y, at: path)
-    return normalised(sum, at: path.appending("mlp.norm"))
+    let readByMLP: Path
+    switch form {
+    case .preNorm: readByMLP = normalised(middle, at: mlpNorm)
+    case .postNorm:
+      middle = normalised(middle, at: attentionNorm)
+      readByMLP = middle
+    case .parallel: readByMLP = normalised(x, at: mlpNorm)
+    case .parallelBehindOneNorm: readByMLP = read
+    }
+    let hidden = mlp(of: readByMLP, block: number, activation: activation)
+    let sum = add(middle, normalised(hidden, at: path.appending("mlp.output.norm")), at: path)
+    return form == .postNorm ? normalised(sum, at: mlpNorm) : sum
   }
 
   /// The logits of the residual stream behind the last block.

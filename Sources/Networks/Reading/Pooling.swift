@@ -16,6 +16,8 @@ package struct Pooling: Equatable, Sendable {
   package var kind: Kind
   /// Whether the vector is divided by its length.
   package var isNormalised = false
+  /// The file that says it, in the directory of the checkpoint.
+  package private(set) var configurationName = "1_Pooling/config.json"
 
   package init(_ kind: Kind, isNormalised: Bool = false) { (self.kind, self.isNormalised) = (kind, isNormalised) }
 
@@ -33,7 +35,16 @@ package struct Pooling: Equatable, Sendable {
     for (index, module) in modules.enumerated() {
       switch module["type"]?.string?.split(separator: ".").last {
       case "Transformer": break
-      case "Pooling": found = try Pooling(configurationAt: "\(directory)/\(module["path"]?.string ?? "")/config.json")
+      case "Pooling":
+        let folder = module["path"]?.string ?? ""
+        guard !folder.isEmpty, folder.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }) else {
+          throw Refusal(
+            .malformed, file: path, subject: "[\(index)].path",
+            "expected the name of a folder of letters, digits and _, found \(module["path"]?.kind ?? "nothing")")
+        }
+        let name = "\(folder)/config.json"
+        found = try Pooling(configurationAt: "\(directory)/\(name)")
+        found?.configurationName = name
       case "Normalize": found?.isNormalised = true
       default:
         throw Refusal(

@@ -77,7 +77,7 @@ extension JSONValue {
   /// Reads a config.
   ///
   /// - Throws: `.malformed` where there is none, or no strict JSON object.
-  init(configurationAt path: String) throws(Refusal) {
+  package init(configurationAt path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumByteCount else {
       throw Refusal(

@@ -28,7 +28,7 @@ extension Tensor {
 
   /// - Throws: `.unsupported` for elements that cannot be decoded, and for integers: weights that were rounded to them need
   ///   scales, which every quantiser keeps elsewhere.
-  func requireWeights(in file: String) throws(Refusal) {
+  package func requireWeights(in file: String) throws(Refusal) {
     try requireNumbers(in: file)
     switch info.type {
     case .bool, .i8, .i16, .i32, .i64, .u8, .u16, .u32, .u64:

@@ -37,6 +37,18 @@ package struct Rotary: Hashable, Sendable {
     /// Llama 3's: pairs that turn slowly by the factor, those that turn fast by nothing, others by something between.
     case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Int)
     case yarn(YaRN)
+
+    /// As configs name it, and what is unusual of it.
+    package var displayName: String {
+      switch self {
+      case .none: "default"
+      case .linear: "linear"
+      case .divided: "default with a factor for each pair"
+      case .llama3: "llama3"
+      case .yarn(let yarn):
+        yarn.hasUsualRamp ? "yarn" : "yarn with a ramp of their own (beta_fast, beta_slow, truncate)"
+      }
+    }
   }
 
   /// YaRN (arXiv 2309.00071): pairs that turn less than `betaSlow` times in the original context are divided by the factor,
@@ -50,6 +62,8 @@ package struct Rotary: Hashable, Sendable {
     /// Whether the ends of the ramp are whole pairs.
     package var isTruncated = true
     package var magnitude: Double
+    /// Whether the ramp is the one that every program takes where nothing is said.
+    package var hasUsualRamp: Bool { betaFast == 32 && betaSlow == 1 && isTruncated }
 
     /// The magnitude without any other word: section 3.4, with the root of 1/t.
     package static func usualMagnitude(factor: Double) -> Double { factor <= 1 ? 1 : 0.1 * log(factor) + 1 }

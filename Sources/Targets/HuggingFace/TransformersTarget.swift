@@ -24,7 +24,7 @@ package struct TransformersTarget: Target {
       .huggingFace(.gemma2),
       .huggingFace(.phi3),
       .huggingFace(.olmo2),
-      .huggingFace(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
+      .huggingFace(.phi, sources: [.phi, .gptNeoX, .homeMade], hasVocabularyBias: true),
       .huggingFace(.gptNeoX, sources: [.gptNeoX, .homeMade]),
       .huggingFace(.opt),
       .huggingFace(.torchscale, hasVocabularyBias: true, code: .torchscale),
@@ -94,15 +94,17 @@ extension StockClass {
       }
     }
     let tokenizer = try source.tokenizerFiles()
+    let besides = architecture.task == .features ? try source.sentenceEncoderFiles() : (files: [], notes: [])
     let isOther = architecture != source.architecture
     let widened = options.type == .f32 ? 0 : parameters.count { $0.info.type == .f32 }
     return TargetOutput(
       safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
-      sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))] + (code.map { [$0.file] } ?? []),
+      sideFiles: tokenizer + besides.files + [("config.json", Array(configuration.text.utf8))]
+        + (code.map { [$0.file] } ?? []),
       notes: (isOther ? ["written as \(architecture.className), which computes the same"] : [])
         + (hasVocabularyBias ? [] : network.noteOnLastNorm)
         + (widened == 0 ? [] : ["\(widened) gains are F32, since \(options.type.displayName) would round them"])
-        + source.notes(onTokenizerFiles: tokenizer))
+        + besides.notes + source.notes(onTokenizerFiles: tokenizer))
   }
 }
 

@@ -34,7 +34,7 @@ extension LlamaCppTarget {
     }
     if let pooling = try source.pooling(for: stock) { keys.append((Self.poolingKey(of: stock), pooling)) }
     if stock.layout.slot(of: "embedding.types.weight", blockCount: 1) != nil {
-      keys.append((Self.tokenTypeKey, .u32(UInt32(sizes[.tokenTypes]))))
+      keys.append((Self.tokenTypeKey, .u32(UInt32(source.network.tokenTypeEmbedding?.rowCount ?? 1))))
     }
     return keys
   }

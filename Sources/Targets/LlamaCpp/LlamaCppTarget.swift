@@ -28,16 +28,20 @@ package struct LlamaCppTarget: Target {
     .gguf(.gemma2),
     .gguf(.phi3),
     .gguf(.olmo2),
-    .gguf(.phi, sources: [.phi, .gptNeoX], hasVocabularyBias: true),
+    .gguf(.phi, sources: [.phi, .gptNeoX, .homeMade], hasVocabularyBias: true),
     .gguf(.gptNeoX, sources: [.gptNeoX, .homeMade]),
-    .gguf(Architecture.bert[0]),
+    .gguf(Architecture.bert[0], sources: [Architecture.bert[0], Architecture.distilBERT[0]]),
   ].compactMap { $0 }
 
   private func stock(for source: TargetSource, options: TargetOptions) throws(Refusal) -> StockClass {
     let kept = normsKept(of: source, for: options.type)
     guard let stock = try Self.classes.chosen(for: source, options: options, keeping: kept, target: name) else {
+      let isOfBERT = ["bert", "roberta", "distilbert"].contains(source.architecture.modelType)
       throw Refusal(
-        .unsupported, subject: name, "llama.cpp has no architecture for \(source.architecture.nameWithArticle)",
+        .unsupported, subject: name,
+        isOfBERT
+          ? "of encoders only BertModel and DistilBertModel are written as llama.cpp's bert, and this is \(source.architecture.className)"
+          : "llama.cpp has no architecture for \(source.architecture.nameWithArticle)",
         advice: "use \(.targets, "onnxruntime")")
     }
     return stock

@@ -65,7 +65,7 @@ extension TargetSource {
         }
         return try own.files + copies(of: [generation], in: directory)
       }
-      let files = try copies(of: Self.carriedFileNames, in: other)
+      let files = try copies(of: Vocabulary.fileNames, in: other)
       guard files.contains(where: { $0.name != Vocabulary.chatTemplateName }) else {
         throw Self.noTokenizer(in: other)
       }
@@ -74,7 +74,22 @@ extension TargetSource {
       if let ggufHeader, let own = try Vocabulary(gguf: ggufHeader, path: checkpointPath) {
         return own.files
       }
-      return try copies(of: Self.carriedFileNames + [generation], in: directory)
+      return try copies(of: Vocabulary.fileNames + [generation], in: directory)
+    }
+  }
+
+  /// What sentence-transformers keeps beside an encoder that it makes vectors of texts with: copies. Modules with weights of
+  /// their own are not carried, which a note says.
+  ///
+  /// - Throws: `.malformed` for damaged files.
+  func sentenceEncoderFiles() throws(Refusal) -> (files: [(name: String, bytes: [UInt8])], notes: [Message]) {
+    do throws(Refusal) {
+      guard let pooling = try Pooling(besideCheckpointIn: directory) else { return ([], []) }
+      let names = ["modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"]
+      return (try copies(of: names + [pooling.configurationName], in: directory), [])
+    } catch {
+      guard error.category == .unsupported else { throw error }
+      return ([], ["what sentence-transformers keeps beside the encoder is left out: \(error.description)"])
     }
   }
 
@@ -135,12 +150,6 @@ extension TargetSource {
     return "there is none beside the source; \(other)"
   }
 
-  /// The files of a tokenizer, also of one of another kind, which is carried unread.
-  private static let carriedFileNames = Vocabulary.fileNames + [wordPieceName]
-
-  /// A token a line, as BERT's tokenizers keep them.
-  private static let wordPieceName = "vocab.txt"
-
   /// The largest tokenizers in use take a tenth of it.
   private static let maximumCarriedByteCount = 256 << 20
 
@@ -150,7 +159,8 @@ extension TargetSource {
       let path = "\(directory)/\(name)"
       // What the user named is at home where it lies; what lies beside a checkpoint must not lead elsewhere.
       let homes = HomeDirectories(ofFileAt: directory == self.directory ? checkpointPath : path)
-      guard let isAtHome = homes.contain(fileAt: path) else { continue }
+      let folder = name.lastIndex(of: "/").map { String(name[..<$0]) } ?? ""
+      guard let isAtHome = homes.contain(fileAt: path, orInFolder: folder) else { continue }
       guard isAtHome else {
         throw Refusal(
           .malformed, file: path, "is a link that leaves the directory, and would be copied into the output",

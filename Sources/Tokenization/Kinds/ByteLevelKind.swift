@@ -79,8 +79,13 @@ package struct ByteLevelKind: TokenizerKind {
   /// - Throws: `.unsupported` for what GPT-2's tokenizer does not do.
   private static func requireKind(of file: JSONFile) throws(Refusal) {
     let model = file.value["model"]
+    guard [nil, "BPE"].contains(model?["type"]?.string) else {
+      throw Refusal(
+        .unsupported, file: file.path, subject: "model.type",
+        "expected BPE or WordPiece, found \(model?["type"]?.kind ?? "nothing")",
+        advice: "name a tokenizer of one of these kinds")
+    }
     let checks: [(key: String, found: JSONValue?, holds: Bool, expected: String)] = [
-      ("model.type", model?["type"], [nil, "BPE"].contains(model?["type"]?.string), "BPE"),
       (
         "model.dropout", model?["dropout"], model?["dropout"]?.isNull ?? true || model?["dropout"]?.double == 0, "null"
       ),

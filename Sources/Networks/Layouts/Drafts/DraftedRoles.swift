@@ -111,6 +111,7 @@ struct DraftedRoles {
     let norms = groups.indices.filter { groups[$0].matrix == nil && groups[$0].gain != nil }
     for index in norms where !groups[index].isOfBlock { groups[index].paths = ["final.norm"] }
     let inBlock = norms.filter { groups[$0].isOfBlock }
+    if inBlock.count == 1 { groups[inBlock[0]].paths = ["blocks.#.attention.norm"] }
     guard inBlock.count == 2 else { return }
     func isOfMLP(_ group: Group) -> Bool? {
       if group.has("mlp", "ff", "ffn", "ffwd", "post", "2", "ln2", "norm2", "n2", "rms2") { return true }
@@ -182,6 +183,8 @@ struct DraftedRoles {
     let isLayer = norms.contains { $0.bias != nil }
     let hasPositions = groups.contains { $0.paths == ["embedding.positions"] }
     let hasHead = groups.contains { $0.paths == ["unembedding"] }
+    // One norm of a block serves both branches, or one branch has none; without one at the end, norms may stand behind sums.
+    let isUsualBlock = norms.count { $0.isOfBlock } != 1 && (norms.contains { !$0.isOfBlock } || norms.isEmpty)
     var choices: [(String, JSONValue)] = [
       ("heads", headCount.map { .number($0) } ?? .string("? how many heads: a divisor of \(width)"))
     ]
@@ -190,6 +193,14 @@ struct DraftedRoles {
     }
     if headCount == nil, hasFewerKeys {
       choices.append(("keyValueHeads", .string("? how many heads the keys and values have")))
+    }
+    if !isUsualBlock {
+      choices.append(
+        (
+          "block",
+          .string(
+            "? pre-norm, post-norm where norms stand behind the sums, or parallel where both branches read one stream")
+        ))
     }
     choices += [
       (
