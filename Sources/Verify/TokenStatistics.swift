@@ -172,7 +172,7 @@ struct TokenStatistics {
   }
 
   func deallocate() {
-    for unsafe line in unsafe lines { unsafe line.deallocate() }
+    unsafe lines.forEach { unsafe $0.deallocate() }
     unsafe weights.deallocate()
     unsafe others.deallocate()
   }

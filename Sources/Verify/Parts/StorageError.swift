@@ -40,7 +40,10 @@ struct StorageError: Sendable {
     for start in stride(from: 0, to: values.count, by: width) {
       let block = unsafe UnsafeBufferPointer(rebasing: values[start..<min(start + width, values.count)])
       var (low, high) = (Double.infinity, -Double.infinity)
-      for unsafe value in unsafe block { (low, high) = (min(low, value), max(high, value)) }
+      for index in block.indices {
+        let value = unsafe block[index]
+        (low, high) = (min(low, value), max(high, value))
+      }
       let largest = max(abs(low), abs(high))
       switch type {
       case .q8_0: fill(largest / 254 * 1.001)
