@@ -71,9 +71,14 @@ public struct VerificationRun: Sendable, Encodable {
   }
 
   public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
-    let source = try Model(opening: reference, options: readingOptions)
+    var source = try Model(opening: reference, options: readingOptions)
+    let program = ONNXProgram.isThere(at: candidate) ? try ONNXProgram(opening: candidate) : nil
+    // A graph of fixed length has fewer positions, and is judged by them.
+    if let length = program?.length, length < source.network.contextLength {
+      source = try source.shortened(to: length)
+    }
     try integers?.requireForm(of: source.network)
-    let other = try Candidate(opening: candidate, for: source, options: readingOptions)
+    let other = try Candidate(program, at: candidate, for: source, options: readingOptions)
     let probes = try probeOptions.probes(for: source, at: reference)
     let found = try Judgements(
       of: [
@@ -119,9 +124,10 @@ private struct Candidate {
   let warnings: [Message]
   let requireIntact: () throws(Refusal) -> Void
 
-  init(opening path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
-    if ONNXProgram.isThere(at: path) {
-      let program = try ONNXProgram(opening: path)
+  init(_ program: ONNXProgram?, at path: String, for source: Model, options: ReadingOptions)
+    throws(Refusal)
+  {
+    if let program {
       guard let network = program.network(like: source.network, endOfText: source.endOfText) else {
         throw Refusal(
           .unsupported, file: path, "is not a graph that NormFold writes of a network with the reference's operations",

@@ -341,7 +341,10 @@ import Networks
   private func reduced(_ body: (_ row: ArraySlice<Double>) -> Double) throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
     let values = try numbers(0)
-    guard try integers(1) == [-1], node.attributes["keepdims"] == .integer(1), let width = x.shape.last, width > 0
+    var axes = node.attributes["axes"]
+    if axes == nil { axes = .integers(try integers(1)) }
+    guard axes == .integers([-1]), node.attributes["keepdims"] == .integer(1),
+      let width = x.shape.last, width > 0
     else {
       throw refusal("expected the last axis, kept")
     }

@@ -6,8 +6,8 @@ import Networks
 
 extension ONNXGraph {
   /// A message becomes at most about a hundred times as large in memory as it is in the file. The graph of the largest
-  /// GPT-2 takes less than a megabyte.
-  static let maximumModelByteCount = 4 << 20
+  /// GPT-2 takes less than a megabyte; masks and rotations of a plain one are bytes, which do not grow.
+  static let maximumModelByteCount = 32 << 20
 
   /// Reads back what ``ONNXWriter`` wrote, and trusts nothing of it: the model in every field, its structure by
   /// ``check(file:)``, and that the weights fill the data file without gap or overlap. The contents of external
@@ -15,7 +15,19 @@ extension ONNXGraph {
   ///
   /// - Throws: `.malformed` with the first rule that is broken.
   package init(reading directory: String) throws(Refusal) {
-    let path = directory + "/" + ONNXWriter.modelName
+    let model = try UnpackedModel(Self.openModel(ONNXWriter.modelName, in: directory))
+    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
+    self = try model.graph(data: data)
+    if inputs.map(\.name) == [Self.embeddingsName] {
+      let lookup = try UnpackedModel(Self.openModel(ONNXWriter.lookupName, in: directory))
+      try join(lookup.graph(data: data), file: directory + "/" + ONNXWriter.lookupName)
+    }
+    try check(file: directory + "/" + ONNXWriter.modelName)
+    try checkCoverage(of: data)
+  }
+
+  private static func openModel(_ name: String, in directory: String) throws(Refusal) -> MappedFile {
+    let path = directory + "/" + name
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumModelByteCount else {
       throw Refusal(
@@ -23,12 +35,24 @@ extension ONNXGraph {
         "a model whose weights stand beside it has at most \(Self.maximumModelByteCount) bytes, found \(file.byteCount)"
       )
     }
-    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
-    let model = try UnpackedModel(file)
-    try file.requireIntact()
-    self = try model.graph(data: data)
-    try check(file: path)
-    try checkCoverage(of: data)
+    return file
+  }
+
+  /// Puts the graph that looks embeddings up before the one that reads them.
+  ///
+  /// - Throws: `.malformed` where it gives something else than the other reads.
+  private mutating func join(_ lookup: ONNXGraph, file: String) throws(Refusal) {
+    guard let length = form.length, lookup.form == .plain(length: length, readsEmbeddings: false),
+      lookup.outputs == inputs
+    else {
+      throw Refusal(
+        .malformed, file: file, subject: Self.embeddingsName,
+        "is not what \(ONNXWriter.modelName) reads")
+    }
+    form = .plain(length: length, readsEmbeddings: true)
+    inputs = lookup.inputs
+    nodes = lookup.nodes + nodes
+    initializers = lookup.initializers + initializers
   }
 
   /// The data file, which must be a file of its own: runtimes refuse one that a link leads to.
@@ -82,6 +106,17 @@ extension ONNXGraph {
   }
 }
 
+extension ONNXGraph.Form {
+  /// What the inputs of a model file say.
+  init(of inputs: [ONNXGraph.Value]) {
+    self = .cached
+    guard inputs.count == 1, inputs[0].shape.first == .fixed(1), inputs[0].shape.count > 1,
+      case .fixed(let length) = inputs[0].shape[1]
+    else { return }
+    self = .plain(length: length, readsEmbeddings: inputs[0].name == ONNXGraph.embeddingsName)
+  }
+}
+
 /// A model as protobuf-c read it.
 @safe private final class UnpackedModel {
   private let model: UnsafeMutablePointer<Onnx__ModelProto>
@@ -100,6 +135,7 @@ extension ONNXGraph {
     }
     unsafe model = message
     path = file.path
+    try file.requireIntact()
   }
 
   deinit { unsafe onnx__model_proto__free_unpacked(model, nil) }
@@ -107,20 +143,30 @@ extension ONNXGraph {
   func graph(data: MappedFile) throws(Refusal) -> ONNXGraph {
     let model = unsafe model.pointee
     try unsafe requireKnownFields(model.base, "model")
-    guard unsafe model.has_ir_version != 0, unsafe model.ir_version == Int64(ONNXGraph.formatVersion) else {
+    var inputs: [ONNXGraph.Value] = []
+    if let message = unsafe model.graph?.pointee {
+      inputs = try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
+        try unsafe value(message)
+      }
+    }
+    let form = ONNXGraph.Form(of: inputs)
+    guard unsafe model.has_ir_version != 0, unsafe model.ir_version == Int64(form.formatVersion)
+    else {
       throw refusal(
         nil,
-        unsafe "expected IR version \(ONNXGraph.formatVersion), found \(model.has_ir_version == 0 ? "none" : unsafe "\(model.ir_version)")"
+        unsafe "expected IR version \(form.formatVersion), found \(model.has_ir_version == 0 ? "none" : unsafe "\(model.ir_version)")"
       )
     }
     let operatorSets = unsafe list(model.opset_import, model.n_opset_import)
     for index in unsafe operatorSets.indices { try unsafe requireKnownFields(operatorSets[index].base, "operator set") }
     guard unsafe operatorSets.count == 1, unsafe text(operatorSets[0].domain) == "",
-      unsafe operatorSets[0].version == Int64(ONNXGraph.operatorSet)
+      unsafe operatorSets[0].version == Int64(form.operatorSet)
     else {
       let found = unsafe operatorSets.map { unsafe "'\(text($0.domain))' \($0.version)" }.joined(separator: ", ")
       throw refusal(
-        nil, "expected operator set '' \(ONNXGraph.operatorSet) alone, found \(found.isEmpty ? "none" : found)")
+        nil,
+        "expected operator set '' \(form.operatorSet) alone, found \(found.isEmpty ? "none" : found)"
+      )
     }
     guard let message = unsafe model.graph?.pointee else { throw refusal(nil, "has no graph") }
     try unsafe requireKnownFields(message.base, "graph")
@@ -128,21 +174,50 @@ extension ONNXGraph {
       throw refusal(nil, "the graph has no name", advice: "onnx requires one")
     }
 
-    var graph = ONNXGraph()
+    var graph = ONNXGraph(form: form)
     graph.metadata = try unsafe entries(model.metadata_props, model.n_metadata_props, "metadata")
-    graph.nodes = try unsafe list(message.node, message.n_node).map { (message) throws(Refusal) in
-      try unsafe node(message)
+    graph.initializers = try unsafe list(message.initializer, message.n_initializer).map {
+      (message) throws(Refusal) in
+      try unsafe initializer(message, text(message.name), data: data)
     }
-    graph.initializers = try unsafe list(message.initializer, message.n_initializer).map { (message) throws(Refusal) in
-      try unsafe initializer(message, data: data)
+    let nodes = unsafe list(message.node, message.n_node)
+    for index in unsafe nodes.indices {
+      if form.isPlain, let constant = try unsafe constant(nodes[index], data: data) {
+        graph.initializers.append(constant)
+      } else {
+        unsafe graph.nodes.append(try node(nodes[index]))
+      }
     }
-    graph.inputs = try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
-      try unsafe value(message)
-    }
-    graph.outputs = try unsafe list(message.output, message.n_output).map { (message) throws(Refusal) in
+    graph.inputs = inputs
+    graph.outputs = try unsafe list(message.output, message.n_output).map {
+      (message) throws(Refusal) in
       try unsafe value(message)
     }
     return graph
+  }
+
+  /// A number of a formula that is a node; nil for every other node.
+  private func constant(_ message: Onnx__NodeProto, data: MappedFile) throws(Refusal) -> ONNXGraph
+    .Initializer?
+  {
+    guard unsafe text(message.op_type) == ONNXGraph.constantOperation else { return nil }
+    let name = unsafe text(message.name)
+    try unsafe requireKnownFields(message.base, "node", name)
+    let outputs = unsafe texts(message.output, message.n_output)
+    guard unsafe message.n_input == 0, outputs.count == 1,
+      name == ONNXGraph.constantOperation + "." + outputs[0],
+      unsafe message.n_attribute == 1, let attribute = unsafe list(message.attribute, 1).first,
+      unsafe text(attribute.name) == ONNXGraph.constantAttribute,
+      unsafe attribute.type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR,
+      unsafe attribute.has_f == 0 && attribute.has_i == 0 && attribute.n_ints == 0,
+      let tensor = unsafe attribute.t?.pointee, unsafe text(tensor.name) == outputs[0]
+    else { throw refusal(name, "is no constant of one tensor") }
+    try unsafe requireKnownFields(attribute.base, "attribute", name)
+    let constant = try unsafe initializer(tensor, outputs[0], data: data)
+    if case .external = constant.content {
+      throw refusal(name, "a constant has its numbers in the model")
+    }
+    return constant
   }
 
   private func node(_ message: Onnx__NodeProto) throws(Refusal) -> ONNXGraph.Node {
@@ -156,10 +231,13 @@ extension ONNXGraph {
       let key = unsafe text(attribute.name)
       let isNumber = unsafe attribute.has_f != 0
       let isInteger = unsafe attribute.has_i != 0
+      let isTensor = unsafe attribute.t != nil
       let integers = unsafe UnsafeBufferPointer(start: attribute.ints, count: attribute.n_ints).map { Int($0) }
       let value: ONNXGraph.Attribute
       switch unsafe attribute.type {
-      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT where isInteger && !isNumber && integers.isEmpty:
+      case _ where isTensor: throw refusal(name, "attribute '\(key)' is a tensor")
+      case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT
+      where isInteger && !isNumber && integers.isEmpty:
         value = unsafe .integer(Int(attribute.i))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS where !isInteger && !isNumber: value = .integers(integers)
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOAT where isNumber && !isInteger && integers.isEmpty:
@@ -176,8 +254,9 @@ extension ONNXGraph {
       outputs: texts(message.output, message.n_output), attributes: attributes)
   }
 
-  private func initializer(_ message: Onnx__TensorProto, data: MappedFile) throws(Refusal) -> ONNXGraph.Initializer {
-    let name = unsafe text(message.name)
+  private func initializer(
+    _ message: Onnx__TensorProto, _ name: String, data: MappedFile
+  ) throws(Refusal) -> ONNXGraph.Initializer {
     try unsafe requireKnownFields(message.base, "initializer", name)
     guard unsafe message.has_data_type != 0, let type = unsafe ElementType(onnxCode: message.data_type) else {
       throw refusal(

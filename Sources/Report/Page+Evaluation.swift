@@ -96,7 +96,7 @@ extension EvaluationReport {
 
   private var lossTable: DataTable {
     var table = DataTable(
-      "The losses", header: [""] + models.map(\.name), alignments: [.left] + models.map { _ in .right })
+      "The losses", header: ["measure"] + models.map(\.name), alignments: [.left] + models.map { _ in .right })
     func row(_ name: String, _ text: (LossStatistics) -> String) {
       table.add([.text(name)] + models.map { .text(text($0.loss)) })
     }
@@ -115,7 +115,7 @@ extension EvaluationReport {
   }
 
   fileprivate func section(on comparison: ModelComparison) -> Page.Section {
-    var table = DataTable("The comparison", ["": .left, "found": .right])
+    var table = DataTable("The comparison", ["measure": .left, "found": .right])
     table.add("difference of mean losses, in nats", .text(Self.signed(comparison.lossDifference)))
     table.add("KL divergence, mean in nats", .text(Quantity.short(comparison.meanDivergence)))
     table.add("KL divergence, largest in nats", .text(Quantity.short(comparison.largestDivergence)))

@@ -93,6 +93,10 @@ public struct Judgement: Sendable, Codable {
       self.allowance = allowance
     }
 
+    var countsFromZero: Bool {
+      if case .program(let program) = model { program.countsFromZero } else { false }
+    }
+
     /// What its parts are read from; nil for a program whose numbers are not known.
     var stored: Network? {
       switch model {
@@ -150,8 +154,10 @@ package struct Judgements: Sendable {
     // one.
     let shortProbe = precise.lastIndex { $0.tokens.count <= Self.shortTokenCount } ?? 0
     let programProbe =
-      !candidates.contains { $0.isProgram } || !reference.isCausal
-      ? shortProbe : precise.shortProbe(ofAtMost: Self.shortTokenCount)
+      candidates.contains { $0.countsFromZero }
+      ? precise.probeFromZero(ofAtMost: Self.shortTokenCount)
+      : !candidates.contains { $0.isProgram } || !reference.isCausal
+        ? shortProbe : precise.shortProbe(ofAtMost: Self.shortTokenCount)
     let literalProbe = precise.farProbe(ofAtMost: Self.shortTokenCount)
     func outcome(_ precise: [Probe], long: [Probe]) throws(Refusal) -> JudgementRun.Result {
       try run.result(
@@ -360,6 +366,20 @@ extension [Probe] {
       Probe(
         name: longest.name + ", in steps", tokens: indices.map { longest.tokens[$0] },
         positions: indices.map { longest.positions[$0] }))
+    return self.count - 1
+  }
+
+  /// Returns the index of the longest probe whose tokens stand at positions 0, 1, 2 …; where each is of one token, the beginning
+  /// of the longest probe is added as one.
+  fileprivate mutating func probeFromZero(ofAtMost count: Int) -> Int {
+    let contiguous = indices.filter { self[$0].positions == [Int](self[$0].tokens.indices) }
+    if let found = contiguous.max(by: { self[$0].tokens.count < self[$1].tokens.count }),
+      self[found].tokens.count > 1
+    {
+      return found
+    }
+    let longest = self.max { $0.tokens.count < $1.tokens.count }
+    append(Probe(name: "first tokens", tokens: [Int]((longest?.tokens ?? []).prefix(count))))
     return self.count - 1
   }
 

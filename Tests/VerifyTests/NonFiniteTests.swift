@@ -70,6 +70,7 @@ import Verify
   /// A program that gives the same logits as the network, whatever it is run on.
   private struct Program: LogitProgram {
     let outputWidth = 3
+    let countsFromZero = false
 
     func storing(_ network: Network) -> Network? { nil }
 

@@ -13,6 +13,9 @@ package protocol LogitProgram: Sendable {
   /// The number of numbers that it gives for each token.
   var outputWidth: Int { get }
 
+  /// Whether its tokens stand at positions 0, 1, 2 … whatever a probe says.
+  var countsFromZero: Bool { get }
+
   /// The network with the numbers that the program multiplies by in the places of its parameters; nil where the program
   /// does not say which of its numbers are which.
   ///
