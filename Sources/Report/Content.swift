@@ -25,7 +25,7 @@ package struct Listing: Content {
         .element("summary", [:], [.text(title)]),
         .element(
           "pre", ["tabindex": "0", "role": "region", "aria-label": title],
-          [.element("code", [:], [.text(text)])]),
+          [.element("code", [:], [.whole(text)])]),
       ])
   }
 }
@@ -131,6 +131,9 @@ package struct Cell: Sendable, ExpressibleByStringInterpolation {
       [.element("code", ["dir": "auto"], [.text(text)])]
         + (remark.isEmpty ? [] : [.element("span", ["class": "remark"], [.text(" " + remark)])]))
   }
+
+  /// A text to be copied, whole.
+  static func whole(_ text: String) -> Cell { Cell([.element("code", [:], [.whole(text)])]) }
 
   static func lines(_ cells: [Cell]) -> Cell { Cell(cells.map { .element("div", [:], $0.nodes) }) }
 

@@ -42,7 +42,7 @@ package struct Page: Sendable {
 
     fileprivate var section: Section {
       var facts = FactList()
-      facts.add("Command", .code(commandLine))
+      facts.add("Command", .whole(commandLine))
       facts.add("Ended", .text(date))
       facts.add("Machine", .text(machine))
       return Section(
