@@ -63,9 +63,11 @@ extension ConversionReport {
   }
 
   fileprivate var foldedNorms: Page.KeyFigure {
-    let folded = Set(outputs.map(\.foldedNormCount)).sorted().map { "\($0)" }
+    let counts = outputs.map(\.foldedNormCount)
+    let least = counts.min() ?? 0
     return .init(
-      name: "norms folded", value: "\(folded.joined(separator: " or ")) of \(Set(sites.map(\.name)).count)",
+      name: "norms folded",
+      value: "\(least == counts.max() ? "" : "at least ")\(least) of \(Set(sites.map(\.name)).count)",
       remark: isAlone
         ? outputs[0].rest : outputs.allSatisfy(\.isNormFree) ? "none left" : "see the table of norms")
   }

@@ -48,7 +48,8 @@ extension EvaluationReport {
     }
     return [
       .init(
-        name: "the other's mean loss, less this", value: Self.signed(comparison.lossDifference), remark: "nats"),
+        name: "difference of mean losses", value: Self.signed(comparison.lossDifference),
+        remark: "nats; more than 0 where the other's is higher"),
       .init(name: "KL divergence, mean", value: Quantity.short(comparison.meanDivergence), remark: "nats"),
       .init(
         name: "Jensen-Shannon divergence, mean", value: Quantity.short(comparison.meanJensenShannon), remark: "nats"),
