@@ -11,7 +11,7 @@
 # make bench    whole commands and kernels beside what one would take instead: make bench SIZE=xl
 # make screenshots  pictures of the demo's report on a desk, a phone and paper (chromium)
 # make docs     the documentation of the library, in .build/docs/NormFold.doccarchive
-# make interop  the written files in the hands of the real programs (PyPI, in .venv; with ALL=1 also in two more environments)
+# make interop  the written files in the hands of the real programs (PyPI, in .venv; with ALL=1 also in environments of their own, and a browser)
 
 
 SWIFT  ?= swift
@@ -124,4 +124,4 @@ interop: all
 	ALL=$(ALL) Tests/Interop/run $(NORMFOLD) $(PYTHON)
 
 clean:
-	rm -rf .build dist demo .venv .venv-transformer-lens .venv-llama-cpp
+	rm -rf .build dist demo .venv .venv-*

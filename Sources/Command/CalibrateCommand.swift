@@ -67,7 +67,7 @@ struct CalibrateCommand: ParsableCommand {
     try output.print(
       report, as: report.text + ending, options: calibration,
       advice: place == nil ? "" : "the output itself is in place")
-    try page.write(Page(report), to: pagePlace, with: output)
+    try page.write(Page(report), of: report, options: calibration, to: pagePlace, with: output)
   }
 }
 

@@ -106,9 +106,9 @@ struct ConvertCommand: ParsableCommand {
     try destination?.refuse(in: Destination(directory: place, replacing: force))
     let report = try output.withProgress { try conversion.run(logger: output.logger, progress: $0.handler) }
     try output.print(
-      report, as: report.text, options: conversion, verdict: report.verdict,
+      report, as: report.text, options: conversion, verdict: report.verdict, holds: report.holds,
       advice: report.published ? "the output itself is in place" : "")
-    try page.write(Page(report), to: destination, with: output)
+    try page.write(Page(report), of: report, options: conversion, to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }
@@ -134,7 +134,7 @@ extension ConversionReport {
       }
     } else {
       lines += failures.map { "  \($0)" }
-      lines.append("  Nothing was written.")
+      lines.append("  " + "Nothing was written.".toned(.bad))
     }
     lines += integers?.text ?? []
     guard let verification else {
@@ -185,8 +185,10 @@ extension ConversionReport {
     for verdict in verdicts {
       for (index, measure) in verdict.measures.enumerated() {
         table.add(
-          index == 0 ? verdict.output.target : "", (measure.isDetail ? "  " : "") + measure.name, measure.valueText,
-          measure.limitText, measure.holds.map { $0 ? "holds" : "FAILS" } ?? "")
+          index == 0 ? verdict.output.target : "", (measure.isDetail ? "  " : "") + measure.name,
+          measure.valueText,
+          measure.limitText, measure.holds.map { $0 ? "holds" : "FAILS" } ?? "",
+          tone: measure.holds.map(Tone.init))
       }
     }
     table.footnote = limitsFootnote(verification)

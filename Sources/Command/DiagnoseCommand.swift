@@ -40,7 +40,7 @@ struct DiagnoseCommand: ParsableCommand {
     let place = try page.destination(replacing: force)
     let report = try output.withProgress { try diagnosis.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: diagnosis)
-    try page.write(Page(report), to: place, with: output)
+    try page.write(Page(report), of: report, options: diagnosis, to: place, with: output)
   }
 }
 

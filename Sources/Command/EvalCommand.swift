@@ -105,7 +105,7 @@ struct EvalCommand: ParsableCommand {
     let place = try page.destination(replacing: force)
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
-    try page.write(Page(report), to: place, with: output)
+    try page.write(Page(report), of: report, options: evaluation, to: place, with: output)
     if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }
 }

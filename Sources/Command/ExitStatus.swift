@@ -40,7 +40,8 @@ enum ExitStatus: Int32 {
     case let verdict as Verdict: Glibc.exit(verdict.status.rawValue)
     case let refusal as Refusal:
       let status = ExitStatus(refusal.category)
-      StandardError.write("error: \(refusal.text(naming: .flags))\n")
+      StandardError.write(
+        "\("error:".toned(.bad, for: STDERR_FILENO)) \(refusal.text(naming: .flags))\n")
       if CommandLine.arguments.contains("--json") {
         try? StandardOutput.print(json: RefusalDocument(refusal, status: status))
       }
@@ -52,7 +53,11 @@ enum ExitStatus: Int32 {
         do { try StandardOutput.print(message) } catch { exit(with: error) }
         Glibc.exit(success.rawValue)
       }
-      StandardError.write(UsageHint.mend(message, for: Array(CommandLine.arguments.dropFirst())) + "\n")
+      let mended = UsageHint.mend(message, for: Array(CommandLine.arguments.dropFirst()))
+      let head = "Error:"
+      StandardError.write(
+        (mended.hasPrefix(head)
+          ? head.toned(.bad, for: STDERR_FILENO) + mended.dropFirst(head.count) : mended) + "\n")
       Glibc.exit(code == .validationFailure ? usage.rawValue : internalError.rawValue)
     }
   }

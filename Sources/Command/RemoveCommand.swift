@@ -176,8 +176,9 @@ struct RemoveCommand: ParsableCommand {
         }, progress: isReporting ? line.handler : { _ in })
     }
     guard let report else { return true }
-    try output.print(report, as: report.text, verdict: report.conversion.verdict)
-    try page.write(Page(report), to: place, with: output)
+    try output.print(
+      report, as: report.text, options: removal, verdict: report.conversion.verdict, holds: report.conversion.holds)
+    try page.write(Page(report), of: report, options: removal, to: place, with: output)
     return report.conversion.holds
   }
 
@@ -224,10 +225,12 @@ private final class StepLines {
     var parts: [String] = [
       "step \(record.step + 1) of \(recipe.steps)", "loss \(Quantity.fixed(record.loss, digits: 4))",
       "gradient \(Quantity.short(record.gradientNorm))", "rate \(Quantity.scientific(record.rate))",
-      "\(Quantity.short(speed)) tokens/s", "\(Quantity.duration(left)) left",
+      "\(Quantity.count(Int(min(speed, 1e12)))) tokens/s", "\(Quantity.duration(left)) left",
     ]
     if !record.fixed.isEmpty { parts.append("fixed \(record.fixed.joined(separator: ", "))") }
-    StandardError.write(parts.joined(separator: "  ") + "\n")
+    let line = parts.joined(separator: "  ")
+    let width = StandardError.width
+    StandardError.write((line.count <= width ? line : parts.joined(separator: " ").wrapped(to: width)) + "\n")
   }
 }
 

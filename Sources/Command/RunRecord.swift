@@ -11,6 +11,10 @@ struct RunRecord: Encodable {
     /// As the system calls it; nil where it does not say.
     let processor: String?
     let coreCount: Int
+
+    var text: String {
+      [system, processor, "\(coreCount) cores"].compactMap(\.self).joined(separator: ", ")
+    }
   }
 
   let tool = Tool.nameAndVersion
@@ -19,6 +23,15 @@ struct RunRecord: Encodable {
   /// When it ended: UTC, as in ISO 8601.
   let date = Date.now.formatted(.iso8601)
   let machine = Machine.this
+
+  /// As it can be given to a shell again.
+  var commandLine: String {
+    (["normfold"] + arguments).map { word in
+      let isPlain =
+        !word.isEmpty && word.allSatisfy { $0.isLetter || $0.isNumber || "-_./,:=@+".contains($0) }
+      return isPlain ? word : "'" + word.replacing("'", with: #"'\''"#) + "'"
+    }.joined(separator: " ")
+  }
 }
 
 extension RunRecord.Machine {
@@ -51,6 +64,18 @@ struct Document<Content: Encodable>: Encodable {
   let content: Content
   /// What the command was told, defaults included; nil where there is nothing to tell.
   var options: (any Encodable)?
+
+  /// The document; NaN and infinities as strings, which JSON has no numbers for.
+  var text: String {
+    get throws {
+      let encoder = JSONEncoder()
+      encoder.userInfo[.settingNames] = SettingNames.flags
+      encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+      encoder.nonConformingFloatEncodingStrategy = .convertToString(
+        positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+      return String(decoding: try encoder.encode(self), as: UTF8.self)
+    }
+  }
 
   func encode(to encoder: any Encoder) throws {
     try content.encode(to: encoder)

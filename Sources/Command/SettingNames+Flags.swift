@@ -37,6 +37,8 @@ extension Setting {
     case .allowsApproximateActivation: ["--allow-approximate-activation"]
     case .allowsPartial: ["--allow-partial"]
     case .normForm: ["--to-norm"]
+    case .onnxForm: ["--onnx-form"]
+    case .onnxLength: ["--onnx-length"]
     case .replacesDestination: ["--force"]
     case .rules: FoldingRule.allCases.map { "--\($0.rawValue)" }
     case .targets: ["--for"]

@@ -3,6 +3,7 @@ import Arithmetic
 import NormFold
 import Folding
 import Formats
+import Glibc
 import Logging
 import Measurement
 import Networks
@@ -25,8 +26,18 @@ struct OutputOptions: ParsableArguments {
   @Flag(name: .shortAndLong, help: "Say more about what is being done.")
   var verbose = false
 
-  @Flag(help: ArgumentHelp("Say on standard error how far the run is, one JSON object a line.", visibility: .hidden))
+  @Option(
+    help: ArgumentHelp(
+      "When verdicts have a colour: auto is in a terminal, unless NO_COLOR is set.",
+      valueName: "auto|always|never"))
+  var color = ColorChoice.auto
+
+  @Flag(
+    help: ArgumentHelp(
+      "Say on standard error how far the run is, one JSON object a line.", visibility: .hidden))
   var progressLines = false
+
+  func validate() { ColorChoice.choose(color) }
 
   /// Diagnostics go to standard error; results are printed.
   var logger: Logger {
@@ -47,16 +58,17 @@ struct OutputOptions: ParsableArguments {
   /// - Parameters:
   ///   - options: what the command was told, defaults included, for the document.
   ///   - verdict: what is left of the text with `--quiet`; nil where there is no verdict to tell from the rest.
+  ///   - holds: whether it is a good one, which its colour says; nil for one without colour.
   ///   - advice: what a reader should know who does not get to see it.
   func print(
     _ result: some Encodable, as text: @autoclosure () -> String, options: (any Encodable)? = nil,
-    verdict: String? = nil,
-    advice: Message = ""
+    verdict: String? = nil, holds: Bool? = nil, advice: Message = ""
   ) throws {
     if json {
       try StandardOutput.print(json: result, options: options, advice: advice)
     } else if quiet, let verdict {
-      try StandardOutput.print(verdict.wrapped(), advice: advice)
+      try StandardOutput.print(
+        (holds.map { verdict.toned(Tone($0)) } ?? verdict).wrapped(), advice: advice)
     } else {
       try StandardOutput.print(text().wrapped(), advice: advice)
     }
@@ -238,7 +250,20 @@ struct ConversionOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The size at which files for transformers are cut, with an index beside them: 5GB, 500MB.", valueName: "size"))
+      "The graph for onnxruntime: with a cache, or plain, of fixed length, from ids or embeddings to logits.",
+      valueName: "cached|plain|plain-embeds"))
+  var onnxForm = ONNXForm.cached
+
+  @Option(
+    help: ArgumentHelp(
+      "How many tokens a plain graph takes; as many as the model has positions by default.",
+      valueName: "tokens"))
+  var onnxLength: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "The size at which files for transformers are cut, with an index beside them: 5GB, 500MB.",
+      valueName: "size"))
   var maxShardSize = ShardSize(byteCount: 5_000_000_000)
 
   /// A conversion with these options.
@@ -252,6 +277,8 @@ struct ConversionOptions: ParsableArguments {
     conversion.rules = rules
     conversion.normForm = toNorm
     conversion.className = className
+    conversion.onnxForm = onnxForm
+    conversion.onnxLength = onnxLength
     conversion.maximumShardByteCount = maxShardSize.byteCount
     conversion.readingOptions = reading
     return conversion
@@ -259,6 +286,7 @@ struct ConversionOptions: ParsableArguments {
 }
 
 extension NormForm: ExpressibleByArgument {}
+extension ONNXForm: ExpressibleByArgument {}
 
 /// A number of bytes as people write it: `5GB`, `500MB`, `2GiB`, or the number alone.
 struct ShardSize: ExpressibleByArgument {
@@ -383,9 +411,21 @@ struct ReportOptions: ParsableArguments {
   }
 
   /// Writes the page, after what was found has been printed, and says where it is, unless that was one JSON document.
-  func write(_ report: @autoclosure () -> Page, to destination: Destination?, with output: OutputOptions) throws {
+  ///
+  /// - Parameters:
+  ///   - result: what was found.
+  ///   - options: what the command was told, defaults included.
+  func write(
+    _ report: @autoclosure () -> Page, of result: some Encodable, options: (any Encodable)? = nil,
+    to destination: Destination?, with output: OutputOptions
+  ) throws {
     guard let destination else { return }
-    for warning in try StagedOutput.write(Array(report().html(naming: .flags).utf8), to: destination) {
+    var page = report()
+    let run = RunRecord()
+    page.run = Page.Run(
+      commandLine: run.commandLine, date: run.date, machine: run.machine.text,
+      document: try Document(content: result, options: options).text)
+    for warning in try StagedOutput.write(Array(page.html(naming: .flags).utf8), to: destination) {
       output.logger.warning("\(warning.printable)")
     }
     if !output.json { try StandardOutput.print("\n  Report: \(destination.path.printable)") }
@@ -403,72 +443,9 @@ private struct DiagnosticHandler: LogHandler {
   }
 
   func log(event: LogEvent) {
-    StandardError.write("\(event.level == .notice ? "note" : event.level.rawValue): \(event.message)\n")
-  }
-}
-
-/// The options that say in which integers a network is computed.
-struct IntegerOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp(
-      "Compute in integers: int:W,A, dynamic fixed point with W bits for weights and A for activations, or fixed:K,F, K bits "
-        + "of which F are behind the point.", valueName: "int:W,A|fixed:K,F"))
-  var arithmetic: String?
-
-  @Option(
-    help: ArgumentHelp(
-      "Which numbers share an exponent under int: those of a tensor, or of an output or a token.",
-      valueName: "tensor|channel"))
-  var integerScales: IntegerArithmetic.Scales?
-
-  @Flag(help: "Compute the two products of attention in integers, too, under int.")
-  var integerAttention = false
-
-  func validate() throws {
-    guard arithmetic == nil, integerScales != nil || integerAttention else { return }
-    throw ValidationError(
-      "\(integerAttention ? "--integer-attention" : "--integer-scales") says something about --arithmetic, which is not given"
-    )
-  }
-
-  func integers() throws(Refusal) -> IntegerArithmetic? {
-    guard let arithmetic else { return nil }
-    var integers = try IntegerArithmetic(parsing: arithmetic)
-    if case .fixed = integers.form, integerScales != nil || integerAttention {
-      throw Refusal(
-        .usage, subject: arithmetic, "has one scale for all numbers, and attention is in integers anyway",
-        advice: "leave out --integer-scales and --integer-attention")
-    }
-    integers.scales = integerScales ?? .tensor
-    integers.includesAttention = integerAttention
-    return integers
-  }
-}
-
-extension IntegerArithmetic.Scales: ExpressibleByArgument {}
-
-extension IntegerDrift {
-  /// What integers do to each network.
-  var text: [String] {
-    var table = Table(
-      [arithmetic.name: .left, "KL mean": .right, "KL largest": .right, "same top-1": .right, "stream": .right])
-    for network in networks {
-      let logits = network.difference.logits
-      table.add(
-        network.name.printable, Quantity.scientific(logits.meanDivergence),
-        Quantity.scientific(logits.largestDivergence),
-        Quantity.percent(logits.top1Agreement),
-        network.difference.residuals.last.map { Quantity.scientific($0.relative) } ?? "")
-    }
-    table.footnote =
-      "In integers against double precision: nats, and the largest difference of the residual stream behind the last block"
-    var lines = ["", table.text]
-    for network in networks {
-      guard let worst = network.overflows.first else { continue }
-      lines.append(
-        "  OVERFLOW in \(network.name.printable): \(Quantity.count(network.overflows.reduce(0) { $0 + $1.count })) numbers, "
-          + "most of them at \(worst.path) (\(Quantity.count(worst.count))).")
-    }
-    return lines
+    let head = "\(event.level == .notice ? "note" : event.level.rawValue):"
+    let isWarning = event.level == .warning
+    let text = "\(isWarning ? head.toned(.warning, for: STDERR_FILENO) : head) \(event.message)"
+    StandardError.write(text.wrapped(to: StandardError.width) + "\n")
   }
 }

@@ -46,6 +46,9 @@ enum StandardStreams {
 enum StandardError {
   static let isTerminal = isatty(STDERR_FILENO) == 1
 
+  /// Columns of the terminal that reads it; without end in a file or a pipe, where no line is broken.
+  static let width = Terminal.width(of: STDERR_FILENO) ?? .max
+
   /// Writes a text. One that cannot be written is lost; there is nowhere left to say so.
   static func write(_ text: String) { _ = StandardStreams.write(text.utf8, to: STDERR_FILENO) }
 }
@@ -88,12 +91,6 @@ enum StandardOutput {
   static func print(
     json value: some Encodable, options: (any Encodable)? = nil, advice: Message = ""
   ) throws {
-    let encoder = JSONEncoder()
-    encoder.userInfo[.settingNames] = SettingNames.flags
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    try print(
-      String(decoding: encoder.encode(Document(content: value, options: options)), as: UTF8.self), advice: advice)
+    try print(Document(content: value, options: options).text, advice: advice)
   }
 }

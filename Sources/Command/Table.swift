@@ -5,6 +5,8 @@ struct Table {
   private let header: [String]
   private let alignments: [Alignment]
   private var rows: [[String]] = []
+  /// The colours of last cells, by the number of their row.
+  private var tones: [Int: Tone] = [:]
   /// A line below the table.
   var footnote: String?
 
@@ -15,7 +17,11 @@ struct Table {
     alignments = columns.map(\.alignment)
   }
 
-  mutating func add(_ cells: String...) { add(cells: cells) }
+  /// - Parameter tone: of the last cell.
+  mutating func add(_ cells: String..., tone: Tone? = nil) {
+    tones[rows.count] = tone
+    add(cells: cells)
+  }
 
   mutating func add(cells: [String]) { rows.append(cells) }
 
@@ -39,16 +45,17 @@ struct Table {
       }
       widths = fitting
     }
-    func line(_ cells: [String]) -> String {
+    func line(_ cells: [String], _ tone: Tone? = nil) -> String {
       let padded = cells.indices.map { column in
         let space = String(repeating: " ", count: widths[column] - cells[column].count)
         return alignments[column] == .left ? cells[column] + space : space + cells[column]
       }
       var text = "  " + padded.joined(separator: String(repeating: " ", count: gap))
       while text.last == " " { text.removeLast() }
-      return text
+      guard let tone, let last = cells.last, text.hasSuffix(last) else { return text }
+      return text.dropLast(last.count) + last.toned(tone)
     }
-    var lines = cells.map(line)
+    var lines = cells.indices.map { line(cells[$0], tones[$0 - 1]) }
     lines.insert(line(widths.map { String(repeating: "─", count: $0) }), at: 1)
     return (lines.map(\.unbreakable) + (footnote.map { ["  " + $0] } ?? [])).joined(separator: "\n")
   }

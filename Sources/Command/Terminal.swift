@@ -35,12 +35,12 @@ extension String {
   func wrapped(to width: Int = lineWidth) -> String {
     split(separator: "\n", omittingEmptySubsequences: false).map { line in
       if line.first == Self.joiner { return String(line.dropFirst()) }
-      guard line.count > width else { return String(line) }
+      guard String(line).columnCount > width else { return String(line) }
       let indentation = String(repeating: " ", count: line.prefix(while: { $0 == " " }).count)
       var lines = [indentation]
       var isEmpty = true
       for word in line.dropFirst(indentation.count).split(separator: " ") {
-        if !isEmpty, lines[lines.count - 1].count + 1 + word.count > width {
+        if !isEmpty, lines[lines.count - 1].columnCount + 1 + String(word).columnCount > width {
           lines.append(indentation + "  ")
           isEmpty = true
         }
@@ -79,7 +79,8 @@ enum Interruption {
       isUnderway.store(true, ordering: .sequentiallyConsistent)
       let hasPublished = StagedOutput.removeAll()
       StandardError.write(
-        "\nerror: interrupted; \(hasPublished ? "the output was in place already" : "nothing was written")\n")
+        "\n\("error:".toned(.bad, for: STDERR_FILENO)) interrupted; \(hasPublished ? "the output was in place already" : "nothing was written")\n"
+      )
       // Not `exit`: it would destroy what other threads are computing with.
       _exit(ExitStatus.interrupted.rawValue)
     }
@@ -108,7 +109,7 @@ final class ProgressLine: Sendable {
   }
 
   private let form: Form
-  private let width = Terminal.width(of: STDERR_FILENO) ?? Terminal.usualWidth
+  private let width = StandardError.width
   private let start = ContinuousClock.now
   private let state = Mutex(State())
 

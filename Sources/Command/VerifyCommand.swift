@@ -58,8 +58,9 @@ struct VerifyCommand: ParsableCommand {
     run.integers = try integers.integers()
     let destination = try page.destination(replacing: force)
     let report = try output.withProgress { try run.run(progress: $0.handler) }
-    try output.print(report, as: report.text, options: run, verdict: report.verdict)
-    try page.write(Page(report), to: destination, with: output)
+    try output.print(
+      report, as: report.text, options: run, verdict: report.verdict, holds: report.holds)
+    try page.write(Page(report), of: report, options: run, to: destination, with: output)
     if !report.holds { throw ExitStatus.Verdict(status: .mismatch) }
   }
 }
@@ -122,7 +123,7 @@ extension VerificationRun.Report {
     }
     lines += integers?.text ?? []
     lines += warnings.map { "  Warning: \($0.printable)" }
-    lines += ["", verdict]
+    lines += ["", verdict.toned(Tone(holds))]
     return lines.joined(separator: "\n")
   }
 

@@ -24,6 +24,8 @@ public enum Setting: String, CaseIterable, Sendable {
   case allowsApproximateActivation
   case allowsPartial
   case normForm
+  case onnxForm
+  case onnxLength
   case replacesDestination
   case rules
   case targets

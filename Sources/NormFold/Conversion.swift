@@ -20,8 +20,9 @@ public struct Conversion: Sendable, Encodable {
   private enum CodingKeys: CodingKey {
     case source, destination, targets, type, replacesDestination, allowsPartial, verifies, requiredNorms, normForm,
       rules
-    case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers, maximumShardByteCount
-    case digest
+    case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers,
+      maximumShardByteCount
+    case digest, onnxForm, onnxLength
   }
 
   /// A directory or file, as the user named it.
@@ -50,6 +51,10 @@ public struct Conversion: Sendable, Encodable {
   /// The class to write for, where a target has several that hold the network; nil for the first of them.
   public var className: String?
 
+  /// The kind of graph that is written for onnxruntime.
+  public var onnxForm = ONNXForm.cached
+  /// How many tokens a graph of fixed length takes; nil for the model's context.
+  public var onnxLength: Int?
   /// How many bytes of tensors a file for transformers holds before another one is begun, with an index beside them.
   public var maximumShardByteCount = 5_000_000_000
   public var readingOptions = ReadingOptions()
@@ -113,7 +118,7 @@ public struct Conversion: Sendable, Encodable {
     var options = readingOptions
     // A compressed input is expanded where there is room for the output anyway.
     options.temporaryDirectory = options.temporaryDirectory ?? place.existingParent
-    let model = try Model(opening: source, options: options)
+    let model = try Model(opening: source, options: options).shortened(to: onnxLength)
     try place.refuse(overlapping: Set(model.checkpoint.files.map(\.identity)))
     return try model.checkpoint.whileIntact { () throws(Refusal) in
       try convert(model, to: place, chosen: chosen, start: start, logger: logger, progress: progress)
@@ -234,7 +239,7 @@ public struct Conversion: Sendable, Encodable {
   ) throws(Refusal) -> (FoldingPlan, TargetOutput) {
     let options = TargetOptions(
       type: type, allowsApproximateActivation: allowsApproximateActivation, className: className,
-      maximumShardByteCount: maximumShardByteCount)
+      maximumShardByteCount: maximumShardByteCount, onnxForm: onnxForm)
     let plan = try fold(
       model.network,
       .init(
@@ -254,20 +259,6 @@ public struct Conversion: Sendable, Encodable {
       .usage, file: destination,
       "is named like a file, and a directory would appear, with the weights and what belongs to them",
       advice: "name a directory, as in '\(destination.dropLast(end.count))'")
-  }
-
-  func chosenTargets() throws(Refusal) -> [any Target] {
-    guard !targets.isEmpty else {
-      throw Refusal(.usage, "no target is named", advice: "say what the output is for: \(.targets, "transformers")")
-    }
-    var chosen: [any Target] = []
-    for name in targets.flatMap({ $0.split(separator: ",").map(String.init) }) {
-      let target = try Targets.require(name)
-      try target.require(type)
-      if let normForm { try target.require(normForm.kind) }
-      if !chosen.contains(where: { $0.name == target.name }) { chosen.append(target) }
-    }
-    return chosen
   }
 
   private func verify(

@@ -95,6 +95,7 @@ public struct ConversionPlan: Sendable, Encodable {
   public init(of conversion: Conversion) throws(Refusal) {
     let target = try conversion.chosenTargets()[0]
     let model = try Model(opening: conversion.source, options: conversion.readingOptions)
+      .shortened(to: conversion.onnxLength)
     let (plan, output) = try conversion.planned(target, of: model, from: TargetSource(model))
     source = conversion.source
     self.target = target.name

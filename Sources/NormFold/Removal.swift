@@ -17,7 +17,12 @@ import Training
 ///     removal.recipe = try Recipe(named: "gpt2-small-aux")
 ///     let report = try removal.run { print($0.step, $0.loss, $0.fixed) }
 ///     print(report.conversion.published)
-public struct Removal: Sendable {
+public struct Removal: Sendable, Encodable {
+  private enum CodingKeys: CodingKey {
+    case source, destination, targets, text, recipe, precision, removesNorms, sites, resumes, savesEvery, log
+    case validationLog, recomputesBlocks, sharesOptimizer, replacesDestination, readingOptions, probeOptions, workers
+  }
+
   /// A directory or file, as the user named it.
   public var source: String
   /// The directory that is to appear.

@@ -71,9 +71,14 @@ public struct VerificationRun: Sendable, Encodable {
   }
 
   public func run(progress: ConversionProgress.Handler = { _ in }) throws(Refusal) -> Report {
-    let source = try Model(opening: reference, options: readingOptions)
+    var source = try Model(opening: reference, options: readingOptions)
+    let graph = try Graph(at: candidate, like: source.literalNetwork ?? source.network)
+    // A graph of fixed length has fewer positions, and is judged by them.
+    if case .own(let program)? = graph, let length = program.length, length < source.network.contextLength {
+      source = try source.shortened(to: length)
+    }
     try integers?.requireForm(of: source.network)
-    let other = try Candidate(opening: candidate, for: source, options: readingOptions)
+    let other = try Candidate(graph, at: candidate, for: source, options: readingOptions)
     let probes = try probeOptions.probes(for: source, at: reference)
     let found = try Judgements(
       of: [
@@ -123,6 +128,23 @@ extension VerificationRun.Report {
   }
 }
 
+/// A graph that is held against the reference.
+private enum Graph {
+  case own(ONNXProgram)
+  /// What another program exported.
+  case imported(any CuttableProgram)
+
+  /// - Returns: nil where there is none at the path.
+  init?(at path: String, like network: Network) throws(Refusal) {
+    guard ONNXProgram.isThere(at: path) else { return nil }
+    if let program = try ONNXProgram.imported(from: path, like: network) {
+      self = .imported(program)
+    } else {
+      self = .own(try ONNXProgram(opening: path))
+    }
+  }
+}
+
 /// What is held against the reference: a checkpoint, or a graph.
 private struct Candidate {
   /// Its operations, run in double precision.
@@ -133,15 +155,13 @@ private struct Candidate {
   let warnings: [Message]
   let requireIntact: () throws(Refusal) -> Void
 
-  init(opening path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
-    if ONNXProgram.isThere(at: path) {
-      if let program = try ONNXProgram.imported(from: path, like: source.literalNetwork ?? source.network) {
-        (network, written, type) = (program.storing(source.network) ?? source.network, .program(program), program.type)
-        warnings = []
-        requireIntact = { () throws(Refusal) in try program.requireIntact() }
-        return
-      }
-      let program = try ONNXProgram(opening: path)
+  init(_ graph: Graph?, at path: String, for source: Model, options: ReadingOptions) throws(Refusal) {
+    switch graph {
+    case .imported(let program)?:
+      (network, written, type) = (program.storing(source.network) ?? source.network, .program(program), program.type)
+      warnings = []
+      requireIntact = { () throws(Refusal) in try program.requireIntact() }
+    case .own(let program)?:
       guard let network = program.network(like: source.network, endOfText: source.endOfText) else {
         throw Refusal(
           .unsupported, file: path, "is not a graph that NormFold writes of a network with the reference's operations",
@@ -149,7 +169,7 @@ private struct Candidate {
       }
       (self.network, written, type, warnings) = (network, .program(program), program.type, [])
       requireIntact = { () throws(Refusal) in try program.requireIntact() }
-    } else {
+    case nil:
       // Adapters and a layout belong to the reference.
       var options = options
       (options.adapters, options.layout) = ([], nil)

@@ -80,6 +80,21 @@ import Networks
     return result
   }
 
+  /// The logits [tokens, vocabulary] of one sequence by a graph of fixed length: what stands behind the tokens must not matter.
+  ///
+  /// - Throws: `.unsupported` for more tokens than the graph takes.
+  package func logits(ofFirst tokens: [Int], of length: Int) throws(Refusal) -> [Double] {
+    guard tokens.count <= length else {
+      throw Refusal(
+        .unsupported, file: file, "takes \(length) tokens, and \(tokens.count) were to be run")
+    }
+    let rest = [Int](repeating: 0, count: length - tokens.count)
+    guard let logits = try run(["input_ids": ONNXTensor([1, length], tokens + rest)])["logits"],
+      let values = logits.numbers, logits.shape.count == 3, logits.shape[1] == length
+    else { throw refusal("logits", "expected an output [1, \(length), vocabulary]") }
+    return Array(values[..<(tokens.count * logits.shape[2])])
+  }
+
   /// What a graph without a cache gives for one sequence: [tokens, outputs], the outputs of a token side by side. Where it
   /// gives one answer for the sequence, every token gets that.
   package func outputs(of probe: Probe, task: Task) throws(Refusal) -> [Double] {

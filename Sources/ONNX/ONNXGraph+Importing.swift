@@ -19,8 +19,7 @@ extension ONNXGraph {
         "a model file has at most \(Self.maximumImportByteCount) bytes, found \(file.byteCount)",
         advice: "export it with its weights in a file beside it")
     }
-    self = try UnpackedModel(file, form: .any).importedGraph(besides: ONNXDataFiles(beside: path))
-    try file.requireIntact()
+    self = try UnpackedModel(file, origin: .any).importedGraph(besides: ONNXDataFiles(beside: path))
     foldConstants()
     dropUnread()
     nameNodes()
@@ -33,7 +32,7 @@ extension ONNXGraph {
   package static func isWrittenHere(_ path: String) throws(Refusal) -> Bool {
     let file = try MappedFile(path: path)
     guard file.byteCount <= maximumModelByteCount else { return false }
-    return try UnpackedModel(file, form: .any).isOurs
+    return try UnpackedModel(file, origin: .any).isOurs
   }
 
   /// No message of protobuf is larger.

@@ -16,23 +16,50 @@ extension ONNXGraph {
     }
   }
 
-  /// The bytes of the model file.
+  /// The model files by their names: the graph, and before it the one that looks the embeddings up where it reads these.
   ///
-  /// - Parameter dataName: the name of the data file beside it.
-  package func packed(dataName: String) -> [UInt8] {
+  /// - Parameter dataName: the name of the data file beside them.
+  package func packed(dataName: String) -> [(name: String, bytes: [UInt8])] {
+    let ranges = Dictionary(zip(externalInitializers.map(\.info.name), externalRanges)) {
+      first, _ in first
+    }
+    let (lookup, rest) = parts
+    return (lookup.map { [(ONNXWriter.lookupName, $0.packed(dataName, ranges))] } ?? [])
+      + [(ONNXWriter.modelName, rest.packed(dataName, ranges))]
+  }
+
+  /// The graph that looks the embeddings up, nil where the whole reads ids, and the one of all other nodes.
+  private var parts: (lookup: ONNXGraph?, rest: ONNXGraph) {
+    guard form.readsEmbeddings,
+      let first = nodes.firstIndex(where: { $0.outputs == [Self.embeddingsName] }),
+      let type = outputs.first?.type,
+      let width = initializers.first(where: { $0.name == nodes[first].inputs[0] })?.shape[1]
+    else { return (nil, self) }
+    let values = Self.embeddings(length: form.length ?? 0, width: width, type: type)
+    var (lookup, rest) = (self, self)
+    lookup.nodes = [nodes[first]]
+    lookup.outputs = [values]
+    rest.nodes.remove(at: first)
+    rest.inputs = [values]
+    lookup.initializers.removeAll { !nodes[first].inputs.contains($0.name) }
+    rest.initializers.removeAll { nodes[first].inputs.contains($0.name) }
+    return (lookup, rest)
+  }
+
+  private func packed(_ dataName: String, _ ranges: [String: Range<Int>]) -> [UInt8] {
     let arena = MessageArena()
     let model = unsafe arena.make(onnx__model_proto__init)
     unsafe model.pointee.has_ir_version = 1
-    unsafe model.pointee.ir_version = Int64(Self.formatVersion)
+    unsafe model.pointee.ir_version = Int64(form.formatVersion)
     unsafe model.pointee.producer_name = arena.string(ONNXWriter.producer)
     if let version = metadata["normfold.version"] { unsafe model.pointee.producer_version = arena.string(version) }
     let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
     unsafe operators.pointee.domain = arena.string("")
     unsafe operators.pointee.has_version = 1
-    unsafe operators.pointee.version = Int64(Self.operatorSet)
+    unsafe operators.pointee.version = Int64(form.operatorSet)
     unsafe model.pointee.n_opset_import = 1
     unsafe model.pointee.opset_import = arena.pointers([operators])
-    unsafe model.pointee.graph = arena.graph(self, dataName: dataName)
+    unsafe model.pointee.graph = arena.graph(self, ranges, dataName: dataName)
     // Sorted, so that equal graphs are equal files.
     let properties = unsafe metadata.sorted { $0.key < $1.key }.map { unsafe arena.entry($0.key, $0.value) }
     unsafe model.pointee.n_metadata_props = properties.count
@@ -75,14 +102,18 @@ extension ONNXGraph {
 
   // MARK: Messages
 
-  func graph(_ graph: ONNXGraph, dataName: String) -> UnsafeMutablePointer<Onnx__GraphProto> {
+  func graph(
+    _ graph: ONNXGraph, _ ranges: [String: Range<Int>], dataName: String
+  ) -> UnsafeMutablePointer<Onnx__GraphProto> {
     let message = unsafe make(onnx__graph_proto__init)
     unsafe message.pointee.name = string("network")
-    let nodes = unsafe graph.nodes.map { unsafe node($0) }
+    // Compilers encrypt initializers, and may not encrypt shapes.
+    let constants = graph.form.isPlain ? graph.initializers.filter { $0.inlineBytes != nil } : []
+    let nodes = unsafe constants.map { unsafe constant($0) } + graph.nodes.map { unsafe node($0) }
     unsafe message.pointee.n_node = nodes.count
     unsafe message.pointee.node = pointers(nodes)
-    var ranges = graph.externalRanges[...]
-    let initializers = unsafe graph.initializers.map { unsafe tensor($0, &ranges, dataName) }
+    let stored = graph.initializers.filter { !graph.form.isPlain || $0.inlineBytes == nil }
+    let initializers = unsafe stored.map { unsafe tensor($0, ranges[$0.name], dataName) }
     unsafe message.pointee.n_initializer = initializers.count
     unsafe message.pointee.initializer = pointers(initializers)
     let inputs = unsafe graph.inputs.map { unsafe value($0) }
@@ -91,6 +122,25 @@ extension ONNXGraph {
     let outputs = unsafe graph.outputs.map { unsafe value($0) }
     unsafe message.pointee.n_output = outputs.count
     unsafe message.pointee.output = pointers(outputs)
+    return unsafe message
+  }
+
+  /// A number of a formula as a node.
+  private func constant(_ initializer: ONNXGraph.Initializer) -> UnsafeMutablePointer<
+    Onnx__NodeProto
+  > {
+    let message = unsafe node(
+      .init(
+        name: ONNXGraph.constantOperation + "." + initializer.name,
+        operation: ONNXGraph.constantOperation, inputs: [],
+        outputs: [initializer.name]))
+    let attribute = unsafe make(onnx__attribute_proto__init)
+    unsafe attribute.pointee.name = string(ONNXGraph.constantAttribute)
+    unsafe attribute.pointee.has_type = 1
+    unsafe attribute.pointee.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR
+    unsafe attribute.pointee.t = tensor(initializer, nil, "")
+    unsafe message.pointee.n_attribute = 1
+    unsafe message.pointee.attribute = pointers([attribute])
     return unsafe message
   }
 
@@ -135,7 +185,7 @@ extension ONNXGraph {
   }
 
   private func tensor(
-    _ initializer: ONNXGraph.Initializer, _ ranges: inout ArraySlice<Range<Int>>, _ dataName: String
+    _ initializer: ONNXGraph.Initializer, _ range: Range<Int>?, _ dataName: String
   ) -> UnsafeMutablePointer<Onnx__TensorProto> {
     let message = unsafe make(onnx__tensor_proto__init)
     unsafe message.pointee.name = string(initializer.name)
@@ -146,7 +196,7 @@ extension ONNXGraph {
     if let bytes = initializer.inlineBytes {
       unsafe message.pointee.has_raw_data = 1
       unsafe message.pointee.raw_data = ProtobufCBinaryData(len: bytes.count, data: array(bytes))
-    } else if let range = ranges.popFirst() {
+    } else if let range {
       let entries = unsafe [
         entry("location", dataName), entry("offset", String(range.lowerBound)), entry("length", String(range.count)),
       ]

@@ -10,6 +10,7 @@ extension ONNXGraph {
   /// - Parameter reference: a network with operations of the same names.
   /// - Returns: nil where the graph is another.
   package func raised(like reference: Network, endOfText: Int?) -> Network? {
+    guard form.length == nil || form.length == reference.contextLength else { return nil }
     var network = reference
     for node in reference.nodes {
       let name = node.path.description
@@ -31,7 +32,8 @@ extension ONNXGraph {
     }
     guard let stored = storing(network),
       let type = outputs.first(where: { network.task.outputNames.contains($0.name) })?.type,
-      let again = try? ONNXGraph(of: stored, type: type, endOfText: endOfText), again.nodes == nodes,
+      let again = try? ONNXGraph(of: stored, type: type, endOfText: endOfText, form: form),
+      again.nodes == nodes,
       again.outputs == outputs, again.inputs == inputs, again.smallConstants == smallConstants
     else { return nil }
     return stored
@@ -46,12 +48,16 @@ extension ONNXGraph {
       result.bias = node.inputs.count > 2 ? norm.bias ?? .constant(0, shape: norm.gain.shape) : nil
       return result
     }
-    let isScaled = producer(of: name + ".scaled") != nil
+    let isScaled = producer(of: name + ".weighted") != nil
     if let variance = producer(of: name + ".variance"), variance.inputs.count == 2 {
       guard let epsilon = number(named: variance.inputs[1]) else { return nil }
       let isCompressed = producer(of: name + ".sum_square") != nil
-      (result.kind, result.deviation) = (isCompressed ? .crms : .rms, .computed(epsilon: epsilon))
-      if !isScaled { result.gain = .constant(1, shape: [norm.gain.elementCount - (isCompressed ? 1 : 0)]) }
+      let isCentred = producer(of: name + ".centred") != nil
+      result.kind = isCompressed ? .crms : isCentred ? .layer : .rms
+      result.deviation = .computed(epsilon: epsilon)
+      if !isScaled {
+        result.gain = .constant(1, shape: [norm.gain.elementCount - (isCompressed ? 1 : 0)])
+      }
     } else if isScaled {
       result.kind = producer(of: name + ".centred") == nil ? .rms : .layer
       result.deviation = .fixed(.constant(1, shape: norm.gain.shape))

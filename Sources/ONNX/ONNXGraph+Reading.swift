@@ -6,8 +6,8 @@ import Networks
 
 extension ONNXGraph {
   /// A message becomes at most about a hundred times as large in memory as it is in the file. The graph of the largest
-  /// GPT-2 takes less than a megabyte.
-  static let maximumModelByteCount = 4 << 20
+  /// GPT-2 takes less than a megabyte; masks and rotations of a plain one are bytes, which do not grow.
+  static let maximumModelByteCount = 32 << 20
 
   /// Reads back what ``ONNXWriter`` wrote, and trusts nothing of it: the model in every field, its structure by
   /// ``check(file:)``, and that the weights fill the data file without gap or overlap. The contents of external
@@ -15,7 +15,19 @@ extension ONNXGraph {
   ///
   /// - Throws: `.malformed` with the first rule that is broken.
   package init(reading directory: String) throws(Refusal) {
-    let path = directory + "/" + ONNXWriter.modelName
+    let model = try UnpackedModel(Self.openModel(ONNXWriter.modelName, in: directory), origin: .ours)
+    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
+    self = try model.graph(data: data)
+    if inputs.map(\.name) == [Self.embeddingsName] {
+      let lookup = try UnpackedModel(Self.openModel(ONNXWriter.lookupName, in: directory), origin: .ours)
+      try join(lookup.graph(data: data), file: directory + "/" + ONNXWriter.lookupName)
+    }
+    try check(file: directory + "/" + ONNXWriter.modelName)
+    try checkCoverage(of: data)
+  }
+
+  private static func openModel(_ name: String, in directory: String) throws(Refusal) -> MappedFile {
+    let path = directory + "/" + name
     let file = try MappedFile(path: path)
     guard file.byteCount <= Self.maximumModelByteCount else {
       throw Refusal(
@@ -23,12 +35,24 @@ extension ONNXGraph {
         "a model whose weights stand beside it has at most \(Self.maximumModelByteCount) bytes, found \(file.byteCount)"
       )
     }
-    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
-    let model = try UnpackedModel(file, form: .ours)
-    try file.requireIntact()
-    self = try model.graph(data: data)
-    try check(file: path)
-    try checkCoverage(of: data)
+    return file
+  }
+
+  /// Puts the graph that looks embeddings up before the one that reads them.
+  ///
+  /// - Throws: `.malformed` where it gives something else than the other reads.
+  private mutating func join(_ lookup: ONNXGraph, file: String) throws(Refusal) {
+    guard let length = form.length, lookup.form == .plain(length: length, readsEmbeddings: false),
+      lookup.outputs == inputs
+    else {
+      throw Refusal(
+        .malformed, file: file, subject: Self.embeddingsName,
+        "is not what \(ONNXWriter.modelName) reads")
+    }
+    form = .plain(length: length, readsEmbeddings: true)
+    inputs = lookup.inputs
+    nodes = lookup.nodes + nodes
+    initializers = lookup.initializers + initializers
   }
 
   /// The data file, which must be a file of its own: runtimes refuse one that a link leads to.
@@ -82,10 +106,21 @@ extension ONNXGraph {
   }
 }
 
+extension ONNXGraph.Form {
+  /// What the inputs of a model file say.
+  init(of inputs: [ONNXGraph.Value]) {
+    self = .cached
+    guard inputs.count == 1, inputs[0].shape.first == .fixed(1), inputs[0].shape.count > 1,
+      case .fixed(let length) = inputs[0].shape[1]
+    else { return }
+    self = .plain(length: length, readsEmbeddings: inputs[0].name == ONNXGraph.embeddingsName)
+  }
+}
+
 /// A model as protobuf-c read it.
 @safe final class UnpackedModel: Sendable {
   /// What is accepted.
-  enum Form {
+  enum Origin {
     /// What ``ONNXWriter`` writes.
     case ours
     /// What the format defines.
@@ -94,11 +129,11 @@ extension ONNXGraph {
 
   private nonisolated(unsafe) let model: UnsafeMutablePointer<Onnx__ModelProto>
   let path: String
-  private let form: Form
+  private let origin: Origin
 
   /// - Throws: `.malformed` for bytes that are not a protobuf message of this schema.
-  init(_ file: MappedFile, form: Form) throws(Refusal) {
-    self.form = form
+  init(_ file: MappedFile, origin: Origin) throws(Refusal) {
+    self.origin = origin
     let unpacked = unsafe file.withBytes { bytes in
       unsafe bytes.withUnsafeBytes { bytes in
         unsafe onnx__model_proto__unpack(nil, bytes.count, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
@@ -110,6 +145,7 @@ extension ONNXGraph {
     }
     unsafe model = message
     path = file.path
+    try file.requireIntact()
   }
 
   deinit { unsafe onnx__model_proto__free_unpacked(model, nil) }
@@ -117,22 +153,27 @@ extension ONNXGraph {
   func graph(data: MappedFile) throws(Refusal) -> ONNXGraph {
     let model = unsafe model.pointee
     try unsafe requireKnownFields(model.base, "model")
-    guard unsafe model.has_ir_version != 0, unsafe model.ir_version == Int64(ONNXGraph.formatVersion) else {
+    let inputs = try inputs()
+    let form = ONNXGraph.Form(of: inputs)
+    guard unsafe model.has_ir_version != 0, unsafe model.ir_version == Int64(form.formatVersion)
+    else {
       throw refusal(
         nil,
-        unsafe "expected IR version \(ONNXGraph.formatVersion), found \(model.has_ir_version == 0 ? "none" : unsafe "\(model.ir_version)")"
+        unsafe "expected IR version \(form.formatVersion), found \(model.has_ir_version == 0 ? "none" : unsafe "\(model.ir_version)")"
       )
     }
     let operatorSets = unsafe list(model.opset_import, model.n_opset_import)
     for index in unsafe operatorSets.indices { try unsafe requireKnownFields(operatorSets[index].base, "operator set") }
     guard unsafe operatorSets.count == 1, unsafe text(operatorSets[0].domain) == "",
-      unsafe operatorSets[0].version == Int64(ONNXGraph.operatorSet)
+      unsafe operatorSets[0].version == Int64(form.operatorSet)
     else {
       let found = unsafe operatorSets.map { unsafe "'\(text($0.domain))' \($0.version)" }.joined(separator: ", ")
       throw refusal(
-        nil, "expected operator set '' \(ONNXGraph.operatorSet) alone, found \(found.isEmpty ? "none" : found)")
+        nil,
+        "expected operator set '' \(form.operatorSet) alone, found \(found.isEmpty ? "none" : found)"
+      )
     }
-    return try graph(ONNXDataFiles(beside: path), only: data)
+    return try graph(inputs, form, ONNXDataFiles(beside: path), only: data)
   }
 
   /// Whether the model says that this program wrote it.
@@ -141,33 +182,70 @@ extension ONNXGraph {
   func importedGraph(besides files: ONNXDataFiles) throws(Refusal) -> ONNXGraph {
     let model = unsafe model.pointee
     try unsafe requireKnownFields(model.base, "model")
-    return try graph(files, only: nil)
+    return try graph(inputs(), .cached, files, only: nil)
+  }
+
+  private func inputs() throws(Refusal) -> [ONNXGraph.Value] {
+    guard let message = unsafe model.pointee.graph?.pointee else { return [] }
+    return try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
+      try unsafe value(message)
+    }
   }
 
   /// - Parameter data: the one file that weights may stand in; nil where the model names files.
-  private func graph(_ files: ONNXDataFiles, only data: MappedFile?) throws(Refusal) -> ONNXGraph {
+  private func graph(
+    _ inputs: [ONNXGraph.Value], _ form: ONNXGraph.Form, _ files: ONNXDataFiles, only data: MappedFile?
+  ) throws(Refusal) -> ONNXGraph {
     let model = unsafe model.pointee
     guard let message = unsafe model.graph?.pointee else { throw refusal(nil, "has no graph") }
     try unsafe requireKnownFields(message.base, "graph")
-    guard unsafe form == .any || !text(message.name).isEmpty else {
+    guard unsafe origin == .any || !text(message.name).isEmpty else {
       throw refusal(nil, "the graph has no name", advice: "onnx requires one")
     }
 
-    var graph = ONNXGraph()
+    var graph = ONNXGraph(form: form)
     graph.metadata = try unsafe entries(model.metadata_props, model.n_metadata_props, "metadata")
-    graph.nodes = try unsafe list(message.node, message.n_node).map { (message) throws(Refusal) in
-      try unsafe node(message, files)
-    }
     graph.initializers = try unsafe list(message.initializer, message.n_initializer).map { (message) throws(Refusal) in
-      try unsafe initializer(message, files, only: data)
+      try unsafe initializer(message, text(message.name), files, only: data)
     }
-    graph.inputs = try unsafe list(message.input, message.n_input).map { (message) throws(Refusal) in
-      try unsafe value(message)
+    let nodes = unsafe list(message.node, message.n_node)
+    for index in unsafe nodes.indices {
+      if form.isPlain, let data, let constant = try unsafe constant(nodes[index], files, only: data) {
+        graph.initializers.append(constant)
+      } else {
+        unsafe graph.nodes.append(try node(nodes[index], files))
+      }
     }
-    graph.outputs = try unsafe list(message.output, message.n_output).map { (message) throws(Refusal) in
+    graph.inputs = inputs
+    graph.outputs = try unsafe list(message.output, message.n_output).map {
+      (message) throws(Refusal) in
       try unsafe value(message)
     }
     return graph
+  }
+
+  /// A number of a formula that is a node; nil for every other node.
+  private func constant(
+    _ message: Onnx__NodeProto, _ files: ONNXDataFiles, only data: MappedFile
+  ) throws(Refusal) -> ONNXGraph.Initializer? {
+    guard unsafe text(message.op_type) == ONNXGraph.constantOperation else { return nil }
+    let name = unsafe text(message.name)
+    try unsafe requireKnownFields(message.base, "node", name)
+    let outputs = unsafe texts(message.output, message.n_output)
+    guard unsafe message.n_input == 0, outputs.count == 1,
+      name == ONNXGraph.constantOperation + "." + outputs[0],
+      unsafe message.n_attribute == 1, let attribute = unsafe list(message.attribute, 1).first,
+      unsafe text(attribute.name) == ONNXGraph.constantAttribute,
+      unsafe attribute.type == ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR,
+      unsafe attribute.has_f == 0 && attribute.has_i == 0 && attribute.has_s == 0 && attribute.n_ints == 0,
+      let tensor = unsafe attribute.t?.pointee, unsafe text(tensor.name) == outputs[0]
+    else { throw refusal(name, "is no constant of one tensor") }
+    try unsafe requireKnownFields(attribute.base, "attribute", name)
+    let constant = try unsafe initializer(tensor, outputs[0], files, only: data)
+    if case .external = constant.content {
+      throw refusal(name, "a constant has its numbers in the model")
+    }
+    return constant
   }
 
   private func node(_ message: Onnx__NodeProto, _ files: ONNXDataFiles) throws(Refusal) -> ONNXGraph.Node {
@@ -185,7 +263,7 @@ extension ONNXGraph {
       let value: ONNXGraph.Attribute
       let isText = unsafe attribute.has_s != 0
       let isTensor = unsafe attribute.t != nil
-      guard form == .any || !isText && !isTensor else {
+      guard origin == .any || !isText && !isTensor else {
         throw refusal(name, "attribute '\(key)' is a text or a tensor, which is none of ours")
       }
       switch unsafe attribute.type {
@@ -194,7 +272,7 @@ extension ONNXGraph {
           String(decoding: UnsafeRawBufferPointer(start: attribute.s.data, count: attribute.s.len), as: UTF8.self))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__TENSOR where isTensor:
         guard let tensor = unsafe attribute.t?.pointee else { throw refusal(name, "attribute '\(key)' is missing") }
-        value = .tensor(try unsafe initializer(tensor, files, only: nil))
+        value = .tensor(try unsafe initializer(tensor, key, files, only: nil))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INT where isInteger && !isNumber && integers.isEmpty:
         value = unsafe .integer(Int(attribute.i))
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS where !isInteger && !isNumber: value = .integers(integers)
@@ -203,7 +281,7 @@ extension ONNXGraph {
       default:
         throw refusal(
           name,
-          unsafe form == .ours
+          unsafe origin == .ours
             ? "attribute '\(key)' is not of the type that it says (\(attribute.type.rawValue))"
             : "attribute '\(key)' of type \(attribute.type.rawValue) is not one that is read here")
       }
@@ -212,25 +290,24 @@ extension ONNXGraph {
       }
     }
     let domain = unsafe text(message.domain)
-    guard form == .any || domain.isEmpty else { throw refusal(name, "domain '\(domain)' is not ours") }
+    guard origin == .any || domain.isEmpty else { throw refusal(name, "domain '\(domain)' is not ours") }
     return unsafe ONNXGraph.Node(
       name: name, operation: text(message.op_type), inputs: texts(message.input, message.n_input),
       outputs: texts(message.output, message.n_output), attributes: attributes, domain: domain)
   }
 
   private func initializer(
-    _ message: Onnx__TensorProto, _ files: ONNXDataFiles, only data: MappedFile?
+    _ message: Onnx__TensorProto, _ name: String, _ files: ONNXDataFiles, only data: MappedFile?
   ) throws(Refusal) -> ONNXGraph.Initializer {
-    let name = unsafe text(message.name)
     try unsafe requireKnownFields(message.base, "initializer", name)
     guard unsafe message.has_data_type != 0, let type = unsafe ElementType(onnxCode: message.data_type) else {
       throw refusal(
         name,
-        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one \(form == .ours ? "of ours" : "that is read here")"
+        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one \(origin == .ours ? "of ours" : "that is read here")"
       )
     }
     let shape = unsafe UnsafeBufferPointer(start: message.dims, count: message.n_dims).map { Int($0) }
-    guard shape.allSatisfy({ form == .any ? $0 >= 0 : $0 > 0 }), let count = TensorInfo.checkedElementCount(shape),
+    guard shape.allSatisfy({ origin == .any ? $0 >= 0 : $0 > 0 }), let count = TensorInfo.checkedElementCount(shape),
       let byteCount = type.byteCount(ofElements: count)
     else {
       throw refusal(name, "shape \(shape) has an extent below 1, or too many elements")
@@ -250,7 +327,7 @@ extension ONNXGraph {
       let tensor = try unsafe external(message, info, byteCount, data)
       return .init(name: name, type: type, shape: shape, content: .external(.stored(tensor)))
     }
-    guard form == .ours else { return try unsafe imported(info, tensor: copied(message, info, byteCount)) }
+    guard origin == .ours else { return try unsafe imported(info, tensor: copied(message, info, byteCount)) }
     guard unsafe message.n_external_data == 0, unsafe message.has_raw_data != 0 else {
       throw refusal(name, "has no data")
     }
@@ -332,7 +409,7 @@ extension ONNXGraph {
       switch unsafe (dimension.has_dim_value != 0, text(dimension.dim_param)) {
       case (true, "") where unsafe (1..<1 << 31).contains(dimension.dim_value):
         unsafe dimensions.append(.fixed(Int(dimension.dim_value)))
-      case (false, let symbol) where !symbol.isEmpty || form == .any: dimensions.append(.named(symbol))
+      case (false, let symbol) where !symbol.isEmpty || origin == .any: dimensions.append(.named(symbol))
       default: throw refusal(name, "each dimension is a number from 1 to 2^31 - 1 or a name")
       }
     }
@@ -353,7 +430,7 @@ extension ONNXGraph {
 
   /// Our schema has every field that we write: anything else was not written by us.
   private func requireKnownFields(_ message: ProtobufCMessage, _ kind: String, _ subject: String = "") throws(Refusal) {
-    let ignored = form == .any ? Self.descriptions[kind] ?? [] : []
+    let ignored = origin == .any ? Self.descriptions[kind] ?? [] : []
     let fields = unsafe UnsafeBufferPointer(
       start: message.unknown_fields, count: message.unknown_fields == nil ? 0 : Int(message.n_unknown_fields))
     for index in fields.indices {
@@ -361,7 +438,7 @@ extension ONNXGraph {
       if ignored.contains(tag) { continue }
       throw refusal(
         subject.isEmpty ? nil : subject,
-        "field \(tag) of the \(kind) is not \(form == .ours ? "one of ours" : "one that is read here")")
+        "field \(tag) of the \(kind) is not \(origin == .ours ? "one of ours" : "one that is read here")")
     }
   }
 

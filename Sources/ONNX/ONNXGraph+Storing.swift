@@ -41,7 +41,7 @@ extension ONNXGraph {
         (result.gain, result.bias) = (gain, parameter(path.description, "LayerNormalization", 2))
       } else {
         // A compressed norm has no gain where that is one.
-        let gain = parameter(path.description + ".scaled", "Mul", 1)
+        let gain = parameter(path.description + ".weighted", "Mul", 1)
         guard gain != nil || norm.gain.constantValue == 1 else { return nil }
         if let gain { result.gain = gain }
         if norm.isFixed { result.deviation = .fixed(.constant(1, shape: result.gain.shape)) }
@@ -55,8 +55,14 @@ extension ONNXGraph {
       case .embed(_, .first), .embed(_, .others):
         guard let table = parameter(node.path.description, "Mul", 0) else { return nil }
         result[table: node.path] = table
-      case .embed:
-        guard let table = parameter(node.path.description, "Gather", 0) else { return nil }
+      case .embed(_, .position) where form.isPlain:
+        guard case .external(let table)? = constants[node.path.description + ".weight"]?.content
+        else { return nil }
+        result[table: node.path] = table
+      case .embed(_, let index):
+        let value =
+          form.readsEmbeddings && index == .token ? Self.embeddingsName : node.path.description
+        guard let table = parameter(value, "Gather", 0) else { return nil }
         result[table: node.path] = table
       case .linear(let linear):
         guard let stored = map(node.path, linear) ?? tiedHead(node.path, linear) else { return nil }

@@ -4,10 +4,27 @@ import Networks
 /// A computation as ONNX describes it, before it is written or after it was read: nodes in the order in which they
 /// run, the constants that they read, and what goes in and comes out.
 package struct ONNXGraph: Equatable, Sendable {
-  /// The newest operator set that `optimum` exports by default: every operator that we emit has its final form in it.
-  package static let operatorSet = 18
-  /// onnxruntime reads files up to some version of the format, of which 9 is old enough for every release in use.
-  package static let formatVersion = 9
+  /// The shape of the whole: what goes in, and how much a compiler must know to read it.
+  package enum Form: Hashable, Sendable {
+    /// Any number of sequences of any length, with the keys and values of earlier tokens.
+    case cached
+    /// One sequence of fixed length, from which nothing is kept; every shape is a number. It has one input, the ids of the
+    /// tokens [1, length] or their embeddings [1, length, D], and one output, and every number that is no weight is a node
+    /// of its own.
+    case plain(length: Int, readsEmbeddings: Bool)
+
+    /// The number of tokens of each run; nil where any number will do.
+    package var length: Int? { if case .plain(let length, _) = self { length } else { nil } }
+    package var isPlain: Bool { length != nil }
+    package var readsEmbeddings: Bool { self == .plain(length: length ?? 0, readsEmbeddings: true) }
+
+    /// The operator set: the newest that `optimum` exports by default, in which every operator that we emit has its final
+    /// form; for compilers, the one that Concrete ML asks for.
+    package var operatorSet: Int { isPlain ? 14 : 18 }
+    /// The version of the format: onnxruntime reads files up to some version, of which 9 is old enough for every release in
+    /// use; 7 is the one of operator set 14.
+    package var formatVersion: Int { isPlain ? 7 : 9 }
+  }
 
   package struct Node: Equatable, Sendable {
     package var name: String
@@ -87,6 +104,7 @@ package struct ONNXGraph: Equatable, Sendable {
     case named(String)
   }
 
+  package var form = Form.cached
   package var nodes: [Node] = []
   package var initializers: [Initializer] = []
   package var inputs: [Value] = []
@@ -94,7 +112,7 @@ package struct ONNXGraph: Equatable, Sendable {
   /// What made the model, by key: nothing that runs reads it.
   package var metadata: [String: String] = [:]
 
-  package init() {}
+  package init(form: Form = .cached) { self.form = form }
 
   /// How often each operator is used.
   package var operatorCounts: [String: Int] {
@@ -107,6 +125,20 @@ package struct ONNXGraph: Equatable, Sendable {
       guard case .external(let value) = initializer.content else { return nil }
       return (initializer.info, value)
     }
+  }
+}
+
+extension ONNXGraph {
+  /// How a number of a formula is a node, where it is no initializer.
+  static let constantOperation = "Constant"
+  static let constantAttribute = "value"
+
+  /// What a graph reads that is given the embeddings of its tokens.
+  package static let embeddingsName = "inputs_embeds"
+
+  /// [1, length, width]
+  static func embeddings(length: Int, width: Int, type: ElementType) -> Value {
+    Value(name: embeddingsName, type: type, shape: [.fixed(1), .fixed(length), .fixed(width)])
   }
 }
 

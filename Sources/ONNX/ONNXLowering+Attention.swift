@@ -1,4 +1,5 @@
 import Formats
+import Glibc
 import Networks
 
 extension ONNXLowering {
@@ -15,14 +16,19 @@ extension ONNXLowering {
     func split(_ x: String, into count: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
       let parts =
         lowering.headCounts[x] == count
-        ? x : lowering.add("Reshape", x, lowering.constant([0, 0, count, dHead], "heads"), as: name + ".parts")
-      return lowering.add("Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
+        ? x
+        : lowering.add(
+          "Reshape", x, lowering.constant(lowering.tokens + [count, dHead], "heads"),
+          as: name + ".parts")
+      return lowering.add(
+        "Transpose", parts, as: name + ".heads", attributes: ["perm": .integers([0, 2, 1, 3])])
     }
     var keys = split(key, into: keyValueHeadCount, &self, as: prefix + ".key")
-    if attention.mask.isCausal { keys = cached(keys, "key", path, heads: keyValueHeadCount, dHead: dHead) }
+    let isCached = attention.mask.isCausal && !form.isPlain
+    if isCached { keys = cached(keys, "key", path, heads: keyValueHeadCount, dHead: dHead) }
     // [B, G, K, d]
     var values = split(value, into: keyValueHeadCount, &self, as: prefix + ".value")
-    if attention.mask.isCausal { values = cached(values, "value", path, heads: keyValueHeadCount, dHead: dHead) }
+    if isCached { values = cached(values, "value", path, heads: keyValueHeadCount, dHead: dHead) }
     var queries = split(query, into: headCount, &self, as: prefix + ".query")
     if attention.scale != 1 {
       // On the queries, which are never more than the scores.
@@ -31,16 +37,30 @@ extension ONNXLowering {
     let transposed = add(
       "Transpose", keys, as: prefix + ".keys.transposed", attributes: ["perm": .integers([0, 1, 3, 2])])
     // Queries that share keys stand below each other meanwhile: [B, G, H/G·S, d].
-    func grouped(_ x: String, by count: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
+    func grouped(
+      _ x: String, by count: Int, _ columns: Int, _ lowering: inout ONNXLowering, as name: String
+    ) -> String {
       guard keyValueHeadCount != headCount else { return x }
-      return lowering.add("Reshape", x, lowering.constant([0, count, -1, 0], "groups"), as: name)
+      let shape =
+        lowering.form.length.map { [1, count, headCount / count * $0, columns] } ?? [
+          0, count, -1, 0,
+        ]
+      return lowering.add("Reshape", x, lowering.constant(shape, "groups"), as: name)
     }
-    queries = grouped(queries, by: keyValueHeadCount, &self, as: prefix + ".query.groups")
+    // Of the plain form, which has as many keys as queries.
+    let keyCount = form.length ?? 0
+    queries = grouped(queries, by: keyValueHeadCount, dHead, &self, as: prefix + ".query.groups")
     let products = add("MatMul", queries, transposed, as: prefix + ".scores")  // [B, H, S, K]
-    var scores = grouped(products, by: headCount, &self, as: prefix + ".scores.heads")
-    if let cap = attention.softCap { scores = capped(scores, at: cap, as: prefix + ".scores.capped") }
+    var scores = grouped(products, by: headCount, keyCount, &self, as: prefix + ".scores.heads")
+    if let cap = attention.softCap {
+      scores = capped(scores, at: cap, as: prefix + ".scores.capped")
+    }
     let shares: String
     switch attention.weighting {
+    case .softmax where form.isPlain:
+      shares = add(
+        "Softmax", masked(scores, by: attention.mask, at: prefix), as: prefix + ".weights",
+        attributes: ["axis": .integer(-1)])
     case .softmax:
       // No part of an image is padding.
       let masked =
@@ -49,29 +69,37 @@ extension ONNXLowering {
         : add(
           "Where", visible(attention.mask), scores, constant(type.lowestFinite, "mask.value"), as: prefix + ".masked")
       shares = add("Softmax", masked, as: prefix + ".weights", attributes: ["axis": .integer(-1)])
+    case .decaying(let factors) where form.isPlain:
+      shares = add("Mul", scores, fixedDecays(factors, attention.mask), as: prefix + ".weights")
     case .decaying(let factors):
       let decayed = add("Mul", scores, decays(factors), as: prefix + ".decayed")
       shares = add(
         "Where", visible(attention.mask), decayed, constant(0.0, "mask.zero"), as: prefix + ".weights")
     }
-    let weights = grouped(shares, by: keyValueHeadCount, &self, as: prefix + ".weights.groups")
+    let weights = grouped(
+      shares, by: keyValueHeadCount, keyCount, &self, as: prefix + ".weights.groups")
     let mixtures = add("MatMul", weights, values, as: prefix + ".mixtures")  // [B, H, S, d]
-    let mixed = grouped(mixtures, by: headCount, &self, as: prefix + ".mixtures.heads")
-    let joined = add("Transpose", mixed, as: prefix + ".parts", attributes: ["perm": .integers([0, 2, 1, 3])])
-    return add("Reshape", joined, constant([0, 0, width], "joined"), as: prefix)
+    let mixed = grouped(mixtures, by: headCount, dHead, &self, as: prefix + ".mixtures.heads")
+    let joined = add(
+      "Transpose", mixed, as: prefix + ".parts", attributes: ["perm": .integers([0, 2, 1, 3])])
+    return add("Reshape", joined, constant(tokens + [width], "joined"), as: prefix)
   }
 
   /// Rotates the first features of every head by the positions of its tokens: [B, S, H, d].
-  mutating func rotated(_ x: String, by rotary: Rotary, dHead: Int, at name: String) -> String {
+  mutating func rotated(
+    _ x: String, by rotary: Rotary, headCount: Int, dHead: Int, at name: String
+  ) -> String {
     let half = rotary.width / 2
+    let heads = form.isPlain ? tokens + [headCount] : [0, 0, 0]
     let (cosines, sines) = angles(of: rotary)
     let axis = constant([3], "axis.3")
     let end = constant([2 * half], "rotary.end")
     let (first, second): (String, String)  // [B, S, H, r/2]
     if rotary.pairsNeighbours {
       let turned = add("Slice", x, constant([0], "start"), end, axis, as: name + ".turned")
-      let pairs = add("Reshape", turned, constant([0, 0, 0, half, 2], "rotary.pairs"), as: name + ".pairs")
-      let row = constant([0, 0, 0, half], "rotary.row")
+      let pairs = add(
+        "Reshape", turned, constant(heads + [half, 2], "rotary.pairs"), as: name + ".pairs")
+      let row = constant(heads + [half], "rotary.row")
       func side(_ start: Int, _ lowering: inout ONNXLowering, as name: String) -> String {
         let column = lowering.add(
           "Slice", pairs, lowering.constant([start], "side"), lowering.constant([start + 1], "side"),
@@ -92,10 +120,11 @@ extension ONNXLowering {
     let join: [String: ONNXGraph.Attribute] = ["axis": .integer(3)]
     var parts = [real, imaginary]
     if rotary.pairsNeighbours {
-      let column = constant([0, 0, 0, half, 1], "rotary.column")
+      let column = constant(heads + [half, 1], "rotary.column")
       let columns = parts.map { add("Reshape", $0, column, as: $0 + ".column") }
-      let pairs = add("Concat", columns[0], columns[1], as: name + ".joined", attributes: ["axis": .integer(4)])
-      let shape = constant([0, 0, 0, 2 * half], "rotary.flat")
+      let pairs = add(
+        "Concat", columns[0], columns[1], as: name + ".joined", attributes: ["axis": .integer(4)])
+      let shape = constant(heads + [2 * half], "rotary.flat")
       guard rotary.width < dHead else { return add("Reshape", pairs, shape, as: name) }
       parts = [add("Reshape", pairs, shape, as: name + ".flat")]
     }
@@ -131,6 +160,23 @@ extension ONNXLowering {
   private mutating func angles(of rotary: Rotary) -> (cosines: String, sines: String) {
     if let known = rotations[rotary] { return known }
     let frequencies = rotary.frequencies
+    if let length = form.length {
+      // [S, 1, r/2]
+      let angles = (0..<length).flatMap { position in frequencies.map { Double(position) * $0 } }
+      func table(_ function: (Double) -> Double, _ name: String, _ lowering: inout ONNXLowering)
+        -> String
+      {
+        lowering.shared(
+          .init(
+            name: name, type: lowering.type, shape: [length, 1, frequencies.count],
+            content: .numbers(angles.map { function($0) * rotary.magnitude })))
+      }
+      let result = (
+        cosines: table(cos, "rotary.cos", &self), sines: table(sin, "rotary.sin", &self)
+      )
+      rotations[rotary] = result
+      return result
+    }
     let perPair = shared(
       .init(name: "rotary.frequencies", type: .f32, shape: [frequencies.count], content: .numbers(frequencies)))
     let single: [String: ONNXGraph.Attribute] = ["to": .integer(ElementType.onnxFloatCode)]
@@ -189,7 +235,8 @@ extension ONNXLowering {
   /// c · tanh(x / c), as a product where the usual form divides.
   mutating func capped(_ x: String, at cap: Double, as name: String) -> String {
     let inner = add("Mul", x, constant(1 / cap, name + ".inverse"), as: name + ".1")
-    return add("Mul", add("Tanh", inner, as: name + ".2"), constant(cap, name + ".cap"), as: name)
+    return add(
+      "Mul", hyperbolicTangent(inner, as: name + ".2"), constant(cap, name + ".cap"), as: name)
   }
 
   /// The keys that the caller did not mask: [B, 1, 1, K].
@@ -217,6 +264,56 @@ extension ONNXLowering {
     let column = add("Unsqueeze", queries, constant([1], "axis.1"), as: "mask.query_column")
     tokenIndices = (column, keys)
     return (column, keys)
+  }
+}
+
+extension ONNXLowering {
+  /// What a key that a query may not see scores in the plain form. Exact arithmetic gives such a key the share e⁻²⁵⁶ of one with
+  /// score 0, which is none in single precision. It is not lower because CrypTen computes the exponential as (1 + x/256)²⁵⁶, which
+  /// grows again below −512.
+  package static let hiddenScore = -256.0
+
+  /// Scores of hidden keys become ``hiddenScore`` whatever they were: products with 1 and 0, and a sum. [B, H, S, S]
+  private mutating func masked(_ scores: String, by mask: Attention.Mask, at prefix: String)
+    -> String
+  {
+    let sees = visibility(mask)
+    let shape = [form.length ?? 0, form.length ?? 0]
+    let kept = shared(
+      .init(name: "mask.kept", type: type, shape: shape, content: .numbers(sees.map { $0 ? 1 : 0 }))
+    )
+    let added = shared(
+      .init(
+        name: "mask.added", type: type, shape: shape,
+        content: .numbers(sees.map { $0 ? 0 : Self.hiddenScore })))
+    return add("Add", add("Mul", scores, kept, as: prefix + ".kept"), added, as: prefix + ".masked")
+  }
+
+  /// γⁿ for a key n tokens before the query, 0 for one that it does not see: [H, S, S].
+  private mutating func fixedDecays(_ factors: [Double], _ mask: Attention.Mask) -> String {
+    let length = form.length ?? 0
+    let sees = visibility(mask)
+    let values = factors.flatMap { factor in
+      sees.indices.map { sees[$0] ? pow(factor, Double($0 / length - $0 % length)) : 0 }
+    }
+    return shared(
+      .init(
+        name: "decay.shares", type: type, shape: [factors.count, length, length],
+        content: .numbers(values)))
+  }
+
+  /// Whether a query sees a key: [S, S], row by row.
+  private func visibility(_ mask: Attention.Mask) -> [Bool] {
+    let length = form.length ?? 0
+    return (0..<length).flatMap { query in
+      (0..<length).map { key in
+        switch mask {
+        case .bidirectional: true
+        case .causal: key <= query
+        case .window(let width): key <= query && query - key < width
+        }
+      }
+    }
   }
 }
 

@@ -6,6 +6,11 @@ extension ONNXLowering {
     let gain = norm.gain
     if case .computed(let epsilon) = norm.deviation {
       return switch norm.kind {
+      // A LayerNorm is newer than the operators of the plain form.
+      case .layer where form.isPlain:
+        rootMeanSquareNorm(
+          add("Sub", x, mean(of: x, as: name + ".mean"), as: name + ".centred"), norm, epsilon, name
+        )
       case .layer: layerNorm(x, norm, epsilon, name)
       case .rms: rootMeanSquareNorm(x, norm, epsilon, name)
       case .crms: compressedNorm(x, norm, epsilon, name)
@@ -22,13 +27,20 @@ extension ONNXLowering {
     case .fixed(let deviation):
       // A vector, so that the product is all that is left of the division.
       scaled = add(
-        "Mul", centred, external(gain.divided(by: deviation), name + ".weight"), as: name + ".scaled")
+        "Mul", centred, external(gain.divided(by: deviation), name + ".weight"),
+        as: name + ".weighted")
+    case .perPosition(let deviations) where form.isPlain:
+      let column = add(
+        "Unsqueeze", external(deviations, name + ".deviation"), constant([1], "axis.1"),
+        as: name + ".deviation.column")  // [S, 1]
+      let divided = add("Div", centred, column, as: name + ".divided")
+      scaled = add("Mul", divided, external(gain, name + ".weight"), as: name + ".weighted")
     case .perPosition(let deviations):
       let chosen = add(
         "Gather", external(deviations, name + ".deviation"), "position_ids", as: name + ".deviation.chosen")
       let column = add("Unsqueeze", chosen, constant([2], "axis.2"), as: name + ".deviation.column")  // [B, S, 1]
       let divided = add("Div", centred, column, as: name + ".divided")
-      scaled = add("Mul", divided, external(gain, name + ".weight"), as: name + ".scaled")
+      scaled = add("Mul", divided, external(gain, name + ".weight"), as: name + ".weighted")
     case .perToken(let usual, let endOfTextDeviation):
       guard let endOfText else {
         throw Refusal(
@@ -41,7 +53,7 @@ extension ONNXLowering {
       let factors = add(
         "Where", column, external(gain.divided(by: endOfTextDeviation), name + ".weight.end_of_text"),
         external(gain.divided(by: usual), name + ".weight"), as: name + ".weight.chosen")  // [B, S, D]
-      scaled = add("Mul", centred, factors, as: name + ".scaled")
+      scaled = add("Mul", centred, factors, as: name + ".weighted")
     }
     return shifted(scaled, by: norm, name)
   }
@@ -64,7 +76,7 @@ extension ONNXLowering {
       as: name + ".variance")
     let divided = add("Div", wide, add("Sqrt", padded, as: name + ".deviation"), as: name + ".divided")
     let scaled = add(
-      "Mul", narrowed(divided, name), external(norm.gain, name + ".weight"), as: name + ".scaled")
+      "Mul", narrowed(divided, name), external(norm.gain, name + ".weight"), as: name + ".weighted")
     return shifted(scaled, by: norm, name)
   }
 
@@ -72,9 +84,15 @@ extension ONNXLowering {
   private mutating func compressedNorm(_ z: String, _ norm: Norm, _ epsilon: Double, _ name: String) -> String {
     let wide = widened(z, name)
     let sum = reduced("ReduceSum", wide, as: name + ".sum")
+    let sumOfSquares: String
+    if form.isPlain {
+      let each = add("Pow", wide, single(2, "two"), as: name + ".each_square")
+      sumOfSquares = reduced("ReduceSum", each, as: name + ".sum_square")
+    } else {
+      sumOfSquares = reduced("ReduceSumSquare", wide, as: name + ".sum_square")
+    }
     let squares = add(
-      "Add", reduced("ReduceSumSquare", wide, as: name + ".sum_square"),
-      add("Mul", sum, sum, as: name + ".last_square"), as: name + ".squares")
+      "Add", sumOfSquares, add("Mul", sum, sum, as: name + ".last_square"), as: name + ".squares")
     let share = single(1 / Double(norm.gain.elementCount + 1), "width.reciprocal")
     let padded = add(
       "Add", add("Mul", squares, share, as: name + ".mean_square"), single(epsilon, name + ".epsilon"),
@@ -83,7 +101,7 @@ extension ONNXLowering {
     let narrow = narrowed(divided, name)
     guard norm.gain.constantValue != 1 else { return shifted(narrow, by: norm, name) }
     return shifted(
-      add("Mul", narrow, external(norm.gain, name + ".weight"), as: name + ".scaled"), by: norm, name)
+      add("Mul", narrow, external(norm.gain, name + ".weight"), as: name + ".weighted"), by: norm, name)
   }
 
   /// Squares of what F16 can hold are more than it can hold: norms are computed in F32.
@@ -108,6 +126,12 @@ extension ONNXLowering {
   private mutating func mean(of x: String, as name: String) -> String { reduced("ReduceMean", x, as: name) }
 
   private mutating func reduced(_ operation: String, _ x: String, as name: String) -> String {
-    add(operation, x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
+    // Until operator set 18 the axes of a mean were an attribute.
+    if form.isPlain, operation == "ReduceMean" {
+      return add(
+        operation, x, as: name, attributes: ["axes": .integers([-1]), "keepdims": .integer(1)])
+    }
+    return add(
+      operation, x, constant([-1], "axis.last"), as: name, attributes: ["keepdims": .integer(1)])
   }
 }

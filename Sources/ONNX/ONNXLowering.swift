@@ -8,6 +8,9 @@ import Networks
 /// dynamic axes are those that Optimum, onnxruntime-genai and transformers.js look for; weights and values are called by
 /// the paths of the network.
 ///
+/// The plain form (``ONNXGraph/Form/plain(length:readsEmbeddings:)``) has neither cache nor inputs for masks and positions: what
+/// depends on these alone is a constant. It uses few operators, which compilers for private inference know: CrypTen has no Tanh.
+///
 /// Legend: B batch, S new tokens, P past tokens, K = P + S, D dModel, H heads, G heads of keys and values, d width of a
 /// head, r rotated features of a head, V vocabulary.
 package struct ONNXLowering: Backend {
@@ -15,8 +18,9 @@ package struct ONNXLowering: Backend {
   package typealias Activations = String
 
   /// The finished part of the graph.
-  package internal(set) var graph = ONNXGraph()
+  package internal(set) var graph: ONNXGraph
 
+  let form: ONNXGraph.Form
   let network: Network
   let type: ElementType
   let endOfText: Int?
@@ -38,15 +42,20 @@ package struct ONNXLowering: Backend {
   /// - Parameters:
   ///   - type: of weights, activations and the cache: `.f32` or `.f16`.
   ///   - endOfText: the token for which some norms have a deviation of its own.
-  package init(network: Network, type: ElementType, endOfText: Int?) {
+  package init(network: Network, type: ElementType, endOfText: Int?, form: ONNXGraph.Form = .cached) {
     precondition([.f32, .f16].contains(type))
+    precondition(!form.isPlain || network.isCausal && form.length == network.contextLength)
+    self.form = form
+    graph = ONNXGraph(form: form)
     self.network = network
     self.type = type
     self.endOfText = endOfText
     func input(_ name: String, _ tokens: ONNXGraph.Dimension = Self.newTokens) -> ONNXGraph.Value {
       .init(name: name, type: .i64, shape: [Self.batch, tokens])
     }
-    if let image = network.image {
+    if let length = form.length {
+      graph.inputs = [.init(name: "input_ids", type: .i64, shape: [.fixed(1), .fixed(length)])]
+    } else if let image = network.image {
       graph.inputs = [
         .init(
           name: "pixel_values", type: .f32,
@@ -66,7 +75,8 @@ package struct ONNXLowering: Backend {
         ]
       }
     }
-    usedNames = Set(graph.inputs.map(\.name) + network.task.outputNames)
+    usedNames = Set(
+      graph.inputs.map(\.name) + network.task.outputNames + [ONNXGraph.embeddingsName])
   }
 
   static let batch = ONNXGraph.Dimension.named("batch_size")
@@ -98,7 +108,9 @@ package struct ONNXLowering: Backend {
       return result
     case .rotate(let rotary, let headCount):
       let dHead = network.width(of: node.path) / headCount
-      let result = rotated(heads(operands[0], headCount, at: node.path), by: rotary, dHead: dHead, at: name)
+      let result = rotated(
+        heads(operands[0], headCount, at: node.path), by: rotary, headCount: headCount,
+        dHead: dHead, at: name)
       headCounts[result] = headCount
       return result
     default: return try evaluate(node, flat: operands.map { flat($0) })
@@ -121,6 +133,12 @@ package struct ONNXLowering: Backend {
     case .patches(let image): return patches(of: image, at: name)
     case .features: return "word_features"
     case .select(.word): return add("MatMul", "word_pooling", values[0], as: name)  // [B, words, D]
+    // Positions count from 0: what is added to every sequence is the table itself.
+    case .embed(let table, .position) where form.isPlain: return external(table, name + ".weight")
+    case .embed(let table, .token) where form.readsEmbeddings:
+      append(
+        "Gather", [external(table, name + ".weight"), "input_ids"], [ONNXGraph.embeddingsName])
+      return ONNXGraph.embeddingsName
     case .embed(let table, let index):
       return add("Gather", external(table, name + ".weight"), ids(of: index), as: name)
     case .norm(let norm): return try normalise(values[0], by: norm, at: name)
@@ -158,8 +176,11 @@ package struct ONNXLowering: Backend {
     if headCounts[x] == count { return x }
     let x = flat(x)
     let dHead = network.width(of: path) / count
-    return add("Reshape", x, constant([0, 0, count, dHead], "heads"), as: "\(path).heads")
+    return add("Reshape", x, constant(tokens + [count, dHead], "heads"), as: "\(path).heads")
   }
+
+  /// The first two extents of a shape: batch and tokens, 0 for what the caller chooses.
+  var tokens: [Int] { form.length.map { [1, $0] } ?? [0, 0] }
 
   /// What selects the rows of a table: an input, or the numbers of the positions, which a graph without a cache counts.
   private mutating func ids(of index: Operation.Index) -> String {
@@ -222,7 +243,7 @@ package struct ONNXLowering: Backend {
   /// The value with all heads side by side: [B, S, H, d] → [B, S, H·d].
   private mutating func flat(_ x: String) -> String {
     guard headCounts[x] != nil else { return x }
-    return add("Reshape", x, constant([0, 0, -1], "flat"), as: x + ".flat")
+    return add("Reshape", x, constant(tokens + [-1], "flat"), as: x + ".flat")
   }
 
   /// Queries, keys and values stay three products: one fused product, split afterwards, was no faster in onnxruntime,
@@ -236,6 +257,14 @@ package struct ONNXLowering: Backend {
 
   private mutating func activate(_ x: String, by activation: Activation, at name: String) -> String {
     switch activation {
+    case .geluTanh where form.isPlain:
+      // The same by ½(1 + tanh a) = 1 / (1 + exp(−2a)): x · sigmoid(2√(2/π)·x·(1 + 0.044715x²)).
+      let cubic = constant(0.044715, "gelu.cubic")
+      let inner = constant(2 * (2 / Double.pi).squareRoot(), "gelu.inner")
+      let square = add("Mul", add("Mul", x, cubic, as: name + ".1"), x, as: name + ".2")
+      let factor = add("Add", square, constant(1.0, "one"), as: name + ".3")
+      let argument = add("Mul", add("Mul", x, inner, as: name + ".4"), factor, as: name + ".5")
+      return add("Mul", x, add("Sigmoid", argument, as: name + ".6"), as: name)
     case .geluTanh:
       // ½x(1 + tanh(√(2/π)·x·(1 + 0.044715x²))), in the order in which onnxruntime recognises it and computes it in
       // one pass; Gelu itself is newer than our operator set.
@@ -253,24 +282,35 @@ package struct ONNXLowering: Backend {
       let gate = add("Add", add("Erf", inner, as: name + ".2"), constant(1.0, "one"), as: name + ".3")
       return add("Mul", add("Mul", x, constant(0.5, "half"), as: name + ".4"), gate, as: name)
     case .relu: return add("Relu", x, as: name)
+    case .reluSquared where form.isPlain:
+      return add("Mul", add("Relu", x, as: name + ".1"), x, as: name)
     case .reluSquared:
       let positive = add("Relu", x, as: name + ".1")
       return add("Mul", positive, positive, as: name)
     case .leakyReLU(let slope):
       return add("LeakyRelu", x, as: name, attributes: ["alpha": .number(Float(slope))])
     case .silu: return add("Mul", x, add("Sigmoid", x, as: name + ".1"), as: name)
-    case .tanh: return add("Tanh", x, as: name)
+    case .tanh: return hyperbolicTangent(x, as: name)
     case .softCap(let cap): return capped(x, at: cap, as: name)
     }
+  }
+
+  /// In the plain form 2 · sigmoid(2x) − 1, which is the same.
+  mutating func hyperbolicTangent(_ x: String, as name: String) -> String {
+    guard form.isPlain else { return add("Tanh", x, as: name) }
+    let two = constant(2.0, "two")
+    let share = add("Sigmoid", add("Mul", x, two, as: name + ".doubled"), as: name + ".share")
+    return add("Sub", add("Mul", share, two, as: name + ".wide"), constant(1.0, "one"), as: name)
   }
 
   private mutating func unembed(_ x: String, by map: LinearMap, at name: String) -> String {
     // What caps the logits gives them their name.
     let output = network.logitCap == nil ? Self.logits : unused(name)
     let tokens = network.task.isPerSequence ? [] : [Self.newTokens]
+    let sequence = form.length.map { [.fixed(1), .fixed($0)] } ?? [Self.batch] + tokens
     graph.outputs.insert(
-      .init(name: Self.logits, type: type, shape: [Self.batch] + tokens + [.fixed(network.outputWidth)]), at: 0)
-    if let embedding = externalNames[map.weight.transposed()] {
+      .init(name: Self.logits, type: type, shape: sequence + [.fixed(network.outputWidth)]), at: 0)
+    if !form.isPlain, let embedding = externalNames[map.weight.transposed()] {
       unembedTied(x, to: embedding, bias: map.bias, at: name, output: output)
     } else {
       let weight = external(map.weight, name + ".weight")
@@ -306,22 +346,64 @@ package struct ONNXLowering: Backend {
 extension ONNXGraph {
   /// The whole network as a graph.
   ///
-  /// - Throws: `.unsupported` for a type that onnxruntime does not compute in on CPUs, which bfloat16 is, and for a norm
-  ///   that depends on a token that nobody named; `.nonFinite` for a number of a formula that the type cannot hold.
-  package init(of network: Network, type: ElementType, endOfText: Int?) throws(Refusal) {
+  /// - Throws: `.unsupported` for a type that onnxruntime does not compute in on CPUs, which bfloat16 is, for a norm that depends on
+  ///   a token that nobody named, and for a network that the form has no place for; `.nonFinite` for a number of a formula that
+  ///   the type cannot hold.
+  package init(of network: Network, type: ElementType, endOfText: Int?, form: Form = .cached)
+    throws(Refusal)
+  {
     guard type == .f32 || type == .f16 else {
       throw Refusal(
         .unsupported, "onnxruntime does not compute in \(type.displayName) on CPUs", advice: "choose F32 or F16")
     }
-    var lowering = ONNXLowering(network: network, type: type, endOfText: endOfText)
+    if form.isPlain { try network.requirePlainForm() }
+    var lowering = ONNXLowering(network: network, type: type, endOfText: endOfText, form: form)
     _ = try network.evaluate(on: &lowering)
     self = lowering.graph
+    if form.isPlain { try arrangeConstants() }
     for initializer in initializers {
       guard initializer.type == .f16, case .numbers(let values) = initializer.content else { continue }
       for value in values where !Float16(value).isFinite {
         throw Refusal(
           .nonFinite, subject: initializer.name, "\(value) is larger than F16 can hold", advice: "choose F32")
       }
+    }
+  }
+
+  /// Puts weights before the numbers of formulas, which become nodes, and what looks the embeddings up before all.
+  ///
+  /// - Throws: `.unsupported` where masks and rotations are larger than a model file may be.
+  private mutating func arrangeConstants() throws(Refusal) {
+    let byteCount = initializers.reduce(0) { $0 + ($1.inlineBytes?.count ?? 0) }
+    guard byteCount <= Self.maximumModelByteCount / 2 + Self.maximumModelByteCount / 4 else {
+      throw Refusal(
+        .unsupported,
+        "the masks and rotations of \(form.length ?? 0) tokens take \(byteCount) bytes of the model file",
+        advice: "choose fewer tokens with \(.onnxLength)")
+    }
+    let lookup = nodes.first { $0.operation == "Gather" }?.inputs.first
+    func rank(_ initializer: Initializer) -> Int {
+      guard case .external = initializer.content else { return 2 }
+      return initializer.name == lookup ? 0 : 1
+    }
+    initializers = (0...2).flatMap { wanted in initializers.filter { rank($0) == wanted } }
+  }
+}
+
+extension Network {
+  /// - Throws: `.unsupported` for a network that the plain form has no place for.
+  fileprivate func requirePlainForm() throws(Refusal) {
+    guard task == .generation, isCausal, image == nil else {
+      throw Refusal(
+        .unsupported, "the plain form is for networks that generate text",
+        advice: "choose \(.onnxForm, "cached")")
+    }
+    for (path, norm) in norms {
+      guard case .perToken = norm.deviation else { continue }
+      throw Refusal(
+        .unsupported, subject: norm.name.isEmpty ? path.description : norm.name,
+        "has another deviation for the end-of-text token, and the plain form cannot tell tokens apart",
+        advice: "choose \(.onnxForm, "cached"), or \(.assumesEndOfTextDisabled)")
     }
   }
 }

@@ -1,7 +1,8 @@
 import Formats
 import Networks
 
-/// Writes a graph as two files: `model.onnx`, and beside it `model.onnx_data` with the weights.
+/// Writes a graph as two files: `model.onnx`, and beside it `model.onnx_data` with the weights. Of a graph that is given
+/// embeddings, a third one looks these up: `embed_tokens.onnx`, whose table is in the same data file.
 ///
 ///     model.onnx_data
 ///     ┌──────────────┬───────┬──────────────┬───────┬─────
@@ -16,9 +17,11 @@ package final class ONNXWriter: TensorWriter {
   static let producer = "normfold"
   package static let modelName = "model.onnx"
   package static let dataName = "model.onnx_data"
+  /// As transformers.js calls it.
+  package static let lookupName = "embed_tokens.onnx"
 
   package let order: [TensorInfo]
-  private let model: OutputFile
+  private let models: [String: OutputFile]
   private let data: OutputFile
   private let ranges: [Range<Int>]
   private var graph: ONNXGraph
@@ -31,7 +34,11 @@ package final class ONNXWriter: TensorWriter {
     order = graph.externalInitializers.map(\.info)
     ranges = graph.externalRanges
     self.graph = graph
-    model = try OutputFile(creating: directory + "/" + Self.modelName)
+    var models: [String: OutputFile] = [:]
+    for name in graph.form.readsEmbeddings ? [Self.lookupName, Self.modelName] : [Self.modelName] {
+      models[name] = try OutputFile(creating: directory + "/" + name)
+    }
+    self.models = models
     data = try OutputFile(creating: directory + "/" + Self.dataName)
   }
 
@@ -55,7 +62,9 @@ package final class ONNXWriter: TensorWriter {
   package func finish() throws(Refusal) {
     precondition(current == ranges.count, "'\(order[min(current, order.count - 1)].name)' is not complete")
     try data.finish()
-    try model.write(graph.packed(dataName: Self.dataName))
-    try model.finish()
+    for (name, bytes) in graph.packed(dataName: Self.dataName) {
+      try models[name]?.write(bytes)
+      try models[name]?.finish()
+    }
   }
 }

@@ -31,7 +31,7 @@ extension IntegerDrift {
   var section: Page.Section {
     let compared: ComparedNetworks = networks.enumerated().map { ($1.name, $0, $1.difference) }
     var table = DataTable(
-      "In \(arithmetic.name), against double precision", header: [""] + networks.map(\.name),
+      "In \(arithmetic.name), against double precision", header: ["measure"] + networks.map(\.name),
       alignments: [.left] + networks.map { _ in .right })
     func row(_ name: String, _ text: (NetworkDrift) -> String) {
       table.add([.text(name)] + networks.map { .text(text($0)) })
@@ -53,9 +53,13 @@ extension IntegerDrift {
 
 /// How the differences of logits are distributed.
 enum DistributionFigure {
-  static func figure(id: String, title: String, networks: ComparedNetworks, thresholds: [Threshold]) -> Figure {
+  static func figure(
+    id: String, title: String, remark: String = "", networks: ComparedNetworks,
+    thresholds: [Threshold]
+  ) -> Figure {
     Figure(
-      id: id, title: title, caption: "How many logits are off by how much, in bins of a power of two.",
+      id: id, title: title,
+      caption: "How many logits are off by how much, in bins of a power of two.\(remark)",
       chart: Histogram(
         series: networks.map { network in
           let counts = network.outcome.logits.magnitudes.counts
@@ -76,7 +80,8 @@ enum MeasureTable {
     largestLogit: Double
   ) -> DataTable {
     var table = DataTable(
-      caption, header: [""] + networks.map(\.name), alignments: [.left] + networks.map { _ in .right })
+      caption, header: ["measure"] + networks.map(\.name),
+      alignments: [.left] + networks.map { _ in .right })
     func row(_ name: String, _ text: (LogitDifference) -> String) {
       table.add([.text(name)] + networks.map { .text(text($0.outcome.logits)) })
     }

@@ -13,6 +13,23 @@ package struct Paragraph: Content {
   package var node: Node { .element("p", [:], [.text(text)]) }
 }
 
+/// A long text that is shown when it is asked for.
+package struct Listing: Content {
+  let title: String
+  let text: String
+
+  package var node: Node {
+    .element(
+      "details", [:],
+      [
+        .element("summary", [:], [.text(title)]),
+        .element(
+          "pre", ["tabindex": "0", "role": "region", "aria-label": title],
+          [.element("code", [:], [.whole(text)])]),
+      ])
+  }
+}
+
 package struct Subheading: Content {
   let text: String
   package var node: Node { .element("h3", [:], [.text(text)]) }
@@ -115,6 +132,9 @@ package struct Cell: Sendable, ExpressibleByStringInterpolation {
         + (remark.isEmpty ? [] : [.element("span", ["class": "remark"], [.text(" " + remark)])]))
   }
 
+  /// A text to be copied, whole.
+  static func whole(_ text: String) -> Cell { Cell([.element("code", [:], [.whole(text)])]) }
+
   static func lines(_ cells: [Cell]) -> Cell { Cell(cells.map { .element("div", [:], $0.nodes) }) }
 
   static func verdict(_ holds: Bool) -> Cell {
@@ -154,6 +174,8 @@ package struct DataTable: Content {
     case right = "number"
     /// Sentences, which may take several lines.
     case prose
+    /// A few words, which may.
+    case words
   }
 
   /// With more rows than this it scrolls in a box that fits a screen.
@@ -163,7 +185,17 @@ package struct DataTable: Content {
   let caption: String
   private let header: [String]
   private let alignments: [Alignment]
-  private var rows: [(cells: [Cell], startsGroup: Bool)] = []
+  private enum Row: Sendable {
+    case cells([Cell])
+    /// A heading of the rows below it.
+    case group(Cell)
+  }
+
+  private var rows: [Row] = []
+  /// The column that says what a row is about.
+  var titleColumn = 0
+  /// Is true if no row may be out of sight, however many there are.
+  var isWhole = false
   var footnotes: [String] = []
 
   init(_ caption: String, _ columns: KeyValuePairs<String, Alignment>) {
@@ -178,10 +210,12 @@ package struct DataTable: Content {
 
   mutating func add(_ cells: Cell...) { add(cells) }
 
-  mutating func add(_ cells: [Cell], startsGroup: Bool = false) {
+  mutating func add(_ cells: [Cell]) {
     precondition(cells.count == header.count)
-    rows.append((cells, startsGroup))
+    rows.append(.cells(cells))
   }
+
+  mutating func startGroup(_ title: Cell) { rows.append(.group(title)) }
 
   package var node: Node {
     func cell(_ name: String, _ column: Int, scope: String?, _ nodes: [Node]) -> Node {
@@ -194,12 +228,21 @@ package struct DataTable: Content {
       }
     }
     let head = header.indices.map { cell("th", $0, scope: "col", [.text(header[$0])]) }
-    let body = rows.map { cells, startsGroup -> Node in
-      .element(
-        "tr", startsGroup ? ["class": "group"] : [:],
-        cells.indices.map { column in
-          cell(column == 0 ? "th" : "td", column, scope: column == 0 ? "row" : nil, cells[column].nodes)
-        })
+    let body = rows.map { row -> Node in
+      switch row {
+      case .cells(let cells):
+        .element(
+          "tr", [:],
+          cells.indices.map { column in
+            let isTitle = column == titleColumn
+            return cell(
+              isTitle ? "th" : "td", column, scope: isTitle ? "row" : nil, cells[column].nodes)
+          })
+      case .group(let title):
+        .element(
+          "tr", ["class": "group"],
+          [.element("th", ["scope": "colgroup", "colspan": "\(header.count)"], title.nodes)])
+      }
     }
     let table = Node.element(
       "table", [:],
@@ -210,7 +253,8 @@ package struct DataTable: Content {
     let scroller = Node.element(
       "div",
       [
-        "class": rows.count > Self.tallRowCount ? "scroll tall" : "scroll", "role": "region", "aria-label": caption,
+        "class": rows.count > Self.tallRowCount && !isWhole ? "scroll tall" : "scroll", "role": "region",
+        "aria-label": caption,
         "tabindex": "0",
       ], [table])
     return .element(

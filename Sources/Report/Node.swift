@@ -8,6 +8,7 @@ package struct Node: Sendable {
   private indirect enum Content: Sendable {
     case element(String, [(name: String, value: String)], [Node])
     case text(Message)
+    case whole(String)
     case verbatim(StaticString)
   }
 
@@ -25,6 +26,9 @@ package struct Node: Sendable {
 
   package static func text(_ text: Message) -> Node { Node(.text(text)) }
 
+  /// Returns a node of a text that is shown whole, however long it is, with its lines.
+  static func whole(_ text: String) -> Node { Node(.whole(text)) }
+
   /// Returns a node of what this program's source says, as it stands there: a style sheet.
   static func verbatim(_ text: StaticString) -> Node { Node(.verbatim(text)) }
 
@@ -40,6 +44,9 @@ package struct Node: Sendable {
   private func render(to output: inout String, naming names: SettingNames) {
     switch content {
     case .text(let text): Self.escape(text.text(naming: names).printable, to: &output)
+    case .whole(let text):
+      let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { String($0).withControlsEscaped }
+      Self.escape(lines.joined(separator: "\n"), to: &output)
     case .verbatim(let text): output += text.description
     case .element(let name, let attributes, let children):
       output += "<\(name)"

@@ -63,9 +63,11 @@ extension ConversionReport {
   }
 
   fileprivate var foldedNorms: Page.KeyFigure {
-    let folded = Set(outputs.map(\.foldedNormCount)).sorted().map { "\($0)" }
+    let counts = outputs.map(\.foldedNormCount)
+    let least = counts.min() ?? 0
     return .init(
-      name: "norms folded", value: "\(folded.joined(separator: " or ")) of \(Set(sites.map(\.name)).count)",
+      name: "norms folded",
+      value: "\(least == counts.max() ? "" : "at least ")\(least) of \(Set(sites.map(\.name)).count)",
       remark: isAlone
         ? outputs[0].rest : outputs.allSatisfy(\.isNormFree) ? "none left" : "see the table of norms")
   }
@@ -112,38 +114,39 @@ extension ConversionReport {
   fileprivate func claimsSection(_ pairs: [OutputVerdict], _ verification: Verification) -> Page.Section {
     var table = DataTable(
       "The claims, with what was found and what is allowed",
-      header: (isAlone ? [] : ["output"]) + ["claim", "found", "limit", ""],
-      alignments: (isAlone ? [] : [.left]) + [.prose, .right, .right, .left])
+      header: ["verdict", "claim", "found", "limit"], alignments: [.left, .prose, .right, .right])
+    table.titleColumn = 1
+    table.isWhole = true
     for pair in pairs {
-      for (index, claim) in pair.measures.enumerated() {
-        let output: [Cell] = isAlone ? [] : [index == 0 ? .text(pair.output.target) : ""]
-        table.add(
-          output + [
-            .text((claim.isDetail ? "– " : "") + claim.name), .text(claim.valueText), .text(claim.limitText),
-            claim.holds.map(Cell.verdict) ?? "",
-          ],
-          startsGroup: index == 0 && !isAlone)
+      if !isAlone { table.startGroup(.text(pair.output.target)) }
+      for claim in pair.measures {
+        table.add([
+          claim.holds.map(Cell.verdict) ?? "",
+          .text((claim.isDetail ? "– " : "") + claim.name), .text(claim.valueText),
+          .text(claim.limitText),
+        ])
       }
     }
     table.footnotes = [
       "Differences are the largest of any \(pairs.contains { $0.claims.judgement.isUpToShift } ? "logit or log-probability" : "logit"), "
         + "as a share of the largest logit.", limitsFootnote(verification),
     ]
-    var content: [any Content] = [table]
-    let charts = pairs.map { pair in
-      Figure(
-        id: "limits-\(pair.output.target)", title: isAlone ? "How much of each limit is used" : pair.output.target,
-        caption: isAlone
-          ? "Left of the red mark a claim holds."
-          : "How much of each limit is used; left of the red mark a claim holds.",
-        chart: LimitChart(rows: pair.limitRows))
+    // Of several outputs the row of each that is closest to its limit: the table has the others.
+    let rows = pairs.flatMap { pair in
+      isAlone
+        ? pair.limitRows
+        : pair.limitRows.max { $0.closeness < $1.closeness }.map { [$0.named(pair.output.target)] } ?? []
     }
-    content += Self.arranged(charts)
+    let figure = Figure(
+      id: "limits", title: "How much of each limit is used",
+      caption: "Left of the red mark a claim holds."
+        + (isAlone ? "" : " Of each output the claim is shown that is closest to its limit."),
+      chart: LimitChart(rows: rows))
     return .init(
       id: "claims", title: "Claims",
       lead:
         "The fold is exact algebra, the file holds what was meant, and what is run from it is as close to the source as the "
-        + "source's own rounding.", content: content)
+        + "source's own rounding.", content: [table, figure])
   }
 
   /// Returns where the limits come from that are marked by a star.
@@ -154,12 +157,6 @@ extension ConversionReport {
     return verification.targets.contains { $0.judgement.holdsReferenceMatrices }
       ? "* from what rounding to blocks does to the source, and \(factor) single precision does"
       : "* from \(factor) rounding \(types.joined())to float32 alone does to the source (divergence: \(Quantity.short(squared)) ×)"
-  }
-
-  /// One figure takes a line, several share lines by twos.
-  private static func arranged(_ figures: [Figure]) -> [any Content] {
-    guard figures.count > 1 else { return figures }
-    return [FigurePair(figures)]
   }
 
   // MARK: What was converted
@@ -239,20 +236,36 @@ extension ConversionReport {
       lead: "Each norm of the source, the maps that took it in, and what is left in its place.", content: content)
   }
 
+  /// What is left of each norm in the outputs, one column for those in which it is the same.
+  private var remainders: [(names: String, texts: [String])] {
+    var columns: [(names: String, texts: [String])] = []
+    for output in outputs {
+      let texts = sites.map(output.remainder)
+      if let same = columns.firstIndex(where: { $0.texts == texts }) {
+        columns[same].names += ", \(output.target)"
+      } else {
+        columns.append((output.target, texts))
+      }
+    }
+    return columns
+  }
+
   private var normsTable: DataTable {
+    let columns = remainders
     var table = DataTable(
       "The norms",
       header: ["norm", "kind", "deviation", "γ/σ, or γ", "|β| ≤", "folded into"]
-        + outputs.map { isAlone ? "left" : $0.target },
-      alignments: [.left, .left, .left, .right, .right, .left] + outputs.map { _ in .left })
-    for site in sites {
-      let step = outputs.lazy.compactMap { output in output.steps.first { $0.norm == site.name } }.first
+        + columns.map { isAlone ? "left" : "left for \($0.names)" },
+      alignments: [.left, .left, .left, .right, .right, .words] + columns.map { _ in .words })
+    for (index, site) in sites.enumerated() {
+      let step = outputs.lazy.compactMap { output in output.steps.first { $0.norm == site.name } }
+        .first
       table.add(
         [
           .code(site.name), .text(site.kind), .text(site.deviation),
           .text("\(Quantity.short(site.smallestScale)) … \(Quantity.short(site.largestScale))"),
           .text(Quantity.short(site.largestBias)), step.map { .text($0.summary) } ?? Cell.nothing,
-        ] + outputs.map { .text($0.remainder(of: site)) })
+        ] + columns.map { .text($0.texts[index]) })
     }
     return table
   }
@@ -260,43 +273,81 @@ extension ConversionReport {
   // MARK: Where differences arise
 
   fileprivate func depthSection(_ pairs: [OutputVerdict]) -> Page.Section {
-    let figures = pairs.compactMap { pair -> Figure? in
-      ResidualFigure.figure(
-        id: "depth-\(pair.output.target)",
-        title: isAlone ? "Residual stream, behind each block" : pair.output.target,
-        networks: pair.networks,
-        remark: pair.output.isCentred
-          ? " Its writing weights were centred, so its stream differs by its mean." : "")
-    }
-    let content: [any Content] =
-      figures.isEmpty
-      ? [Paragraph("What was written has no residual stream to look at.")] : Self.arranged(figures)
+    let centred = pairs.filter(\.output.isCentred).map(\.output.target)
+    let remark =
+      centred.isEmpty
+      ? ""
+      : isAlone
+        ? " Its writing weights were centred, so its stream differs by its mean."
+        : " The writing weights of \(centred.joined(separator: ", ")) were centred, so that its stream differs by its mean."
+    let figure = ResidualFigure.figure(
+      id: "depth-figure", title: "Residual stream, behind each block", networks: networks(pairs),
+      remark: remark)
     return .init(
       id: "depth", title: "Where differences arise",
-      lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.", content: content)
+      lead: "Rounding grows smoothly with depth; a mistake in one layer is a step.",
+      content: figure.map { [$0] } ?? [
+        Paragraph("What was written has no residual stream to look at.")
+      ])
+  }
+
+  /// What is drawn in one chart: of one output all that was computed, of several their files, and the source's rounding.
+  private func networks(_ pairs: [OutputVerdict]) -> ComparedNetworks {
+    guard !isAlone else { return pairs[0].networks }
+    let files = pairs.enumerated().map { index, pair in
+      (pair.output.target, index, pair.claims.judgement.single)
+    }
+    return files + [("source's own rounding", files.count, pairs[0].claims.judgement.noise)]
   }
 
   fileprivate func distributionSection(_ pairs: [OutputVerdict]) -> Page.Section {
-    let figures = pairs.map { pair in
-      DistributionFigure.figure(
-        id: "distribution-\(pair.output.target)",
-        title: isAlone ? "Differences of logits" : pair.output.target,
-        networks: pair.networks,
-        thresholds: pair.claims.judgement.isUpToShift
-          ? []
-          : [
-            .init(value: Verification.algebraLimit * pair.verification.largestLogit, label: "limit, float64"),
-            .init(value: pair.claims.judgement.limits.logits, label: "limit, float32"),
-          ])
+    // Of several outputs the one that is farthest off: the others look the same, or better.
+    let farthest = pairs.max { a, b in
+      let (x, y) = (
+        a.claims.judgement.single.logits.largest, b.claims.judgement.single.logits.largest
+      )
+      return !x.isNaN && (y.isNaN || x < y)
     }
-    var content = Self.arranged(figures)
-    for pair in pairs {
-      if !isAlone { content.append(Subheading(text: pair.output.target)) }
+    var content: [any Content] = []
+    if let pair = farthest {
       content.append(
+        DistributionFigure.figure(
+          id: "distribution-figure",
+          title: isAlone ? "Differences of logits" : "Differences of logits, \(pair.output.target)",
+          remark: isAlone ? "" : " Of the outputs this one is farthest off.",
+          networks: pair.networks,
+          thresholds: pair.claims.judgement.isUpToShift
+            ? []
+            : [
+              .init(
+                value: Verification.algebraLimit * pair.verification.largestLogit,
+                label: "limit, float64"),
+              .init(value: pair.claims.judgement.limits.logits, label: "limit, float32"),
+            ]))
+    }
+    if isAlone {
+      content += pairs.map { pair in
         MeasureTable.table(
-          "Measures of \(pair.output.target)",
-          pair.networks.map { ($0.name, $0.outcome) },
-          of: pair.claims.judgement, largestLogit: pair.verification.largestLogit))
+          "Measures of \(pair.output.target)", pair.networks.map { ($0.name, $0.outcome) },
+          of: pair.claims.judgement,
+          largestLogit: pair.verification.largestLogit)
+      }
+    } else if let first = pairs.first {
+      func table(_ title: String, _ networks: [(name: String, outcome: NetworkDifference)])
+        -> [any Content]
+      {
+        [
+          Subheading(text: title),
+          MeasureTable.table(
+            title, networks, of: first.claims.judgement,
+            largestLogit: first.verification.largestLogit),
+        ]
+      }
+      content += table(
+        "The files, in float32", networks(pairs).map { ($0.name, $0.outcome) })
+      content += table(
+        "The folded weights, in float64",
+        pairs.map { ($0.output.target, $0.claims.judgement.double) })
     }
     return .init(
       id: "distribution", title: "How large differences are",

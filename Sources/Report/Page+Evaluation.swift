@@ -48,7 +48,8 @@ extension EvaluationReport {
     }
     return [
       .init(
-        name: "the other's mean loss, less this", value: Self.signed(comparison.lossDifference), remark: "nats"),
+        name: "difference of mean losses", value: Self.signed(comparison.lossDifference),
+        remark: "nats; more than 0 where the other's is higher"),
       .init(name: "KL divergence, mean", value: Quantity.short(comparison.meanDivergence), remark: "nats"),
       .init(
         name: "Jensen-Shannon divergence, mean", value: Quantity.short(comparison.meanJensenShannon), remark: "nats"),
@@ -96,7 +97,7 @@ extension EvaluationReport {
 
   private var lossTable: DataTable {
     var table = DataTable(
-      "The losses", header: [""] + models.map(\.name), alignments: [.left] + models.map { _ in .right })
+      "The losses", header: ["measure"] + models.map(\.name), alignments: [.left] + models.map { _ in .right })
     func row(_ name: String, _ text: (LossStatistics) -> String) {
       table.add([.text(name)] + models.map { .text(text($0.loss)) })
     }
@@ -115,7 +116,7 @@ extension EvaluationReport {
   }
 
   fileprivate func section(on comparison: ModelComparison) -> Page.Section {
-    var table = DataTable("The comparison", ["": .left, "found": .right])
+    var table = DataTable("The comparison", ["measure": .left, "found": .right])
     table.add("difference of mean losses, in nats", .text(Self.signed(comparison.lossDifference)))
     table.add("KL divergence, mean in nats", .text(Quantity.short(comparison.meanDivergence)))
     table.add("KL divergence, largest in nats", .text(Quantity.short(comparison.largestDivergence)))

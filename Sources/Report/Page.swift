@@ -26,6 +26,33 @@ package struct Page: Sendable {
     var content: [any Content]
   }
 
+  /// What run found it, so that it can be repeated, and all that it found for programs.
+  package struct Run: Sendable {
+    let commandLine: String
+    let date: String
+    let machine: String
+    /// The JSON document.
+    let document: String
+
+    package init(commandLine: String, date: String, machine: String, document: String) {
+      (self.commandLine, self.date, self.machine, self.document) = (
+        commandLine, date, machine, document
+      )
+    }
+
+    fileprivate var section: Section {
+      var facts = FactList()
+      facts.add("Command", .whole(commandLine))
+      facts.add("Ended", .text(date))
+      facts.add("Machine", .text(machine))
+      return Section(
+        id: "made", title: "How this page was made",
+        content: [
+          facts, Listing(title: "Everything that was found, as one JSON document", text: document),
+        ])
+    }
+  }
+
   /// The kind of report: `Conversion`.
   let kind: String
   /// The path that the report is about.
@@ -34,6 +61,8 @@ package struct Page: Sendable {
   var keyFigures: [KeyFigure] = []
   var warnings: [Message] = []
   var sections: [Section]
+  /// Nil where a program of another kind makes the page.
+  package var run: Run?
   /// The last line.
   var footer = Tool.nameAndVersion
 
@@ -97,6 +126,7 @@ package struct Page: Sendable {
     nodes += warnings.map {
       .element("p", ["class": "warning"], [.element("strong", [:], ["Warning"]), .text(" "), .text($0)])
     }
+    let sections = sections + (run.map { [$0.section] } ?? [])
     if sections.count > 2 {
       let links = sections.map { section in
         Node.element("li", [:], [.element("a", ["href": "#\(section.id)"], [.text(section.title)])])

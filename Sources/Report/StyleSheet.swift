@@ -93,12 +93,13 @@ let styleSheet: StaticString = """
   th, td { white-space: nowrap; }
   .number div { white-space: normal; }
   .prose { white-space: normal; min-width: 17em; }
+  .words { white-space: normal; min-width: 8em; }
   td code, th code { overflow-wrap: normal; }
   thead th {
     position: sticky; top: 0; background: var(--card); color: var(--soft); font-size: 13px; white-space: normal;
     border-top: 0; border-bottom: 1px solid var(--rule); vertical-align: bottom;
   }
-  tr.group th, tr.group td { border-top-color: var(--faint); }
+  tr.group th { border-top-color: var(--faint); color: var(--ink); font-weight: 700; }
   tbody tr:first-child th, tbody tr:first-child td { border-top: 0; }
   .number { text-align: right; font-variant-numeric: tabular-nums; }
   td .good, td .bad { white-space: nowrap; }
@@ -169,6 +170,13 @@ let styleSheet: StaticString = """
   svg text.on-h0, svg text.on-h1, svg text.on-h2, svg text.on-h3, svg text.on-h4 { fill: var(--on-pale); font-size: 11px; }
   svg text.on-h5, svg text.on-h6, svg text.on-h7, svg text.on-h8 { fill: var(--on-strong); font-size: 11px; }
 
+  details { margin: 16px 0; }
+  summary { cursor: pointer; color: var(--link); padding: 4px 0; }
+  pre {
+    margin: 8px 0; padding: 14px 18px; max-height: 480px; overflow: auto; background: var(--card);
+    border: 1px solid var(--rule); border-radius: 10px;
+  }
+
   footer { margin-top: 64px; padding-bottom: 40px; color: var(--soft); font-size: 14px; }
   footer p { border-top: 1px solid var(--rule); padding-top: 16px; max-width: none; }
 
@@ -190,9 +198,12 @@ let styleSheet: StaticString = """
     .pair { grid-template-columns: minmax(0, 1fr); }
     figure svg.wide { display: none; }
     figure svg.narrow { display: block; }
-    th, td { padding: 8px 10px; }
-    .prose { min-width: 9em; }
-    tbody th { white-space: normal; min-width: 9em; position: sticky; left: 0; background: var(--card); }
+    table { font-size: 13px; }
+    th, td { padding: 7px 6px; }
+    tr :first-child { padding-left: 10px; }
+    .prose { min-width: 7em; }
+    tbody th { white-space: normal; min-width: 7em; }
+    tbody th:first-child { position: sticky; left: 0; background: var(--card); }
     .card { padding: 14px 16px; }
   }
   @media print {
@@ -201,11 +212,13 @@ let styleSheet: StaticString = """
     nav { display: none; }
     section { margin-top: 28px; }
     figure, .verdict, .tiles, tr { break-inside: avoid; }
-    h2, h3, .lead, caption { break-after: avoid; }
+    h2, h3, .lead, caption, tr.group { break-after: avoid; }
     .scroll, .scroll.tall { max-height: none; overflow: visible; }
-    .prose { min-width: 0; }
-    th, td { padding: 5px 7px; }
+    .prose, .words, tbody th { min-width: 0; }
+    table { font-size: 8.5pt; }
+    th, td { padding: 4px 5px; white-space: normal; overflow-wrap: anywhere; }
     thead th { position: static; }
+    details { display: none; }
   }
 
   """

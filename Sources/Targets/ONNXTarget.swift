@@ -19,7 +19,12 @@ package struct ONNXTarget: Target {
     of network: Network, from source: TargetSource, options: TargetOptions
   ) throws(Refusal) -> TargetOutput {
     let type = options.type
-    let graph = try ONNXGraph(of: network.withoutSideOutputs(), type: type, endOfText: source.endOfText)
+    let form: ONNXGraph.Form =
+      options.onnxForm == .cached
+      ? .cached
+      : .plain(length: network.contextLength, readsEmbeddings: options.onnxForm == .plainEmbeddings)
+    let graph = try ONNXGraph(
+      of: network.withoutSideOutputs(), type: type, endOfText: source.endOfText, form: form)
     let architecture = source.architecture
     let sizes = architecture.hyperparameters(of: network, from: source.hyperparameters)
     // Runtimes read sizes and tokens of it; where there are no norms there is no epsilon.
@@ -28,7 +33,7 @@ package struct ONNXTarget: Target {
       for: architecture, sizes: sizes, omitting: network.norms.isEmpty ? Set(epsilons) : [], type: type)
     let tokenizer = try source.tokenizerFiles()
     var sideFiles = tokenizer + [("config.json", Array(configuration.text.utf8))]
-    if network.task == .generation {
+    if network.task == .generation, form == .cached {
       let genAI = network.genAIConfiguration(endOfText: source.endOfText)
       sideFiles.append(("genai_config.json", Array(genAI.text.utf8)))
     }
@@ -48,12 +53,25 @@ package struct ONNXTarget: Target {
         try written.requireSame(as: graph, file: ONNXWriter.modelName)
         return written.externalInitializers.compactMap { $0.value.storedTensor }
       },
-      sideFiles: sideFiles, notes: [Self.note(on: graph)] + unused + source.notes(onTokenizerFiles: tokenizer))
+      sideFiles: sideFiles,
+      notes: [Self.note(on: graph)] + Self.notes(on: form) + unused
+        + source.notes(onTokenizerFiles: tokenizer))
   }
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     .program(
       ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXWriter.modelName)))
+  }
+
+  /// What holds of a graph of fixed length only.
+  private static func notes(on form: ONNXGraph.Form) -> [Message] {
+    guard let length = form.length else { return [] }
+    let given =
+      form.readsEmbeddings ? "embeddings, which \(ONNXWriter.lookupName) gives for ids" : "ids"
+    return [
+      "takes \(length) \(given); what stands behind a shorter text is not seen by it",
+      "a hidden token scores −\(Int(-ONNXLowering.hiddenScore)) in attention: none of it is seen where the largest score of a row is above −150",
+    ]
   }
 
   /// The operators by number, and the ones that a norm would need.
@@ -123,12 +141,19 @@ package struct ONNXProgram: LogitProgram {
 
   /// What the graph gives, by the names of its outputs.
   private var task: Task {
+    if evaluator.graph.form.isPlain { return .generation }
     let names = evaluator.graph.outputs.map(\.name)
     for task in [Task.features, .questionAnswering, .wordRegression] where task.outputNames == names { return task }
     // Those without keys and values have one output, whatever its logits are of.
     guard evaluator.graph.inputs.allSatisfy({ !$0.name.hasPrefix("past_key_values.") }) else { return .generation }
     return evaluator.graph.outputs.first?.shape.count == 2 ? .sequenceClassification : .tokenClassification
   }
+
+  /// The number of tokens that it takes; nil where any number will do.
+  package var length: Int? { evaluator.graph.form.length }
+
+  package var takesPositions: Bool { length == nil }
+  package var sequenceLengths: ClosedRange<Int> { 1...(length ?? .max) }
 
   package var outputWidth: Int {
     let extents = evaluator.graph.outputs.filter { task.outputNames.contains($0.name) }.map(\.shape.last)
@@ -141,6 +166,7 @@ package struct ONNXProgram: LogitProgram {
     var evaluator = evaluator
     unsafe evaluator.product = product
     let (tokens, task) = (probe.tokens, task)
+    if let length { return try evaluator.logits(ofFirst: tokens, of: length) }
     guard task == .generation else {
       return try evaluator.outputs(of: probe, task: task)
     }

@@ -44,14 +44,17 @@ package struct TargetOptions: Sendable {
   package var className: String?
   /// How many bytes of tensors a safetensors file holds before another one is begun.
   package var maximumShardByteCount: Int
+  /// The kind of graph, where a target is one.
+  package var onnxForm: ONNXForm
 
   /// 5 GB, as Hugging Face libraries had it for years.
   package static let usualShardByteCount = 5_000_000_000
 
   package init(
     type: ElementType = .f32, allowsApproximateActivation: Bool = false, className: String? = nil,
-    maximumShardByteCount: Int = TargetOptions.usualShardByteCount
+    maximumShardByteCount: Int = TargetOptions.usualShardByteCount, onnxForm: ONNXForm = .cached
   ) {
+    self.onnxForm = onnxForm
     self.maximumShardByteCount = maximumShardByteCount
     self.type = type
     self.allowsApproximateActivation = allowsApproximateActivation

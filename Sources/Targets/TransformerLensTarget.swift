@@ -44,12 +44,13 @@ package struct TransformerLensTarget: Target {
         info: TensorInfo(name: slot.name, type: type, shape: shape),
         value: stored[slot.name] ?? .constant(0, shape: [shape.reduce(1, *)]))
     }
+    let tokenizer = try source.tokenizerFiles()
     return TargetOutput(
       safetensors: parameters, maximumByteCount: .max,
       // HookedTransformer is told how to generate when it is called.
-      sideFiles: try source.tokenizerFiles().filter { $0.name != "generation_config.json" } + [
+      sideFiles: tokenizer.filter { $0.name != "generation_config.json" } + [
         ("config.json", Array(configuration.text.utf8))
-      ], notes: [])
+      ], notes: source.notes(onTokenizerFiles: tokenizer))
   }
 }
 

@@ -25,8 +25,10 @@ extension Vocabulary {
   /// Every file that is read, where it is there.
   package static let fileNames =
     [
-      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", chatTemplateName,
+      "tokenizer.json", settingsName, "special_tokens_map.json", "added_tokens.json", chatTemplateName,
     ] + kinds.flatMap { $0.fileNames }
+
+  package static let settingsName = "tokenizer_config.json"
 
   /// The template of a conversation, which counts before the one in `tokenizer_config.json`.
   package static let chatTemplateName = "chat_template.jinja"

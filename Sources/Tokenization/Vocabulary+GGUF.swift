@@ -102,11 +102,27 @@ extension Vocabulary {
   /// The files as Hugging Face's tokenizers read them.
   package var files: [(name: String, bytes: [UInt8])] {
     let (files, className) = kind.files(of: self)
+    return files + [settingsFile(className: className, putsSpaceFirst: false)]
+  }
+
+  /// `tokenizer_config.json` for files that lie beside a checkpoint without it; nil where they are of a kind for which libraries
+  /// need none.
+  ///
+  /// - Parameter names: of the files.
+  package func settingsFile(beside names: [String]) -> (name: String, bytes: [UInt8])? {
+    let hasJSON = names.contains("tokenizer.json")
+    guard hasJSON || kind is ByteLevelKind, !(kind is WordPieceKind) else { return nil }
+    let className = kind is ByteLevelKind ? kind.files(of: self).className : "PreTrainedTokenizerFast"
+    return settingsFile(className: className, putsSpaceFirst: kind.putsSpaceFirst)
+  }
+
+  private func settingsFile(className: String, putsSpaceFirst: Bool) -> (name: String, bytes: [UInt8]) {
     let added = tokens.sorted { $0.key < $1.key }.filter { $0.value.matching != nil }.map { id, token in
       JSONValue.Member(key: String(id), value: .object(flags(of: token)))
     }
     var settings: [JSONValue.Member] = [
-      .init(key: "add_bos_token", value: .bool(addsBeginOfText)), .init(key: "add_prefix_space", value: .bool(false)),
+      .init(key: "add_bos_token", value: .bool(addsBeginOfText)),
+      .init(key: "add_prefix_space", value: .bool(putsSpaceFirst)),
       .init(key: "added_tokens_decoder", value: .object(added)),
     ]
     for role in SpecialRole.allCases {
@@ -122,7 +138,7 @@ extension Vocabulary {
       settings.append(.init(key: "chat_template", value: .array(named)))
     }
     settings.append(.init(key: "tokenizer_class", value: .string(className)))
-    return files + [("tokenizer_config.json", Array(JSONValue.object(settings).text.utf8))]
+    return (Self.settingsName, Array(JSONValue.object(settings).text.utf8))
   }
 
   private func flags(of token: Token) -> [JSONValue.Member] {

@@ -9,7 +9,7 @@ import Networks
 ///     var recipe = try Recipe(named: "gpt2-small-aux")
 ///     recipe.steps = 100
 ///     print(recipe.tokensPerStep, recipe.rate(atStep: 50))
-public struct Recipe: Sendable, Equatable {
+public struct Recipe: Sendable, Equatable, Encodable {
   /// Tokens in a sequence.
   public var context = 1_024
   /// Sequences in a micro-batch: what goes through the network at a time.
@@ -54,7 +54,7 @@ public struct Recipe: Sendable, Equatable {
   /// The last sequences of the text, which are not trained on.
   ///
   ///     recipe.validation = .init(sequences: 16, every: 20)
-  public struct Validation: Sendable, Equatable {
+  public struct Validation: Sendable, Equatable, Encodable {
     public var sequences: Int
     /// Steps from one measurement to the next. The first is before any step, the last behind all of them.
     public var every: Int
@@ -62,7 +62,7 @@ public struct Recipe: Sendable, Equatable {
     public init(sequences: Int, every: Int) { (self.sequences, self.every) = (sequences, every) }
   }
 
-  public struct Abort: Sendable, Equatable {
+  public struct Abort: Sendable, Equatable, Encodable {
     public var above: Double
     public var steps: Int
   }

@@ -4,7 +4,7 @@ import Networks
 /// When norms are fixed: layer n of a kind before step start + n · gap.
 ///
 ///     recipe.schedule = Schedule([.mlp: .init(step: 20, gap: 2), .last: .init(step: 104)])
-public struct Schedule: Sendable, Equatable {
+public struct Schedule: Sendable, Equatable, Encodable {
   /// A kind of site. The norm before attention has two, since its readers are switched apart.
   public enum Kind: String, Sendable, CaseIterable {
     case mlp = "ln_2"
@@ -13,7 +13,7 @@ public struct Schedule: Sendable, Equatable {
     case last = "ln_f"
   }
 
-  public struct Start: Sendable, Equatable {
+  public struct Start: Sendable, Equatable, Encodable {
     public var step: Int
     /// Steps from one layer to the next; 0 fixes all layers at once.
     public var gap: Int
@@ -24,6 +24,11 @@ public struct Schedule: Sendable, Equatable {
   public var starts: [Kind: Start]
 
   public init(_ starts: [Kind: Start]) { self.starts = starts }
+
+  /// An object of the kinds by their names.
+  public func encode(to encoder: any Encoder) throws {
+    try Dictionary(uniqueKeysWithValues: starts.map { ($0.key.rawValue, $0.value) }).encode(to: encoder)
+  }
 
   /// The order of the papers: all norms before MLPs, then those before queries and keys, those before values, the last one.
   public init(first: Int, blockCount: Int, gap: Int, valueGap: Int) {

@@ -22,8 +22,21 @@ import Testing
     let place = try TemporaryDirectory()
     let result = try Command.run(
       "convert", "lnfree", place / "out", "--for", "gpt2", "--json", "--report", place / "report.html")
-    #expect(try result.json()["published"] as? Bool == true)
-    #expect(FileManager.default.fileExists(atPath: place / "report.html"))
+    let document = try result.json()
+    #expect(document["published"] as? Bool == true)
+    // The page has the command, the machine and the same document.
+    let page = try String(contentsOfFile: place / "report.html", encoding: .utf8)
+    let run = try #require(document["run"] as? [String: Any])
+    let machine = try #require(run["machine"] as? [String: Any])
+    #expect(page.contains("normfold convert lnfree \(place / "out") --for gpt2 --json --report"))
+    #expect(page.contains(try #require(machine["system"] as? String)))
+    let start = try #require(page.range(of: "<pre")?.upperBound)
+    let end = try #require(page.range(of: "</pre>")?.lowerBound)
+    let listing = page[start..<end].drop { $0 != "{" }.replacing(/<[^>]*>/, with: "").replacing("&quot;", with: "\"")
+      .replacing("&lt;", with: "<").replacing("&gt;", with: ">").replacing("&amp;", with: "&")
+    let shown = try #require(try JSONSerialization.jsonObject(with: Data(listing.utf8)) as? [String: Any])
+    #expect(Set(shown.keys) == Set(document.keys))
+    #expect(shown["options"] as? NSDictionary == document["options"] as? NSDictionary)
   }
 
   @Test("A verification that fails writes its report, and still ends with 7")

@@ -26,6 +26,11 @@ func digestAlgorithmExample(conversion: inout Conversion) {
   conversion.digest = .sha256
 }
 
+func onnxFormExample(conversion: inout Conversion) {
+  conversion.onnxForm = .plainEmbeddings
+  conversion.onnxLength = 128
+}
+
 func integerArithmeticExample(evaluation: inout Evaluation) throws(Refusal) {
   evaluation.integers = try IntegerArithmetic(parsing: "int:8,12")
 }

@@ -45,7 +45,22 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     }
   }
 
-  @Test("Token by token through the cache is the same as all at once, padded or not", arguments: [0, 5])
+  @Test("So does the plain graph, of ids and of embeddings", arguments: GraphCase.all)
+  func plain(_ graphCase: GraphCase) throws {
+    let reference = try RecordedLogits(graphCase.reference, prefix: graphCase.prefix)
+    let tokens = reference.sequences[0]
+    for readsEmbeddings in [false, true] {
+      let form = ONNXGraph.Form.plain(length: tokens.count, readsEmbeddings: readsEmbeddings)
+      var evaluator = try ONNXEvaluator(
+        try ONNXGraph(fixture: graphCase.model, isFolded: graphCase.isFolded, form: form))
+      evaluator.product = blasProduct
+      let logits = reference.select(try evaluator.logits(ofFirst: tokens, of: tokens.count))
+      #expect(relativeDifference(logits, reference.logits(ofSequence: 0)) <= 1e-9)
+    }
+  }
+
+  @Test(
+    "Token by token through the cache is the same as all at once, padded or not", arguments: [0, 5])
   func cache(padding: Int) throws {
     let reference = try RecordedLogits("tiny-2x32/reference/reference.safetensors", prefix: "lnfree.")
     let evaluator = try ONNXEvaluator(try ONNXGraph(fixture: "tiny-2x32/lnfree"))
@@ -135,13 +150,26 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     let (width, context) = (network.streamWidth, network.contextLength)
     let first = Parameter.concatenating([.constant(5e5, shape: [1]), .constant(1e6, shape: [context - 1])], axis: 0)
     network[norm: "blocks.0.mlp.norm"]?.deviation = .perPosition(first)
-    network[norm: network.splitValueNorm(ofBlock: 1)]?.deviation = .perToken(
+    let path = network.splitValueNorm(ofBlock: 1)
+    network[norm: path]?.deviation = .perToken(
       usual: .constant(1e6, shape: [width]), endOfText: .constant(7e5, shape: [width]))
     let tokens = [5, 0, 17, 301, 0, 4]
     let expected = try network.forwardWithDependentNorms(tokens: tokens, endOfText: 0)
     let graph = try ONNXGraph(of: network, type: .f32, endOfText: 0)
     let logits = try ONNXEvaluator(graph).logits(tokens: tokens, steps: [2, 3, 1])
     #expect(relativeDifference(logits, expected) <= 1e-12)
+    let form = ONNXGraph.Form.plain(length: context, readsEmbeddings: false)
+    let error = #expect(throws: Refusal.self) {
+      try ONNXGraph(of: network, type: .f32, endOfText: 0, form: form)
+    }
+    #expect(error?.category == .unsupported && error?.subject == "transformer.h.1.ln_1")
+    var other = network
+    other[norm: path]?.deviation = .fixed(.constant(1e6, shape: [width]))
+    let usual = try other.forwardWithDependentNorms(tokens: tokens, endOfText: 0)
+    let plain = try ONNXGraph(of: other, type: .f32, endOfText: nil, form: form)
+    #expect(
+      relativeDifference(try ONNXEvaluator(plain).logits(ofFirst: tokens, of: context), usual)
+        <= 1e-12)
     #expect(
       throws: Refusal(
         .unsupported, subject: "transformer.h.1.ln_1",
@@ -159,6 +187,15 @@ struct GraphCase: CustomTestStringConvertible, Sendable {
     let stepped = try evaluator.logits(tokens: tokens, steps: [4, 1, 6])
     #expect(relativeDifference(whole, expected) <= 1e-10, sourceLocation: sourceLocation)
     #expect(relativeDifference(stepped, expected) <= 1e-10, sourceLocation: sourceLocation)
+    // The plain form, longer than the text.
+    let short = network.shortened(to: tokens.count + 3)
+    let form = ONNXGraph.Form.plain(length: short.contextLength, readsEmbeddings: false)
+    let plain = try ONNXGraph(of: short, type: .f32, endOfText: 0, form: form)
+    let logits = try ONNXEvaluator(plain).logits(ofFirst: tokens, of: short.contextLength)
+    #expect(relativeDifference(logits, expected) <= 1e-10, sourceLocation: sourceLocation)
+    // It is understood where the other form is.
+    let isRaised = graph.raised(like: network, endOfText: 0) != nil
+    #expect((plain.raised(like: short, endOfText: 0) != nil) == isRaised, sourceLocation: sourceLocation)
   }
 }
 

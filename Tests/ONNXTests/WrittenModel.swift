@@ -22,10 +22,12 @@ extension ONNXGraph {
   }
 
   /// The graph of a fixture: folded where all its norms are fixed, else as it is.
-  init(fixture: String, type: ElementType = .f32, isFolded: Bool = true) throws {
-    let model = try Model(opening: Fixtures.path(fixture))
+  init(fixture: String, type: ElementType = .f32, isFolded: Bool = true, form: Form = .cached)
+    throws
+  {
+    let model = try Model(opening: Fixtures.path(fixture)).shortened(to: form.length)
     let network = isFolded ? try FoldingPlan(folding: model.network).folded : model.network
-    try self.init(of: network, type: type, endOfText: model.endOfText)
+    try self.init(of: network, type: type, endOfText: model.endOfText, form: form)
   }
 }
 

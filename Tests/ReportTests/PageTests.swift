@@ -114,10 +114,16 @@ struct PageCase: CustomTestStringConvertible, Sendable {
 }
 
 @Suite struct PageTests {
+  /// Longer than a name is shown, and in lines.
+  private static let document = "{\n  \"a\": \"<&>\",\n  \"b\": \"" + String(repeating: "long ", count: 500) + "\"\n}"
+
   @Test(
     "A page is well-formed, needs nothing else, and shows every number that the text shows", arguments: PageCase.all)
   func page(_ given: PageCase) throws {
-    let (page, text) = try given.make()
+    var (page, text) = try given.make()
+    page.run = .init(
+      commandLine: "normfold convert 'a b' <&>", date: "2026-01-01T00:00:00Z", machine: "none",
+      document: Self.document)
     // To look at: Scripts/screenshots takes pictures of it.
     if let directory = ProcessInfo.processInfo.environment["NORMFOLD_REPORTS"] {
       try page.html().write(toFile: "\(directory)/\(given.testDescription).html", atomically: true, encoding: .utf8)
@@ -137,6 +143,13 @@ struct PageCase: CustomTestStringConvertible, Sendable {
     let references = html.all.compactMap { $0.attributes["aria-labelledby"] }.flatMap { $0.split(separator: " ") }
     #expect(references.allSatisfy { ids.contains(String($0)) })
     #expect(html.all("a").allSatisfy { ids.contains(String($0.attributes["href"]?.dropFirst() ?? "")) })
+
+    #expect(html.all("pre").map(\.text) == [Self.document])
+    #expect(html.all("code").contains { $0.text == "normfold convert 'a b' <&>" })
+
+    // Several targets do not repeat a chart.
+    let titles = html.all("figure").compactMap { $0.all("strong").first?.text }
+    #expect(Set(titles).count == titles.count)
 
     let charts = html.all("figure").flatMap { $0.all("svg") }.filter { $0.attributes["role"] == "img" }
     #expect(!charts.isEmpty)

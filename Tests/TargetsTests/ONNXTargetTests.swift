@@ -37,6 +37,71 @@ import Verify
     #expect(graph.externalInitializers.allSatisfy { $0.info.type == type })
   }
 
+  @Test(
+    "A graph of fixed length is proved like the other, and so is it later",
+    arguments: [ONNXForm.plain, .plainEmbeddings])
+  func plain(_ form: ONNXForm) throws {
+    let place = try TemporaryDirectory()
+    let report = try Self.convert(to: place) { conversion in
+      conversion.onnxForm = form
+      conversion.onnxLength = 24
+    }
+    #expect(report.published && report.outputs[0].isNormFree)
+    let judgement = try #require(report.verification).targets[0].judgement
+    #expect(judgement.isComplete && judgement.partsHold)
+    let files = try FileManager.default.contentsOfDirectory(atPath: place / "out").filter {
+      $0.hasSuffix(".onnx")
+    }
+    #expect(
+      files.sorted() == (form == .plain ? ["model.onnx"] : ["embed_tokens.onnx", "model.onnx"]))
+    var run = VerificationRun(
+      reference: Fixtures.path("tiny-2x32/lnfree"), candidate: place / "out")
+    #expect(try run.run().holds)
+    run.reference = Fixtures.path("tiny-2x32/vanilla")
+    run.readingOptions.deviation = 1
+    #expect(try !run.run().holds)
+  }
+
+  @Test(
+    "A plain graph of another network is caught before anything appears", arguments: Break.allCases)
+  func brokenPlain(_ broken: Break) throws {
+    let place = try TemporaryDirectory()
+    let report = try Self.convert(to: place) { conversion in
+      conversion.onnxForm = .plainEmbeddings
+      conversion.onnxLength = 24
+      conversion.output = { (target, network, model, options) throws(Refusal) in
+        var altered = network
+        broken.apply(to: &altered)
+        return try target.output(of: altered, from: model, options: options)
+      }
+    }
+    let claims = (try #require(report.verification)).targets[0]
+    #expect(claims.algebraHolds && !claims.arithmeticHolds && !report.published)
+  }
+
+  @Test("A length without the form that has one, and the form beside another target, are refused")
+  func graphOptions() throws {
+    let place = try TemporaryDirectory()
+    let refusals = [
+      #expect(throws: Refusal.self) { try Self.convert(to: place) { $0.onnxLength = 8 } },
+      #expect(throws: Refusal.self) {
+        try Self.convert(to: place) {
+          $0.onnxForm = .plain
+          $0.targets.append("gpt2")
+        }
+      },
+      #expect(throws: Refusal.self) {
+        try Self.convert(to: place) {
+          $0.onnxForm = .plain
+          $0.onnxLength = 65
+        }
+      },
+    ]
+    #expect(refusals.allSatisfy { $0?.category == .usage }, "\(refusals)")
+    #expect(
+      refusals.map { $0?.subject } == ["\(.onnxLength)", "\(.onnxForm, "plain")", "\(.onnxLength)"])
+  }
+
   @Test("The model says what made it of what")
   func provenance() throws {
     let place = try TemporaryDirectory()

@@ -19,10 +19,10 @@ package struct Model: Sendable {
   package let layout: Layout
   package let dialect: Dialect
   /// What the dialect means: norms with a fixed deviation where removal has fixed it.
-  package let network: Network
+  package internal(set) var network: Network
   /// What the runtime that the files are for would compute, where that is not exactly ``network``: the published form
   /// computes each norm with its large epsilon.
-  package let literalNetwork: Network?
+  package internal(set) var literalNetwork: Network?
   package let dropped: [DroppedTensor]
   /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
   package let wrappers: [String]
@@ -42,5 +42,22 @@ package struct Model: Sendable {
     checkpoint.metadata["tokenizer.ggml.bos_token_id"]?.integer.flatMap {
       (0..<network.vocabularySize).contains($0) ? $0 : nil
     }
+  }
+
+  /// The same model for texts of at most so many tokens.
+  ///
+  /// - Parameter length: nil for as many as it has positions.
+  /// - Throws: `.usage` for a length that it does not have.
+  package func shortened(to length: Int?) throws(Refusal) -> Model {
+    guard let length else { return self }
+    guard (1...network.contextLength).contains(length) else {
+      throw Refusal(
+        .usage, subject: "\(.onnxLength)",
+        "expected 1 to \(network.contextLength) tokens, the model's context, found \(length)")
+    }
+    var result = self
+    result.network = network.shortened(to: length)
+    result.literalNetwork = literalNetwork?.shortened(to: length)
+    return result
   }
 }

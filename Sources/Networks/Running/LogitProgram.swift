@@ -22,7 +22,7 @@ package protocol LogitProgram: Sendable {
   /// How many tokens a sequence may have.
   var sequenceLengths: ClosedRange<Int> { get }
 
-  /// Whether tokens may stand at other positions than their places in the sequence.
+  /// Whether tokens may stand at other positions than 0, 1, 2 …, as a probe says.
   var takesPositions: Bool { get }
 
   /// The logits [tokens, vocabulary] of one sequence, row-major.

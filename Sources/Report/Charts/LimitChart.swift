@@ -9,6 +9,12 @@ package struct LimitChart: Chart {
     let holds: Bool
     /// The two numbers, as they are written elsewhere.
     let text: String
+
+    /// The share, beyond all others where it is no number.
+    var closeness: Double { use.isFinite ? use : .infinity }
+
+    /// The same row under another name: what it is about stands beside its numbers then.
+    func named(_ other: String) -> Row { Row(name: other, use: use, holds: holds, text: "\(name): \(text)") }
   }
 
   let rows: [Row]

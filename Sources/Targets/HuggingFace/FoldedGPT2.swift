@@ -49,12 +49,14 @@ enum FoldedGPT2 {
       return TargetOutput.StoredParameter(
         name: architecture.layout.fullName(of: slot), value: value, type: options.type)
     }
+    let tokenizer = try source.tokenizerFiles()
     return TargetOutput(
       safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
-      sideFiles: try source.tokenizerFiles() + [
+      sideFiles: tokenizer + [
         ("config.json", Array(configuration.text.utf8)), ("\(module).py", Array(Self.modelingFile.utf8)),
       ],
-      notes: note(on: kept.map(\.0), of: network.norms.first?.norm.kind).map { [$0] } ?? [])
+      notes: (note(on: kept.map(\.0), of: network.norms.first?.norm.kind).map { [$0] } ?? [])
+        + source.notes(onTokenizerFiles: tokenizer))
   }
 
   /// A home-made network with the attention scores of a GPT-2.

@@ -40,10 +40,12 @@ package struct StockGPT2Target: Target {
     let parameters = layout.tensors(of: stored.network, sizes: stored.sizes).filter {
       !$0.slot.isOmittedWhereTied || !isTied
     }.map { TargetOutput.StoredParameter(name: $0.slot.name, value: $0.value, type: options.type) }
+    let tokenizer = try source.tokenizerFiles()
     return TargetOutput(
       safetensors: parameters, maximumByteCount: options.maximumShardByteCount,
-      sideFiles: try source.tokenizerFiles() + [("config.json", Array(configuration.text.utf8))],
+      sideFiles: tokenizer + [("config.json", Array(configuration.text.utf8))],
       notes: network.noteOnLastNorm
-        + (isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"]))
+        + (isTied ? [] : ["the unembedding is not tied: vLLM would ignore lm_head.weight"])
+        + source.notes(onTokenizerFiles: tokenizer))
   }
 }

@@ -69,12 +69,13 @@ extension TargetSource {
       guard files.contains(where: { $0.name != Vocabulary.chatTemplateName }) else {
         throw Self.noTokenizer(in: other)
       }
-      return try files + copies(of: [generation], in: directory)
+      return try files + settings(for: files) + copies(of: [generation], in: directory)
     case .ofCheckpoint:
       if let ggufHeader, let own = try Vocabulary(gguf: ggufHeader, path: checkpointPath) {
         return own.files
       }
-      return try copies(of: Vocabulary.fileNames + [generation], in: directory)
+      let files = try copies(of: Vocabulary.fileNames, in: directory)
+      return try files + settings(for: files) + copies(of: [generation], in: directory)
     }
   }
 
@@ -91,6 +92,23 @@ extension TargetSource {
       guard error.category == .unsupported else { throw error }
       return ([], ["what sentence-transformers keeps beside the encoder is left out: \(error.description)"])
     }
+  }
+
+  /// `tokenizer_config.json` where the source has none: transformers 4 does not find the tokenizer of a class of its own without it,
+  /// nor does onnxruntime-genai.
+  private func settings(
+    for files: [(name: String, bytes: [UInt8])]
+  ) -> [(name: String, bytes: [UInt8])] {
+    guard needsSettings(files) else { return [] }
+    // A tokenizer of another kind is carried unread, and so is a damaged one, of which a note speaks.
+    return (try? vocabulary())?.settingsFile(beside: files.map(\.name)).map { [$0] } ?? []
+  }
+
+  /// Whether a library would look for `tokenizer_config.json` among the files in vain.
+  private func needsSettings(_ files: [(name: String, bytes: [UInt8])]) -> Bool {
+    let names = files.map(\.name)
+    return network.task == .generation && !names.contains(Vocabulary.settingsName)
+      && (names.contains("tokenizer.json") || names.contains("vocab.json"))
   }
 
   /// What says how pictures become pixels: what lies beside the source, or what timm's config says of it.
@@ -117,8 +135,15 @@ extension TargetSource {
     return [(name, Array(json.text.utf8))]
   }
 
-  /// Returns what is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write.
+  /// Returns what is missing where a GGUF source has a tokenizer that ``tokenizerFiles()`` cannot write, or where files are of
+  /// a tokenizer that is not known.
   func notes(onTokenizerFiles files: [(name: String, bytes: [UInt8])]) -> [Message] {
+    if needsSettings(files) {
+      return [
+        "\(Vocabulary.settingsName), which some libraries ask for, is neither beside the tokenizer nor was it made: the tokenizer "
+          + "is damaged, or of a kind that is not known"
+      ]
+    }
     guard tokenizer == .ofCheckpoint, files.isEmpty, let ggufHeader,
       case .string(let kind)? = ggufHeader.value("tokenizer.ggml.model"), kind != "none"
     else { return [] }

@@ -1,0 +1,75 @@
+import ArgumentParser
+import Arithmetic
+import Formats
+import NormFold
+import Verify
+
+/// The options that say in which integers a network is computed.
+struct IntegerOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Compute in integers: int:W,A, dynamic fixed point with W bits for weights and A for activations, or fixed:K,F, K bits "
+        + "of which F are behind the point.", valueName: "int:W,A|fixed:K,F"))
+  var arithmetic: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Which numbers share an exponent under int: those of a tensor, or of an output or a token.",
+      valueName: "tensor|channel"))
+  var integerScales: IntegerArithmetic.Scales?
+
+  @Flag(help: "Compute the two products of attention in integers, too, under int.")
+  var integerAttention = false
+
+  func validate() throws {
+    guard arithmetic == nil, integerScales != nil || integerAttention else { return }
+    throw ValidationError(
+      "\(integerAttention ? "--integer-attention" : "--integer-scales") says something about --arithmetic, which is not given"
+    )
+  }
+
+  func integers() throws(Refusal) -> IntegerArithmetic? {
+    guard let arithmetic else { return nil }
+    var integers = try IntegerArithmetic(parsing: arithmetic)
+    if case .fixed = integers.form, integerScales != nil || integerAttention {
+      throw Refusal(
+        .usage, subject: arithmetic,
+        "has one scale for all numbers, and attention is in integers anyway",
+        advice: "leave out --integer-scales and --integer-attention")
+    }
+    integers.scales = integerScales ?? .tensor
+    integers.includesAttention = integerAttention
+    return integers
+  }
+}
+
+extension IntegerArithmetic.Scales: ExpressibleByArgument {}
+
+extension IntegerDrift {
+  /// What integers do to each network.
+  var text: [String] {
+    var table = Table(
+      [
+        arithmetic.name: .left, "KL mean": .right, "KL largest": .right, "same top-1": .right,
+        "stream": .right,
+      ])
+    for network in networks {
+      let logits = network.difference.logits
+      table.add(
+        network.name.printable, Quantity.scientific(logits.meanDivergence),
+        Quantity.scientific(logits.largestDivergence),
+        Quantity.percent(logits.top1Agreement),
+        network.difference.residuals.last.map { Quantity.scientific($0.relative) } ?? "")
+    }
+    table.footnote =
+      "In integers against double precision: nats, and the largest difference of the residual stream behind the last block"
+    var lines = ["", table.text]
+    for network in networks {
+      guard let worst = network.overflows.first else { continue }
+      lines.append(
+        "  OVERFLOW in \(network.name.printable): \(Quantity.count(network.overflows.reduce(0) { $0 + $1.count })) numbers, "
+          + "most of them at \(worst.path) (\(Quantity.count(worst.count))).")
+    }
+    return lines
+  }
+}
