@@ -53,7 +53,7 @@ struct InspectCommand: ParsableCommand {
     case .network(let inspection):
       let place = try page.destination(replacing: force)
       try output.print(inspection, as: inspection.text, options: options)
-      try page.write(Page(inspection), to: place, with: output)
+      try page.write(Page(inspection), of: inspection, options: options, to: place, with: output)
     case .listing(let listing):
       if page.report != nil {
         throw Refusal(

@@ -1,6 +1,7 @@
 import COnnxProto
 import CProtobufC
 import Formats
+import Networks
 
 /// A model as protobuf-c read it.
 @safe final class UnpackedModel: Sendable {

@@ -153,6 +153,13 @@ package struct ONNXProgram: LogitProgram {
   package var length: Int? { evaluator.graph.form.length }
 
   package var takesPositions: Bool { length == nil }
+
+  /// A hidden token of the plain form has a small weight, and not none: its score is finite.
+  package var limitation: String? {
+    length.map { _ in
+      "rows of attention whose largest score is below −150: a hidden token scores −\(Int(-ONNXLowering.hiddenScore)) and is seen there"
+    }
+  }
   package var sequenceLengths: ClosedRange<Int> { 1...(length ?? .max) }
 
   package var outputWidth: Int {

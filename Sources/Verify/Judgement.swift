@@ -178,6 +178,9 @@ package struct Judgements: Sendable {
           allowance: candidate.allowance, approximation: candidate.approximation,
           isUpToShift: candidate.isUpToShift, workers: workers)
       }
+      if case .program(let program) = candidate.model, let limitation = program.limitation {
+        judgements[index].parts?.notCompared.append(limitation)
+      }
       if case .program(let program as any CuttableProgram) = candidate.model, var parts = judgements[index].parts {
         try CutComparison(program: program, network: program.network).add(to: &parts)
         judgements[index].parts = parts

@@ -25,6 +25,9 @@ package protocol LogitProgram: Sendable {
   /// Whether tokens may stand at other positions than 0, 1, 2 …, as a probe says.
   var takesPositions: Bool { get }
 
+  /// Why it does not compute the network for every input, though its parts do; nil where it does.
+  var limitation: String? { get }
+
   /// The logits [tokens, vocabulary] of one sequence, row-major.
   ///
   /// - Parameter product: what multiplies its matrices.
@@ -37,6 +40,7 @@ package protocol LogitProgram: Sendable {
 extension LogitProgram {
   package var sequenceLengths: ClosedRange<Int> { 1 ... .max }
   package var takesPositions: Bool { true }
+  package var limitation: String? { nil }
 }
 
 /// A program that can be run with given results of its products, so that what it computes between them is seen one stretch
