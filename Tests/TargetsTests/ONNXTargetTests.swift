@@ -48,7 +48,8 @@ import Verify
     }
     #expect(report.published && report.outputs[0].isNormFree)
     let judgement = try #require(report.verification).targets[0].judgement
-    #expect(judgement.isComplete && judgement.partsHold)
+    // A hidden token has a finite score, which is what is left to say.
+    #expect(judgement.partsHold && judgement.parts?.notCompared.count == 1)
     let files = try FileManager.default.contentsOfDirectory(atPath: place / "out").filter {
       $0.hasSuffix(".onnx")
     }
