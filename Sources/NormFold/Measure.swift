@@ -173,7 +173,8 @@ extension OutputVerdict {
     guard let parts = claims.judgement.parts else { return [] }
     var measures = [
       Measure(
-        .parts, "parts of the file that equal the source's" + (parts.isComplete ? ", for any input" : ""), Double(parts.parts.count { $0.holds }),
+        .parts, "parts of the file that equal the source's" + (parts.isComplete ? ", for any input" : ""),
+        Double(parts.parts.count { $0.holds }),
         .parts, limit: Double(parts.parts.count), isLowerLimit: true, isLimitMeasured: false, holds: parts.holds)
     ]
     if let worst = parts.worst {
