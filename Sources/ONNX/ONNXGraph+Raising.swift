@@ -20,12 +20,15 @@ extension ONNXGraph {
         let adds = producer(of: name + ".product").map { $0.operation == "MatMul" || $0.inputs.count > 2 } ?? false
         let bias = Parameter.constant(0, shape: [map.weight.columnCount])
         network[linear: node.path] = LinearMap(weight: map.weight, bias: adds ? bias : nil)
-      case .scale:
+      case .scale(let meant):
         guard let scale = producer(of: name), scale.operation == "Mul", scale.inputs.count == 2 else {
           network.remove(node.path)
           continue
         }
-        guard let factor = number(named: scale.inputs[1]) else { return nil }
+        guard var factor = number(named: scale.inputs[1]) else { return nil }
+        // A number that was rounded to the graph's type is the one that was meant.
+        let isHalf = initializers.first { $0.name == scale.inputs[1] }?.type == .f16
+        if factor == (isHalf ? Double(Float16(meant)) : Double(Float(meant))) { factor = meant }
         network.replaceOperation(at: node.path, by: .scale(factor))
       default: continue
       }

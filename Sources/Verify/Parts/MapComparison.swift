@@ -190,6 +190,9 @@ private struct Side {
   /// The means of magnitudes that belong to these.
   private(set) var rowMagnitudes: [Double]?
   private(set) var columnMagnitudes: [Double]?
+  /// What storing in blocks may have done to them; zeros elsewhere.
+  private(set) var rowErrors: [Double]?
+  private(set) var columnErrors: [Double]?
   /// By output: a vector through the matrix, and its errors.
   private(set) var through: [Double]?
   private(set) var throughErrors: [Double]?
@@ -213,8 +216,8 @@ private struct Side {
     let (firstOutput, firstInput) = (
       outputs.lowerBound - allOutputs.lowerBound, inputs.lowerBound - allInputs.lowerBound
     )
-    var (overInputs, inputMagnitudes) = ([Double](), [Double]())
-    var (overOutputs, outputMagnitudes) = ([Double](), [Double]())
+    var (overInputs, inputMagnitudes, inputErrors) = ([Double](), [Double](), [Double]())
+    var (overOutputs, outputMagnitudes, outputErrors) = ([Double](), [Double](), [Double]())
     if numbers.centresInput {
       let count = Double(allInputs.count)
       // What both subtract is subtracted twice: the mean of all, which has an error of its own.
@@ -222,20 +225,23 @@ private struct Side {
         numbers.centresOutput ? sums.reduce(0, +) / (count * Double(allOutputs.count)) : 0
       }
       let (whole, wholeMagnitude) = (mean(sums.overInputs), mean(sums.inputMagnitudes))
+      let wholeError = mean(sums.inputErrors)
       let own = firstOutput..<firstOutput + outputs.count
       overInputs = sums.overInputs[own].map { $0 / count - whole }
       inputMagnitudes = sums.inputMagnitudes[own].map { $0 / count + wholeMagnitude }
+      inputErrors = sums.inputErrors[own].map { $0 / count + wholeError }
     }
     if numbers.centresOutput {
       let count = Double(allOutputs.count)
       overOutputs = sums.overOutputs[firstInput..<firstInput + inputs.count].map { $0 / count }
       outputMagnitudes = sums.outputMagnitudes[firstInput..<firstInput + inputs.count].map { $0 / count }
+      outputErrors = sums.outputErrors[firstInput..<firstInput + inputs.count].map { $0 / count }
     }
-    let byOutput = numbers.centresInput ? (overInputs, inputMagnitudes) : nil
-    let byInput = numbers.centresOutput ? (overOutputs, outputMagnitudes) : nil
+    let byOutput = numbers.centresInput ? (overInputs, inputMagnitudes, inputErrors) : nil
+    let byInput = numbers.centresOutput ? (overOutputs, outputMagnitudes, outputErrors) : nil
     let (byRow, byColumn) = rowsAreOutputs ? (byOutput, byInput) : (byInput, byOutput)
-    (rowShifts, rowMagnitudes) = (byRow?.0, byRow?.1)
-    (columnShifts, columnMagnitudes) = (byColumn?.0, byColumn?.1)
+    (rowShifts, rowMagnitudes, rowErrors) = (byRow?.0, byRow?.1, byRow?.2)
+    (columnShifts, columnMagnitudes, columnErrors) = (byColumn?.0, byColumn?.1, byColumn?.2)
     // Of every output, where their mean counts: a candidate may have left the last one out.
     if shift != nil { (through, throughErrors) = (sums.through, sums.throughErrors) }
   }
@@ -277,12 +283,17 @@ extension MapComparison {
       let (mine, theirs) = (
         double(reference) + folding + ofReference, double(candidate) + ofCandidate + candidateRelative
       )
-      func slack(_ r: [Double]?, _ c: [Double]?) -> [Double]? {
+      func slack(_ r: [Double]?, _ c: [Double]?, _ rErrors: [Double]?, _ cErrors: [Double]?) -> [Double]? {
         guard let count = r?.count ?? c?.count else { return nil }
-        return (0..<count).map { (r?[$0] ?? 0) * mine + (c?[$0] ?? 0) * theirs }
+        let counted = allowance.countsReferenceRounding ? rErrors : nil
+        return (0..<count).map {
+          (r?[$0] ?? 0) * mine + (c?[$0] ?? 0) * theirs + (counted?[$0] ?? 0) + (cErrors?[$0] ?? 0)
+        }
       }
-      rowSlack = slack(reference.rowMagnitudes, candidate.rowMagnitudes)
-      columnSlack = slack(reference.columnMagnitudes, candidate.columnMagnitudes)
+      rowSlack = slack(
+        reference.rowMagnitudes, candidate.rowMagnitudes, reference.rowErrors, candidate.rowErrors)
+      columnSlack = slack(
+        reference.columnMagnitudes, candidate.columnMagnitudes, reference.columnErrors, candidate.columnErrors)
     }
 
     /// The bounds of one row, given the weights as they are stored.
@@ -420,6 +431,9 @@ private struct Sums {
   /// By input: the same over the outputs.
   private(set) var overOutputs: [Double]
   private(set) var outputMagnitudes: [Double]
+  /// The bounds of the errors of storing in blocks, summed like the magnitudes.
+  private(set) var inputErrors: [Double]
+  private(set) var outputErrors: [Double]
   /// By output: Σ v·w and Σ e·|w| for a vector and its errors.
   private(set) var through: [Double]
   private(set) var throughErrors: [Double]
@@ -431,6 +445,8 @@ private struct Sums {
     func zeros(_ count: Int) -> [Double] { [Double](repeating: 0, count: count) }
     var (overInputs, inputMagnitudes) = (zeros(outputs.count), zeros(outputs.count))
     var (overOutputs, outputMagnitudes) = (zeros(inputs.count), zeros(inputs.count))
+    var (inputErrors, outputErrors) = (zeros(outputs.count), zeros(inputs.count))
+    let blocks = side.numbers.error.flatMap { $0.hasBlocks ? $0 : nil }
     var (through, throughErrors) = (zeros(outputs.count), zeros(outputs.count))
     let factors = side.numbers.factors.map { Array($0[inputs]) } ?? [Double](repeating: 1, count: inputs.count)
     let values = shift.map { Array($0.values[inputs]) } ?? zeros(inputs.count)
@@ -438,8 +454,18 @@ private struct Sums {
     let ones = [Double](repeating: 1, count: max(inputs.count, outputs.count))
     var sums = zeros(4)
     let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
+    var bounds = zeros(columns.count)
     unsafe side.rows.forEachRow(with: nil, rows: rows, columns: columns) { row, isFloat, r, _ in
       let place = row - rows.lowerBound
+      if let blocks, !isFloat {
+        let values = unsafe UnsafeBufferPointer(start: r.assumingMemoryBound(to: Double.self), count: columns.count)
+        unsafe bounds.withUnsafeMutableBufferPointer { unsafe blocks.bounds(of: values, into: $0) }
+        for (column, bound) in bounds.enumerated() {
+          let (input, output) = rowsAreOutputs ? (column, place) : (place, column)
+          inputErrors[output] += abs(factors[input]) * bound
+          outputErrors[input] += abs(factors[input]) * bound
+        }
+      }
       if rowsAreOutputs {
         unsafe Kernel.sums(r, isFloat, columns.count, factors, values, errors, &sums)
         (overInputs[place], inputMagnitudes[place]) = (sums[0], sums[1])
@@ -468,6 +494,7 @@ private struct Sums {
     }
     (self.overInputs, self.inputMagnitudes) = (overInputs, inputMagnitudes)
     (self.overOutputs, self.outputMagnitudes) = (overOutputs, outputMagnitudes)
+    (self.inputErrors, self.outputErrors) = (inputErrors, outputErrors)
     (self.through, self.throughErrors) = (through, throughErrors)
   }
 }
@@ -503,6 +530,6 @@ private enum Kernel {
 }
 
 extension StorageError {
-  /// A bound on the mean of errors, over the mean of magnitudes. In a block the largest number has the largest share.
-  fileprivate var slackPerMagnitude: Double { hasBlocks ? 1 : relative }
+  /// A bound on the mean of errors, over the mean of magnitudes. Those of blocks are summed one by one.
+  fileprivate var slackPerMagnitude: Double { hasBlocks ? 0 : relative }
 }

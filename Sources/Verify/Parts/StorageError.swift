@@ -56,7 +56,8 @@ struct StorageError: Sendable {
       func fill(_ half: Double, edge: Double = .infinity) {
         // The largest number in magnitude has the sign of the last step.
         let sign = abs(low) > high ? 1.0 : -1.0
-        for unsafe(index, value) in unsafe block.enumerated() {
+        for index in block.indices {
+          let value = unsafe block[index]
           let step = value * sign > edge * largest ? 2 * half : half
           unsafe bounds[start + index] = step + relative * abs(value) + absolute
         }
