@@ -362,7 +362,11 @@ extension WrittenNetwork {
     for (tensor, changes) in byTensor where try tensor.store(changes) { isBeyondRounding = true }
     // The reference's own rounding is a share of all that a mean or a gain has brought together.
     let ofReference = referenceType == .bf16 ? 0x1p-6 : 0
-    let slack = max(ofReference, shareOfHalfGains) * (old.map(abs).max() ?? 0)
+    var slack = max(ofReference, shareOfHalfGains) * (old.map(abs).max() ?? 0)
+    // A mean that is subtracted has the mean of their roundings.
+    if parameter.storedTensors.contains(where: { $0.info.type == .f16 }), !old.isEmpty {
+      slack = max(slack, 0x1p-10 * old.reduce(0) { $0 + abs($1) } / Double(old.count))
+    }
     let largest = zip(old, new).reduce(0) { max($0, abs($1.0 - $1.1)) }
     return isBeyondRounding && largest > slack ? path.description : nil
   }
