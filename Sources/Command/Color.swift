@@ -4,7 +4,7 @@ import Synchronization
 
 /// When verdicts have a colour.
 enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
-  /// Where a terminal reads them that shows colours, and NO_COLOR (no-color.org) is not set.
+  /// Colours are written to a terminal that shows them, unless NO_COLOR (no-color.org) is set.
   case auto
   case always, never
 
@@ -13,7 +13,7 @@ enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
   /// Takes the user's choice, for the rest of the run.
   static func choose(_ choice: ColorChoice) { chosen.withLock { $0 = choice } }
 
-  /// Whether what is written to a descriptor has colours.
+  /// Returns whether what is written to a descriptor has colours.
   static func isOn(for descriptor: Int32) -> Bool {
     switch chosen.withLock(\.self) {
     case .always: true
@@ -30,7 +30,7 @@ enum ColorChoice: String, ExpressibleByArgument, CaseIterable {
   }
 }
 
-/// What a text says of the run: a verdict that holds, one that does not, or a warning.
+/// The kind of a sentence about the run: a verdict that holds, one that does not, or a warning.
 enum Tone: String {
   case good = "32"
   case bad = "1;31"

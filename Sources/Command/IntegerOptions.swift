@@ -46,7 +46,7 @@ struct IntegerOptions: ParsableArguments {
 extension IntegerArithmetic.Scales: ExpressibleByArgument {}
 
 extension IntegerDrift {
-  /// What integers do to each network.
+  /// The lines that say what integers do to each network.
   var text: [String] {
     var table = Table(
       [

@@ -24,7 +24,7 @@ struct RunRecord: Encodable {
   let date = Date.now.formatted(.iso8601)
   let machine = Machine.this
 
-  /// As it can be given to a shell again.
+  /// The command in a form that can be given to a shell again.
   var commandLine: String {
     (["normfold"] + arguments).map { word in
       let isPlain =

@@ -97,7 +97,7 @@ struct Picture {
     return Picture(name: path, pixels: pixels)
   }
 
-  /// How a byte becomes a number.
+  /// The rule by which a byte becomes a number.
   private struct Scaling {
     let factor: Double
     let means: [Double]

@@ -27,7 +27,7 @@ enum ResidualFigure {
 }
 
 extension IntegerDrift {
-  /// What integers do to each network, block by block and in its logits.
+  /// The section on what integers do to each network, block by block and in its logits.
   var section: Page.Section {
     let compared: ComparedNetworks = networks.enumerated().map { ($1.name, $0, $1.difference) }
     var table = DataTable(

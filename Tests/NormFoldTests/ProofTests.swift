@@ -16,4 +16,21 @@ import Testing
     #expect(tally.plantedCount > 0)
     #expect(tally.passed == [])
   }
+
+  /// What larger runs found, before it was mended.
+  @Test(
+    "What the proof once found stays found",
+    arguments: [
+      // √D was rounded to F16 in the graph, and the file refused for it.
+      2242,
+      // Of a matrix in blocks of which a mean is subtracted, an element could be off by the mean of its magnitudes.
+      3024,
+    ])
+  func found(number: Int) throws {
+    let tally = try Proof(seed: 11, first: number, conversionCount: 1, plantingPeriod: 1).run(
+      workers: Workers(count: 1))
+    #expect(tally.honest == 1 && tally.plantedCount > 4)
+    #expect(tally.refused == [])
+    #expect(tally.passed == [])
+  }
 }
