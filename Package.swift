@@ -117,7 +117,7 @@ let package = Package(
     .target(
       name: "ProofSupport",
       dependencies: [
-        "NormFold", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "NormFold", "Arithmetic", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/ProofSupport", swiftSettings: strict),
