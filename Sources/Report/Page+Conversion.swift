@@ -142,11 +142,16 @@ extension ConversionReport {
       caption: "Left of the red mark a claim holds."
         + (isAlone ? "" : " Of each output the claim is shown that is closest to its limit."),
       chart: LimitChart(rows: rows))
+    // Of several outputs those parts that are closest to their bounds.
+    let closest = pairs.compactMap(\.claims.judgement.parts).max {
+      ($0.worst?.ratio ?? 0) < ($1.worst?.ratio ?? 0)
+    }
+    let parts = PartsFigure.figure(closest, id: "parts-figure", title: "Parts, by block")
     return .init(
       id: "claims", title: "Claims",
       lead:
         "The fold is exact algebra, the file holds what was meant, and what is run from it is as close to the source as the "
-        + "source's own rounding.", content: [table, figure])
+        + "source's own rounding.", content: [table, figure] + (parts.map { [$0] } ?? []))
   }
 
   /// Returns where the limits come from that are marked by a star.
