@@ -364,8 +364,9 @@ extension WrittenNetwork {
     let ofReference = referenceType == .bf16 ? 0x1p-6 : 0
     var slack = max(ofReference, shareOfHalfGains) * (old.map(abs).max() ?? 0)
     // A mean that is subtracted has the mean of their roundings.
-    if parameter.storedTensors.contains(where: { $0.info.type == .f16 }), !old.isEmpty {
-      slack = max(slack, 0x1p-10 * old.reduce(0) { $0 + abs($1) } / Double(old.count))
+    let types = Set(parameter.storedTensors.map(\.info.type))
+    if let share = types.contains(.bf16) ? 0x1p-7 : types.contains(.f16) ? 0x1p-10 : nil, !old.isEmpty {
+      slack = max(slack, share * old.reduce(0) { $0 + abs($1) } / Double(old.count))
     }
     let largest = zip(old, new).reduce(0) { max($0, abs($1.0 - $1.1)) }
     return isBeyondRounding && largest > slack ? path.description : nil
