@@ -87,7 +87,7 @@ public enum TextSource: Sendable, Encodable {
 }
 
 extension TextSource {
-  /// What puts around the tokens of a text what an encoder reads around one, `[CLS]` and `[SEP]`. Ids of the user's own, and
+  /// Returns a function that puts around the tokens of a text what an encoder reads there, `[CLS]` and `[SEP]`. Ids of the user's own, and
   /// texts for other networks, stay as they are.
   ///
   /// - Throws: what reading the tokenizer throws; `.malformed` for a token beyond the vocabulary.

@@ -85,7 +85,7 @@ public struct WordEvaluation: Sendable, Encodable {
     return probes
   }
 
-  /// What the tokenizer puts around a text; without one the tokens that the config names.
+  /// The tokens that the tokenizer puts around a text; without one the tokens that the config names.
   private func tokensAround(_ tokenizer: Tokenizer?, _ model: Model) throws(Refusal) -> ([Int], [Int]) {
     guard let tokenizer else {
       func token(_ key: String) -> [Int] { model.configuration?[key]?.count.map { [$0] } ?? [] }

@@ -10,12 +10,12 @@ struct WordTable {
     let line: Int
   }
 
-  /// What the network predicts, in this order, as the task of CMCL 2021 names it: the number of fixations, the duration of the first one,
+  /// The numbers that the network predicts, in this order, as the task of CMCL 2021 names it: the number of fixations, the duration of the first one,
   /// the time until the eyes go on, the time in all, the share of readers who looked at the word.
   static let knownTargets = ["nFix", "FFD", "GPT", "TRT", "fixProp"]
 
   let targetNames: [String]
-  /// Whether the table has ids of tokens in the place of words.
+  /// Is true if the table has ids of tokens in the place of words.
   let isOfTokens: Bool
   /// The words of each sentence, in the order of the file.
   let sentences: [[Word]]

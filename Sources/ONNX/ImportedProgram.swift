@@ -50,6 +50,7 @@ import Networks
   }
 
   package var missing: [Path] { found.missing }
+  package var missingVectors: [Path] { found.missingVectors }
   package var outputWidth: Int { network.outputWidth }
   package var takesPositions: Bool { false }
 

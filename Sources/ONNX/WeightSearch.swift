@@ -17,6 +17,8 @@ struct WeightSearch {
     var norms: [Path: (gain: Parameter, bias: Parameter?)] = [:]
     /// The operations whose matrix or table was not found.
     var missing: [Path] = []
+    /// The gains and biases that were not found, where the network's own numbers stand.
+    var missingVectors: [Path] = []
 
     /// A network with the graph's numbers in the places of its own.
     func storing(_ network: Network) -> Network {
@@ -79,9 +81,12 @@ struct WeightSearch {
         let wanted = ColumnSample(of: map.weight)
         var best: (number: Int, columns: [Int], count: Int)?
         for (number, sample) in samples.enumerated() {
-          guard let found = wanted.columns(in: sample), found.count > best?.count ?? 0 else { continue }
-          // Where two weights are the same, the network's maps stand in the order of the graph's.
-          if found.count == best?.count, !taken.contains(best?.number ?? -1) { continue }
+          guard let found = wanted.columns(in: sample) else { continue }
+          if let best {
+            // Where two weights are the same, the network's maps stand in the order of the graph's.
+            let isNext = taken.contains(best.number) && !taken.contains(number)
+            guard found.count > best.count || found.count == best.count && isNext else { continue }
+          }
           best = (number, found.columns, found.count)
         }
         guard let best else {
@@ -92,7 +97,9 @@ struct WeightSearch {
         maps[best.number, default: []].append(.init(path: node.path, columns: best.columns))
         let weight = products[best.number].weight
         let bias = map.bias.map { bias in
-          nearest(to: bias, through: best.columns, of: weight.columnCount) ?? bias
+          let found = nearest(to: bias, through: best.columns, of: weight.columnCount)
+          if found == nil { result.missingVectors.append(node.path.appending("bias")) }
+          return found ?? bias
         }
         result.maps[node.path] = LinearMap(weight: weight.gathered(best.columns, axis: 1), bias: bias)
       case .embed(let table, .token), .embed(let table, .position), .embed(let table, .tokenType),
@@ -103,8 +110,14 @@ struct WeightSearch {
         }
         result.tables[node.path] = found
       case .norm(let norm):
-        let gain = nearest(to: norm.gain) ?? norm.gain
-        result.norms[node.path] = (gain, norm.bias.map { nearest(to: $0) ?? $0 })
+        let gain = nearest(to: norm.gain)
+        let bias = norm.bias.map { (own: $0, found: nearest(to: $0)) }
+        // What is one number everywhere need not be stored.
+        if gain == nil, norm.gain.constantValue == nil { result.missingVectors.append(node.path.appending("gain")) }
+        if let bias, bias.found == nil, bias.own.constantValue == nil {
+          result.missingVectors.append(node.path.appending("bias"))
+        }
+        result.norms[node.path] = (gain ?? norm.gain, bias.map { $0.found ?? $0.own })
       default: continue
       }
     }

@@ -185,6 +185,19 @@ extension ONNXGraph {
     }
   }
 
+  @Test("Nothing is claimed of a weight that the graph does not have")
+  func missing() throws {
+    let export = ExportedGraph(name: "gpt2/optimum")
+    let whole = try #require(try export.judgement(of: export.graph).parts)
+    var graph = try export.graph
+    #expect(graph.change(.matrix, at: 1) { rows in rows = rows.map { $0.map { 1 - 3 * $0 * $0 } } })
+    let judgement = try export.judgement(of: graph)
+    let parts = try #require(judgement.parts)
+    #expect(!judgement.holds && parts.elementCount < whole.elementCount && parts.parts.count < whole.parts.count)
+    let missing = parts.notCompared.compactMap { $0.split(separator: ":").first }
+    #expect(!missing.isEmpty && missing.allSatisfy { path in !parts.parts.contains { $0.path.hasPrefix("\(path).") } })
+  }
+
   @Test("Weights of another network are not found, and the verdict says so")
   func another() throws {
     let source = try Model(opening: Fixtures.path("tiny-2x32/vanilla"))

@@ -83,7 +83,7 @@ package struct GGUFDescription: Sendable {
   package let activation: Activation
   /// The tensor with what the frequencies of rotary positions are divided by; nil where llama.cpp reads none.
   package let rotaryDivisors: String?
-  /// Whether llama.cpp computes attention that looks back over a window.
+  /// Is true if llama.cpp computes attention that looks back over a window.
   package let hasWindow: Bool
   /// Refuses what llama.cpp can store of the architecture and the forward pass here does not have.
   let check: @Sendable (Checkpoint, Hyperparameters) throws(Refusal) -> Void

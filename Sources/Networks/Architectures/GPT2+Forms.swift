@@ -115,7 +115,7 @@ extension GPT2 {
   /// The arguments that say what a rotation would be, and positions are learned.
   private static let rotaryPrefixes = ["rotary_", "yarn_", "NTK_"]
 
-  /// Whether an argument asks for nothing that a GPT-2 does not have: a network that was built in TransformerLens stores all
+  /// Returns whether an argument asks for nothing that a GPT-2 does not have: a network that was built in TransformerLens stores all
   /// arguments, most of them null or false. Any other may stand for an architecture that is none of ours.
   private static func isPlain(_ key: String, _ value: JSONValue, _ fields: Fields) -> Bool {
     if transformerLensKeys.contains(key) || rotaryPrefixes.contains(where: key.hasPrefix) { return true }

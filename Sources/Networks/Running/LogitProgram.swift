@@ -52,6 +52,8 @@ package protocol CuttableProgram: LogitProgram {
   var products: [CutProduct] { get }
   /// The maps and tables of the network that the program does not have.
   var missing: [Path] { get }
+  /// The gains and biases that the program does not have as they are, in whose places the network's own stand.
+  var missingVectors: [Path] { get }
   /// The type of its numbers.
   var type: ElementType { get }
 

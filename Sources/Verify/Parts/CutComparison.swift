@@ -28,10 +28,14 @@ struct CutComparison {
   ///
   /// - Throws: what the program throws.
   func add(to claim: inout PartsClaim) throws(Refusal) {
-    guard program.missing.isEmpty else {
-      claim.notCompared += program.missing.map { "\($0): the graph has no weight that is nearly this one" }
-      return
+    withdraw(program.missing, from: &claim)
+    if let first = program.missingVectors.first {
+      // A bias is a part of its own.
+      claim.parts.removeAll { part in program.missingVectors.contains { $0.description == part.path } }
+      claim.notCompared.append(
+        "\(program.missingVectors.count) gains and biases that the graph does not have as they are, \(first) the first")
     }
+    guard program.missing.isEmpty else { return }
     var worst: [Path: (ratio: Double, problem: String?)] = [:]
     for (number, scale) in Self.scales.enumerated() {
       for (path, found) in try differences(scale: scale, seed: UInt64(number)) {
@@ -47,6 +51,15 @@ struct CutComparison {
     }
     claim.notCompared.append(
       "what the graph computes between its matrices, which was compared on \(Self.scales.count) sets of random states")
+  }
+
+  /// Takes back what was said of operations whose weights the program does not have: the network's own stand in their places.
+  private func withdraw(_ paths: [Path], from claim: inout PartsClaim) {
+    for path in paths {
+      claim.notCompared.append("\(path): the graph has no weight that is nearly this one")
+      claim.parts.removeAll { $0.path.hasPrefix("\(path).") }
+      claim.elementCount -= (network[linear: path]?.weight ?? network[table: path])?.elementCount ?? 0
+    }
   }
 
   private func differences(
