@@ -34,67 +34,86 @@ let package = Package(
   ],
   targets: [
     // MARK: System libraries
-    .systemLibrary(name: "CLinux"),
-    .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
-    .systemLibrary(name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
-    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
-    .systemLibrary(name: "CMPI", pkgConfig: "mpi-c", providers: [.apt(["libopenmpi-dev"])]),
+    .systemLibrary(name: "CNormFoldLinux"),
+    .systemLibrary(name: "CNormFoldOpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CNormFoldProtobuf", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .systemLibrary(name: "CNormFoldZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CNormFoldZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CNormFoldCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(name: "CNormFoldMPI", pkgConfig: "mpi-c", providers: [.apt(["libopenmpi-dev"])]),
 
     // MARK: One direction: bytes → tensors → networks → folded networks → files
-    .target(name: "CMappingGuard"),
-    .target(name: "CKernels", cSettings: hotC),
+    .target(name: "CNormFoldMappingGuard"),
+    .target(name: "CNormFoldKernels", cSettings: hotC),
     .target(
-      name: "Formats", dependencies: ["CMappingGuard", "CKernels", "CLinux", "CZstd", "CZlib", "CCrypto"],
-      swiftSettings: hot),
-    .target(name: "Networks", dependencies: ["Formats"], swiftSettings: hot),
-    .target(name: "Folding", dependencies: ["Networks"], swiftSettings: strictest),
-    .target(
-      name: "Arithmetic",
+      name: "NormFoldFormats",
       dependencies: [
-        "Networks", "Formats", "CKernels", "CLinux", "COpenBLAS", .product(name: "Numerics", package: "swift-numerics"),
+        "CNormFoldMappingGuard", "CNormFoldKernels", "CNormFoldLinux", "CNormFoldZstd", "CNormFoldZlib",
+        "CNormFoldCrypto",
+      ],
+      swiftSettings: hot),
+    .target(name: "NormFoldNetworks", dependencies: ["NormFoldFormats"], swiftSettings: hot),
+    .target(name: "NormFoldFolding", dependencies: ["NormFoldNetworks"], swiftSettings: strictest),
+    .target(
+      name: "NormFoldArithmetic",
+      dependencies: [
+        "NormFoldNetworks", "NormFoldFormats", "CNormFoldKernels", "CNormFoldLinux", "CNormFoldOpenBLAS",
+        .product(name: "Numerics", package: "swift-numerics"),
       ],
       swiftSettings: hot),
     .target(
-      name: "Verify",
+      name: "NormFoldVerify",
       dependencies: [
-        "Arithmetic", "CKernels", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
+        "NormFoldArithmetic", "CNormFoldKernels", "NormFoldNetworks", "NormFoldFormats",
+        .product(name: "Numerics", package: "swift-numerics"),
       ],
       swiftSettings: hot),
-    .target(name: "Tokenization", dependencies: ["Formats"], swiftSettings: hot),
+    .target(name: "NormFoldTokenization", dependencies: ["NormFoldFormats"], swiftSettings: hot),
     .target(
-      name: "Measurement", dependencies: ["Arithmetic", "Networks", "Tokenization", "Formats"],
+      name: "NormFoldMeasurement",
+      dependencies: ["NormFoldArithmetic", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats"],
       swiftSettings: strictest),
     .target(
-      name: "CProcesses", dependencies: [.target(name: "CMPI", condition: .when(traits: ["MPI"]))],
+      name: "CNormFoldProcesses", dependencies: [.target(name: "CNormFoldMPI", condition: .when(traits: ["MPI"]))],
       cSettings: [.define("NORMFOLD_MPI", .when(traits: ["MPI"]))]),
     .target(
-      name: "Training",
+      name: "NormFoldTraining",
       dependencies: [
-        "Arithmetic", "Networks", "Formats", .product(name: "Numerics", package: "swift-numerics"),
-        .target(name: "CProcesses", condition: .when(traits: ["MPI"])),
+        "NormFoldArithmetic", "NormFoldNetworks", "NormFoldFormats",
+        .product(name: "Numerics", package: "swift-numerics"),
+        .target(name: "CNormFoldProcesses", condition: .when(traits: ["MPI"])),
       ],
       swiftSettings: hot),
-    .target(name: "Targets", dependencies: ["ONNX", "Networks", "Tokenization", "Formats"], swiftSettings: strictest),
-    .target(name: "COnnxProto", dependencies: ["CProtobufC"], exclude: ["onnx.proto"]),
-    .target(name: "ONNX", dependencies: ["Networks", "Formats", "COnnxProto", "CProtobufC"], swiftSettings: hot),
+    .target(
+      name: "NormFoldTargets",
+      dependencies: ["NormFoldONNX", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats"],
+      swiftSettings: strictest),
+    .target(name: "CNormFoldOnnxProto", dependencies: ["CNormFoldProtobuf"], exclude: ["onnx.proto"]),
+    .target(
+      name: "NormFoldONNX",
+      dependencies: ["NormFoldNetworks", "NormFoldFormats", "CNormFoldOnnxProto", "CNormFoldProtobuf"],
+      swiftSettings: hot),
     .target(
       name: "NormFold",
       dependencies: [
-        "Formats", "Networks", "Folding", "Arithmetic", "Verify", "Measurement", "Training", "Targets",
+        "NormFoldFormats", "NormFoldNetworks", "NormFoldFolding", "NormFoldArithmetic", "NormFoldVerify",
+        "NormFoldMeasurement", "NormFoldTraining", "NormFoldTargets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
     .target(
-      name: "Report",
-      dependencies: ["NormFold", "Measurement", "Training", "Folding", "Arithmetic", "Verify", "Formats"],
+      name: "NormFoldReport",
+      dependencies: [
+        "NormFold", "NormFoldMeasurement", "NormFoldTraining", "NormFoldFolding", "NormFoldArithmetic",
+        "NormFoldVerify", "NormFoldFormats",
+      ],
       swiftSettings: strictest),
     .executableTarget(
       name: "NormFoldCommand",
       dependencies: [
-        "Report", "NormFold", "Folding", "Formats", "Measurement", "Networks", "Tokenization", "Arithmetic", "Verify",
-        "Training",
+        "NormFoldReport", "NormFold", "NormFoldFolding", "NormFoldFormats", "NormFoldMeasurement", "NormFoldNetworks",
+        "NormFoldTokenization", "NormFoldArithmetic", "NormFoldVerify",
+        "NormFoldTraining",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -108,7 +127,8 @@ let package = Package(
     .executableTarget(
       name: "normfold-benchmarks",
       dependencies: [
-        "NormFold", "Measurement", "Formats", "Networks", "Arithmetic", "Verify",
+        "NormFold", "NormFoldMeasurement", "NormFoldFormats", "NormFoldNetworks", "NormFoldArithmetic",
+        "NormFoldVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Harness", swiftSettings: strict),
@@ -117,7 +137,8 @@ let package = Package(
     .target(
       name: "ProofSupport",
       dependencies: [
-        "NormFold", "Arithmetic", "Targets", "Verify", "Folding", "Networks", "Formats", "TestSupport",
+        "NormFold", "NormFoldArithmetic", "NormFoldTargets", "NormFoldVerify", "NormFoldFolding", "NormFoldNetworks",
+        "NormFoldFormats", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Tests/ProofSupport", swiftSettings: strict),
@@ -126,41 +147,61 @@ let package = Package(
       dependencies: ["ProofSupport", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       path: "Tests/Proof", swiftSettings: strict),
     .target(
-      name: "TestSupport", dependencies: ["CZstd", "Formats", "Networks", "Arithmetic"], path: "Tests/TestSupport",
-      swiftSettings: strict),
-    .testTarget(name: "FormatsTests", dependencies: ["Formats", "CKernels", "TestSupport"], swiftSettings: strict),
-    .testTarget(name: "NetworksTests", dependencies: ["Networks", "Formats", "TestSupport"], swiftSettings: strict),
-    .testTarget(
-      name: "FoldingTests", dependencies: ["Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
+      name: "TestSupport",
+      dependencies: ["CNormFoldZstd", "NormFoldFormats", "NormFoldNetworks", "NormFoldArithmetic"],
+      path: "Tests/TestSupport",
       swiftSettings: strict),
     .testTarget(
-      name: "TokenizationTests", dependencies: ["Tokenization", "Formats", "TestSupport"], swiftSettings: strict),
+      name: "FormatsTests", dependencies: ["NormFoldFormats", "CNormFoldKernels", "TestSupport"], swiftSettings: strict),
+    .testTarget(
+      name: "NetworksTests", dependencies: ["NormFoldNetworks", "NormFoldFormats", "TestSupport"], swiftSettings: strict
+    ),
+    .testTarget(
+      name: "FoldingTests",
+      dependencies: [
+        "NormFoldFolding", "NormFoldArithmetic", "NormFoldVerify", "NormFoldNetworks", "NormFoldFormats", "TestSupport",
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TokenizationTests", dependencies: ["NormFoldTokenization", "NormFoldFormats", "TestSupport"],
+      swiftSettings: strict),
     .testTarget(
       name: "TargetsTests",
       dependencies: [
-        "NormFold", "ONNX", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Tokenization", "Formats",
+        "NormFold", "NormFoldONNX", "NormFoldTargets", "NormFoldArithmetic", "NormFoldVerify", "NormFoldFolding",
+        "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "VerifyTests", dependencies: ["Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
+      name: "VerifyTests",
+      dependencies: ["NormFoldArithmetic", "NormFoldVerify", "NormFoldNetworks", "NormFoldFormats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "MeasurementTests",
-      dependencies: ["Measurement", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
+      dependencies: [
+        "NormFoldMeasurement", "NormFoldFolding", "NormFoldArithmetic", "NormFoldVerify", "NormFoldNetworks",
+        "NormFoldFormats", "TestSupport",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "TrainingTests",
-      dependencies: ["Training", "NormFold", "Arithmetic", "Networks", "Formats", "TestSupport"], swiftSettings: strict),
+      dependencies: [
+        "NormFoldTraining", "NormFold", "NormFoldArithmetic", "NormFoldNetworks", "NormFoldFormats", "TestSupport",
+      ], swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",
-      dependencies: ["ONNX", "COnnxProto", "Folding", "Arithmetic", "Verify", "Networks", "Formats", "TestSupport"],
+      dependencies: [
+        "NormFoldONNX", "CNormFoldOnnxProto", "NormFoldFolding", "NormFoldArithmetic", "NormFoldVerify",
+        "NormFoldNetworks", "NormFoldFormats", "TestSupport",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "NormFoldTests",
       dependencies: [
-        "NormFold", "Targets", "Arithmetic", "Verify", "Folding", "Networks", "Formats", "TestSupport", "ProofSupport",
+        "NormFold", "NormFoldTargets", "NormFoldArithmetic", "NormFoldVerify", "NormFoldFolding", "NormFoldNetworks",
+        "NormFoldFormats", "TestSupport", "ProofSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
@@ -169,9 +210,10 @@ let package = Package(
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "NormFoldCommand", "Report", "NormFold", "Measurement", "Targets", "Arithmetic", "Verify", "Folding",
-        "Networks",
-        "Formats",
+        "NormFoldCommand", "NormFoldReport", "NormFold", "NormFoldMeasurement", "NormFoldTargets", "NormFoldArithmetic",
+        "NormFoldVerify", "NormFoldFolding",
+        "NormFoldNetworks",
+        "NormFoldFormats",
         "TestSupport",
         .product(name: "Logging", package: "swift-log"),
       ],
@@ -179,13 +221,14 @@ let package = Package(
     .testTarget(
       name: "MatrixTests",
       dependencies: [
-        "NormFoldCommand", "NormFold", "Formats", "TestSupport", .product(name: "Logging", package: "swift-log"),
+        "NormFoldCommand", "NormFold", "NormFoldFormats", "TestSupport",
+        .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strict),
     .testTarget(
       name: "CommandTests",
       dependencies: [
-        "NormFoldCommand", "Targets", "Formats", "TestSupport",
+        "NormFoldCommand", "NormFoldTargets", "NormFoldFormats", "TestSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -193,13 +236,22 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
+// No two modules of a program may have the same name, whichever packages they are of. Folders need no such prefix.
+for target in package.targets where target.path == nil && target.type != .test && target.name != "NormFold" {
+  let prefix = target.name.prefix { $0 != "N" }
+  target.path = "Sources/\(prefix)\(target.name.dropFirst(prefix.count + "NormFold".count))"
+}
+
 // The fuzzers are built by Fuzz/run only, since their objects can be linked by nothing but libFuzzer.
 if Context.environment["NORMFOLD_FUZZ"] != nil {
   package.products.append(.library(name: "Fuzzers", type: .static, targets: ["Fuzz"]))
   package.targets.append(
     .target(
       name: "Fuzz",
-      dependencies: ["Formats", "Networks", "Folding", "Targets", "Tokenization", "ONNX", "TestSupport"], path: "Fuzz",
+      dependencies: [
+        "NormFoldFormats", "NormFoldNetworks", "NormFoldFolding", "NormFoldTargets", "NormFoldTokenization",
+        "NormFoldONNX", "TestSupport",
+      ], path: "Fuzz",
       exclude: ["run", "keep", "leaks", "corpora"],
       swiftSettings: strict))
 }

@@ -1,6 +1,6 @@
-import Formats
 import Foundation
 import Glibc
+import NormFoldFormats
 import TestSupport
 
 /// What libFuzzer calls. One program holds all fuzzers; the name under which it is started says which one it is

@@ -1,12 +1,12 @@
-import Folding
-import Formats
 import Foundation
 import Glibc
-import Networks
-import ONNX
-import Targets
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldTargets
+import NormFoldTokenization
 import TestSupport
-import Tokenization
 
 extension Fuzzer {
   static let all: [String: Fuzzer] = [

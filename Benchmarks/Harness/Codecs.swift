@@ -1,6 +1,6 @@
 import ArgumentParser
-import Formats
 import Foundation
+import NormFoldFormats
 
 /// Element types, in GB of Float per second on one thread.
 struct Codecs: ParsableCommand {

@@ -1,8 +1,8 @@
 import ArgumentParser
-import Arithmetic
-import Formats
-import Networks
-import Verify
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 
 /// The forward pass in single precision against its matrix products alone, both on two sequences at a time, one to a
 /// thread, as a verification runs its two networks. All logits are computed.

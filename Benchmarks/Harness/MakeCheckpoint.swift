@@ -1,9 +1,9 @@
 import ArgumentParser
-import Arithmetic
-import Formats
 import Foundation
-import Networks
-import Verify
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 
 /// The shapes of the four published GPT-2.
 enum Size: String, CaseIterable, ExpressibleByArgument {

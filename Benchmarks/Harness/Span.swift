@@ -1,8 +1,8 @@
 import ArgumentParser
-import Arithmetic
-import Formats
 import Foundation
 import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
 
 /// Says what a machine with more cores would make of a command: every task of a run on one thread is recorded, with those
 /// that it could have run beside, and given to 1 to 128 cores by list scheduling. What cores share, caches and memory, is

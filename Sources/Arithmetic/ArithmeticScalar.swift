@@ -1,7 +1,7 @@
-import CLinux
-import COpenBLAS
-import Formats
+import CNormFoldLinux
+import CNormFoldOpenBLAS
 import Glibc
+import NormFoldFormats
 import Numerics
 
 /// A precision that the forward pass can be computed in.

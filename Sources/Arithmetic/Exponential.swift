@@ -1,4 +1,4 @@
-import CKernels
+import CNormFoldKernels
 import Numerics
 
 extension Float {

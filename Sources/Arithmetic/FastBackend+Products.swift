@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A part of a product that one task computes.
 private struct ProductTile: Sendable {

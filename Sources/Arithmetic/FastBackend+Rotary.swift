@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 import Numerics
 
 extension FastBackend {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 import Numerics
 
 /// The forward pass on the CPU, in Float or Double. All probes go through each weight together, so that a weight is

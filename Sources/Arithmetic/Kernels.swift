@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 import Numerics
 
 /// The row kernels of the forward pass. ``PlainBackend`` has the plain versions that they are tested against.

@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 /// The keys and values of a sequence's tokens, attention by attention. One pass at a time uses it.
 package final class KeyValueCache<Scalar: ArithmeticScalar>: @unchecked Sendable {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension Network {
   /// The same network, with every parameter that arithmetic cannot read in place computed once, into a file without a

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 import Synchronization
 
 /// A network on its way through the blocks, one step at a time, so that several can be compared along the way.

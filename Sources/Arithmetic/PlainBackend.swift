@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 import Numerics
 
 /// The forward pass in plain loops over arrays, in double precision, with nothing shared with ``FastBackend`` but the

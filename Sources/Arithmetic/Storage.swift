@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The types that a file stores the matrices of a network in. Vectors (gains, biases) are not rounded: next to the
 /// matrices what their rounding does is nothing.

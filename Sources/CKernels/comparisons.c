@@ -1,4 +1,4 @@
-#include "CKernels.h"
+#include "kernels.h"
 #include "clones.h"
 
 #include <math.h>

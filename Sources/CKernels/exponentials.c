@@ -1,4 +1,4 @@
-#include "CKernels.h"
+#include "kernels.h"
 #include "bits.h"
 #include "clones.h"
 

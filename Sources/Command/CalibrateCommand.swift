@@ -1,9 +1,9 @@
 import ArgumentParser
-import NormFold
-import Formats
 import Logging
-import Measurement
-import Report
+import NormFold
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldReport
 
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

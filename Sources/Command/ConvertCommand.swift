@@ -1,10 +1,10 @@
 import ArgumentParser
 import NormFold
-import Folding
-import Formats
-import Networks
-import Report
-import Verify
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldReport
+import NormFoldVerify
 
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,8 +1,8 @@
 import ArgumentParser
 import NormFold
-import Formats
-import Measurement
-import Report
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldReport
 
 struct DiagnoseCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

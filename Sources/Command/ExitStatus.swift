@@ -1,6 +1,6 @@
 import ArgumentParser
-import Formats
 import Glibc
+import NormFoldFormats
 
 /// The status that the process ends with. `normfold --help` lists it.
 enum ExitStatus: Int32 {

@@ -1,10 +1,10 @@
 import ArgumentParser
-import NormFold
-import Formats
 import Logging
-import Measurement
-import Networks
-import Arithmetic
+import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 
 struct GenerateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,9 +1,9 @@
 import ArgumentParser
-import NormFold
-import Formats
 import Logging
-import Networks
-import Report
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldReport
 
 struct InspectCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,8 +1,8 @@
 import ArgumentParser
-import Arithmetic
-import Formats
 import NormFold
-import Verify
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldVerify
 
 /// The options that say in which integers a network is computed.
 struct IntegerOptions: ParsableArguments {

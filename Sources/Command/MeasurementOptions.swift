@@ -1,8 +1,8 @@
 import ArgumentParser
-import Formats
-import Measurement
-import Networks
-import Arithmetic
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 
 /// Options say where the tokens are from on which a model is measured, and how they are cut.
 struct MeasurementOptions: ParsableArguments {

@@ -1,7 +1,7 @@
 import ArgumentParser
 import NormFold
-import Folding
-import Formats
+import NormFoldFolding
+import NormFoldFormats
 
 struct PlanCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

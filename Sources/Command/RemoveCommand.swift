@@ -1,12 +1,12 @@
 import ArgumentParser
-import Arithmetic
-import Formats
 import Logging
-import Measurement
-import Networks
 import NormFold
-import Report
-import Training
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldReport
+import NormFoldTraining
 
 struct RemoveCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,6 +1,6 @@
-import Arithmetic
 import ArgumentParser
 import NormFold
+import NormFoldArithmetic
 
 @main
 struct RootCommand: ParsableCommand {

@@ -1,7 +1,7 @@
-import Formats
 import FoundationEssentials
 import Glibc
 import NormFold
+import NormFoldFormats
 
 /// What every document says of the run that printed it, so that it can be repeated.
 struct RunRecord: Encodable {

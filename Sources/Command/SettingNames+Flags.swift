@@ -1,5 +1,5 @@
-import Folding
-import Formats
+import NormFoldFolding
+import NormFoldFormats
 
 extension SettingNames {
   /// The flags of this command, for messages to its user.

@@ -1,14 +1,14 @@
 import ArgumentParser
-import Arithmetic
-import NormFold
-import Folding
-import Formats
 import Glibc
 import Logging
-import Measurement
-import Networks
-import Report
-import Verify
+import NormFold
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldReport
+import NormFoldVerify
 
 extension ArgumentHelp {
   static let checkpoint: ArgumentHelp =

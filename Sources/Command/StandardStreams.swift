@@ -1,6 +1,6 @@
-import Formats
 import FoundationEssentials
 import Glibc
+import NormFoldFormats
 
 /// The descriptors that a process is started with, some of which may be closed, full or broken.
 enum StandardStreams {

@@ -1,8 +1,8 @@
-import NormFold
-import Formats
 import Dispatch
 import FoundationEssentials
 import Glibc
+import NormFold
+import NormFoldFormats
 import Synchronization
 
 enum Terminal {

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Formats
-import Tokenization
+import NormFoldFormats
+import NormFoldTokenization
 
 struct TokenizeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

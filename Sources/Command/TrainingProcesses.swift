@@ -1,10 +1,10 @@
-import Arithmetic
 import Dispatch
 import FoundationEssentials
 import Glibc
 import NormFold
+import NormFoldArithmetic
+import NormFoldTraining
 import Synchronization
-import Training
 
 extension ProcessGroup {
   /// The threads of this process. Launchers may have given it some of the cores; otherwise those of the machine are shared

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Formats
 import NormFold
+import NormFoldFormats
 
 struct TransferCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

@@ -1,9 +1,9 @@
 import ArgumentParser
 import NormFold
-import Formats
-import Networks
-import Report
-import Verify
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldReport
+import NormFoldVerify
 
 struct VerifyCommand: ParsableCommand {
   static let configuration = CommandConfiguration(

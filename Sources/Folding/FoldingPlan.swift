@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Which norms go where: decisions, no numbers. Printing it reads no weight.
 package struct FoldingPlan: Sendable {

@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension LinearMap {
   /// The map that computes on x what this one computes on the fixed norm of x.

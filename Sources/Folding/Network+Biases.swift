@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension Network {
   /// The maps that can take the bias of a norm, where every reader of the norm is a linear map or the sum of the norm and

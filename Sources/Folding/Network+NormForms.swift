@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension Network {
   /// The network with its computed norms in a form, their gains and biases being in their readers already.

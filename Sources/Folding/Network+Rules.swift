@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension Network {
   /// - Throws: `.unsupported` where the rule would change what the network computes.

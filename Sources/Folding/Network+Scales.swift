@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension Network {
   /// The network in which no output of a norm or of a map is multiplied by a number of its own:

@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 /// What becomes of the norms that a network still computes. The logits stay what they were, exactly: arXiv 2305.14858.
 ///

@@ -1,4 +1,4 @@
-import CCrypto
+import CNormFoldCrypto
 import Synchronization
 
 /// A SHA-256 digest.

@@ -1,4 +1,4 @@
-import CKernels
+import CNormFoldKernels
 
 extension ElementType {
   /// Whether `encode(_:into:)` can write this type.

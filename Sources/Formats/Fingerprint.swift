@@ -1,4 +1,4 @@
-import CCrypto
+import CNormFoldCrypto
 
 /// Tells whether two sequences of bytes, both seen by this process, are the same: a GMAC (NIST SP 800-38D) under a key
 /// drawn when the process starts. Two that differ have one fingerprint with a chance below their length over 2¹²⁴, whoever

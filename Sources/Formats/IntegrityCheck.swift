@@ -1,4 +1,4 @@
-import CZlib
+import CNormFoldZlib
 
 /// A CRC-32 that a container states for a range of its bytes, to be verified before the numbers in them are used.
 ///

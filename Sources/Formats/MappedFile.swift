@@ -1,4 +1,4 @@
-import CMappingGuard
+import CNormFoldMappingGuard
 import Glibc
 
 /// A file mapped for reading: the one type that owns the address of input bytes.
@@ -16,7 +16,7 @@ import Glibc
   /// Of the mapped file, to see whether it is still the same; -1 for one without a name, which no one else can change.
   private let descriptor: Int32
   private nonisolated(unsafe) let base: UnsafeRawPointer?
-  /// In the table of `CMappingGuard`; -1 without a mapping.
+  /// In the table of `CNormFoldMappingGuard`; -1 without a mapping.
   private let guardNumber: Int32
   /// Whether the bytes are memory of our own, and no mapping.
   private let isInMemory: Bool

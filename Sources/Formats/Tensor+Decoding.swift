@@ -1,4 +1,4 @@
-import CKernels
+import CNormFoldKernels
 
 /// The two precisions that we compute in.
 package protocol ComputeScalar: BinaryFloatingPoint, SIMDScalar, Codable, Sendable {}

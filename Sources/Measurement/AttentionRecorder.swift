@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
 import Glibc
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 extension AttentionRecord {
   /// Adds one attention of a pass.

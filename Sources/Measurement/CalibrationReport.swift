@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 
 /// The deviations σ = √(variance + ε) that the norms of a model divide by on a text: what they would be fixed to.
 ///

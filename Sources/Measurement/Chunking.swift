@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// How a text is cut into sequences, and which of its tokens are scored. The default is the protocol of the LN-removal
 /// papers (arXiv 2409.13710, 2507.02559): chunks as long as the context, one behind the other, nothing put before

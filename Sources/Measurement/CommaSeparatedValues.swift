@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The records of a CSV file (RFC 4180): fields with commas between, in quotes where they hold commas, quotes or ends of lines.
 struct CommaSeparatedValues {

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The deviations that each norm of a pass would divide by, by the norm's name: operations that read one norm with different deviations
 /// read the same values.

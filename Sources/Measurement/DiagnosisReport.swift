@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 
 /// How a model's attention and residual stream behave on a text.
 ///

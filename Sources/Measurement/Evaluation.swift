@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
 import Glibc
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
 ///

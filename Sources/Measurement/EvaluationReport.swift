@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 
 /// Losses of a text under a model, and how another model's distributions differ from them.
 ///

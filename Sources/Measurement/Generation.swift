@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
-import Networks
-import Tokenization
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// Continues a text, token by token, each against the cached keys and values of those before it.
 ///

@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
 import Glibc
-import Networks
-import Tokenization
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// A measurement of how well a classifier labels texts, or pairs of texts.
 ///

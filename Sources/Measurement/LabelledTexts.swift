@@ -1,6 +1,6 @@
-import Formats
-import Networks
-import Tokenization
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// Texts, or pairs of texts, with a label each: a line each, with tabs between.
 struct LabelledTexts {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A picture as a network reads it: [channels, height, width].
 struct Picture {

@@ -1,5 +1,5 @@
-import Arithmetic
 import Glibc
+import NormFoldArithmetic
 
 /// How a token is chosen by its logits.
 ///

@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
 import FoundationEssentials
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A question of which task pictures belong to, in a ViT that has norms for several (arXiv 2308.09610): the state of the class token
 /// behind the network as it was before its norms were tuned is compared with a key of each task.

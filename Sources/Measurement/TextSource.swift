@@ -1,6 +1,6 @@
-import Formats
-import Networks
-import Tokenization
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// A source of tokens: texts, or ids.
 ///

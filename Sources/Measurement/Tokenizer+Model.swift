@@ -1,6 +1,6 @@
-import Formats
-import Networks
-import Tokenization
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 extension Tokenizer {
   /// The tokenizer that a checkpoint brings, or the one that the user names.

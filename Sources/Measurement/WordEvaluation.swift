@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
-import Networks
-import Tokenization
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// A measurement of how well a network predicts numbers of words, such as how long eyes rest on them.
 ///

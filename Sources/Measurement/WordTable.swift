@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Sentences word by word, with numbers of each word and what was measured of it: a CSV file with a word a line.
 struct WordTable {

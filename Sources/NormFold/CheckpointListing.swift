@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A listing of what a checkpoint holds, where its architecture is not one that makes a network here: everything that its container
 /// says.

@@ -1,6 +1,6 @@
-import Folding
-import Formats
-import Targets
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldTargets
 
 extension Conversion {
   /// Returns the targets that are named.

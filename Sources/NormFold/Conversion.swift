@@ -1,12 +1,12 @@
-import Arithmetic
-import Folding
-import Formats
 import FoundationEssentials
 import Glibc
 import Logging
-import Networks
-import Targets
-import Verify
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 
 /// One conversion from end to end: read, fold, write beside the destination, verify there, and only then rename into
 /// place.

@@ -1,7 +1,7 @@
-import Folding
-import Formats
-import Networks
-import Targets
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
 
 /// The decisions of a conversion: what it would write, without a number computed.
 ///

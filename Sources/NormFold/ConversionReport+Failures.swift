@@ -1,5 +1,5 @@
-import Folding
-import Verify
+import NormFoldFolding
+import NormFoldVerify
 
 extension ConversionReport {
   /// Says where it goes wrong, in sentences for whoever has to find out why; none where every claim holds.

@@ -1,6 +1,6 @@
-import Folding
-import Formats
-import Verify
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldVerify
 
 /// A report of what a conversion did, and of what was proved of it.
 ///

@@ -1,7 +1,7 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A checkpoint's network with its norms folded, for a program that looks into it: nothing is written.
 ///

@@ -1,6 +1,6 @@
-import Folding
-import Formats
-import Networks
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A description of a checkpoint, norm by norm.
 ///

@@ -1,4 +1,4 @@
-import Verify
+import NormFoldVerify
 
 /// One number of a verdict, with its unit and what it may be.
 ///

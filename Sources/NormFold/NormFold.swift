@@ -2,13 +2,13 @@
 // measurements take and return. They are re-exported as swift-collections' and swift-nio's umbrella modules re-export
 // theirs. Type aliases would give a client the names only: with the upcoming feature MemberImportVisibility it could not
 // read a single property of such a value without importing the module that declares it.
-@_exported import Arithmetic
-@_exported import Folding
-@_exported import Formats
-@_exported import Measurement
-@_exported import Networks
-@_exported import Training
-@_exported import Verify
+@_exported import NormFoldArithmetic
+@_exported import NormFoldFolding
+@_exported import NormFoldFormats
+@_exported import NormFoldMeasurement
+@_exported import NormFoldNetworks
+@_exported import NormFoldTraining
+@_exported import NormFoldVerify
 
 /// Arranges the whole process for arithmetic, which a program may do once at its start and a library may not do unasked.
 ///

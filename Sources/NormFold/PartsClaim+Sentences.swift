@@ -1,4 +1,4 @@
-import Verify
+import NormFoldVerify
 
 extension PartsClaim.Part {
   /// What is wrong with the part, in a sentence without its full stop.

@@ -1,7 +1,7 @@
-import Formats
-import Measurement
-import Networks
-import Verify
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldVerify
 
 /// Options say on which tokens a verification looks.
 ///

@@ -1,12 +1,12 @@
-import Arithmetic
-import Formats
 import FoundationEssentials
 import Glibc
 import Logging
-import Measurement
-import Networks
-import Targets
-import Training
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldTraining
 
 /// Takes the norms out of a network by fine-tuning: one after another is fixed at a deviation that was measured while it was
 /// still computed, and the training goes on until the network has got used to it (arXiv 2409.13710, 2507.02559). At the end

@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
-import Networks
-import Training
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTraining
 
 /// What a removal would do and need, before any text is read.
 ///

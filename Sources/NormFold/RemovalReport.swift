@@ -1,4 +1,4 @@
-import Training
+import NormFoldTraining
 
 /// A report of how a removal went, step by step, and of the conversion of its result.
 ///

@@ -1,6 +1,6 @@
-import Formats
 import FoundationEssentials
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Copies what one architecture shares with another into a checkpoint of the other's shape, as the transfer of XATL does
 /// (arXiv 2404.02684): embeddings, norms, MLPs and output maps of a Pythia into a RetNet.

@@ -1,5 +1,5 @@
-import Formats
 import FoundationEssentials
+import NormFoldFormats
 
 /// Which tensors of one architecture become which of another: by their names, with `#` for the number of a block.
 struct TransferMap: Sendable {

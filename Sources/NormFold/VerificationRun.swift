@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
-import Networks
-import Targets
-import Verify
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 
 /// A comparison of two checkpoints, which should compute the same logits: the candidate in single precision, held against the reference's own
 /// rounding noise.

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension Network {
   /// `genai_config.json` for onnxruntime-genai, as a plain decoder: its type `gpt2` means a graph whose keys and values

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A graph that another program exported, in which the numbers of a network were looked for.
 ///

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Operators on the axes of any tensor, as the specification of ONNX defines them.
 extension NodeEvaluation {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension NodeEvaluation {
   /// A matrix for each index of the axes before the last two; or many rows through one weight.

@@ -1,6 +1,6 @@
-import Formats
 import Glibc
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Computes one node, as the specification of ONNX defines its operator, in double precision.
 @safe struct NodeEvaluation {

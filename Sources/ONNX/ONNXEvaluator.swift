@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Computes a graph in double precision: a second reading of what the file says, which knows nothing of the network
 /// that the graph was made from. A bias that got lost on the way to the file, a matrix that lies the wrong way or a

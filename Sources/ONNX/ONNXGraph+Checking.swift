@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension ONNXGraph {
   /// The rules that a graph must keep to be run: each value has one name and is made once, before it is read, and

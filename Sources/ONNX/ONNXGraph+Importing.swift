@@ -1,6 +1,6 @@
-import COnnxProto
-import Formats
-import Networks
+import CNormFoldOnnxProto
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXGraph {
   /// Reads a graph that any program exported.

@@ -1,6 +1,6 @@
-import COnnxProto
-import CProtobufC
-import Formats
+import CNormFoldOnnxProto
+import CNormFoldProtobuf
+import NormFoldFormats
 
 extension ONNXGraph {
   static let alignment = 4096

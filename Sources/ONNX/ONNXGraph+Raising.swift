@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXGraph {
   /// The network that the graph computes, where it is one that ``ONNXLowering`` writes, whoever wrote it.

@@ -1,6 +1,6 @@
-import Formats
 import Glibc
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXGraph {
   /// A message becomes at most about a hundred times as large in memory as it is in the file. The graph of the largest

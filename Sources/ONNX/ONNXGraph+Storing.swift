@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXGraph {
   /// A network with the graph's own numbers in the places of its parameters: what each node named after an operation reads.

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A computation as ONNX describes it, before it is written or after it was read: nodes in the order in which they
 /// run, the constants that they read, and what goes in and comes out.

@@ -1,6 +1,6 @@
-import Formats
 import Glibc
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXLowering {
   /// Queries, keys and values [B, S, ·] or [B, S, heads, d] → [B, S, H·d].

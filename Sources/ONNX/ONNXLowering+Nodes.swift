@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXLowering {
   /// Appends a node with one output.

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension ONNXLowering {
   mutating func normalise(_ x: String, by norm: Norm, at name: String) throws(Refusal) -> String {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Writes the forward pass down as an ONNX graph: each operation appends the nodes that compute it.
 ///

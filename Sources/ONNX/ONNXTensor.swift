@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A value while a graph is evaluated: row-major.
 package struct ONNXTensor: Equatable, Sendable {

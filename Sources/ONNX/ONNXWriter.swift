@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Writes a graph as two files: `model.onnx`, and beside it `model.onnx_data` with the weights. Of a graph that is given
 /// embeddings, a third one looks these up: `embed_tokens.onnx`, whose table is in the same data file.

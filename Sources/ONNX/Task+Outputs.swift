@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension Task {
   /// The outputs of a graph, as Optimum names them.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Tensor {
   /// The bytes of a tensor that lies in one piece.

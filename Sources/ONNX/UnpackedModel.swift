@@ -1,7 +1,7 @@
-import COnnxProto
-import CProtobufC
-import Formats
-import Networks
+import CNormFoldOnnxProto
+import CNormFoldProtobuf
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A model as protobuf-c read it.
 @safe final class UnpackedModel: Sendable {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Finds the numbers of a network among the constants of a graph, by their values alone.
 ///

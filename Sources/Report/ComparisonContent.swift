@@ -1,7 +1,7 @@
-import Arithmetic
-import NormFold
 import Glibc
-import Verify
+import NormFold
+import NormFoldArithmetic
+import NormFoldVerify
 
 /// Networks that were held against one reference, each with its name and its place among the marks.
 typealias ComparedNetworks = [(name: String, mark: Int, outcome: NetworkDifference)]

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Content is what a section of a page is made of.
 package protocol Content: Sendable {

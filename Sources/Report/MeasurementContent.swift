@@ -1,6 +1,6 @@
-import Arithmetic
 import NormFold
-import Measurement
+import NormFoldArithmetic
+import NormFoldMeasurement
 
 /// The text and the model of a measurement.
 enum MeasurementFacts {

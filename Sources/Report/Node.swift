@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A piece of a page.
 ///

@@ -1,5 +1,5 @@
 import NormFold
-import Measurement
+import NormFoldMeasurement
 
 extension Page {
   /// Makes the page of a calibration: what each norm of a model divides by on a text.

@@ -1,6 +1,6 @@
 import NormFold
-import Folding
-import Verify
+import NormFoldFolding
+import NormFoldVerify
 
 extension Page {
   /// Makes the page of a conversion: what it did, and what was proved of it.

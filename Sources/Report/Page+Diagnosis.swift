@@ -1,5 +1,5 @@
 import NormFold
-import Measurement
+import NormFoldMeasurement
 
 extension Page {
   /// How a model's attention and residual stream behave on a text.

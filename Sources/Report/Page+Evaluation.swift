@@ -1,6 +1,6 @@
-import Formats
 import NormFold
-import Measurement
+import NormFoldFormats
+import NormFoldMeasurement
 
 extension Page {
   /// The loss of a text under a model, and how far another model is from it.

@@ -1,5 +1,5 @@
 import NormFold
-import Training
+import NormFoldTraining
 
 extension Page {
   /// Makes the page of a removal: how the loss went while norms were fixed, and what became of the conversion.

@@ -1,5 +1,5 @@
 import NormFold
-import Verify
+import NormFoldVerify
 
 extension Page {
   /// Makes the page of a verification: whether two checkpoints compute the same logits.

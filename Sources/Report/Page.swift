@@ -1,5 +1,5 @@
 import NormFold
-import Formats
+import NormFoldFormats
 
 /// A report to look at: one file that needs nothing else, not even a script.
 package struct Page: Sendable {

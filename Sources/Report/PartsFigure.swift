@@ -1,5 +1,5 @@
 import NormFold
-import Verify
+import NormFoldVerify
 
 /// The parts of a network that were compared, by block.
 enum PartsFigure {

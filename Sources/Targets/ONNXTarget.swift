@@ -1,7 +1,7 @@
-import Formats
 import FoundationEssentials
-import Networks
-import ONNX
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
 
 /// onnxruntime, and what reads the same files: Optimum, onnxruntime-genai, transformers.js. One graph for the prompt and
 /// for decoding with a cache; norms that were folded leave nothing behind.

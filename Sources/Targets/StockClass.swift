@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A class of another program that computes the networks of an architecture and cannot be told otherwise: it has a norm at
 /// every place of the architecture's forward pass and one ε for all of them.

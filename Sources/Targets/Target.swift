@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A runtime to write for: what it needs on disk, and what it can express.
 package protocol Target: Sendable {

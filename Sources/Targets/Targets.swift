@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Every target there is, by the name that the user gives.
 package enum Targets {

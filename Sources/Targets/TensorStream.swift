@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Computes the recipes of an output a few blocks of rows at a time and writes them: never more than a few blocks of
 /// numbers in memory, whatever the size of the model. While one batch of blocks is written the next one is computed.

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// TransformerLens: a state dict and a config that HookedTransformer takes as they are, with `normalization_type` null.
 package struct TransformerLensTarget: Target {

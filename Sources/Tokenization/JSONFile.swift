@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A JSON file beside a checkpoint.
 package struct JSONFile {

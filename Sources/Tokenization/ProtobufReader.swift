@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The fields of a message in the wire format of Protocol Buffers, one after the other.
 ///

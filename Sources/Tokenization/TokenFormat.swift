@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// How a file holds tokens.
 package enum TokenFormat: String, CaseIterable, Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What a tokenizer puts around a text, or around two, before a network reads them: `[CLS] A [SEP] B [SEP]`.
 ///

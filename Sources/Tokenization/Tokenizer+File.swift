@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Tokenizer {
   /// The tokens of a text file, in order, in batches. Memory stays bounded however large the file is.

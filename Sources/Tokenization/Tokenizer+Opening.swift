@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Tokenizer {
   /// - Parameter path: `tokenizer.json`, a directory that holds it or the files of one kind, one of these files, a GGUF

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A tokenizer of any kind (``TokenizerKind``), for text in UTF-8.
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A kind of tokenizer: what its files look like, and how text becomes tokens by it. Each kind is one file in `Kinds`, and one
 /// line in ``Vocabulary/kinds``.

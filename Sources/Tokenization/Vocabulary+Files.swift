@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Vocabulary {
   /// Reads `tokenizer.json`, or the files of one kind with what lies beside them; nil where there is neither.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Vocabulary {
   private static let ggufRoles: KeyValuePairs<String, SpecialRole> = [

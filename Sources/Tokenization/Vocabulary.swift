@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The content of a tokenizer, whatever files it was read from: what its files say, before anything is looked up in it.
 ///

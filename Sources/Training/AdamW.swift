@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 import Numerics
 
 /// AdamW with clipping (arXiv 1711.05101), in the order and roundings of PyTorch's: decay first, then the moments, then the

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The term that makes the deviations before the last norm alike (arXiv 2507.02559): weight · mean over tokens of (s − t)²
 /// with s = √(variance + 10⁻⁵) of the residual stream there, and t the mean of s over the micro-batch's tokens that are

@@ -1,9 +1,9 @@
-import Formats
 import FoundationEssentials
+import NormFoldFormats
 import Synchronization
 
 #if MPI
-  import CProcesses
+  import CNormFoldProcesses
 #endif
 
 /// The processes that a launcher of MPI (`mpirun`, `srun`) started this one with.

@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension Network {
   /// Makes a fixed norm the sum of what it is and of its computed form: their operands, gains and biases are the same, so

@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 
 /// The processes that train one network together, each of them some of the micro-batches of every step. All of them hold
 /// all parameters, and all take the same steps: whatever one decides by itself is agreed on first.

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Numerics
 
 /// From the derivative of the loss by what an operation computes (`upper`) to the derivatives by what it reads.

@@ -1,6 +1,6 @@
-import Formats
 import Glibc
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Everything that a removal is told besides the network and the text. A removal is a function of these and of the step.
 ///

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// When norms are fixed: layer n of a kind before step start + n · gap.
 ///

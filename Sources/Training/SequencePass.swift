@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// One sequence on its way through the network and back. Of the values that the forward pass computes only those are kept
 /// that are dear to compute; the others are computed again when a pullback asks for them.

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The parameters of a network while it is trained, each once, beside its gradient and the optimiser's two moments.
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A loss on text that is held out.
 ///

@@ -1,5 +1,5 @@
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
 
 extension TrainingRun {
   /// Gives every process the parameters that the others have taken a step with.

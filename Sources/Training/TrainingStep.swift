@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Numerics
 
 /// The loss of one optimiser step and its derivatives by all parameters, which are added up in

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The tokens that a network is trained on: a mapped file of 16-bit ids, or ids in memory.
 package struct TrainingTokens: Sendable {

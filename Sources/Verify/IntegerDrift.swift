@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// How far networks are from themselves when they are computed in integers. Nothing is claimed of it.
 ///

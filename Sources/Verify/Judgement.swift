@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// A candidate held against a reference: how far the two are apart in double precision, how far the candidate is in the
 /// precision that it is for, and whether that is within what rounding costs the reference itself.

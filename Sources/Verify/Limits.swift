@@ -1,5 +1,5 @@
-import Arithmetic
-import Networks
+import NormFoldArithmetic
+import NormFoldNetworks
 
 /// How far a written file may be from its source, as measured on the source itself.
 ///

@@ -1,4 +1,4 @@
-import Arithmetic
+import NormFoldArithmetic
 
 /// How far the logits of one network are from those of another on the same tokens. Of a network that gives something else,
 /// such as hidden states, that stands in the place of the logits: probabilities, and what is made of them, mean nothing then.

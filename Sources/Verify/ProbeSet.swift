@@ -1,5 +1,5 @@
-import Arithmetic
-import Networks
+import NormFoldArithmetic
+import NormFoldNetworks
 
 /// The probes of a verification.
 package struct ProbeSet: Hashable, Sendable {

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The forward passes that some comparisons need. Networks in the same precision that differ in nothing but their norms
 /// share one run, each with its own tokens: every weight is read, and where it must be computed is computed, once for all of

@@ -1,8 +1,8 @@
-import Formats
 import Foundation
-import Targets
-import TestSupport
+import NormFoldFormats
+import NormFoldTargets
 import Testing
+import TestSupport
 
 @testable import NormFoldCommand
 

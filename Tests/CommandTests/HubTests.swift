@@ -1,6 +1,6 @@
 import Foundation
-import TestSupport
 import Testing
+import TestSupport
 
 /// A cache as huggingface_hub lays it out, with one model.
 private struct Cache {

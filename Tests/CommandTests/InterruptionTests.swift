@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct InterruptionTests {
   /// The process is stopped when its hidden directory has appeared, in the middle of reading, writing or verifying, gets

@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// Home-made networks at the command line.
 @Suite struct LayoutTests {

@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 @Suite struct MeasurementTests {
   private static let family = Fixtures.path("shakespeare-4x128")

@@ -1,6 +1,6 @@
 import Foundation
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct ReportOptionTests {
   @Test("A conversion writes its report beside its output, and says where")

@@ -1,6 +1,6 @@
 import Foundation
-import TestSupport
 import Testing
+import TestSupport
 
 /// As much of JSON Schema (draft 2020-12) as `Documentation/json` uses.
 private struct Schema {

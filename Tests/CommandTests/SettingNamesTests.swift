@@ -1,6 +1,6 @@
 import ArgumentParser
-import Formats
 import Foundation
+import NormFoldFormats
 import Testing
 
 @testable import NormFoldCommand

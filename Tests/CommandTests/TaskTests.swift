@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 @Suite struct TaskTests {
   @Test("All tasks become a directory each, which differ in the maps behind norms")

@@ -1,8 +1,8 @@
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct FoldingPlanTests {
   private static func network() throws -> Network { try Model(opening: Fixtures.path("tiny-2x32/lnfree")).network }

@@ -1,8 +1,8 @@
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// A network that cannot be folded, and the whole sentence that says so.
 struct FoldingDefect: CustomTestStringConvertible, Sendable {

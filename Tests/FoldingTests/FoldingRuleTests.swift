@@ -1,10 +1,10 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Value biases, centred writers, a centred unembedding: each alone and all together, in plain double-precision loops.
 @Suite struct FoldingRuleTests {

@@ -1,8 +1,8 @@
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// Folding one norm into one map, against numbers worked out by hand and against the definition.
 @Suite struct GoldenFoldTests {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Norms that something other than a linear map reads: one network for each kind of reader.
 struct NormReader: CustomTestStringConvertible, Sendable {

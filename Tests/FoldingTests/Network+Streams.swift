@@ -1,5 +1,5 @@
-import Arithmetic
-import Networks
+import NormFoldArithmetic
+import NormFoldNetworks
 
 extension Network {
   /// The residual stream at every depth, [depths, tokens, dModel], by the plain forward pass.

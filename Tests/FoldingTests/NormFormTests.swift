@@ -1,10 +1,10 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// LayerNorms that stay, bare, as RMSNorms and as compressed RMSNorms, in plain double-precision loops.
 @Suite struct NormFormTests {

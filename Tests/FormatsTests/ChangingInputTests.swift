@@ -1,8 +1,8 @@
-import Formats
 import Foundation
 import Glibc
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// What happens to a file between its opening and the last look at it.
 struct InputChange: CustomTestStringConvertible, Sendable {

@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// A path that a user gives, what lies there, and what is opened.
 struct LocationCase: CustomTestStringConvertible {

@@ -1,8 +1,8 @@
-import CKernels
-import TestSupport
+import CNormFoldKernels
 import Testing
+import TestSupport
 
-@testable import Formats
+@testable import NormFoldFormats
 
 /// The kernels in C against the conversions of single numbers, at all lengths that end within a vector and beyond one, at all
 /// alignments, on numbers of every kind.

@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// One tensor in a file of its own, behind `gap` bytes of another.
 private func tensor(_ type: ElementType, _ bytes: [UInt8], gap: Int = 0) throws -> (Tensor, TemporaryDirectory) {

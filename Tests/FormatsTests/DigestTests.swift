@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// The expected digests are Python's, by hashlib.
 @Suite struct DigestTests {

@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// ggml-blocks/blocks.safetensors holds `<TYPE>.bytes` [4, row bytes] and `<TYPE>.values` [4, 512], as gguf-py decodes
 /// them, and `input` [4, 512], of which the bytes of some types are the quantisation.

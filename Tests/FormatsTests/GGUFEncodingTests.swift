@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 struct GGUFEncodingTests {
   static let blockTypes: [ElementType] = [.q8_0, .q5_0, .q5_1, .q4_0, .q4_1]

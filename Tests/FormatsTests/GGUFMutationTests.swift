@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// Thousands of damaged copies of a small file: each one is read or refused; none traps, hangs or reads beyond the end.
 struct GGUFMutationTests {

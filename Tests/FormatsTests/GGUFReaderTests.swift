@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// A file that a reader must refuse, with the whole sentence that it must say.
 struct Defect: CustomTestStringConvertible, Sendable {

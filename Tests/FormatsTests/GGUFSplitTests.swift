@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// A model of two or three shards, and each way in which they can fail to be one model.
 struct GGUFSplitTests {

@@ -1,7 +1,7 @@
 import Foundation
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 struct GGUFWriterTests {
   /// Every type of value, in an order that is not alphabetical.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 import Testing
 
 /// A text and what the parser makes of it, written back in a canonical form.

@@ -1,8 +1,8 @@
-import Formats
 import Foundation
 import Glibc
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// A path to something that may or may not be a file.
 struct MappedFileCase: CustomTestStringConvertible {

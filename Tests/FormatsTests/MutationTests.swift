@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 private let valid: [UInt8] = {
   let header = Array(

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 import Testing
 
 @Suite("Numbers in decimal digits")

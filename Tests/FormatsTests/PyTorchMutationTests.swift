@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// Damaged archives end in a checkpoint or a refusal, never in a trap, and soon. The seeds are fixed, so that a
 /// failure comes back.

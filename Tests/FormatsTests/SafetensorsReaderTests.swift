@@ -1,6 +1,6 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// A file, what the reference reader (safetensors 0.8.0, whose own tests most rows come from) does with it, and what
 /// ours answers. Ours may be stricter, never more lenient.

@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 private func write(
   _ tensors: [TensorInfo], metadata: [String: String] = [:], to path: String, piece: Int = .max,

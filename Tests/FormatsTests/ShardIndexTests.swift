@@ -1,7 +1,7 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// An index beside shards, `x-1.safetensors` with a and b and `x-2.safetensors` with c, each F32 [2].
 struct IndexCase: CustomTestStringConvertible {

@@ -1,8 +1,8 @@
-import Formats
 import Foundation
 import Glibc
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 private func put(_ text: String, in directory: String, _ name: String = "model.gguf") throws {
   let file = try OutputFile(creating: directory + "/" + name)

@@ -1,8 +1,8 @@
 import Foundation
-import TestSupport
 import Testing
+import TestSupport
 
-@testable import Formats
+@testable import NormFoldFormats
 
 @Suite struct StagedPageTests {
   private static let page = "<!DOCTYPE html>\n<html></html>\n"

@@ -1,7 +1,7 @@
-import Formats
 import Glibc
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// Whether the file system of the tests has files without names (`O_TMPFILE`).
 private let hasUnnamedFiles: Bool = {

@@ -1,5 +1,5 @@
 import Foundation
-import Formats
+import NormFoldFormats
 import Testing
 
 /// What a reader makes of an input: the exact refusal, or what it accepts and says about it.

@@ -1,7 +1,7 @@
-import Formats
+import NormFoldFormats
 import Synchronization
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct WorkersTests {
   @Test("Every task runs once, on one thread as on several", arguments: [1, 2, 7])

@@ -1,7 +1,7 @@
 import Foundation
 import NormFold
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct LibraryTests {
   private static let project = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../..")

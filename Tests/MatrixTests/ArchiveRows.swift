@@ -1,6 +1,6 @@
-import Formats
 import Foundation
 import Glibc
+import NormFoldFormats
 import TestSupport
 
 extension MatrixRow {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 import TestSupport
 
 extension MatrixRow {

@@ -1,5 +1,5 @@
-import Formats
 import NormFold
+import NormFoldFormats
 import TestSupport
 
 /// Decoders of torchscale, which can ask for much that is not computed.

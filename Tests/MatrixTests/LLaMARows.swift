@@ -1,5 +1,5 @@
 import NormFold
-import Formats
+import NormFoldFormats
 import TestSupport
 
 /// A LLaMA can be wrong in the ways of any checkpoint, and in some of its own.

@@ -1,6 +1,6 @@
-import Formats
 import Foundation
 import NormFold
+import NormFoldFormats
 import TestSupport
 
 /// Home-made networks with their layout files: what is read, and what is refused of either.

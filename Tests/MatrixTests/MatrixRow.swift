@@ -1,8 +1,8 @@
-import NormFold
-import Formats
 import Foundation
 import Glibc
 import Logging
+import NormFold
+import NormFoldFormats
 import TestSupport
 
 @testable import NormFoldCommand

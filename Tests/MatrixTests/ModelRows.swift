@@ -1,8 +1,8 @@
-import NormFold
-import Formats
 import Foundation
 import Logging
-import Networks
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 extension MatrixRow {

@@ -1,9 +1,9 @@
-import NormFold
-import Folding
-import Formats
 import Foundation
 import Logging
-import Networks
+import NormFold
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// Networks trained without norms, and forms of norms.

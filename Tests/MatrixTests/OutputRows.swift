@@ -1,7 +1,7 @@
-import NormFold
-import Formats
 import Foundation
 import Glibc
+import NormFold
+import NormFoldFormats
 import TestSupport
 
 extension MatrixRow {

@@ -1,5 +1,5 @@
-import Formats
 import NormFold
+import NormFoldFormats
 import TestSupport
 
 /// RetNets of XATL, whose class and whose training program can be told to do much that is not computed.

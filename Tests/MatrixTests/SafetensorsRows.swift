@@ -1,8 +1,8 @@
-import NormFold
-import Formats
 import Foundation
 import Glibc
-import Networks
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// A header of this text, with its true length or another one, and this many bytes of data.

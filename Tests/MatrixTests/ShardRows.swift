@@ -1,5 +1,5 @@
-import Formats
 import Foundation
+import NormFoldFormats
 import TestSupport
 
 extension MatrixRow {

@@ -1,7 +1,7 @@
-import NormFold
-import Formats
 import Foundation
-import Networks
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// A file that somebody's program really writes, and what the command must make of it.

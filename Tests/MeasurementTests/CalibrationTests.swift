@@ -1,11 +1,11 @@
-import Arithmetic
 import Foundation
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct CalibrationTests {
   private let reference: Reference

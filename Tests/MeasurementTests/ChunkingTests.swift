@@ -1,5 +1,5 @@
-import Formats
-import Measurement
+import NormFoldFormats
+import NormFoldMeasurement
 import Testing
 
 @Suite struct ChunkingTests {

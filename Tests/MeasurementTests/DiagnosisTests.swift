@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Measurement
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct DiagnosisTests {
   private let reference: Reference

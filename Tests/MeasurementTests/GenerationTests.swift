@@ -1,12 +1,12 @@
-import Arithmetic
-import Folding
 import Foundation
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct GenerationTests {
   private let reference: Reference

@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct InnerNormCalibrationTests {
   @Test(

@@ -1,10 +1,10 @@
-import Arithmetic
 import Foundation
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// A classifier on labelled texts, held against transformers (`fixtures/generate/labels.py`).
 @Suite struct LabelTests {

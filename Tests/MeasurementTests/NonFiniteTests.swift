@@ -1,7 +1,7 @@
-import Formats
-import Measurement
-import TestSupport
+import NormFoldFormats
+import NormFoldMeasurement
 import Testing
+import TestSupport
 
 /// A network whose residual stream is infinite from position 10 on.
 @Suite struct NonFiniteTests {

@@ -1,10 +1,10 @@
-import Arithmetic
 import Foundation
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// Which task a picture belongs to, held against what was computed beside the fixture (`fixtures/generate/vision.py`).
 @Suite struct TaskSelectionTests {

@@ -1,11 +1,11 @@
-import Arithmetic
 import Foundation
-import Formats
-import Measurement
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldTokenization
 import Testing
-import Tokenization
+import TestSupport
 
 /// Predictions of numbers of words, held against what torch computed (`fixtures/generate/eye_tracking.py`).
 @Suite struct WordTests {

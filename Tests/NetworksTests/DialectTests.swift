@@ -1,7 +1,7 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 private let ordinary = "ordinary: every norm is computed"
 private let largeEpsilon = "published LN-removed form (epsilon 1e+12)"

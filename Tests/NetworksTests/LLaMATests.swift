@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Networks
+@testable import NormFoldNetworks
 
 @Suite("LLaMA: names, shapes, order of heads")
 struct LLaMATests {

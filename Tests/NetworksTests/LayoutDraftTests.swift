@@ -1,8 +1,8 @@
-import Formats
 import Foundation
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// Drafts of layouts, held against the files that a person made of them (`fixtures/layouts`).
 @Suite struct LayoutDraftTests {

@@ -1,8 +1,8 @@
-import Formats
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Networks
+@testable import NormFoldNetworks
 
 @Suite struct LayoutTests {
   private static let nanoGPT = GPT2.layout(name: "nanoGPT", isTransposed: true, norms: .always)

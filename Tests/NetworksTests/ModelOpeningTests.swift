@@ -1,7 +1,7 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct ModelOpeningTests {
   /// The tiny network's weights as they were before an alteration that is to change nothing.

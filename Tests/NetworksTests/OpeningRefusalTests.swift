@@ -1,7 +1,7 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// A way in which a checkpoint can be wrong, and the whole sentence that says so.
 struct OpeningDefect: CustomTestStringConvertible, Sendable {

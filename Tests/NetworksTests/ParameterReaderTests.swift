@@ -1,7 +1,7 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// The plain version of a recipe: a matrix of Doubles, every element by its definition.
 private struct Naive {

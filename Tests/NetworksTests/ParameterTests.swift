@@ -1,7 +1,7 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// The normal form of recipes: what can be decided without a number is decided when a recipe is made.
 @Suite struct ParameterTests {

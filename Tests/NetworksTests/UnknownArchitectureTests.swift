@@ -1,8 +1,8 @@
-import Formats
 import Foundation
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// The default config of every model type that transformers knows, beside one small tensor: see
 /// `fixtures/transformers-configs`.

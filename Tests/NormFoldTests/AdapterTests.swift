@@ -1,11 +1,11 @@
-import Arithmetic
-import Folding
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct AdapterTests {
   /// An adapter of the fixtures, with the base that it was trained on.

@@ -1,10 +1,10 @@
 import NormFold
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A fold with a mistake that people make: done to the network first, so that the fold proper then does the wrong thing.
 struct BrokenFold: CustomTestStringConvertible, Sendable {

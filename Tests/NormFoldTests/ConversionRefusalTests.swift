@@ -1,9 +1,9 @@
-import NormFold
-import Formats
 import Foundation
-import Targets
-import TestSupport
+import NormFold
+import NormFoldFormats
+import NormFoldTargets
 import Testing
+import TestSupport
 
 @Suite struct ConversionRefusalTests {
   private static let source = Fixtures.path("tiny-2x32/lnfree")

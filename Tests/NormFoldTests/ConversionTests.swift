@@ -1,12 +1,12 @@
-import Arithmetic
-import NormFold
-import Formats
 import Foundation
-import Networks
-import Targets
-import TestSupport
+import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A source of the fixtures and a type to write.
 struct ConversionCase: CustomTestStringConvertible, Sendable {

@@ -1,11 +1,11 @@
-import NormFold
-import Formats
 import Foundation
 import Logging
-import Networks
-import TestSupport
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A place for outputs that is empty at first.
 struct Workplace {

@@ -1,12 +1,12 @@
-import Arithmetic
-import Folding
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// LLaMA's relatives with weightless norms, for each target.
 @Suite struct DecoderConversionTests {

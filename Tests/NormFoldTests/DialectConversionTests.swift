@@ -1,11 +1,11 @@
-import Arithmetic
 import NormFold
-import Formats
-import Networks
-import Targets
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Training checkpoints of every form, converted and read back.
 @Suite struct DialectConversionTests {

@@ -1,12 +1,12 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
 import NormFold
-import ONNX
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct EncoderConversionTests {
   private static func path(_ name: String) -> String { Fixtures.path("encoders/" + name) }

@@ -1,11 +1,11 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
 import NormFold
-import ONNX
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
 import Testing
+import TestSupport
 
 @Suite struct EyeTrackingTests {
   private static let path = Fixtures.path("eye-tracking/model.pth")

@@ -1,9 +1,9 @@
-import NormFold
-import Formats
 import Foundation
 import Logging
-import TestSupport
+import NormFold
+import NormFoldFormats
 import Testing
+import TestSupport
 
 @Suite struct FileClaimTests {
   @Test("A byte that changes on its way to the disk is noticed, and nothing is published")

@@ -1,12 +1,12 @@
-import Arithmetic
 import NormFold
-import Folding
-import Formats
-import Networks
-import Targets
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct GPTNeoXConversionTests {
   private static func path(_ form: String) -> String { Fixtures.path("gpt-neox/" + form) }

@@ -1,6 +1,6 @@
 import NormFold
-import TestSupport
 import Testing
+import TestSupport
 
 @Suite struct InspectionTests {
   @Test("A norm is not called foldable that a conversion refuses to fold", arguments: [Double.nan, .infinity, 0, -1])

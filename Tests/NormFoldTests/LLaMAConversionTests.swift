@@ -1,13 +1,13 @@
-import Arithmetic
-import NormFold
-import Folding
-import Formats
 import Foundation
-import Networks
-import Targets
-import TestSupport
+import NormFold
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct LLaMAConversionTests {
   private static let stories = Fixtures.path("found/stories260K/stories260K.gguf")

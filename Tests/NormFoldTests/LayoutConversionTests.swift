@@ -1,11 +1,11 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Home-made networks, read by a layout file each, converted and read back.
 @Suite struct LayoutConversionTests {

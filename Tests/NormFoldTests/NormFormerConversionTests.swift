@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct NormFormerConversionTests {
   private func difference(_ path: String, from form: String) throws -> Double {

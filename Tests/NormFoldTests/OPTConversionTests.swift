@@ -1,11 +1,11 @@
-import Arithmetic
 import NormFold
-import Folding
-import Formats
-import Networks
-import Targets
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
 import Testing
+import TestSupport
 
 @Suite struct OPTConversionTests {
   /// How far what was written is from a reference, as its own runtime computes it, in double precision.

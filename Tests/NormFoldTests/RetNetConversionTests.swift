@@ -1,12 +1,12 @@
-import Arithmetic
-import Folding
-import Formats
 import Foundation
-import Measurement
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct RetNetConversionTests {
   private func difference(_ path: String, from form: String) throws -> Double {

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite("Outputs in shards") struct ShardedOutputTests {
   @Test("A shard ends before the tensor that would make it too large; one alone may be larger")

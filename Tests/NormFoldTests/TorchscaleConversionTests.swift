@@ -1,11 +1,11 @@
-import Arithmetic
 import Foundation
-import Formats
-import Measurement
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 @Suite struct TorchscaleConversionTests {
   private func difference(_ path: String, from form: String) throws -> Double {

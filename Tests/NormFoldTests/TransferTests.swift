@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// Pythia into a RetNet-shaped template: gpt-neox/parallel has 3 layers, width 64, 4 heads, an MLP of 256.
 @Suite struct TransferTests {

@@ -1,9 +1,9 @@
-import Networks
 import NormFold
-import Formats
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct VerificationRunTests {
   @Test(

@@ -1,13 +1,13 @@
-import Arithmetic
-import Folding
-import Formats
 import Foundation
-import Networks
 import NormFold
-import ONNX
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct VisionTests {
   static let names = ["hf-classifier", "hf-model", "hf-no-bias", "timm", "timm-model"]

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import Networks
-import ONNX
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
 import Testing
+import TestSupport
 
 /// One thing wrong with a written model, and what is said of it.
 struct Damage: CustomTestStringConvertible, Sendable {

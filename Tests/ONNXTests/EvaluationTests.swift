@@ -1,11 +1,11 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import ONNX
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 struct GraphCase: CustomTestStringConvertible, Sendable {
   let model: String

@@ -1,9 +1,9 @@
-import Formats
-import Networks
-import ONNX
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A graph that another program exported of a checkpoint (`fixtures/generate/onnx_exports.py`).
 struct ExportedGraph: CustomTestStringConvertible, Sendable {

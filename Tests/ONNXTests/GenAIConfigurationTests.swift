@@ -1,8 +1,8 @@
-import Formats
-import Networks
-import ONNX
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
 import Testing
+import TestSupport
 
 @Suite struct GenAIConfigurationTests {
   @Test("genai_config.json names every value of the graph")

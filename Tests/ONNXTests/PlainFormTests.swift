@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import Networks
-import ONNX
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
 import Testing
+import TestSupport
 
 /// Graphs of fixed length, for compilers.
 @Suite struct PlainFormTests {

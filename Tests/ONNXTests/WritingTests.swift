@@ -1,11 +1,11 @@
-import Folding
-import Formats
 import Foundation
-import Networks
-import ONNX
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct WritingTests {
   @Test("A folded network needs nothing that a norm would")

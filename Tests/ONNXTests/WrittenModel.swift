@@ -1,10 +1,10 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import ONNX
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldVerify
 import TestSupport
-import Verify
 
 extension ONNXGraph {
   /// Writes both files, each weight rounded once to its type.

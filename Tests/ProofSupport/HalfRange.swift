@@ -1,7 +1,7 @@
-import Arithmetic
-import Formats
-import Networks
-import Verify
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 
 extension Network {
   /// Whether values or scores of attention leave what F16 can hold, which ends at 65504: a graph that computes in F16 cannot

@@ -1,6 +1,6 @@
-import Formats
 import Foundation
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// A file that says the same network in another way, as other programs might write it.

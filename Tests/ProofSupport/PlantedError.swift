@@ -1,6 +1,6 @@
-import Formats
 import Foundation
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// A mistake to be planted in a file that was written.
@@ -233,7 +233,7 @@ extension WrittenNetwork {
     network.nodes.contains { if case .rotate(let rotary, _) = $0.operation { rotary.width > 2 } else { false } }
   }
 
-  private func table(_ kind: Networks.Operation.Index) -> Path? {
+  private func table(_ kind: NormFoldNetworks.Operation.Index) -> Path? {
     network.nodes.first { if case .embed(_, kind) = $0.operation { true } else { false } }?.path
   }
 

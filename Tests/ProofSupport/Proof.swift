@@ -1,11 +1,11 @@
-import NormFold
-import Formats
 import Foundation
-import Networks
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Synchronization
-import Targets
 import TestSupport
-import Verify
 
 /// What becomes of honest conversions and of planted errors.
 package struct Proof: Sendable {

@@ -1,5 +1,5 @@
-import Formats
 import Foundation
+import NormFoldFormats
 import TestSupport
 
 /// A small checkpoint of random weights, in the names and the config of its family.

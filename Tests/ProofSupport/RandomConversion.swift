@@ -1,8 +1,8 @@
-import NormFold
-import Folding
-import Formats
 import Foundation
 import Logging
+import NormFold
+import NormFoldFolding
+import NormFoldFormats
 import TestSupport
 
 /// A conversion of a random checkpoint: target, type, rules and form of norms drawn at random.

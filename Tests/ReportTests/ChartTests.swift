@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import Report
+@testable import NormFoldReport
 
 /// Numbers that make trouble for charts.
 struct ChartCase: CustomTestStringConvertible, Sendable {

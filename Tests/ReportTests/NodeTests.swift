@@ -1,4 +1,4 @@
-import Report
+import NormFoldReport
 import Testing
 
 @Suite struct NodeTests {

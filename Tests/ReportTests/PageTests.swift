@@ -1,16 +1,16 @@
-import NormFold
-import Folding
-import Formats
 import Foundation
 import Logging
-import Measurement
-import Networks
-import TestSupport
+import NormFold
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldMeasurement
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
-@testable import Report
 @testable import NormFoldCommand
+@testable import NormFoldReport
 
 /// Reports of every kind, with the text that the command prints for them.
 struct PageCase: CustomTestStringConvertible, Sendable {

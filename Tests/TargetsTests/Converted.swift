@@ -1,8 +1,8 @@
-import NormFold
 import Foundation
-import Formats
 import Logging
-import Networks
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
 import TestSupport
 
 /// The output of a conversion, which lives as long as this does.

@@ -1,13 +1,13 @@
-import Arithmetic
-import NormFold
-import Folding
 import Foundation
-import Formats
-import Networks
-import Targets
-import TestSupport
+import NormFold
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 private let shakespeare = Fixtures.path("shakespeare-4x128/lnfree")
 

@@ -1,13 +1,13 @@
-import NormFold
-import Folding
 import Foundation
-import Formats
-import Networks
-import TestSupport
+import NormFold
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
-@testable import Targets
+@testable import NormFoldTargets
 
 private let source = Fixtures.path("shakespeare-4x128/lnfree")
 private let tokenizer = ReadingOptions.Tokenizer.directory(Fixtures.path("shakespeare-4x128/tokenizer"))

@@ -1,12 +1,12 @@
-import NormFold
 import Foundation
-import Formats
-import Networks
-import TestSupport
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 import Testing
-import Tokenization
+import TestSupport
 
-@testable import Targets
+@testable import NormFoldTargets
 
 @Suite("Tokenizer of a GGUF file")
 struct LlamaCppTokenizerTests {

@@ -1,9 +1,9 @@
-import Folding
-import Formats
-import Networks
-import Targets
-import TestSupport
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
 import Testing
+import TestSupport
 
 @Suite struct MissingBiasTests {
   /// nanoGPT trains without biases, and what is missing in a file that stands for one is refused when it is opened.

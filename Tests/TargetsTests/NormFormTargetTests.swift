@@ -1,15 +1,15 @@
-import Arithmetic
-import NormFold
-import Folding
-import Formats
 import Foundation
 import Logging
-import Networks
-import ONNX
-import Targets
-import TestSupport
+import NormFold
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// What is written of networks that keep their norms, in each form, and what the defining program says of it.
 @Suite struct NormFormTargetTests {

@@ -1,13 +1,13 @@
-import Arithmetic
-import NormFold
-import Formats
 import Logging
-import Networks
-import ONNX
-import Targets
-import TestSupport
+import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// GPT-2 trained without norms, its activations ReLUs (arXiv 2410.09637): read, written, refused.
 @Suite struct NormFreeTests {

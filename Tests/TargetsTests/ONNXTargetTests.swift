@@ -1,13 +1,13 @@
-import NormFold
-import Formats
 import Foundation
 import Logging
-import Networks
-import ONNX
-import Targets
-import TestSupport
+import NormFold
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldONNX
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// What is written for onnxruntime, and that a graph which computes something else never appears.
 @Suite struct ONNXTargetTests {

@@ -1,13 +1,13 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 import Testing
-import Tokenization
+import TestSupport
 
-@testable import Targets
+@testable import NormFoldTargets
 
 /// A published BERT for sentences, from texts to vectors (`found/paraphrase-minilm-l3`, whose reference another program computed).
 @Suite("A sentence encoder")

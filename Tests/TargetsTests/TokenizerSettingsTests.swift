@@ -1,8 +1,8 @@
-import Formats
 import Foundation
 import NormFold
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
 /// `tokenizer_config.json`, which transformers 4 and onnxruntime-genai ask for.
 @Suite struct TokenizerSettingsTests {

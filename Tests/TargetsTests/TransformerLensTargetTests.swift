@@ -1,13 +1,13 @@
-import NormFold
-import Folding
-import Formats
 import Foundation
 import Logging
-import Networks
-import Targets
-import TestSupport
+import NormFold
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTargets
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// What is written for TransformerLens, held against what is written for Hugging Face, element by element.
 @Suite struct TransformerLensTargetTests {

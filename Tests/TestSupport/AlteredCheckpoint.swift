@@ -1,5 +1,5 @@
-import Formats
 import Foundation
+import NormFoldFormats
 
 /// A checkpoint of the fixtures, changed and written to a temporary directory: how a test makes an input that is wrong
 /// in one way.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The tensors of a safetensors file in memory, by name, to be changed and written again.
 package struct EditableTensors {

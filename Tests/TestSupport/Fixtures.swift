@@ -1,4 +1,4 @@
-import CZstd
+import CNormFoldZstd
 import Foundation
 
 /// The project's `fixtures` folder, expanded.

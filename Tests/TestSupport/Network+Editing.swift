@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 extension Network {
   /// Changes every norm.

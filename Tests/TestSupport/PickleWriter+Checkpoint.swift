@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension PickleWriter {
   /// An archive of F32 tensors, as torch.save writes a state dict: each in a storage of its own, in the order of their

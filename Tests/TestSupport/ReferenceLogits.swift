@@ -1,6 +1,6 @@
-import Networks
-import Arithmetic
-import Formats
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// What the defining program computed for a model of the fixtures: `tokens` [sequences, length], and the logits of some
 /// positions [sequences, positions, vocabulary] in float64 and float32.

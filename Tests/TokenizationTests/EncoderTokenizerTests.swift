@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 /// BERT's and RoBERTa's tokenizers, held against the tokenizers library (`fixtures/generate/encoder_tokenizers.py`).
 @Suite("Text of which encoders' tokenizers make tokens")

@@ -1,7 +1,7 @@
-import TestSupport
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 /// What Hugging Face's `tokenizers` make of hard texts (`Tests/Interop/tokenizer_golden.py`).
 struct Golden: Decodable {

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 @Suite("Tokens of text that is brought to NFC first, as Hugging Face's tokenizers have them")
 struct NormalizationTests {

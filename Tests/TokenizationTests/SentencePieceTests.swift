@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 /// Small tokenizers of LLaMA's kind, held against sentencepiece and the tokenizers library
 /// (`fixtures/generate/sentencepiece_tokenizers.py`).

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 /// Small tokenizers in the form of Llama 3's and Qwen2's, held against the tokenizers library
 /// (`fixtures/generate/split_tokenizers.py`).

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 @Suite("Opening a tokenizer")
 struct TokenizerOpeningTests {

@@ -1,9 +1,9 @@
-import Formats
 import Foundation
-import TestSupport
+import NormFoldFormats
 import Testing
+import TestSupport
 
-@testable import Tokenization
+@testable import NormFoldTokenization
 
 @Suite("Tokens of text, as Hugging Face's tokenizers have them")
 struct TokenizerTests {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 /// Derivatives of the whole loss by parameters of every kind, against central differences in double precision.
 @Suite struct GradientTests {

@@ -1,13 +1,13 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Synchronization
-import TestSupport
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 /// Several processes, as threads of this one: what they exchange is what processes of MPI exchange.
 @Suite struct ProcessTests {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 /// Pullbacks against PyTorch's autograd (`fixtures/generate/removal.py`).
 @Suite struct PullbackTests {

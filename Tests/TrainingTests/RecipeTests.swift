@@ -1,10 +1,10 @@
-import Formats
-import Networks
 import NormFold
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 @Suite struct RecipeTests {
   @Test("The published schedules: arXiv 2409.13710, and 2507.02559 as its authors' code has them")

@@ -1,12 +1,12 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 /// The removal that `fixtures/generate/removal.py` did in PyTorch, step by step.
 @Suite struct RemovalTests {

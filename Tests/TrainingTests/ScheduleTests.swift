@@ -1,13 +1,13 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
 import NormFold
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Numerics
-import TestSupport
 import Testing
+import TestSupport
 
-@testable import Training
+@testable import NormFoldTraining
 
 /// What a recipe may ask for besides switches at once: text that is held out, norms that go over step by step, some kinds
 /// of norms only.

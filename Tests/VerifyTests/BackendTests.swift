@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A change to a network whose two evaluations must agree.
 struct NetworkVariant: CustomTestStringConvertible, Sendable {

@@ -1,8 +1,8 @@
-import Arithmetic
 import Foundation
-import Networks
+import NormFoldArithmetic
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
 
 /// Every statistic against its formula, on random logits over a vocabulary that is not a whole number of blocks.
 @Suite struct ComparisonStatisticsTests {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// LLaMA's relatives, in shards of bfloat16, and LLaMAs with scaled rotary positions, held against what transformers computed
 /// in double precision throughout (`fixtures/generate/rotary_decoders.py`).

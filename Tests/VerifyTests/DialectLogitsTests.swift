@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Every form of a removal checkpoint, held against what the program that defines the form computed.
 @Suite struct DialectLogitsTests {

@@ -1,9 +1,9 @@
-import Arithmetic
-import Folding
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFolding
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// What transformers computed with an encoder of the fixtures, in double precision: padded sequences and pairs, and one as long
 /// as the context.

@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// GPT-NeoX networks held against what transformers computed with rotary tables in double precision, and the one with fixed
 /// norms against the forward pass that is written out in the fixtures' generator.

@@ -1,9 +1,9 @@
 import Foundation
-import Networks
-import TestSupport
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Arithmetic
+@testable import NormFoldArithmetic
 
 /// The row kernels against formulas in double precision.
 @Suite struct KernelTests {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// LLaMAs held against what transformers, or a forward pass written in PyTorch, computed.
 @Suite struct LLaMALogitsTests {

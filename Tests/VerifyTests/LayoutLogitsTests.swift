@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
 import Foundation
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// Home-made networks, read by a layout file each, held against what their own code computed in double precision
 /// (`fixtures/generate/layouts.py`).

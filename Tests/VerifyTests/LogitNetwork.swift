@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A network without blocks whose logits are what a test says: the embedding of each token is a unit vector, the
 /// unembedding a table of logits.

@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// NaN and infinity: nothing that is not a number may pass for agreement.
 @Suite struct NonFiniteTests {

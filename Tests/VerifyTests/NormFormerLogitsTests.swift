@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// NormFormers in checkpoints of fairseq, held against a reimplementation (`fixtures/generate/normformer.py`).
 @Suite struct NormFormerLogitsTests {

@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// OPT networks held against what transformers computed.
 @Suite struct OPTLogitsTests {

@@ -1,9 +1,9 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Verify
+@testable import NormFoldVerify
 
 /// A change of a network, and the part that must be named for it; nil where both compute the same.
 struct ChangedPart: CustomTestStringConvertible, Sendable {

@@ -1,6 +1,6 @@
-import Arithmetic
 import Glibc
-import Networks
+import NormFoldArithmetic
+import NormFoldNetworks
 
 /// The operations of dynamic fixed point over Ints, from the definitions.
 struct PlainDynamic {

@@ -1,8 +1,8 @@
-import Networks
-import Arithmetic
+import NormFoldArithmetic
+import NormFoldNetworks
 import Testing
 
-@testable import Verify
+@testable import NormFoldVerify
 
 @Suite struct ProbeTests {
   /// About the size of tiny-2x32.

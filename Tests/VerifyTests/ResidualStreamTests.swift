@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 @Suite struct ResidualStreamTests {
   @Test("The residual stream at every depth is the defining program's", arguments: ["tiny-2x32", "shakespeare-4x128"])

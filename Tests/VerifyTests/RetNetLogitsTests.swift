@@ -1,9 +1,9 @@
-import Arithmetic
-import Formats
 import Glibc
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// RetNets of XATL, held against the recurrent form of a reimplementation (`fixtures/generate/retnet.py`).
 @Suite struct RetNetLogitsTests {

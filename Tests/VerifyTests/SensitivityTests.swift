@@ -1,8 +1,8 @@
-import Formats
-import Networks
-import TestSupport
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldVerify
 import Testing
-import Verify
+import TestSupport
 
 /// A small defect in a network, which the verification must see.
 struct NetworkDefect: CustomTestStringConvertible, Sendable {

@@ -1,10 +1,10 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
-@testable import Verify
+@testable import NormFoldVerify
 
 /// Networks that go through one run, held against runs of their own.
 @Suite struct SharedRunsTests {

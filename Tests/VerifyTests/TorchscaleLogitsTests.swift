@@ -1,8 +1,8 @@
-import Arithmetic
-import Formats
-import Networks
-import TestSupport
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Testing
+import TestSupport
 
 /// Decoders with norms inside their branches held against what torchscale computed.
 @Suite struct TorchscaleLogitsTests {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Something that runs a network's operations in integers.
 package protocol IntegerBackend: Backend, Sendable where Activations: Sendable {

@@ -1,4 +1,4 @@
-import CLinux
+import CNormFoldLinux
 import FoundationEssentials
 import Glibc
 

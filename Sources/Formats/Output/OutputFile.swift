@@ -1,4 +1,4 @@
-import CLinux
+import CNormFoldLinux
 import Glibc
 
 /// A file being written: buffered, its bytes counted, durable when finished.

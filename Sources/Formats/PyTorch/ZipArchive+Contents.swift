@@ -1,4 +1,4 @@
-import CZlib
+import CNormFoldZlib
 
 extension ZipArchive {
   /// Where the bytes of a record are: in the archive itself, or in a temporary file that they were inflated to.
@@ -105,7 +105,7 @@ extension ZipArchive {
             }
             unsafe stream.pointee.next_out = unsafe buffer.baseAddress?.assumingMemoryBound(to: UInt8.self)
             unsafe stream.pointee.avail_out = UInt32(buffer.count)
-            let status = unsafe CZlib.inflate(stream, Z_NO_FLUSH)
+            let status = unsafe CNormFoldZlib.inflate(stream, Z_NO_FLUSH)
             let consumed = unsafe fed - Int(stream.pointee.avail_in)
             let count = unsafe buffer.count - Int(stream.pointee.avail_out)
             let piece = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])

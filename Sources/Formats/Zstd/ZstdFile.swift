@@ -1,4 +1,4 @@
-import CZstd
+import CNormFoldZstd
 
 /// A zstd-compressed file, expanded to a temporary file without a name: compressed bytes cannot be mapped.
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A kind of network as people know it: how its config is spelt, what its forward pass is, what its tensors are called.
 /// Each one is a file in this folder and a line in ``all``.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// BERT (arXiv 1810.04805), as Hugging Face's classes compute it: one for each head. Where a key of the config is missing,

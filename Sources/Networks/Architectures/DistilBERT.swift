@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// DistilBERT (arXiv 1910.01108), as Hugging Face's classes compute it: one for each head. Where a key of the config is

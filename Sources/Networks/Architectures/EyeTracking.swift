@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// A RoBERTa that predicts how long eyes rest on the words of a sentence, with numbers of each word beside its text (CMCL 2021): the

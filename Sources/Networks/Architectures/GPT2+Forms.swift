@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Forms in which GPT-2 is stored besides Hugging Face's and llama.cpp's.
 extension GPT2 {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// GPT-2 (Radford et al. 2019), as Hugging Face's GPT2LMHeadModel computes it.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// GPT-NeoX (arXiv 2204.06745), which Pythia is, as Hugging Face's GPTNeoXForCausalLM computes it. Where a key of the config

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Gemma (arXiv 2403.08295), as Hugging Face's GemmaForCausalLM computes it: gains are stored less one, and the embedding

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Gemma 2 (arXiv 2408.00118), as Hugging Face's Gemma2ForCausalLM computes it: a Gemma with norms behind both branches, too,

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// A decoder that somebody has written at home, as a layout file describes it: branches one after the other or parallel, norms

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// LLaMA (arXiv 2302.13971), as Hugging Face's LlamaForCausalLM computes it. Where a key of the config is missing, what

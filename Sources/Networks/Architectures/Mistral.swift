@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Mistral (arXiv 2310.06825), as Hugging Face's MistralForCausalLM computes it: a LLaMA without biases, which may look back

@@ -1,5 +1,5 @@
-import Formats
 import Glibc
+import NormFoldFormats
 
 extension Architecture {
   /// NormFormer (arXiv 2110.09456) as the TransformerLanguageModel of fairseq 0.12.2 computes it, and without its options an

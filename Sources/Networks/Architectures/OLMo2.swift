@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// OLMo 2 (arXiv 2501.00656), as Hugging Face's Olmo2ForCausalLM computes it: norms stand behind the branches, where a sum

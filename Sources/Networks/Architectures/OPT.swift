@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// OPT (arXiv 2205.01068), as Hugging Face's OPTForCausalLM computes it with its norms before attention and MLP. Where a key

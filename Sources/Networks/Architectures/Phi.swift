@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Phi (arXiv 2306.11644), as Hugging Face's PhiForCausalLM computes it: attention and MLP read one norm of the stream that

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Phi-3 (arXiv 2404.14219), as Hugging Face's Phi3ForCausalLM computes it: a LLaMA with fused matrices, which may look back over

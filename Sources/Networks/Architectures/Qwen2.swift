@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Qwen2 and Qwen2.5 (arXiv 2407.10671), as Hugging Face's Qwen2ForCausalLM computes them: a LLaMA whose queries, keys and

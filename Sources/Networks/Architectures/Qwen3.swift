@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// Qwen3 (arXiv 2505.09388), as Hugging Face's Qwen3ForCausalLM computes it: a LLaMA that norms each head of queries and

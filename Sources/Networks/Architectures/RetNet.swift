@@ -1,5 +1,5 @@
-import Formats
 import Glibc
+import NormFoldFormats
 
 extension Architecture {
   /// The RetNets of XATL (arXiv 2404.02684), which have the embeddings, norms and MLPs of a Pythia and retention (arXiv

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// RoBERTa (arXiv 1907.11692), as Hugging Face's classes compute it: one for each head. Where a key of the config is missing,

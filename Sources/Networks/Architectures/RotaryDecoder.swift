@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What LLaMA and the architectures that were made after it have in common: keys of their configs, names of their tensors.
 enum RotaryDecoder {

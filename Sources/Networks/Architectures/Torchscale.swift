@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// A decoder of torchscale 0.3.0 in the class Decoder, with the LayerNorms of Magneto (Sub-LN, arXiv 2210.06423) in front of

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension NamedTensors {
   /// Chooses one of several tasks that a ViT has norms for, as continual LayerNorm tuning stores them (arXiv 2308.09610): gains

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Architecture {
   /// ViT (arXiv 2010.11929), as Hugging Face's classes compute it: hidden states with a pooler, or the logits of the labels of an

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Deviations beside a checkpoint, in the form in which the published runs have them:
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// How a checkpoint says that its norms' deviations are fixed, or that they are not. Each dialect is a file in this folder
 /// and a line in ``detect(_:)``.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The buffers that the FakeLayerNorm module of submarat/removing-layer-norm keeps beside each norm, under all the
 /// names that its history knows.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Dialect {
   /// Which readers still read a norm that was kept, in what this project writes.

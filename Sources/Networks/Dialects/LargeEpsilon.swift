@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Dialect {
   /// The smallest epsilon that is taken for a fixed deviation: variances of a residual stream stay far below it.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Which norms ApolloResearch/gpt2_noLN has fixed at a step of its training run. Its checkpoints do not say: the state
 /// follows from the step alone.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A table between the parameters of a network and tensors: names, fused parts, axes. The same table reads and writes.
 package struct Layout: Sendable {

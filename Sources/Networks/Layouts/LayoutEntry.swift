@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What a layout file says of one tensor, or of the same tensor of every block (`#`) and every head (`@`).
 struct LayoutEntry {

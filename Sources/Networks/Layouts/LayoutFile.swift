@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What a user says of a home-made network (`Documentation/Layouts.md`): a JSON object with the sizes and choices that no tensor
 /// tells, and what each tensor holds.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A weight as a recipe: a stored tensor, or an expression over stored tensors. No number is computed before someone
 /// reads it through a ``ParameterReader``, so that a plan can be printed and checked first, and a conversion holds one

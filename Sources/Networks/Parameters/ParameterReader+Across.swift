@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension ParameterReader {
   /// Each stored row holds one column of ours. Some are read together, so that what is written of each of our rows is a

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Passes over the whole matrix, in parts that several threads share. Where it is cut does not depend on how many they are.
 extension ParameterReader {

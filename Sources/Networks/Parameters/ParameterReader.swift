@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Reads the numbers of a ``Parameter``, any rectangle of it at a time, in double precision.
 ///

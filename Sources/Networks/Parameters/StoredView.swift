@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A parameter that is nothing but a rectangle of a stored matrix: arithmetic can read it in place.
 package struct StoredView: Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension NamedTensors {
   /// Merges an adapter as peft's merge_and_unload() does: tensors that were trained whole take the places of those of the

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// An adapter of peft: tensors that take the places of some of a network's (LN_TUNING, arXiv 2312.11420, and every module
 /// that was trained whole), or matrices of low rank that are added to some of its weights (LoRA, arXiv 2106.09685).

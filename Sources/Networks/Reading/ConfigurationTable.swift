@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The keys of a config, each with the hyperparameter that it stands for. The same table reads and writes.
 package struct ConfigurationTable: Sendable {

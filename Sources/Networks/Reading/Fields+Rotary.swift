@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Fields {
   /// The objects of a config of Hugging Face transformers that speak of rotary positions: `rope_scaling`, and since version

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The fields of a config, checked: the members of a JSON object, or metadata of a checkpoint under a prefix.
 package struct Fields: Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Tensors that no layout here has and whose names tell which program made them: what they are, and what to give instead.
 struct ForeignTensors: Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The sizes and choices of a network that its config states beside the tensors.
 package struct Hyperparameters: Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Hyperparameters {
   /// Measures the sizes that the tensors have, and holds what the config states against them.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Model {
   /// Opens a checkpoint and finds out what it is.

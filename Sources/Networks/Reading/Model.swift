@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A checkpoint understood: which network its tensors make, and in what dialect it says that norms are fixed.
 package struct Model: Sendable {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The tensors of a checkpoint by their bare names, and the account of what became of each: used, dropped by a named
 /// rule, or left over.

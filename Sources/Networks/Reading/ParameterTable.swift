@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The parameters of a checkpoint by name, `blocks.0.attention.query.weight`, with the names of the tensors that hold them.
 struct ParameterTable {

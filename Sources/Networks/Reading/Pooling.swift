@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// How the states of a text's tokens become one vector, as sentence-transformers keeps it beside an encoder.
 ///

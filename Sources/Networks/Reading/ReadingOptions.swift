@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 /// What a user says of an input where its files leave a question open.
 ///
 ///     var options = ReadingOptions()

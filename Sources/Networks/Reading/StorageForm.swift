@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// How checkpoints of an architecture are stored by some program: how it is told, how its config is spelt, what its tensors
 /// are called.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension Tensor {
   /// The refusal of the first element that is no finite number; nil where all are.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The names of a checkpoint's tensors without what programs around a network put before and between them:
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Something that runs a network's operations: arithmetic in Float or Double, plain loops, the writer of an ONNX graph.
 /// What is verified is thus what is exported.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// C += A·B on row-major matrices, A [m, k], B [k, n] or, if `isTransposed`, stored as [n, k].
 package typealias MatrixProduct =

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 /// A drawing holds shapes in a box of its own size, in pixels at the size that it is meant for.
 package struct Drawing: Sendable {
   enum Anchor: String { case start, middle, end }

@@ -1,5 +1,5 @@
-import NormFold
 import Glibc
+import NormFold
 
 /// How numbers are distributed: counts per bin, each series an outline of steps over one axis.
 package struct Histogram: Chart {

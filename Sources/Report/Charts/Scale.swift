@@ -1,5 +1,5 @@
-import NormFold
 import Glibc
+import NormFold
 
 /// A scale says where numbers lie along an axis, and which of them are written beside it.
 struct Scale: Sendable {

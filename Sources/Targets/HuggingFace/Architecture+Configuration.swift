@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension TargetSource {
   /// The `config.json` with which a class of Hugging Face transformers holds a network.

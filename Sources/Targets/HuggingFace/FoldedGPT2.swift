@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The class of this project for a GPT-2 without norms, or with bare ones: `AutoModelForCausalLM` loads it with
 /// `trust_remote_code=True` from the modeling file beside the weights.

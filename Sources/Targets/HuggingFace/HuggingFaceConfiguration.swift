@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension JSONValue {
   /// A `config.json`, its keys ascending.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Code of this project that lies beside the weights: `AutoModelForCausalLM` loads it with `trust_remote_code=True` where no
 /// stock class computes the network.

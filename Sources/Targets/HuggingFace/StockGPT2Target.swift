@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The stock GPT-2 class of transformers, and what reads the same files: mlx-lm, vLLM, llama.cpp's converter. The class
 /// cannot do without norms, so each is written as near an identity as it gets: with ε = 10¹² and a gain of 10⁶,

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// Hugging Face transformers: a stock class where one holds the network, a ``ModelingFile`` where none does, and for a GPT-2
 /// without norms ``FoldedGPT2``.

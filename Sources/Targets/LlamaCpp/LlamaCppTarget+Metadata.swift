@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 extension LlamaCppTarget {
   /// The keys of the file but for the tokenizer's, each of exactly the type that llama.cpp asks for. Those of a GGUF source

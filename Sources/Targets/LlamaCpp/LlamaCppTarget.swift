@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// llama.cpp's own architectures: one GGUF file with its tokenizer. None can do without norms, so that each norm that went is
 /// near an identity, as for the stock classes of transformers.

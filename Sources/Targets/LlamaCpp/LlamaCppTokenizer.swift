@@ -1,6 +1,6 @@
-import Formats
-import Networks
-import Tokenization
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 /// The keys `tokenizer.*` of a GGUF file.
 struct LlamaCppTokenizer {

@@ -1,6 +1,6 @@
-import Formats
-import Networks
-import Tokenization
+import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTokenization
 
 extension TargetSource {
   /// The header of the GGUF file that the tokenizer is in: the one that the user names, or the source; nil where it is in none.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension ByteLevelKind {
   package static func read(gguf header: GGUFHeader, into vocabulary: inout Vocabulary) -> Bool {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Byte-level BPE as GPT-2 defines it, and with the patterns of Llama 3 and Qwen2: `tokenizer.json`, or `vocab.json` and
 /// `merges.txt`.

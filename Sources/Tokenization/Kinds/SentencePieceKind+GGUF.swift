@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension SentencePieceKind {
   /// llama.cpp puts a space before text and behind each token that it finds first, whatever follows.

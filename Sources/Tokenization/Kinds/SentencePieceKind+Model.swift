@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 extension SentencePieceKind {
   package static func read(directory: String, into vocabulary: inout Vocabulary) throws(Refusal) -> Bool {

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// BPE over characters, with `▁` for spaces and bytes for characters without a token: the tokenizers of LLaMA, Mistral and
 /// Gemma. `tokenizer.model` (SentencePiece), a `tokenizer.json` with Metaspace, or a GGUF file of the kind `llama`.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// llama.cpp keeps pieces as if each word began with a space: `▁x` for x, and `x` for `##x`; control tokens are as they are.
 extension WordPieceKind {

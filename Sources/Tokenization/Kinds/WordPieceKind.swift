@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// WordPiece, as BERT and DistilBERT have it: `tokenizer.json`, or `vocab.txt` with a token a line, or a GGUF file of the kind
 /// `bert`.

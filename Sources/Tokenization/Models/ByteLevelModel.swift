@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// Byte-level BPE: a pattern splits text into pieces, and the bytes of each piece are merged.
 struct ByteLevelModel: TokenModel {

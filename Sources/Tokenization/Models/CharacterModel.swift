@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// BPE over characters, with bytes or one unknown token for those that have no token.
 ///

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// WordPiece: text is taken apart at white space and around punctuation, and each word is cut, from the left, into the longest
 /// pieces that are tokens. A word of which a part is none is unknown as a whole.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What SentencePiece replaces characters by: a trie of texts, and the texts that they become.
 ///

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The same affine group of a reference and a candidate, and what is known of what enters and leaves it.
 struct GroupPair: Sendable {

@@ -1,7 +1,7 @@
-import Arithmetic
-import CKernels
-import Formats
-import Networks
+import CNormFoldKernels
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The numbers of one side of a comparison of matrices:
 ///

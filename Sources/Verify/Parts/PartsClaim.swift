@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The claim that every part of a candidate computes what the same part of a reference computes, whatever enters it.
 ///

@@ -1,6 +1,6 @@
-import Arithmetic
-import Formats
-import Networks
+import NormFoldArithmetic
+import NormFoldFormats
+import NormFoldNetworks
 import Synchronization
 
 /// Two networks on the way to a ``PartsClaim``: both are cut into wires, those that lead to the same operand of the same

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// How far a stored number may be from the number that was meant: what rounding to its type costs at most.
 ///

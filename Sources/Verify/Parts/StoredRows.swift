@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// The rows of a matrix: in place where they are stored as Floats, decoded otherwise.
 struct StoredRows: Sendable {

@@ -1,5 +1,5 @@
-import Formats
-import Networks
+import NormFoldFormats
+import NormFoldNetworks
 
 /// How the residual streams of two networks are related, as read off their tables and output maps.
 ///

@@ -1,4 +1,4 @@
-import Networks
+import NormFoldNetworks
 
 /// The way of a value to an operation that reads it: the norms, maps and products with a number between the two. What
 /// leads to a wire is a table, a sum, attention, an activation, a rotation or a product of values; so is what it leads to.

@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// What the tensors of a home-made network are likely to hold, by the words of their names and by their shapes.
 struct DraftedRoles {

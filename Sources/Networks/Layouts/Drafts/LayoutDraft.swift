@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// A first draft of the file that describes a home-made network (``ReadingOptions/layout``), from the names and shapes of its
 /// tensors. What these do not tell is marked: a value that begins with `?` says what is to be put in its place, and a file

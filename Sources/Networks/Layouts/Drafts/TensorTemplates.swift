@@ -1,4 +1,4 @@
-import Formats
+import NormFoldFormats
 
 /// The names of a home-made network's tensors with marks for the numbers of blocks (`#`) and heads (`@`), each with what the
 /// words of the name say.
