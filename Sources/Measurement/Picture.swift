@@ -11,9 +11,9 @@ struct Picture {
   ///
   /// - Parameters:
   ///   - image: what the network reads. Nothing is resized.
-  ///   - preprocessor: `preprocessor_config.json`, which says how bytes become numbers; nil for numbers from 0 to 1.
+  ///   - preprocessor: which says how bytes become numbers; nil for numbers from 0 to 1.
   /// - Throws: `.malformed` for a damaged file; `.unsupported` for another kind or size.
-  static func all(in path: String, for image: ImageGrid, _ preprocessor: JSONValue?) throws(Refusal) -> [Picture] {
+  static func all(in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?) throws(Refusal) -> [Picture] {
     if path.hasSuffix(".safetensors") { return try tensors(in: path, for: image) }
     return [try map(in: path, for: image, preprocessor)]
   }
@@ -47,7 +47,7 @@ struct Picture {
 
   /// Source: Netpbm's specifications of the formats PPM and PGM.
   private static func map(
-    in path: String, for image: ImageGrid, _ preprocessor: JSONValue?
+    in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?
   ) throws(Refusal) -> Picture {
     let file = try MappedFile.readable(at: path)
     let bytes = try file.parse { (bytes) throws(Refusal) in unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) } }
@@ -84,7 +84,7 @@ struct Picture {
       throw Refusal(
         .malformed, file: path, "expected \(image.pixelCount) bytes of pixels, found \(max(0, bytes.count - start))")
     }
-    let scaling = try Scaling(preprocessor, channels: channels, file: path)
+    let scaling = try Scaling(preprocessor, channels: channels)
     var pixels = [Double](repeating: 0, count: image.pixelCount)
     for row in 0..<height {
       for column in 0..<width {
@@ -97,24 +97,42 @@ struct Picture {
     return Picture(name: path, pixels: pixels)
   }
 
+  /// `preprocessor_config.json` of a model.
+  struct Preprocessor {
+    let path: String
+    let content: JSONValue
+
+    /// - Returns: nil where the directory has none.
+    init?(in directory: String) throws(Refusal) {
+      path = "\(directory)/preprocessor_config.json"
+      guard FileIdentity(ofItemAt: path) != nil else { return nil }
+      content = try JSONValue(configurationAt: path)
+    }
+  }
+
   /// The rule by which a byte becomes a number.
   private struct Scaling {
     let factor: Double
     let means: [Double]
     let deviations: [Double]
 
-    init(_ preprocessor: JSONValue?, channels: Int, file: String) throws(Refusal) {
+    init(_ preprocessor: Preprocessor?, channels: Int) throws(Refusal) {
       func numbers(_ key: String, usual: Double) throws(Refusal) -> [Double] {
-        guard preprocessor?["do_normalize"]?.bool == true else { return [Double](repeating: usual, count: channels) }
-        let values = preprocessor?[key]?.array?.compactMap(\.double) ?? []
-        guard values.count == channels, values.allSatisfy({ $0.isFinite && (usual == 0 || $0 > 0) }) else {
+        guard let preprocessor, preprocessor.content["do_normalize"]?.bool == true else {
+          return [Double](repeating: usual, count: channels)
+        }
+        let isDivisor = usual != 0
+        let values = preprocessor.content[key]?.array?.compactMap(\.double) ?? []
+        guard values.count == channels, values.allSatisfy({ $0.isFinite && (!isDivisor || $0 > 0) }) else {
           throw Refusal(
-            .malformed, file: file, subject: "preprocessor_config.json",
-            "\(key): expected a number for each of \(channels) channels")
+            .malformed, file: preprocessor.path, subject: key,
+            "expected a \(isDivisor ? "positive " : "")number for each of \(channels) channels, found "
+              + (preprocessor.content[key]?.array?.map(\.kind).listed(limit: 4) ?? "none"))
         }
         return values
       }
-      factor = preprocessor?["do_rescale"]?.bool == false ? 1 : preprocessor?["rescale_factor"]?.double ?? 1.0 / 255
+      let content = preprocessor?.content
+      factor = content?["do_rescale"]?.bool == false ? 1 : content?["rescale_factor"]?.double ?? 1.0 / 255
       means = try numbers("image_mean", usual: 0)
       deviations = try numbers("image_std", usual: 1)
     }

@@ -33,10 +33,9 @@ public struct TaskSelection: Sendable, Encodable {
         advice: "give a ViT whose norms were tuned for several tasks")
     }
     try opened.checkpoint.checkIntegrity()
-    let preprocessor = "\(opened.directory)/preprocessor_config.json"
-    let scaling = FileIdentity(ofItemAt: preprocessor) == nil ? nil : try JSONValue(configurationAt: preprocessor)
+    let preprocessor = try Picture.Preprocessor(in: opened.directory)
     var pictures: [Picture] = []
-    for path in images { pictures += try Picture.all(in: path, for: image, scaling) }
+    for path in images { pictures += try Picture.all(in: path, for: image, preprocessor) }
     var network = opened.network
     network.setOutputs("final.norm")
     let states =

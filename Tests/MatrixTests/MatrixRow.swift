@@ -26,11 +26,14 @@ struct MatrixRow: Sendable {
     /// Kept as long as it is needed: the source may be a checkpoint that vanishes with its owner.
     var owner: AnyObject?
     var destination: String
+    /// The directory of an adapter that is merged into the source.
+    let adapter: String?
 
-    init(_ place: TemporaryDirectory, _ source: String, owner: AnyObject? = nil) {
+    init(_ place: TemporaryDirectory, _ source: String, owner: AnyObject? = nil, adapter: String? = nil) {
       self.place = place
       self.source = source
       self.owner = owner
+      self.adapter = adapter
       destination = place / "out"
     }
   }
@@ -133,6 +136,7 @@ struct MatrixRow: Sendable {
       source: arrangement.source, destination: arrangement.destination, targets: ["transformers"])
     conversion.replacesDestination = true
     conversion.probeOptions.probeLength = 4
+    if let adapter = arrangement.adapter { conversion.readingOptions.adapters = [adapter] }
     alterConversion(&conversion)
     func short(_ text: String) -> String {
       text.replacing(arrangement.source, with: "in").replacing(place.path + "/", with: "")

@@ -1,4 +1,9 @@
+import NormFold
+import NormFoldFormats
 import Testing
+import TestSupport
+
+@testable import NormFoldCommand
 
 @Suite struct MatrixTests {
   /// Rows for which there is nothing that could be bad here yet, with the reason.
@@ -28,6 +33,29 @@ import Testing
     print(
       "\(UserRow.all.count) kinds of users' files: \(accepted) to be accepted, \(UserRow.all.count - accepted) to be refused"
     )
+  }
+
+  @Test("What cannot be an encoder, an adapter, or something to measure them on, is refused by its true reason")
+  func encoders() throws {
+    for row in EncoderRow.conversions {
+      let outcome = try row.run()
+      #expect(outcome.isAsSpecified, "ROW|\(row.number)|\(row.name)|\(outcome.found)|END")
+    }
+    for row in EncoderRow.measured {
+      let place = try TemporaryDirectory()
+      do {
+        try row.measure(place)
+        Issue.record("ROW|0|\(row.name)|accepted|END")
+      } catch let refusal as Refusal {
+        let status = ExitStatus(refusal.category).rawValue
+        let sentence = refusal.text(naming: .flags).replacing(place.path + "/", with: "")
+          .replacing(Fixtures.path(""), with: "")
+        #expect(
+          status == row.status && sentence == row.sentence,
+          "ROW|0|\(row.name)|refused(\(status), \(sentence.debugDescription))|END")
+      }
+    }
+    print("\(EncoderRow.conversions.count + EncoderRow.measured.count) inputs of encoders and of their measurements")
   }
 
   @Test("Every known bad input gets its answer, and the destination stays as it was")

@@ -94,7 +94,7 @@ private enum EyeTracking {
   static let stateDict = StorageForm(
     recognises: { (content) throws(Refusal) in
       content.checkpoint.container != .gguf && content.presentConfiguration?["model_type"]?.string == "roberta"
-        && content.shape("languageheadlayer.mid.weight") != nil && content.shape("feature_model.inp.weight") != nil
+        && (content.shape("languageheadlayer.mid.weight") != nil || content.shape("feature_model.inp.weight") != nil)
     },
     read: { (content) throws(Refusal) in
       var sizes = Hyperparameters(path: content.configurationPath)
@@ -102,19 +102,23 @@ private enum EyeTracking {
       try Architecture.roberta[0].configuration.read(fields, into: &sizes)
       // The labels of the config are those of a classifier that nothing reads.
       sizes.statements.removeAll { $0.size == .labels }
-      if content.shape("languageheadlayer.dense.weight") != nil || content.shape("feature_model.dense.weight") != nil {
+      for name in ["languageheadlayer.dense.weight", "feature_model.dense.weight"] where content.shape(name) != nil {
         throw Refusal(
-          .unsupported, file: content.checkpoint.path, subject: "dense.weight",
+          .unsupported, file: content.checkpoint.path, subject: name,
           "is of an older form with one map more in both parts, which is not read")
       }
       for (key, name, axis) in [
         (featureCount, "feature_model.inp.weight", 1), (wordWidth, "feature_model.inp.weight", 0),
         (innerWidth, "languageheadlayer.mid.weight", 0), (hiddenWidth, features + "linear1.weight", 0),
       ] {
-        guard let shape = content.shape(name), shape.count == 2 else {
+        guard let shape = content.shape(name) else {
           throw Refusal(
-            .malformed, file: content.checkpoint.path, subject: name, "expected a matrix, found none",
+            .malformed, file: content.checkpoint.path, subject: name, "this tensor is missing",
             advice: "the checkpoint is incomplete")
+        }
+        guard shape.count == 2 else {
+          throw Refusal(
+            .malformed, file: content.checkpoint.path, subject: name, "expected a matrix, found shape \(shape)")
         }
         sizes.own[key] = .number(shape[axis])
       }

@@ -31,14 +31,16 @@ struct Adapter: Sendable {
     let directory = try HubCache.directory(ofModel: path) ?? path
     self.path = path
     configurationPath = directory + "/adapter_config.json"
-    json = try JSONValue(configurationAt: configurationPath)
     let files = ["adapter_model.safetensors", "adapter_model.bin"]
     let names = Directory.names(in: directory)
-    guard let file = files.first(where: names.contains) else {
+    guard let file = files.first(where: names.contains), names.contains("adapter_config.json") else {
       throw Refusal(
-        .malformed, file: directory, "holds no adapter of peft: expected \(files.listed("or"))",
+        .malformed, file: directory,
+        "holds no adapter of peft: expected adapter_config.json and \(files.listed("or")), found "
+          + (names.isEmpty ? "nothing" : names.sorted().listed()),
         advice: "give the directory that save_pretrained() wrote")
     }
+    json = try JSONValue(configurationAt: configurationPath)
     checkpoint = try CheckpointLocation(path: directory + "/" + file).open()
     let kind = json["peft_type"]?.string
     switch kind {
