@@ -13,6 +13,7 @@ struct EvalCommand: ParsableCommand {
       normfold eval MODEL (--text FILE... | --tokens FILE) [--compare OTHER] [OPTIONS]
       normfold eval CLASSIFIER --labels FILE.tsv [OPTIONS]
       normfold eval EYE-TRACKING-MODEL --table FILE.csv [OPTIONS]
+      normfold eval ENCODER --sentences FILE.txt [OPTIONS]
       normfold eval VIT-OF-SEVERAL-TASKS --images FILE... [OPTIONS]
       """,
     discussion: """
@@ -22,7 +23,8 @@ struct EvalCommand: ParsableCommand {
 
       A file of labels has an example a line: a text, for pairs a second one, and the label, by its name or number, with \
       tabs between. A table of words has a header, a word a line, and for each the numbers that the network reads and \
-      those that it predicts (Documentation/Encoders.md). Pictures are compared with the keys of the tasks that a ViT has \
+      those that it predicts. Of an encoder, each line of a file becomes a vector as sentence-transformers makes it, and \
+      cosines say which lines are near each other (Documentation/Encoders.md). Pictures are compared with the keys of the tasks that a ViT has \
       norms for (Documentation/Vision.md).
 
       EXAMPLES
@@ -34,6 +36,7 @@ struct EvalCommand: ParsableCommand {
         normfold eval out/ --text book.txt --arithmetic int:8,12
         normfold eval bert-sst2/ --labels test.tsv
         normfold eval eye-tracking/model.pth --table words.csv
+        normfold eval paraphrase-minilm-l3/ --sentences lines.txt
         normfold eval continual/model.pth --images cat.ppm dog.ppm
       """)
 
@@ -53,6 +56,12 @@ struct EvalCommand: ParsableCommand {
       "Predict the numbers of a table of words: sentence_id, word, what is read of each and what was measured.",
       valueName: "file.csv"), completion: .file())
   var table: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Make a vector of each line of a file, and say which lines are near each other.", valueName: "file.txt"),
+    completion: .file())
+  var sentences: String?
 
   @Option(
     parsing: .upToNextOption,
@@ -82,7 +91,10 @@ struct EvalCommand: ParsableCommand {
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
-    let options = [("--labels", labels != nil), ("--table", table != nil), ("--images", !images.isEmpty)].filter(\.1)
+    let options = [
+      ("--labels", labels != nil), ("--table", table != nil), ("--sentences", sentences != nil),
+      ("--images", !images.isEmpty),
+    ].filter(\.1)
     guard let option = options.first?.0 else { return try measurement.requireTokens() }
     if options.count > 1 { throw ValidationError("expected \(option) or \(options[1].0), found both") }
     let isAlone =
@@ -96,6 +108,7 @@ struct EvalCommand: ParsableCommand {
   func run() throws {
     if let labels { return try label(labels) }
     if let table { return try predict(table) }
+    if let sentences { return try compareSentences(sentences) }
     if !images.isEmpty { return try selectTasks() }
     var evaluation = Evaluation(measurement.input(model: model, options: input, threads: threads))
     evaluation.input.chunking.stride = stride
@@ -111,38 +124,39 @@ struct EvalCommand: ParsableCommand {
 }
 
 extension EvalCommand {
+  /// Of networks that continue no text: options on reading count, and no others.
+  private func configured<Measurement: ModelMeasurement>(_ measurement: Measurement) -> Measurement {
+    let source = self.measurement.input(model: model, options: input, threads: threads)
+    var configured = measurement
+    configured.precision = source.precision
+    configured.readingOptions = source.readingOptions
+    configured.workers = source.workers
+    return configured
+  }
+
   private func label(_ file: String) throws {
-    var evaluation = LabelEvaluation(model: model, labels: file)
-    let source = measurement.input(model: model, options: input, threads: threads)
-    evaluation.precision = source.precision
-    evaluation.readingOptions = source.readingOptions
-    evaluation.workers = source.workers
+    let evaluation = configured(LabelEvaluation(model: model, labels: file))
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }
-}
 
-extension EvalCommand {
   private func predict(_ table: String) throws {
-    var evaluation = WordEvaluation(model: model, table: table)
-    let source = measurement.input(model: model, options: input, threads: threads)
-    evaluation.precision = source.precision
-    evaluation.readingOptions = source.readingOptions
-    evaluation.workers = source.workers
+    let evaluation = configured(WordEvaluation(model: model, table: table))
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
   }
-}
 
-extension EvalCommand {
+  private func compareSentences(_ file: String) throws {
+    let vectors = configured(SentenceVectors(model: model, sentences: file))
+    let report = try output.withProgress { try vectors.run(progress: $0.measuring) }
+    try output.print(report, as: report.text, options: vectors)
+    if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+  }
+
   private func selectTasks() throws {
-    var selection = TaskSelection(model: model, images: images)
-    let source = measurement.input(model: model, options: input, threads: threads)
-    selection.precision = source.precision
-    selection.readingOptions = source.readingOptions
-    selection.workers = source.workers
+    let selection = configured(TaskSelection(model: model, images: images))
     let report = try selection.run()
     try output.print(report, as: report.text, options: selection)
   }
@@ -160,6 +174,28 @@ extension TaskSelectionReport {
     let lines = [
       model.printable, "  states of the class token behind the untuned norms; \(precision.displayName)", "", table.text,
     ]
+    return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
+  }
+}
+
+extension SentenceReport {
+  var text: String {
+    let cut = texts.count(where: \.isCut)
+    var table = Table(["line": .right, "text": .left, "nearest": .right, "cosine": .right])
+    for item in texts {
+      table.add(
+        "\(item.line)", item.text.printable, item.nearest.map { "\($0)" } ?? "",
+        item.cosine.map { Quantity.fixed($0, digits: 5) } ?? "")
+    }
+    let count = texts.count == 1 ? "1 text" : "\(Quantity.count(texts.count)) texts"
+    var lines = [
+      model.printable,
+      "  \(count) of \(sentences.printable)\(cut > 0 ? ", \(Quantity.count(cut)) cut" : ""); vectors: "
+        + "\(pooling)\(isNormalised ? ", normalised" : ""); \(precision.displayName)", "", table.text,
+    ]
+    if nonFiniteCount > 0 {
+      lines.append("  NOT FINITE, or zero: \(Quantity.count(nonFiniteCount)) vectors, which are near to none.")
+    }
     return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
   }
 }

@@ -10,7 +10,7 @@ import NormFoldTokenization
 ///     evaluation.precision = .double
 ///     let report = try evaluation.run()
 ///     print(report.accuracy, report.loss)
-public struct LabelEvaluation: Sendable, Encodable {
+public struct LabelEvaluation: Sendable, Encodable, ModelMeasurement {
   /// A directory or file, as the user named it.
   public var model: String
   /// A file in UTF-8 with an example a line: a text, in a file of pairs a second one, and the label, with tabs between. The label is
@@ -53,40 +53,18 @@ public struct LabelEvaluation: Sendable, Encodable {
       seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
-  /// So many tokens go through each weight together.
-  private static let tokensPerGroup = 4_096
-
   private func scores<Scalar: ArithmeticScalar>(
     of examples: LabelledTexts, _ network: Network, _ encoder: SequenceEncoder, as scalar: Scalar.Type,
     _ progress: MeasurementInput.Progress
   ) throws(Refusal) -> [LabelScore] {
-    let network = try network.materialised(for: scalar, in: readingOptions.temporaryDirectory)
     var scores: [LabelScore] = []
-    var group: [(probe: Probe, label: Int, isCut: Bool)] = []
-    func finish() throws(Refusal) {
-      guard !group.isEmpty else { return }
-      let rows = try network.logits(on: FastBackend<Scalar>(probes: group.map(\.probe), workers: workers)).all()
-      let (values, width) = (rows.doubles(), rows.columnCount)
-      var row = 0
-      for item in group {
-        scores.append(
-          LabelScore(logits: values[row * width..<(row + 1) * width], label: item.label, isCut: item.isCut))
-        row += item.probe.tokens.count
-      }
-      group.removeAll(keepingCapacity: true)
-      progress(scores.count, examples.items.count)
+    try encoder.run(
+      network, as: scalar, on: examples.items.map { ($0.text, $0.second) }, options: readingOptions, workers: workers,
+      progress: progress
+    ) { logits, width, isCut in
+      scores.append(
+        LabelScore(logits: logits.prefix(width), label: examples.items[scores.count].label, isCut: isCut))
     }
-    var tokenCount = 0
-    for item in examples.items {
-      let (probe, isCut) = try encoder.probe(item.text, item.second)
-      if tokenCount + probe.tokens.count > Self.tokensPerGroup {
-        try finish()
-        tokenCount = 0
-      }
-      group.append((probe, item.label, isCut))
-      tokenCount += probe.tokens.count
-    }
-    try finish()
     return scores
   }
 }

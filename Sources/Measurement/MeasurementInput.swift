@@ -100,3 +100,10 @@ extension Model {
 extension Chunk {
   var probe: Probe { Probe(name: "text", tokens: tokens) }
 }
+
+/// What measurements of networks that continue no text have in common.
+package protocol ModelMeasurement {
+  var precision: Precision { get set }
+  var readingOptions: ReadingOptions { get set }
+  var workers: Workers { get set }
+}

@@ -8,7 +8,7 @@ import NormFoldNetworks
 ///
 ///     let selection = TaskSelection(model: "continual/model.pth", images: ["cat.ppm"])
 ///     for image in try selection.run().images { print(image.name, image.task, image.similarities) }
-public struct TaskSelection: Sendable, Encodable {
+public struct TaskSelection: Sendable, Encodable, ModelMeasurement {
   /// A directory or file, as the user named it.
   public var model: String
   /// Files of pictures of the size that the network reads: PPM and PGM with a byte for each number, or safetensors with `pixel_values`.

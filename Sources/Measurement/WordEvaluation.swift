@@ -8,7 +8,7 @@ import NormFoldTokenization
 ///     var evaluation = WordEvaluation(model: "eye-tracking/model.pth", table: "words.csv")
 ///     evaluation.precision = .double
 ///     for target in try evaluation.run().targets { print(target.name, target.meanAbsoluteError, target.determination) }
-public struct WordEvaluation: Sendable, Encodable {
+public struct WordEvaluation: Sendable, Encodable, ModelMeasurement {
   /// A directory or file, as the user named it.
   public var model: String
   /// A CSV file in UTF-8 with a word a line and the columns `sentence_id`; `word`, or `tokens` with ids and spaces between; one for

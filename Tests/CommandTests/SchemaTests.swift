@@ -109,6 +109,7 @@ struct SchemaTests {
       "eval-table",
       ["eval", "../eye-tracking/model.pth", "--table", "../eye-tracking/words.csv", "--precision", "double"], 0
     ),
+    ("eval-sentences", ["eval", "../found/paraphrase-minilm-l3", "--sentences", "measured/passage.txt"], 0),
     ("eval-images", ["eval", "../vision/tasks/model.pth", "--images", "../vision/tasks/picture.ppm"], 0),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),

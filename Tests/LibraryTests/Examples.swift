@@ -104,6 +104,15 @@ func labelReportExample(report: LabelReport) {
   for label in report.byLabel { print(label.name, label.correctCount, "of", label.count) }
 }
 
+func sentenceVectorsExample() throws(Refusal) {
+  let report = try SentenceVectors(model: "paraphrase-minilm-l3", sentences: "lines.txt").run()
+  for text in report.texts { print(text.line, text.nearest ?? 0, text.cosine ?? 0) }
+}
+
+func sentenceReportExample(report: SentenceReport) {
+  for text in report.texts { print(text.text, text.vector) }
+}
+
 func taskSelectionExample() throws(Refusal) {
   let selection = TaskSelection(model: "continual/model.pth", images: ["cat.ppm"])
   for image in try selection.run().images { print(image.name, image.task, image.similarities) }

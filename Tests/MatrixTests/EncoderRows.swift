@@ -276,7 +276,7 @@ enum EncoderRow {
     let measure: @Sendable (TemporaryDirectory) throws -> Void
   }
 
-  static let measured: [Measured] = tables + pictures + labels
+  static let measured: [Measured] = tables + pictures + labels + sentences
 
   private static func table(
     _ name: String, _ status: Int32, _ sentence: String, model: String = "eye-tracking/model.pth",
@@ -443,5 +443,24 @@ enum EncoderRow {
       "a tokenizer of more tokens", 3,
       "found/paraphrase-minilm-l3/tokenizer.json: token 322 is not in the model's vocabulary of 60; name the model's own tokenizer with --tokenizer",
       of: "encoders/bert-sequence", "good\t0\n"),
+  ]
+
+  private static func sentences(
+    _ name: String, _ status: Int32, _ sentence: String, of model: String = "found/paraphrase-minilm-l3",
+    _ content: String
+  ) -> Measured {
+    Measured(name: "texts: " + name, status: status, sentence: sentence) { place in
+      _ = try SentenceVectors(
+        model: Fixtures.path(model), sentences: try place.write(Array(content.utf8), to: "lines.txt")
+      ).run()
+    }
+  }
+
+  private static let sentences: [Measured] = [
+    sentences(
+      "of a classifier", 4,
+      "encoders/labelled: BertForSequenceClassification gives logits of the labels of a text, and no hidden states of texts; give an encoder without a head",
+      of: "encoders/labelled", "a\n"),
+    sentences("none", 3, "lines.txt: has no texts", "\n\r\n"),
   ]
 }
