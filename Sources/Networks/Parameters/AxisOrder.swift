@@ -19,7 +19,7 @@ package struct AxisOrder: Hashable, Sendable {
       extents: order.map { extents[$0] }, order: order.indices.map { place in order.firstIndex(of: place) ?? place })
   }
 
-  /// Where the element at `index` of the result stood before.
+  /// Returns the index at which the element at `index` of the result stood before.
   package func origin(of index: Int) -> Int {
     let period = extents.reduce(1, *)
     var (enclosing, rest) = index.quotientAndRemainder(dividingBy: period)

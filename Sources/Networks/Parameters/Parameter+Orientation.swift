@@ -1,5 +1,5 @@
 extension Parameter {
-  /// Whether rows of the recipe run across the rows of the stored tensors that it mostly consists of.
+  /// Is true if rows of the recipe run across the rows of the stored tensors that the recipe mostly consists of.
   package var readsAcrossStoredRows: Bool {
     switch expression {
     case .transposed: true

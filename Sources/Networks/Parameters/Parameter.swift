@@ -278,7 +278,7 @@ package struct Parameter: Hashable, Sendable {
   /// The value of every element, where the recipe says it without reading anything.
   package var constantValue: Double? { if case .constant(let value) = expression { value } else { nil } }
 
-  /// Whether the recipe itself says that its mean over `axis` is zero: nothing is read.
+  /// Returns whether the recipe itself says that its mean over `axis` is zero. Nothing is read.
   package func isCentred(axis: Int) -> Bool {
     switch expression {
     case .centred(_, axis): true
@@ -349,7 +349,7 @@ extension Parameter: CustomStringConvertible {
 }
 
 extension Double {
-  /// As short as it can be said without loss: `1`, `0.125`, `1e+12`.
+  /// The number as a short text without loss: `1`, `0.125`, `1e+12`.
   package var formula: String {
     let short = text(.significant(6))
     return Double(short) == self ? short : String(self)

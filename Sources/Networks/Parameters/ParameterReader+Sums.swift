@@ -57,7 +57,7 @@ extension ParameterReader {
     unsafe byRow(workers) { line in unsafe line.sum / Double(line.count) }
   }
 
-  /// What `body` makes of each row.
+  /// Returns the result of `body` for each row.
   private func byRow(_ workers: Workers, _ body: @Sendable (UnsafeBufferPointer<Double>) -> Double) -> [Double] {
     let width = columnCount
     return byPart(workers) { wanted in
@@ -84,7 +84,7 @@ extension ParameterReader {
   }
 }
 
-/// What one task leaves: filled before, and read after, all have met.
+/// The result of one task. The task sets it, and it is read after all tasks have ended.
 private final class Part<Result>: @unchecked Sendable {
   var result: Result?
 }

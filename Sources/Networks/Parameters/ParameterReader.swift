@@ -7,7 +7,7 @@ import NormFoldFormats
 package struct ParameterReader: Sendable {
   package let rowCount: Int
   package let columnCount: Int
-  /// How many rows make a block, as ``forEachBlock(of:_:)`` reads them.
+  /// The number of rows in a block, as ``forEachBlock(of:_:)`` reads them.
   package let rowsPerBlock: Int
   private let node: Node
 
@@ -46,7 +46,7 @@ package struct ParameterReader: Sendable {
     node = Self.node(for: parameter, readsPartsOfRows, workers)
   }
 
-  /// How many rows make a block of about ``blockElementCount`` elements.
+  /// Returns the number of rows in a block of about ``blockElementCount`` elements.
   package static func rowsPerBlock(of parameter: Parameter) -> Int {
     let fitting = blockElementCount / max(1, parameter.columnCount)
     return min(max(parameter.readsAcrossStoredRows ? rowsAcross : 1, fitting), max(1, parameter.rowCount))

@@ -7,10 +7,10 @@ package struct StoredView: Sendable {
   package let elementOffset: Int
   /// The distance in elements between stored rows.
   package let leadingDimension: Int
-  /// Whether a row of the parameter is a column of the stored tensor.
+  /// Is true if a row of the parameter is a column of the stored tensor.
   package let isTransposed: Bool
 
-  /// Whether both lend the same elements of the same file.
+  /// Returns whether both views lend the same elements of the same file in the same order.
   func isSame(as other: StoredView) -> Bool {
     tensor.file === other.tensor.file && tensor.byteOffset == other.tensor.byteOffset
       && tensor.info.type == other.tensor.info.type && tensor.elementStrides == other.tensor.elementStrides

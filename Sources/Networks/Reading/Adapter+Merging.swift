@@ -97,9 +97,9 @@ extension Adapter {
       advice: "the adapter belongs to another base, or to another head of it")
   }
 
-  /// What the user should know.
+  /// Returns notes on what the user should know.
   ///
-  /// - Parameter path: of the base.
+  /// - Parameter path: the path of the base.
   func notes(besides path: String) -> [Message] {
     func last(_ path: String) -> Substring { path.split(separator: "/").last ?? "" }
     guard let baseName, last(baseName) != last(path) else { return [summary] }
@@ -134,7 +134,7 @@ private struct LowRankSum {
   /// [out, rank]
   let up: Tensor
   let scale: Float
-  /// Whether the weight is stored [out, in], as torch's Linear stores it.
+  /// Is true if the weight is stored [out, in], as torch's Linear stores it.
   let isTransposed: Bool
 
   func write(to file: TemporaryFile) throws(Refusal) {

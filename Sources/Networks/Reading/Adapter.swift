@@ -11,7 +11,7 @@ import NormFoldFormats
 ///
 /// The name of the adapter (`default`) may stand behind `ln_tuning_layers`, `lora_A` and `modules_to_save`.
 struct Adapter: Sendable {
-  /// What becomes of one tensor of the network.
+  /// The change that an adapter makes to one tensor of the network.
   enum Change: Sendable {
     case replacement(Tensor)
     /// up·down·scale is added, [out, in].
@@ -196,7 +196,7 @@ struct Adapter: Sendable {
     return classes.first { $0.hasSuffix(end) }
   }
 
-  /// What the adapter does, for people who read a report.
+  /// A summary of what the adapter does, for people who read a report.
   var summary: Message {
     let replaced = changes.count { if case .replacement = $0.change { true } else { false } }
     let added = changes.count - replaced
@@ -212,7 +212,7 @@ struct Adapter: Sendable {
 }
 
 extension JSONValue {
-  /// Whether a key says nothing.
+  /// Is true if the value of a key says nothing: null, false, or an empty array or object.
   fileprivate var isEmpty: Bool {
     switch self {
     case .null, .bool(false): true

@@ -7,7 +7,7 @@ package struct ConfigurationTable: Sendable {
       case count, number, flag, other
     }
 
-    /// What a key stands for, where others have to find it.
+    /// The meaning of a key, where other code has to find the key by it.
     package enum Role: Sendable {
       case epsilon
     }

@@ -27,7 +27,7 @@ extension Fields {
     return objects
   }
 
-  /// What the members of such an object say of the angles.
+  /// Returns the scaling of the angles that the members of an object for rotary positions state.
   ///
   /// - Parameter context: the number of positions that the config states.
   /// - Throws: `.unsupported` for a type that is not computed here, `.malformed` for a number that is missing.
@@ -184,8 +184,8 @@ extension Hyperparameters {
 }
 
 extension ConfigurationTable.Key {
-  /// How llama.cpp is told that angles are scaled. It knows of YaRN by the usual ramp, whose magnitude is one more factor on the
-  /// usual one.
+  /// The keys that tell llama.cpp how the angles are scaled. They state YaRN with the usual ramp only, and its
+  /// magnitude as one more factor on the usual one.
   static let ggufRotaryScaling: [Key] = [
     Key(
       "rope.scaling.type",
@@ -222,7 +222,7 @@ extension ConfigurationTable.Key {
 }
 
 extension Fields {
-  /// What the metadata of a GGUF file say of the angles.
+  /// Returns the scaling of the angles that the metadata of a GGUF file state.
   fileprivate func ggufRotaryScaling(context: Int?) throws(Refusal) -> Rotary.Scaling {
     // Older files have the factor of linear scaling under a key of its own.
     let older = self["rope.scale_linear"].map { !$0.isNull && $0.double != 1 } ?? false
@@ -281,7 +281,8 @@ extension Hyperparameters {
 }
 
 extension Rotary.Scaling {
-  /// As configs of transformers say it; nil for plain positions, and for numbers that no config can hold.
+  /// The members of the object that states the scaling in a config of transformers; nil for plain positions, and for
+  /// numbers that no config can hold.
   fileprivate var members: [JSONValue.Member]? {
     func members(_ type: String, _ others: [(String, JSONValue)]) -> [JSONValue.Member] {
       [.init(key: "rope_type", value: .string(type))] + others.map { .init(key: $0.0, value: $0.1) }

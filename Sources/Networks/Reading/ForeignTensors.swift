@@ -4,9 +4,9 @@ import NormFoldFormats
 struct ForeignTensors: Sendable {
   /// Parts of a name between dots, any of which tells.
   private let marks: Set<Substring>
-  /// Whether one of the marks must be the last part of the name, or must not be.
+  /// Is true if one of the marks must be the last part of the name, and false if it must be another part.
   private let isLast: Bool
-  /// What such a tensor is, behind its name: `belongs to …`.
+  /// The words behind the name of such a tensor that say what it is: `is named as …`.
   private let problem: String
   private let advice: Message
 

@@ -15,13 +15,13 @@ package struct Hyperparameters: Sendable {
     /// The heads of keys and values.
     case keyValueHeads
     case headWidth
-    /// How many texts a sequence may be made of, whose tokens are told apart.
+    /// The number of texts that a sequence may be made of, whose tokens are told apart.
     case tokenTypes
-    /// What a classifier chooses from.
+    /// The number of labels that a classifier chooses from.
     case labels
   }
 
-  /// How far attention looks back, and in which blocks.
+  /// A window of attention: how far a token looks back, and in which blocks.
   package struct Window: Hashable, Sendable {
     package enum Blocks: Hashable, Sendable {
       case all
@@ -66,9 +66,9 @@ package struct Hyperparameters: Sendable {
     package let value: Int
   }
 
-  /// Where the config was read, for messages.
+  /// The path of the file that the config was read from, for messages.
   package let path: String
-  /// What the config states, in the order of its table.
+  /// The sizes that the config states, in the order of its table.
   package internal(set) var statements: [Statement] = []
   /// The sizes themselves, held against the tensors.
   private var sizes: [Size: Int] = [:]
@@ -77,26 +77,27 @@ package struct Hyperparameters: Sendable {
   package var epsilon = 1e-5
   package var normKind: Norm.Kind?
   package var activation = Activation.geluTanh
-  /// Whether the unembedding is the token embedding.
+  /// Is true if the unembedding is the token embedding.
   package var isTied = true
   /// The base of rotary positions; nil where there are none.
   package var rotaryBase: Double?
   /// The length of a context where no table of positions and no key that is held against one says it.
   package var contextWithoutTable: Int?
-  /// How many features of each head are rotated: a share, or where a file says so a number.
+  /// The share of each head's features that is rotated. Where a file states the number of these features,
+  /// ``rotaryWidth`` is that number, and counts instead.
   package var rotaryShare = 1.0
   package var rotaryWidth: Int?
-  /// How the angles of rotary positions were changed for contexts that are longer than the trained one.
+  /// The way in which the angles of rotary positions were changed for contexts that are longer than the trained one.
   package var rotaryScaling = Rotary.Scaling.none
-  /// Whether the angles would change with a text that is longer than the context (`dynamic`), which none is here.
+  /// Is true if the angles would change with a text that is longer than the context (`dynamic`), which no text is here.
   package var hasDynamicAngles = false
-  /// How far attention looks back, where it does not look over the whole context.
+  /// The window over which attention looks back; nil where it looks over the whole context.
   package var window: Window?
-  /// Whether norms that are not stored were folded into the weights.
+  /// Is true if norms that are not stored were folded into the weights.
   package var isFolded = false
-  /// Whether the network was trained without norms in its blocks.
+  /// Is true if the network was trained without norms in its blocks.
   package var isWithoutBlockNorms = false
-  /// Whether the checkpoint may come from a removal run whose schedule says which norms are fixed at which step.
+  /// Is true if the checkpoint may come from a removal run whose schedule says which norms are fixed at which step.
   package var isScheduledRemoval = false
   /// The tokens that end a text, as the config has them; where one is asked for, the first counts.
   package var endsOfText: [Int] = []
@@ -104,9 +105,10 @@ package struct Hyperparameters: Sendable {
     get { endsOfText.first }
     set { endsOfText = newValue.map { [$0] } ?? [] }
   }
-  /// What only the file of the architecture reads, by the key of its config.
+  /// The values that have no property here, by the key of the config. Most of them only the file of the architecture
+  /// reads.
   package var own: [String: JSONValue] = [:]
-  /// Whether what heads are multiplied by was applied with heads and their features exchanged: see
+  /// Is true if the product with the scales of heads was applied with heads and their features exchanged: see
   /// ``ReadingOptions/permutesHeadScales``.
   package var permutesHeadScales = false
   /// Numbers that outputs of maps are multiplied by, by the path of the map.
@@ -180,15 +182,16 @@ package struct Hyperparameters: Sendable {
     }
   }
 
-  /// Which tokens a token of a decoder attends to in a block.
+  /// Returns the mask of a decoder's attention in a block: the tokens that a token attends to.
   package func causalMask(block: Int) -> Attention.Mask {
     guard let window, window.includes(block: block), window.width < contextLength else { return .causal }
     return .window(window.width)
   }
 
-  /// What attention scores are usually multiplied by.
+  /// The number that attention scores are usually multiplied by: 1/√dHead.
   package var standardAttentionScale: Double { 1 / Double(dHead).squareRoot() }
 
-  /// Whether a key of the config that only the architecture reads is true; nil where it says nothing.
+  /// Returns whether a key of the config that only the architecture reads is true; nil where the config does not say
+  /// it.
   package func flag(_ key: String) -> Bool? { own[key]?.bool }
 }

@@ -13,22 +13,23 @@ package struct Model: Sendable {
   package let hyperparameters: Hyperparameters
   /// The `config.json` beside the tensors, so that what is not known of it can be carried along; nil where there is none.
   package let configuration: JSONValue?
-  /// Where the config lies, and the tokenizer unless the user says otherwise.
+  /// The directory of the config, and of the tokenizer unless the user says otherwise.
   package let directory: String
   package let tokenizer: ReadingOptions.Tokenizer
   package let layout: Layout
   package let dialect: Dialect
-  /// What the dialect means: norms with a fixed deviation where removal has fixed it.
+  /// The network that the dialect means: norms have a fixed deviation where removal has fixed it.
   package internal(set) var network: Network
-  /// What the runtime that the files are for would compute, where that is not exactly ``network``: the published form
-  /// computes each norm with its large epsilon.
+  /// The network that the runtime of the files would compute, where that is not exactly ``network``; nil where it is.
+  /// In the published form, its norms are computed with their large epsilon.
   package internal(set) var literalNetwork: Network?
   package let dropped: [DroppedTensor]
-  /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
+  /// The parts that were taken off the names of tensors, since programs around the network had put them there:
+  /// `module.`.
   package let wrappers: [String]
   package let warnings: [Message]
 
-  /// Whether the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
+  /// Is true if the fixed norms of ``network`` replace norms that the checkpoint's training left computed.
   package var changesFunction: Bool { dialect.changesFunction }
 
   /// The token that separates texts, where the vocabulary holds it.

@@ -5,7 +5,7 @@ import NormFoldFormats
 struct NamedTensors {
   let checkpoint: Checkpoint
   private(set) var dropped: [Model.DroppedTensor] = []
-  /// What wrappers had put into the names.
+  /// The parts of names that wrappers had put there.
   let wrappers: [String]
   private var remaining: [String: Tensor] = [:]
   /// The bare names of tensors that adapters have changed.
@@ -143,12 +143,12 @@ struct NamedTensors {
     return nil
   }
 
-  /// What a parameter was read from.
+  /// A parameter, with the tensors that it was read from.
   struct Taken {
     let value: Parameter
     let tensors: [Tensor]
     var isAdapted: Bool { tensors.count > 1 }
-    /// Whether it is one stored tensor in row-major order.
+    /// Is true if the parameter is one stored tensor in row-major order.
     var isContiguous: Bool { value.storedTensor?.isContiguous ?? false }
   }
 
@@ -196,7 +196,7 @@ struct NamedTensors {
 }
 
 extension String {
-  /// Whether the whole string fits a pattern in which `*` stands for any part.
+  /// Returns whether the whole string fits a pattern in which `*` stands for any part.
   fileprivate func matches(pattern: String) -> Bool {
     var parts = pattern.split(separator: "*", omittingEmptySubsequences: false)[...]
     guard let first = parts.popFirst(), hasPrefix(first) else { return false }

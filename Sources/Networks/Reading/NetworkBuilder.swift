@@ -1,4 +1,4 @@
-/// Where the norms of a block stand, and what its MLP reads.
+/// The form of a block: where its norms stand, and what its MLP reads.
 package enum BlockForm: Sendable {
   /// y = x + attention(norm₁(x)), then y + mlp(norm₂(y))
   case preNorm
@@ -52,7 +52,7 @@ package struct NetworkBuilder {
     return .constant(0, shape: [1, 1])
   }
 
-  /// Whether there is a weight for an operation.
+  /// Returns whether there is a weight for the operation at a path.
   package func has(_ path: Path) -> Bool { parameters("\(path).weight") != nil }
 
   /// The rows of a table, multiplied by a number.

@@ -1,4 +1,4 @@
-/// How the norms of a network were scaled in training, which no file says.
+/// The way in which the norms of a network were scaled in training, which no file says.
 ///
 ///     options.normScaling = .lns
 public enum NormScaling: String, Sendable, Encodable, CaseIterable {
@@ -6,7 +6,7 @@ public enum NormScaling: String, Sendable, Encodable, CaseIterable {
   /// norm is left as it is.
   case lns
 
-  /// What the output of a norm is multiplied by.
+  /// Returns the number that the output of the norm at a path is multiplied by.
   package func factor(at path: Path) -> Double {
     switch self {
     case .lns: path.block.map { 1 / Double($0 + 1).squareRoot() } ?? 1

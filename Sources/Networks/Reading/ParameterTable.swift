@@ -5,7 +5,7 @@ struct ParameterTable {
   private(set) var parameters: [String: Parameter] = [:]
   /// The stored tensor's name, as it is spelt in the file.
   private var names: [String: String] = [:]
-  /// Whether any matrix was merged with an adapter.
+  /// Is true if any matrix was merged with an adapter.
   private(set) var hasAdapters = false
 
   subscript(name: String) -> Parameter? {
@@ -118,8 +118,8 @@ struct ParameterTable {
     }
   }
 
-  /// What runtimes would make otherwise of the tensors that are there: those that change something and that the class
-  /// they are named for does not have.
+  /// Returns notes on the tensors that runtimes would leave out: those that change something, and that the class they
+  /// are named for does not have.
   func notes(layout: Layout) -> [String] {
     layout.slots(blockCount: 1).compactMap { slot in
       guard case .beyond(let className) = slot.presence, let name = names[slot.parameters[0]],
@@ -187,7 +187,7 @@ extension Slot {
 }
 
 extension Parameter {
-  /// Whether two recipes give the same numbers: by their form where that decides it, else by reading both.
+  /// Returns whether two recipes give the same numbers: by their form where that decides it, else by reading both.
   fileprivate func isEqualInNumbers(to other: Parameter) -> Bool {
     if self == other { return true }
     guard shape == other.shape else { return false }

@@ -1,6 +1,7 @@
 import NormFoldFormats
 
-/// How the states of a text's tokens become one vector, as sentence-transformers keeps it beside an encoder.
+/// The way in which the states of a text's tokens become one vector, as sentence-transformers keeps it beside an
+/// encoder.
 ///
 /// Source: `modules.json` and `1_Pooling/config.json` of sentence-transformers 2 to 5.
 package struct Pooling: Equatable, Sendable {
@@ -14,7 +15,7 @@ package struct Pooling: Equatable, Sendable {
   }
 
   package var kind: Kind
-  /// Whether the vector is divided by its length.
+  /// Is true if the vector is divided by its length.
   package var isNormalised = false
   /// The file that says it, in the directory of the checkpoint.
   package private(set) var configurationName = "1_Pooling/config.json"

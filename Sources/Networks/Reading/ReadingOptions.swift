@@ -1,5 +1,5 @@
 import NormFoldFormats
-/// What a user says of an input where its files leave a question open.
+/// The statements of a user about an input whose files leave a question open.
 ///
 ///     var options = ReadingOptions()
 ///     options.deviations = "deviations.json"
@@ -7,7 +7,7 @@ import NormFoldFormats
 ///     let inspection = try Inspection(of: "gpt2", options: options)
 ///     print(inspection.dialect)
 public struct ReadingOptions: Sendable, Encodable {
-  /// Which unembedding counts where a tied checkpoint also stores another one.
+  /// The unembedding that counts where a tied checkpoint also stores another one.
   public enum Head: String, Sendable, Encodable, CaseIterable {
     /// The tensor `lm_head.weight`.
     case stored
@@ -15,7 +15,7 @@ public struct ReadingOptions: Sendable, Encodable {
     case tied
   }
 
-  /// What the entries of a buffer of deviations stand for where its length fits both.
+  /// The axis that the entries of a buffer of deviations stand for, where the length of the buffer fits both.
   public enum DeviationAxis: String, Sendable, Encodable, CaseIterable {
     case feature, position
   }
@@ -27,13 +27,14 @@ public struct ReadingOptions: Sendable, Encodable {
   /// the checkpoint itself says what it is.
   public var layout: String?
   public var deviationAxis: DeviationAxis?
-  /// Whether the values' path is taken to treat the end-of-text token like any other, whatever its buffer says.
+  /// Is true if the values' path of attention is taken to treat the end-of-text token like any other, whatever the
+  /// buffer for that token says.
   public var assumesEndOfTextDisabled = false
   /// A file of deviations (`std_dict`, `std_bos_dict`), for a checkpoint that does not hold its own.
   public var deviations: String?
-  /// What every norm that is still computed divides by from now on; nil where the files say it.
+  /// The number that every norm that is still computed divides by from now on; nil where the files say the deviations.
   public var deviation: Double?
-  /// What stands in the places of norms that have no tensors.
+  /// The operation that stands in the places of norms that have no tensors.
   public enum MissingNorms: String, Sendable, Encodable, CaseIterable {
     /// Nothing: what the norm would read is passed on.
     case identity
@@ -43,10 +44,11 @@ public struct ReadingOptions: Sendable, Encodable {
   public var missingNorms: MissingNorms?
   /// The step of gpt2_noLN's removal schedule that a nanoGPT checkpoint is at, instead of its `iter_num`.
   public var removalStep: Int?
-  /// How the norms were scaled in training; nil for not at all.
+  /// The way in which the norms were scaled in training; nil where they were not scaled.
   public var normScaling: NormScaling?
-  /// Whether a NormFormer was trained by fairseq between its commits c5ff1811 (2021-10-19) and 7fb37928 (2021-11-03), whose
-  /// product with the head scales also exchanged heads and their features: `einsum("tbhd,h->tbdh")`. No file says so.
+  /// Is true if a NormFormer was trained by fairseq between its commits c5ff1811 (2021-10-19) and 7fb37928
+  /// (2021-11-03), whose product with the head scales also exchanged heads and their features:
+  /// `einsum("tbhd,h->tbdh")`. No file says so.
   public var permutesHeadScales = false
   /// One of the copies of a multiway network of torchscale, which has every map twice (arXiv 2208.10442): of its encoders, A
   /// reads images and B text; a decoder computes A alone.
@@ -58,7 +60,7 @@ public struct ReadingOptions: Sendable, Encodable {
 
   /// Nil where no copy is chosen: a multiway network is then refused.
   public var modality: Modality?
-  /// Where the tokenizer lies.
+  /// The place of the tokenizer.
   public enum Tokenizer: Hashable, Sendable, Encodable {
     /// In the checkpoint: beside its config, or among its metadata.
     case ofCheckpoint
@@ -80,11 +82,12 @@ public struct ReadingOptions: Sendable, Encodable {
   public var tokenizer = Tokenizer.ofCheckpoint
   /// The task whose norms count, from 0 on, in a ViT that has norms for several.
   public var task: Int?
-  /// What is taken off the names of tensors that begin with it.
+  /// The prefixes that are taken off the names of tensors that begin with them.
   public var strippedPrefixes: [String] = []
   /// Names of tensors, with `*` for any part, that may be left out of account.
   public var ignoredTensors: [String] = []
-  /// Where compressed inputs are expanded; nil for the system's temporary directory.
+  /// The directory of temporary files, such as compressed inputs that are expanded; nil for the system's temporary
+  /// directory.
   public var temporaryDirectory: String?
 
   public init() {}

@@ -1,9 +1,9 @@
 import NormFoldFormats
 
-/// How checkpoints of an architecture are stored by some program: how it is told, how its config is spelt, what its tensors
-/// are called.
+/// A form in which some program stores checkpoints of an architecture: how the form is recognised, how the config is
+/// spelt, what the tensors are called.
 struct StorageForm: Sendable {
-  /// What is done with the tensors besides filling the slots of the layout.
+  /// The steps that are done with the tensors besides filling the slots of the layout.
   struct Reading: Sendable {
     /// Refuses tensors whose meaning the forward pass does not have, before anything is read.
     var check: @Sendable (NamedTensors, Hyperparameters) throws(Refusal) -> Void = { _, _ throws(Refusal) in }
@@ -16,7 +16,7 @@ struct StorageForm: Sendable {
   }
 
   let recognises: @Sendable (CheckpointContent) throws(Refusal) -> Bool
-  /// What the config states; sizes are held against the tensors later.
+  /// Reads what the config states; sizes are held against the tensors later.
   let read: @Sendable (CheckpointContent) throws(Refusal) -> Hyperparameters
   let layout: @Sendable (Hyperparameters) -> Layout
   var reading = Reading()

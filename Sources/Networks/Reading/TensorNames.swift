@@ -14,7 +14,7 @@ import NormFoldFormats
 struct TensorNames {
   /// The name of each tensor, in the order of the checkpoint. The layout's own prefix may still stand before it.
   let bare: [String]
-  /// What was taken off, as it stood in the names: `module._orig_mod.`.
+  /// The parts that were taken off, each with its dot as it stood in the names: `_orig_mod.`, `module.`.
   let wrappers: [String]
 
   /// Names that no module of a network has: where one of them is a part of a name, a wrapper has put it there.
@@ -56,7 +56,7 @@ struct TensorNames {
     self.wrappers = wrappers
   }
 
-  /// What stands before the names of the layout's blocks.
+  /// Returns the prefix that stands before the names of the layout's blocks; empty where there is none.
   private static func prefix(
     of names: [String], fitting layout: Layout, in checkpoint: Checkpoint
   ) throws(Refusal) -> String {
@@ -92,7 +92,7 @@ struct TensorNames {
 extension Layout {
   /// Finds what stands before the name of a block's tensor.
   struct BlockPrefixes {
-    /// What may stand before the number of a block, the longest first, by what stands behind it.
+    /// The texts that may stand before the number of a block, the longest first, by the text behind the number.
     fileprivate var startsByEnd: [Substring: [String]] = [:]
 
     /// - Returns: `module.` for `module.transformer.h.0.ln_1.weight`; nil for a name that belongs to no block.
