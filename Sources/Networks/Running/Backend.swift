@@ -3,7 +3,7 @@ import NormFoldFormats
 /// Something that runs a network's operations: arithmetic in Float or Double, plain loops, the writer of an ONNX graph.
 /// What is verified is thus what is exported.
 package protocol Backend {
-  /// What stands for a value [tokens, features].
+  /// The form in which the backend holds a value [tokens, features].
   associatedtype Activations
 
   /// Computes one operation of the values that it reads, in the order of the node's operands.

@@ -19,10 +19,10 @@ package protocol LogitProgram: Sendable {
   /// - Parameter network: what the program was made from.
   func storing(_ network: Network) -> Network?
 
-  /// How many tokens a sequence may have.
+  /// The numbers of tokens that a sequence may have.
   var sequenceLengths: ClosedRange<Int> { get }
 
-  /// Whether tokens may stand at other positions than 0, 1, 2 …, as a probe says.
+  /// Is true if tokens may stand at other positions than 0, 1, 2 …, as a probe says.
   var takesPositions: Bool { get }
 
   /// Why it does not compute the network for every input, though its parts do; nil where it does.
@@ -93,8 +93,8 @@ package struct CutProduct: Sendable {
 
 /// A model that was written, opened again.
 package enum WrittenModel: Sendable {
-  /// As its runtime will compute it, and as it is meant where that is not the same: norms whose epsilon makes them nearly
-  /// linear are meant to be linear.
+  /// A network as its runtime will compute it, and the network that is meant. The two differ where the epsilon of norms
+  /// makes them nearly linear: such norms are meant to be linear.
   case network(Network, meant: Network)
   /// A graph that is computed node by node.
   case program(any LogitProgram)

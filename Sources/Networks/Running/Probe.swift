@@ -1,6 +1,6 @@
 /// A sequence of tokens, or an image, to run networks on.
 package struct Probe: Hashable, Sendable {
-  /// What the probe is for: `full context`.
+  /// The purpose of the probe: `full context`.
   package let name: String
   package let tokens: [Int]
   /// The position of each token, ascending. Where attention is causal, a token attends to those before it in the sequence,
@@ -8,8 +8,8 @@ package struct Probe: Hashable, Sendable {
   package let positions: [Int]
   /// The number of the text that each token belongs to.
   package let types: [Int]
-  /// Whether each token may be attended to, and is no padding: what programs call the attention mask. Causal attention has
-  /// none.
+  /// For each token, true if it may be attended to and is no padding: programs call this the attention mask. Causal
+  /// attention does not look at it.
   package let isVisible: [Bool]
   /// An image [channels, height, width], whose sequence is a class token and its patches; empty where tokens are read.
   package let pixels: [Double]
@@ -45,7 +45,8 @@ package struct Probe: Hashable, Sendable {
     self.init(name: name, tokens: [Int](repeating: 0, count: 1 + image.count), pixels: pixels)
   }
 
-  /// Which tokens the mean of a token's word is over.
+  /// For each token, the tokens of its word, over which the mean of the word is taken; the token alone where it is of
+  /// no word.
   package var tokensOfWords: [[Int]] {
     tokens.indices.map { token in
       let word = token < words.count ? words[token] : -1

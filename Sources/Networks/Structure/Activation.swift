@@ -40,7 +40,7 @@ package enum Activation: Hashable, Sendable {
     }
   }
 
-  /// What a leaky ReLU multiplies negative numbers by; nil for any other function.
+  /// The number that a leaky ReLU multiplies negative numbers by; nil for any other function.
   package var negativeSlope: Double? { if case .leakyReLU(let slope) = self { slope } else { nil } }
 
   /// The name that TransformerLens knows the function by; nil for one that it does not have.

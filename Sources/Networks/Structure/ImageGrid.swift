@@ -19,13 +19,13 @@ package struct ImageGrid: Hashable, Sendable {
 
   package var rows: Int { height / patchHeight }
   package var columns: Int { width / patchWidth }
-  /// How many patches there are.
+  /// The number of patches.
   package var count: Int { rows * columns }
-  /// How many numbers a patch has: those of its first channel row by row, then those of the next.
+  /// The number of values in a patch: those of its first channel row by row, then those of the next.
   package var patchLength: Int { channels * patchHeight * patchWidth }
   package var pixelCount: Int { channels * height * width }
 
-  /// Where in an image [channels, height, width] each number of a patch is.
+  /// Returns the index of each value of a patch in an image [channels, height, width].
   package func places(ofPatch patch: Int) -> [Int] {
     let (top, left) = (patch / columns * patchHeight, patch % columns * patchWidth)
     return (0..<channels).flatMap { channel in

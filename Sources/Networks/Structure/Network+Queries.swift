@@ -10,7 +10,7 @@ extension Network {
     }
   }
 
-  /// Whether a value, or a selection of its rows, is given away.
+  /// Returns whether a value, or a selection of its rows, is the output or a side output of the network.
   package func isGivenAway(_ path: Path) -> Bool {
     output == path || sideOutputs.contains(path)
       || users(of: path).contains { if case .select = $0.operation { isGivenAway($0.path) } else { false } }
@@ -38,8 +38,8 @@ extension Network {
     return logitCap.map { _ in (output, "a cap of the logits") }
   }
 
-  /// Whether a norm reads what retention mixes. No map lies between its heads and the values, so that a fixed one could not
-  /// become part of any.
+  /// Returns whether a norm reads what retention mixes. No map reads such a norm alone, since its heads are multiplied
+  /// by a gate first, so that a fixed norm could not become part of any map.
   package func isOfRetention(norm path: Path) -> Bool {
     guard let read = node(at: path)?.operands.first, case .attend(let attention) = self[read] else { return false }
     return !attention.isDistribution
@@ -100,7 +100,7 @@ extension Network {
   /// The value that enters block `depth`, or for the number of blocks the one that leaves the last.
   package func stream(atDepth depth: Int) -> Path { nodes[stages[depth].upperBound - 1].path }
 
-  /// What a value is the sum of: its terms, through any number of sums, in the order of computation.
+  /// Returns the terms that a value is the sum of, through any number of sums, in the order of computation.
   package func terms(of path: Path) -> [Path] {
     guard case .add = self[path], let node = node(at: path) else { return [path] }
     return node.operands.flatMap(terms)
@@ -121,7 +121,7 @@ extension Network {
     }
   }
 
-  /// What writes into the residual stream whose last state the output is computed from.
+  /// The values that write into the residual stream whose last state the output is computed from.
   package var streamWriters: [Path] { terms(of: lastStream) }
 
   /// The states of that residual stream: what writes into it, and every sum on the way.
@@ -153,7 +153,7 @@ extension Network {
   /// The map that gives the logits; nil where the output is none.
   package var unembedding: LinearMap? { self[linear: unembeddingPath] }
 
-  /// What logits stay below, as c · tanh(x / c); nil where nothing caps them.
+  /// The number c that logits stay below, as c · tanh(x / c); nil where nothing caps them.
   package var logitCap: Double? {
     if case .activate(.softCap(let limit)) = self[output] { limit } else { nil }
   }
@@ -164,7 +164,7 @@ extension Network {
   /// The number of tokens that it knows.
   package var vocabularySize: Int { tokenEmbedding?.rowCount ?? outputWidth }
 
-  /// Whether every token attends to itself and those before it only, so that a text can be continued.
+  /// Is true if every token attends to itself and those before it only, so that a text can be continued.
   package var isCausal: Bool { attentions.allSatisfy { $0.attention.mask.isCausal } }
 
   /// The table of the positions.
@@ -190,7 +190,7 @@ extension Network {
     return nil
   }
 
-  /// How many numbers of each word the network reads; nil where it reads none.
+  /// The number of features of each word that the network reads; nil where it reads none.
   package var wordFeatureCount: Int? {
     for node in nodes { if case .features(let width) = node.operation { return width } }
     return nil
@@ -208,7 +208,7 @@ extension Network {
     return nil
   }
 
-  /// Whether the unembedding is the token embedding, transposed.
+  /// Is true if the unembedding is the token embedding, transposed.
   package var isTied: Bool { unembedding.map { $0.weight == tokenEmbedding?.transposed() } ?? false }
 
   // MARK: Parameters by name

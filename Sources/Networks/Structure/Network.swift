@@ -23,7 +23,7 @@ package struct Network: Sendable {
   package private(set) var output: Path = ""
   /// Other values that the class of the network gives away.
   package private(set) var sideOutputs: [Path] = []
-  /// What the output is.
+  /// The task of the network, which says what the output is.
   package var task = Task.generation
   /// The number of positions that a sequence may have.
   package var contextLength: Int

@@ -32,14 +32,14 @@ package struct Norm: Hashable, Sendable {
     case perToken(usual: Parameter, endOfText: Parameter)
   }
 
-  /// As the tensors spell it: `transformer.h.0.ln_1`.
+  /// The name as the tensors spell it: `transformer.h.0.ln_1`.
   package var name: String
   /// The last parts of the paths of its readers, where other readers of the same stored norm read it with another
   /// deviation: `query`, `key`.
   package var readers: [String]?
   package var kind: Kind
-  /// How many heads the features are of that are normed each by itself, all with the same gain: as Qwen3 norms queries and
-  /// keys. 1 where all features are normed together.
+  /// The number of heads whose features are normed each head by itself, all with the same gain: as Qwen3 norms queries
+  /// and keys. 1 where all features are normed together.
   package var headCount: Int
   /// γ [width], or that of one head.
   package var gain: Parameter

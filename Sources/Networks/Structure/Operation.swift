@@ -1,4 +1,4 @@
-/// What one node of a network computes. Every value is a matrix [tokens, features].
+/// The operation that one node of a network computes. Every value is a matrix [tokens, features].
 package enum Operation: Hashable, Sendable {
   /// The rows of a table [count, width] that the input names. Reads no value.
   case embed(Parameter, by: Index)
@@ -26,7 +26,7 @@ package enum Operation: Hashable, Sendable {
   /// One row of a sequence in the place of each of its rows.
   case select(Selection)
 
-  /// What selects the rows of a table.
+  /// The index that selects the rows of a table.
   package enum Index: Hashable, Sendable {
     case token, position
     /// The number of the token among those that are not the padding token, counted from `padding` + 1 on; for the padding
@@ -49,7 +49,7 @@ package enum Operation: Hashable, Sendable {
     case word
   }
 
-  /// How many values the operation reads.
+  /// The number of values that the operation reads.
   package var operandCount: Int {
     switch self {
     case .embed, .patches, .features: 0
@@ -59,7 +59,7 @@ package enum Operation: Hashable, Sendable {
     }
   }
 
-  /// What the operation is, for messages that say why a norm cannot be folded into it.
+  /// The kind of the operation, for messages that say why a norm cannot be folded into it.
   package var kind: String {
     switch self {
     case .embed: "an embedding"
@@ -94,7 +94,7 @@ package struct LinearMap: Hashable, Sendable {
 
 /// Attention of a token to tokens of its sequence.
 package struct Attention: Hashable, Sendable {
-  /// Which tokens a token attends to.
+  /// The tokens that a token attends to.
   package enum Mask: Hashable, Sendable {
     /// To itself and to those before it.
     case causal
@@ -103,10 +103,10 @@ package struct Attention: Hashable, Sendable {
     /// To all that are no padding, on both sides.
     case bidirectional
 
-    /// Whether a token attends to none behind it.
+    /// Is true if a token attends to none behind it.
     package var isCausal: Bool { self != .bidirectional }
 
-    /// How far a token looks back, itself counted; nil for the whole context.
+    /// The number of tokens that a token looks back over, itself counted; nil for the whole context.
     package var width: Int? { if case .window(let width) = self { width } else { nil } }
 
     /// For messages: `causal`, `causal with a window of 8`.
@@ -119,7 +119,8 @@ package struct Attention: Hashable, Sendable {
     }
   }
 
-  /// What becomes of the products of a query and the keys that it sees, to be what values are multiplied by.
+  /// The way in which the products of a query and the keys that it sees become the numbers that values are multiplied
+  /// by.
   package enum Weighting: Hashable, Sendable {
     /// Their exponentials, divided by the sum of these.
     case softmax
@@ -133,7 +134,7 @@ package struct Attention: Hashable, Sendable {
   /// The number of heads of keys and values. Each serves ``headCount`` / `keyValueHeadCount` neighbouring heads of the
   /// queries.
   package var keyValueHeadCount: Int
-  /// What the products of queries and keys are multiplied by first.
+  /// The number that the products of queries and keys are multiplied by first.
   package var scale: Double
   /// c, where scores s become c · tanh(s / c) before the softmax (Gemma 2, arXiv 2408.00118, section 2); nil for none.
   package var softCap: Double?
@@ -152,10 +153,11 @@ package struct Attention: Hashable, Sendable {
     self.weighting = weighting
   }
 
-  /// Whether what a query's values are multiplied by sums to one.
+  /// Is true if the numbers that a query multiplies the values by sum to one.
   package var isDistribution: Bool { weighting == .softmax }
 
-  /// What is neither causal over the whole context nor free on both sides, for messages; nil for what is.
+  /// The name, for messages, of what is unusual: retention, capped scores or a window. Nil for softmax attention that
+  /// is causal over the whole context, or free on both sides.
   package var peculiarity: String? {
     if !isDistribution { return "retention" }
     if softCap != nil { return "attention with capped scores" }

@@ -18,7 +18,7 @@ package struct Path: Hashable, Sendable, CustomStringConvertible, ExpressibleByS
   /// The last part: `query`.
   package var lastComponent: String { description.split(separator: ".").last.map(String.init) ?? description }
 
-  /// Whether a part of the path has this name.
+  /// Returns whether a part of the path has this name.
   package func contains(component: String) -> Bool { description.split(separator: ".").contains { $0 == component } }
 
   /// The path with one more part.

@@ -8,11 +8,11 @@ import Glibc
 /// rotated in ``pairsNeighbours``.
 package struct Rotary: Hashable, Sendable {
   package var base: Double
-  /// How many features of each head are rotated: an even number, at most the width of a head.
+  /// The number of features of each head that are rotated: an even number, at most the width of a head.
   package var width: Int
-  /// How the angles were changed for contexts that are longer than the trained one.
+  /// The way in which the angles were changed for contexts that are longer than the trained one.
   package var scaling: Scaling
-  /// Whether features 2i and 2i + 1 are the pair i.
+  /// Is true if features 2i and 2i + 1 are the pair i.
   package var pairsNeighbours: Bool
 
   package init(base: Double, width: Int, scaling: Scaling = .none, pairsNeighbours: Bool = false) {
@@ -27,7 +27,8 @@ package struct Rotary: Hashable, Sendable {
     pairsNeighbours ? (2 * pair, 2 * pair + 1) : (pair, pair + width / 2)
   }
 
-  /// What the angles are divided by, as Hugging Face transformers names the ways (`modeling_rope_utils.py`).
+  /// The scaling of the angles: what they are divided by. The names are those of Hugging Face transformers
+  /// (`modeling_rope_utils.py`).
   package enum Scaling: Hashable, Sendable {
     case none
     /// All by one factor.
@@ -38,7 +39,7 @@ package struct Rotary: Hashable, Sendable {
     case llama3(factor: Double, lowFrequencyFactor: Double, highFrequencyFactor: Double, originalContext: Int)
     case yarn(YaRN)
 
-    /// As configs name it, and what is unusual of it.
+    /// The name that configs give to the scaling, and what is unusual about it.
     package var displayName: String {
       switch self {
       case .none: "default"
@@ -59,10 +60,10 @@ package struct Rotary: Hashable, Sendable {
     package var originalContext: Int
     package var betaFast = 32.0
     package var betaSlow = 1.0
-    /// Whether the ends of the ramp are whole pairs.
+    /// Is true if the ends of the ramp are whole pairs.
     package var isTruncated = true
     package var magnitude: Double
-    /// Whether the ramp is the one that every program takes where nothing is said.
+    /// Is true if the ramp is the one that every program takes where nothing is said.
     package var hasUsualRamp: Bool { betaFast == 32 && betaSlow == 1 && isTruncated }
 
     /// The magnitude without any other word: section 3.4, with the root of 1/t.
@@ -100,15 +101,16 @@ package struct Rotary: Hashable, Sendable {
     }
   }
 
-  /// What the angles of each pair are divided by: [width / 2].
+  /// The number that the angles of each pair are divided by: [width / 2].
   package var divisors: [Double] {
     zip(Rotary(base: base, width: width).frequencies, frequencies).map { $0 / $1 }
   }
 
-  /// What rotated features are multiplied by.
+  /// The number that rotated features are multiplied by.
   package var magnitude: Double { if case .yarn(let yarn) = scaling { yarn.magnitude } else { 1 } }
 
-  /// Whether the angles are those of another rotation within a unit of single precision, in which files hold them.
+  /// Returns whether another rotation turns the same features by the same angles and multiplies them by the same
+  /// magnitude: within two units of single precision, in which files hold the numbers.
   package func isSame(as other: Rotary) -> Bool {
     func isClose(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 0x1p-22 * abs(a) }
     return width == other.width && pairsNeighbours == other.pairsNeighbours && isClose(magnitude, other.magnitude)

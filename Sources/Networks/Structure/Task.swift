@@ -1,4 +1,4 @@
-/// What the output of a network is, and with it what people ask of the network.
+/// The task of a network: what its output is, and with it what people ask of the network.
 package enum Task: String, Hashable, Sendable, Codable {
   /// The logits of the token that follows each token.
   case generation
@@ -17,10 +17,10 @@ package enum Task: String, Hashable, Sendable, Codable {
   /// Some numbers of each word.
   case wordRegression
 
-  /// Whether there is one answer for a sequence, and not one for each of its tokens.
+  /// Is true if there is one answer for a sequence, and not one for each of its tokens.
   package var isPerSequence: Bool { self == .sequenceClassification || self == .imageClassification }
 
-  /// Whether the numbers of a token are logits of one distribution, whose probabilities are what counts.
+  /// Is true if the numbers of a token are logits of one distribution, whose probabilities are what counts.
   package var isDistribution: Bool {
     switch self {
     case .generation, .fillMask, .sequenceClassification, .tokenClassification, .imageClassification: true
