@@ -3,7 +3,7 @@ import NormFoldFormats
 /// A table between the parameters of a network and tensors: names, fused parts, axes. The same table reads and writes.
 package struct Layout: Sendable {
   package let name: String
-  /// What stands before names in files that hold the whole model, where it does not stand before all of them.
+  /// The prefix of names in files that hold the whole model. A slot may be named without it: see ``Slot/hasPrefix``.
   package let prefix: String
   /// Tensors that are no parameters, by the end of their name: constants that some versions of a program save.
   let buffers: [(start: String, end: String, rule: String)]
@@ -14,8 +14,8 @@ package struct Layout: Sendable {
   /// Names under which a program stores a tensor once more, each with the first name. Where both are there, the tensor of the
   /// second name counts; both are written where the unembedding is not tied.
   package let secondNames: [String: String]
-  /// How many rows of the table of positions stand before that of the first position. No token reads them that is not
-  /// masked; they are written as zeros.
+  /// The number of rows of the table of positions before that of the first position. No token but a masked one reads
+  /// these rows; they are written as zeros.
   let positionOffset: Int
   /// The file that the user wrote the layout in; nil for one of ours.
   let path: String?
@@ -97,7 +97,8 @@ package struct Layout: Sendable {
     }
   }
 
-  /// How many blocks the names speak of: one more than the highest number in a name that fits a pattern.
+  /// Returns the number of blocks that the names speak of: one more than the highest number in a name that fits a
+  /// pattern.
   package func blockCount(in names: some Sequence<String>) -> Int {
     let affixes = patterns.compactMap { pattern -> (Substring, Substring)? in
       guard let mark = pattern.tensor.firstIndex(of: "#") else { return nil }
@@ -167,9 +168,9 @@ package struct Layout: Sendable {
 
   // MARK: Reading
 
-  /// What the tensor of a slot holds, by the names of the parameters: matrices [in, out], vectors [out].
+  /// Returns what the tensor of a slot holds, by the names of the parameters: matrices [in, out], vectors [out].
   ///
-  /// - Precondition: it has the ``storedShape(of:in:)``, and is contiguous where that has heads for axes.
+  /// - Precondition: the tensor has the ``storedShape(of:in:)``, and is contiguous where that shape has heads for axes.
   package func parts(
     of tensor: Parameter, in slot: Slot, sizes: Hyperparameters
   ) -> [(name: String, value: Parameter)] {
@@ -223,7 +224,7 @@ package struct Layout: Sendable {
 }
 
 extension Slot {
-  /// How the axes of the stored tensor lie, which its factors say.
+  /// The arrangement of the axes of the stored tensor, which their factors say.
   fileprivate enum Form {
     case matrix(isTransposed: Bool)
     /// One axis, or one for the heads and one for their features.
@@ -241,10 +242,11 @@ extension Slot {
     return axes[1] == [.input] ? .intoHeads : .outOfHeads
   }
 
-  /// Whether heads are axes of the stored tensor.
+  /// Is true if heads are an axis of the stored tensor.
   package var hasHeadAxis: Bool { axes.contains([.head]) }
 
-  /// Whether the axes of the stored tensor are not those of a matrix or a vector.
+  /// Is true if the stored tensor has axes of extent one before the others, is a table of one row stored as a vector,
+  /// or has the axes of an image's patches. An axis of heads does not count: see ``hasHeadAxis``.
   package var isReshaped: Bool { leadingAxes != 0 || input == .patch }
 
   /// From the factors of the stored output axis to those of the network: part, head, side, pair or feature. Nil where they

@@ -1,6 +1,6 @@
 import NormFoldFormats
 
-/// What a layout file says of one tensor, or of the same tensor of every block (`#`) and every head (`@`).
+/// The entry of a layout file for one tensor, or for the same tensor of every block (`#`) and every head (`@`).
 struct LayoutEntry {
   /// The name of the tensor, with its marks: `blocks.#.attn.heads.@.query.weight`.
   let tensor: String
@@ -8,7 +8,7 @@ struct LayoutEntry {
   let parameters: [String]
   /// Nil where the file does not say them.
   let axes: [[Factor]]?
-  /// What is added to the stored numbers.
+  /// The number that is added to the stored numbers.
   let offset: Double
   private let byteOffset: Int
 
@@ -50,7 +50,7 @@ struct LayoutEntry {
     return kinds
   }()
 
-  /// What no network here can do without.
+  /// The parameters that no network here can do without.
   static let required = [
     "embedding.tokens.weight", "blocks.#.attention.query.weight", "blocks.#.attention.key.weight",
     "blocks.#.attention.value.weight", "blocks.#.attention.output.weight", "blocks.#.mlp.input.weight",
@@ -61,7 +61,7 @@ struct LayoutEntry {
   private static let ofHeads = Set(
     ["query", "key", "value"].flatMap { ["blocks.#.attention.\($0).weight", "blocks.#.attention.\($0).bias"] })
 
-  /// Whether a tensor of a file is said to hold a parameter.
+  /// Returns whether a tensor of a file is said to hold a parameter.
   static func names(of parameter: String, in members: [JSONValue.Member]) -> Bool {
     members.contains { member in
       let held = member.value["holds"]

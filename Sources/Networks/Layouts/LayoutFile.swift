@@ -1,23 +1,23 @@
 import NormFoldFormats
 
-/// What a user says of a home-made network (`Documentation/Layouts.md`): a JSON object with the sizes and choices that no tensor
-/// tells, and what each tensor holds.
+/// The file in which a user describes a home-made network (`Documentation/Layouts.md`): a JSON object with the sizes
+/// and choices that no tensor tells, and with what each tensor holds.
 ///
 ///     {"heads": 4, "activation": "gelu", "epsilon": 1e-5, "norm": "layer", "positions": "learned",
 ///      "tensors": {"tok_emb.weight": {"holds": "embedding.tokens.weight"}, …}}
 ///
-/// It becomes an ``Architecture`` and a ``StorageForm`` like those of any other network.
+/// The file becomes an ``Architecture`` and a ``StorageForm`` like those of any other network.
 package struct LayoutFile: Sendable {
   package let path: String
-  /// As messages call the network.
+  /// The name that messages give to the network.
   package let name: String
   /// Under which keys a PyTorch archive has the state dict, one inside the other; none to look for it.
   package let stateDict: [String]
   let layout: Layout
-  /// What the file states; sizes are held against the tensors later.
+  /// The sizes and choices that the file states; sizes are held against the tensors later.
   let sizes: Hyperparameters
 
-  /// Whether positions rotate queries and keys.
+  /// Is true if positions rotate queries and keys.
   var isRotary: Bool { sizes.rotaryBase != nil }
 
   /// Keys that are no sizes or choices of the network. `note` is for its readers.
@@ -92,14 +92,14 @@ package struct LayoutFile: Sendable {
 
   private enum LayoutNorm: String, CaseIterable { case layer, rms }
 
-  /// Where the norms of a block stand, and what its MLP reads.
+  /// The form of a block: where its norms stand, and what its MLP reads.
   enum Block: String, CaseIterable {
     case preNorm = "pre-norm"
     case postNorm = "post-norm"
     case parallel
   }
 
-  /// What scores may be multiplied by, besides a number.
+  /// The formulas that scores may be multiplied by, besides a number.
   enum AttentionScale: String, CaseIterable {
     case headWidth = "1/sqrt(headWidth)"
     case model = "1/sqrt(model)"
@@ -200,7 +200,7 @@ package struct LayoutFile: Sendable {
 
   // MARK: Drafts
 
-  /// What a value of a draft begins with that is to be replaced.
+  /// The mark at the beginning of each value of a draft that is to be replaced.
   static let mark = "?"
 
   /// - Throws: `.malformed` with every value that a draft could not know and nobody has filled in yet.
@@ -224,7 +224,7 @@ package struct LayoutFile: Sendable {
   }
 }
 
-/// Which features of a head rotary positions rotate together.
+/// The features of a head that rotary positions rotate together.
 enum LayoutPairs: String, CaseIterable { case halves, neighbours }
 
 extension Fields {

@@ -15,15 +15,15 @@ package enum Extent: Hashable, Sendable {
   case vocabulary
   /// The number of positions that a sequence may have.
   case positions
-  /// How many texts a sequence may be made of, whose tokens are told apart.
+  /// The number of texts that a sequence may be made of, whose tokens are told apart.
   case tokenTypes
-  /// What a classifier chooses from.
+  /// The number of labels that a classifier chooses from.
   case labels
   /// One row.
   case single
   /// The numbers of a patch of an image.
   case patch
-  /// What only the architecture itself knows, by the key of its config.
+  /// A size that only the architecture itself knows, by the key of its config.
   case own(String)
 }
 
@@ -50,9 +50,9 @@ package struct Slot: Sendable {
   /// When a checkpoint has the tensor.
   package enum Presence: Hashable, Sendable {
     case always
-    /// Where something else can stand for it.
+    /// Perhaps: something else can stand for the tensor.
     case perhaps
-    /// Where a key of the config is true; where the config does not say so, perhaps.
+    /// Always if this key of the config is true, and never if it is false; perhaps if the config does not say so.
     case ifSaid(String)
     /// Perhaps, though this class, which the tensors are named for, has no such parameter and would leave it out.
     case beyond(className: String)
@@ -68,16 +68,17 @@ package struct Slot: Sendable {
   package let outputs: [Extent]
   package let axes: [[Factor]]
   package let presence: Presence
-  /// What is added to the stored numbers.
+  /// The number that is added to the stored numbers.
   package let offset: Double
-  /// How many axes of extent one the stored tensor has before the others; -1 where a table of one row is stored as a vector.
+  /// The number of axes of extent one that the stored tensor has before the others; -1 where a table of one row is
+  /// stored as a vector.
   package let leadingAxes: Int
-  /// Whether the layout's prefix stands before the name.
+  /// Is true if the layout's prefix stands before the name.
   package let hasPrefix: Bool
   /// The number of the block, where the tensor belongs to one.
   package let block: Int?
 
-  /// Whether the tensor is left out where the unembedding is tied to the embedding.
+  /// Is true if the tensor is left out where the unembedding is tied to the embedding.
   package var isOmittedWhereTied: Bool { parameters == ["unembedding.weight"] && presence != .always }
 
   /// The name under which one head of a parameter is known until all of them stand side by side:
@@ -96,10 +97,10 @@ package struct Slot: Sendable {
     return ((parts.dropLast(3) + parts.suffix(1)).joined(separator: "."), number)
   }
 
-  /// Whether it holds a gain or a bias of a norm.
+  /// Is true if the tensor holds a gain or a bias of a norm.
   var isOfNorm: Bool { parameters[0].contains(".norm.") }
 
-  /// What the axes are, for messages: `[out, in]`.
+  /// A description of the axes, for messages: `[out, in]`.
   package var axesDescription: String {
     let words = axes.map { axis in
       if axis.contains(.input) { return "in" }

@@ -1,6 +1,7 @@
 import NormFoldFormats
 
-/// What the tensors of a home-made network are likely to hold, by the words of their names and by their shapes.
+/// The parameters that the tensors of a home-made network are likely to hold, by the words of their names and by their
+/// shapes.
 struct DraftedRoles {
   typealias Template = TensorTemplates.Template
 
@@ -11,7 +12,7 @@ struct DraftedRoles {
     var gain: Template?
     var bias: Template?
     var first: Template
-    /// What it holds; none where nothing tells.
+    /// The paths of the parameters that the group holds; none where nothing tells.
     var paths: [String] = []
 
     func has(_ words: String...) -> Bool { self.words.contains { words.contains($0) } }
@@ -54,7 +55,7 @@ struct DraftedRoles {
 
   // MARK: Roles
 
-  /// What a matrix is by its name; nothing for one of an MLP that only its place tells.
+  /// Returns the paths of what a matrix holds by its name; none for a matrix of an MLP that only its place tells.
   private func paths(of group: Group) -> [String] {
     guard let matrix = group.matrix, matrix.shape.count == 2 else { return [] }
     guard group.isOfBlock else {
@@ -126,7 +127,8 @@ struct DraftedRoles {
 
   // MARK: Axes
 
-  /// Whether a matrix is stored [out, in]: by its bias, or by what reads or writes the stream; nil for a square one.
+  /// Returns whether a matrix is stored [out, in]: its bias tells, or else what reads or writes the residual stream.
+  /// Nil for a square matrix, and where neither tells.
   private func isTransposed(_ group: Group) -> Bool? {
     guard let shape = group.matrix?.shape, shape.count == 2, shape[0] != shape[1], let path = group.paths.first else {
       return nil
@@ -137,7 +139,8 @@ struct DraftedRoles {
     return shape[1] == width ? readsStream : nil
   }
 
-  /// How the matrices that are not square lie, where all of them lie alike.
+  /// Is true if the matrices that are not square are stored [out, in], and false if [in, out]; nil where not all of
+  /// them lie alike, or where nothing tells. Embeddings do not count.
   private var usualOrientation: Bool? {
     let known = Set(groups.filter { !($0.paths.first ?? "").hasPrefix("embedding.") }.compactMap(isTransposed))
     return known.count == 1 ? known.first : nil
@@ -228,7 +231,7 @@ struct DraftedRoles {
     return choices
   }
 
-  /// How wide a head is that has tensors of its own.
+  /// The width of a head that has tensors of its own; nil where none has.
   private var headWidth: Int? {
     groups.first { $0.isPerHead && $0.paths.count == 1 }?.matrix?.shape.min()
   }

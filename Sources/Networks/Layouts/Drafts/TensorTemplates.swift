@@ -10,7 +10,7 @@ struct TensorTemplates {
     let shape: [Int]
     /// The words of the name in lower case, without marks, and without the word for the kind of the tensor at its end.
     let words: [String]
-    /// Whether the name says that the tensor is a bias.
+    /// Is true if the name says that the tensor is a bias.
     let isBias: Bool
     var isOfBlock: Bool { name.contains("#") }
     var isPerHead: Bool { name.contains("@") }
@@ -23,7 +23,7 @@ struct TensorTemplates {
   /// Names that hold masks, angles or counters, with `*` for numbers.
   private(set) var ignored: [String] = []
   private(set) var blockCount = 0
-  /// How many heads have tensors of their own; nil where none has.
+  /// The number of heads that have tensors of their own; nil where none has.
   private(set) var headCount: Int?
 
   /// - Throws: `.unsupported` where no names are told apart by the number of a block.
@@ -70,7 +70,8 @@ struct TensorTemplates {
 
   // MARK: Numbers
 
-  /// What stands before numbers that count blocks or heads, how many there are, and what stands behind every one of them.
+  /// The prefix before numbers that count blocks or heads, with how many numbers there are, and with what stands behind
+  /// every one of them.
   private struct Numbering {
     let prefix: String
     let count: Int
@@ -137,7 +138,7 @@ struct TensorTemplates {
   ]
   private static let biasWords: Set<String> = ["bias", "b", "beta", "shift"]
   private static let kindWords: Set<String> = ["weight", "w", "g", "gain", "gamma", "scale", "alpha", "kernel"]
-  /// What may stand behind a letter for a weight or a bias: `wq`, `b1`.
+  /// The words that may stand behind a letter for a weight or a bias: `wq`, `b1`.
   private static let lettered: Set<String> = [
     "q", "k", "v", "o", "qkv", "kqv", "1", "2", "3", "in", "out", "up", "down", "gate", "proj", "fc",
   ]
