@@ -3,15 +3,15 @@ import NormFoldFormats
 /// A kind of network as people know it: how its config is spelt, what its forward pass is, what its tensors are called.
 /// Each one is a file in this folder and a line in ``all``.
 package struct Architecture: Sendable {
-  /// As people call it: `LLaMA`.
+  /// The name that people use: `LLaMA`.
   package let name: String
-  /// As configs call it: `llama`.
+  /// The name that configs use: `llama`.
   package let modelType: String
   /// The class of Hugging Face transformers: `LlamaForCausalLM`.
   package let className: String
-  /// What the class is for.
+  /// The task that the class is for.
   package let task: Task
-  /// What its norms are.
+  /// The kind of its norms.
   package let normKind: Norm.Kind
   /// The ε of its norms where no key of the config says one.
   let classEpsilon: Double
@@ -25,9 +25,9 @@ package struct Architecture: Sendable {
   package let layout: Layout
   /// Its tensors and keys as llama.cpp stores them; nil where llama.cpp does not know it.
   package let gguf: GGUFDescription?
-  /// How it is stored besides.
+  /// The other forms in which its checkpoints are stored.
   let otherForms: [StorageForm]
-  /// What is to be known of the tensors before they are read as Hugging Face's, and what else is read of them.
+  /// The check of the tensors before they are read as Hugging Face's, and what else is read of them.
   let reading: StorageForm.Reading
   /// Sets the keys that only this file reads to what a network is.
   let describe: @Sendable (Network, inout Hyperparameters) -> Void
@@ -174,7 +174,8 @@ extension Architecture {
     return types.dropLast().joined(separator: ", ") + " and " + (types.last ?? "")
   }
 
-  /// What a checkpoint calls its architecture, where that is none of ours; nil where it is, or where nothing says.
+  /// Returns the name that a checkpoint gives to its architecture, where that is none of ours; nil where it is, or
+  /// where nothing says.
   package static func unsupportedName(of checkpoint: Checkpoint, at location: CheckpointLocation) -> String? {
     let content = CheckpointContent(checkpoint, at: location)
     if (try? recognise(content)) != nil { return nil }
@@ -182,7 +183,7 @@ extension Architecture {
       ? content.ggufArchitecture : content.presentConfiguration?["model_type"]?.string
   }
 
-  /// Which architecture a checkpoint has, and in which form it is stored.
+  /// Returns the architecture of a checkpoint, and the form in which the checkpoint is stored.
   ///
   /// - Throws: `.unsupported` for an architecture that is none of ours; what reading the config throws.
   static func recognise(_ content: CheckpointContent) throws(Refusal) -> (architecture: Architecture, form: StorageForm)

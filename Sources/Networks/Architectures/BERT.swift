@@ -82,7 +82,7 @@ enum BERT {
     .constant("attention_probs_dropout_prob", .number(0.0)), .constant("hidden_dropout_prob", .number(0.0)),
   ])
 
-  /// What files have besides the head of their class, and the class leaves out.
+  /// The tensors that files have besides the head of their class, and that the class leaves out.
   private static func leftOut(_ head: Head) -> [(start: String, end: String, rule: String)] {
     var result = [(start: "embeddings.position_ids", end: "", rule: "numbers of the positions")]
     if head != .model, head != .sequence {

@@ -135,7 +135,7 @@ extension GPT2 {
     }
   }
 
-  /// What HookedTransformer puts in the places of norms: `normalization_type`, where that is not null.
+  /// The norms that HookedTransformer puts in the places of norms: `normalization_type`, where that is not null.
   private enum TransformerLensNorms: String, CaseIterable {
     case layer = "LN"
     /// A LayerNorm whose gain and bias are in the weights.
@@ -280,7 +280,7 @@ extension GPT2 {
 
   // MARK: relu-revival-normfree
 
-  /// How the slopes of leaky ReLUs are stored that were learned: `learnable_lrelu_mode`.
+  /// The ways in which learned slopes of leaky ReLUs are stored: `learnable_lrelu_mode`.
   private enum Slopes: String, CaseIterable {
     /// One number [1] in every block; the word notwithstanding, each learned its own.
     case global

@@ -28,7 +28,7 @@ extension Architecture {
     })
 }
 
-/// What GPT-2's config and tensors are called.
+/// The keys of GPT-2's config and the names of its tensors.
 enum GPT2 {
   private static let usualHeads: Message = "the tensors do not say how many heads there are"
 

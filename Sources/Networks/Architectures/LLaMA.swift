@@ -56,7 +56,7 @@ private enum LLaMA {
     RotaryDecoder.tensors(
       .gguf, pairs: [.head, .pair, .side], biases: .init(inputs: .perhaps, output: .perhaps, mlp: .perhaps)))
 
-  /// What llama.cpp divides the frequencies of rotary positions by.
+  /// The name of the tensor with the numbers that llama.cpp divides the frequencies of rotary positions by.
   static let rotaryDivisors = "rope_freqs.weight"
 
   // MARK: LayerNorm Scaling

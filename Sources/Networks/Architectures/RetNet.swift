@@ -156,7 +156,7 @@ private enum RetNet {
 
   // MARK: lit-gpt
 
-  /// As the training program stores it, with the keys of its class Config in `config.json`.
+  /// The form in which the training program stores the network, with the keys of its class Config in `config.json`.
   static let litForm = StorageForm(
     recognises: { (content) throws(Refusal) in
       guard content.checkpoint.container != .gguf, let json = content.presentConfiguration else { return false }
@@ -253,7 +253,7 @@ extension ConfigurationTable.Key {
       }, write: share.write)
   }
 
-  /// What must not be said.
+  /// A key that must be missing, null or an empty array.
   fileprivate static func none(_ name: String, because reason: String) -> Key {
     Key(
       name,

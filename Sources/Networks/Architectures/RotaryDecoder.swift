@@ -1,6 +1,7 @@
 import NormFoldFormats
 
-/// What LLaMA and the architectures that were made after it have in common: keys of their configs, names of their tensors.
+/// The keys of configs and the names of tensors that LLaMA and the architectures that were made after it have in
+/// common.
 enum RotaryDecoder {
   // MARK: The config
 
@@ -102,7 +103,7 @@ enum RotaryDecoder {
     /// The norms in front of both branches.
     var preNorms: [BlockNorm] { [(attentionNorm, "attention.norm", .model), (mlpNorm, "mlp.norm", .model)] }
 
-    /// As Hugging Face transformers names them, without the prefix `model.`.
+    /// The names that Hugging Face transformers gives to the tensors, without the prefix `model.`.
     static let huggingFace: Names = .init(
       embedding: "embed_tokens.weight", block: "layers.#", attentionNorm: "input_layernorm", query: "self_attn.q_proj",
       key: "self_attn.k_proj", value: "self_attn.v_proj", output: "self_attn.o_proj",
@@ -117,7 +118,7 @@ enum RotaryDecoder {
 
   /// When biases are there; nil where there is no place for one.
   struct Biases {
-    /// Of queries, keys and values.
+    /// The biases of queries, keys and values.
     var inputs: Slot.Presence?
     var output: Slot.Presence?
     var mlp: Slot.Presence?

@@ -84,7 +84,7 @@ private enum Torchscale {
       ] + FairseqDecoder.head(finalNorm: .ifSaid("has_norms")))
 }
 
-/// What decoders of fairseq and of torchscale, which is descended from it, have in common.
+/// The parts that decoders of fairseq and of torchscale, which is descended from it, have in common.
 enum FairseqDecoder {
   /// The first position has the third row of the table.
   static let positionOffset = 2

@@ -76,7 +76,7 @@ extension NamedTensors {
 }
 
 extension Checkpoint {
-  /// How many tasks a checkpoint has norms for; nil for one that has the usual norms.
+  /// The number of tasks that a checkpoint has norms for; nil for a checkpoint that has the usual norms.
   package var taskCount: Int? {
     tensors.first { $0.name == "mln.w" || $0.name.hasSuffix(".mln.w") }?.shape.first
   }

@@ -58,7 +58,7 @@ package struct DeviationFile: Sendable {
     return value
   }
 
-  /// What the deviation of a norm is called: by the value that the norm reads.
+  /// Returns the key of a norm's deviation, which names the value that the norm reads.
   package static func key(of norm: Path, in network: Network) -> String {
     guard let block = norm.block else {
       let isBehindBlocks = network.stages.last.map { $0.contains(network.index(of: norm) ?? 0) } ?? false

@@ -1,16 +1,16 @@
 import NormFoldFormats
 
-/// How a checkpoint says that its norms' deviations are fixed, or that they are not. Each dialect is a file in this folder
-/// and a line in ``detect(_:)``.
+/// The way in which a checkpoint says that its norms' deviations are fixed, or that they are not. Each dialect is a
+/// file in this folder and a line in ``detect(_:)``.
 package struct Dialect: Sendable {
   /// For reports: `published LN-removed form (epsilon 1e+12)`.
   package let displayName: String
-  /// Whether the norms are fixed by what the user says, and were computed until now: the network computes another function
-  /// than the checkpoint.
+  /// Is true if the norms are fixed by what the user says, and were computed until now: the network computes another
+  /// function than the checkpoint.
   package var changesFunction = false
-  /// Whether a runtime of the files computes the network that is stored, and not exactly the one that is meant.
+  /// Is true if a runtime of the files computes the network that is stored, and not exactly the one that is meant.
   var isMeantOtherwise = false
-  /// What the user should know.
+  /// The notes that the user should read.
   var notes: [Message] = []
   /// Turns the network with the norms as they are stored, all of them computed, into the one that is meant.
   var interpret: @Sendable (Network) throws(Refusal) -> Network = { (network) throws(Refusal) in network }
@@ -36,7 +36,7 @@ package struct Dialect: Sendable {
   }
 }
 
-/// What dialects read.
+/// A checkpoint as dialects read it, with the user's options.
 struct DialectReading {
   let checkpoint: Checkpoint
   let hyperparameters: Hyperparameters
@@ -44,7 +44,7 @@ struct DialectReading {
   let options: ReadingOptions
   var tensors: NamedTensors
   var parameters: ParameterTable
-  /// Whether buffers of FakeLayerNorms lie beside the norms.
+  /// Is true if buffers of FakeLayerNorms lie beside the norms.
   let hasFakeNorms: Bool
 
   /// The norms that are stored, each with its bare name, in the order of the layout.

@@ -20,10 +20,10 @@ package struct FakeLayerNorm {
     "momentum",
   ]
 
-  /// Whether any tensor is such a buffer.
+  /// Returns whether any tensor is a buffer that says what a deviation is fixed at.
   static func isPresent(in tensors: NamedTensors) -> Bool { tensors.names.contains(where: isBuffer) }
 
-  /// Whether a tensor of this name says what a deviation is fixed at.
+  /// Returns whether a tensor of this name says what a deviation is fixed at.
   package static func isBuffer(_ name: String) -> Bool { averageNames.contains { name.hasSuffix("." + $0) } }
 
   /// Is true of the name of a buffer of such a module, one that no forward pass reads included.
@@ -84,7 +84,8 @@ package struct FakeLayerNorm {
     assumesEndOfTextDisabled = options.assumesEndOfTextDisabled
   }
 
-  /// What the norm divides by where an operation reads it: the path into the values of an attention has a switch of its own.
+  /// Returns the deviation that the norm divides by where an operation reads it: the path into the values of an
+  /// attention has a switch of its own.
   func deviation(readBy reader: Path) -> Norm.Deviation {
     guard reader.lastComponent == "value" else { return isFixed ? average : .computed(epsilon: epsilon) }
     guard isValueFixed else { return .computed(epsilon: epsilon) }

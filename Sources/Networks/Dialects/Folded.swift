@@ -1,13 +1,13 @@
 import NormFoldFormats
 
 extension Dialect {
-  /// Which readers still read a norm that was kept, in what this project writes.
+  /// The readers that still read a norm that was kept, in what this project writes.
   package enum KeptPath: String, Sendable {
     case all
     case queriesAndKeys = "queries_keys"
     case values
 
-    /// Whether an operation of this name reads the norm.
+    /// Returns whether an operation at this path reads the norm.
     package func includes(_ reader: Path) -> Bool {
       switch self {
       case .all: true
@@ -17,8 +17,8 @@ extension Dialect {
     }
   }
 
-  /// What this project writes: norms folded into the weights, all but those that the config names, which have neither gain
-  /// nor bias.
+  /// The form that this project writes: norms are folded into the weights, all but those that the config names, which
+  /// have neither gain nor bias.
   static func folded(_ reading: inout DialectReading) throws(Refusal) -> Dialect? {
     let sizes = reading.hyperparameters
     guard sizes.isFolded else { return nil }

@@ -43,7 +43,7 @@ extension Network {
     return (found, smallest)
   }
 
-  /// What is said of ``lostEpsilon`` and what to do about it; nil where none was lost.
+  /// A note on ``lostEpsilon``, and advice on what to do about it; nil where none was lost.
   package var noteOnLostEpsilon: (problem: String, advice: Message)? {
     lostEpsilon.map { lost in
       (

@@ -1,7 +1,7 @@
 import NormFoldFormats
 
-/// Which norms ApolloResearch/gpt2_noLN has fixed at a step of its training run. Its checkpoints do not say: the state
-/// follows from the step alone.
+/// The schedule by which ApolloResearch/gpt2_noLN has fixed norms at a step of its training run. Its checkpoints do not
+/// say which norms are fixed: that follows from the step alone.
 ///
 /// Blocks in order: the norm before each MLP from step 200 every 20, the path into queries and keys from 440 every 20,
 /// the path into values from 680 every 30, the final norm at 1,040. Until 1,060 the values' path divides by the first
