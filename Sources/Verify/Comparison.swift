@@ -16,7 +16,8 @@ package struct Comparison: Sendable {
     }
 
     package let name: String
-    /// Whether this is the reference again, in the precision of others: where it overflows, they are not judged.
+    /// Is true if the candidate is the reference again, run in the precision of other candidates: tokens on which it
+    /// overflows are not judged.
     package var isReference = false
     /// The place of the one probe that it is run on; nil for all.
     package var onlyProbe: Int?
@@ -46,10 +47,10 @@ package struct Comparison: Sendable {
       }
     }
 
-    /// What the output is; nil where nothing says.
+    /// The task, which says what the output is; nil for a program and for a network in integers, where nothing says so.
     package var task: Task? { if case .network(let network, _, _) = kind { network.task } else { nil } }
 
-    /// Whether it is a network in single precision.
+    /// Is true if the candidate is a network in single precision.
     var isSingle: Bool { if case .network(_, .single, _) = kind { true } else { false } }
 
     /// The number of positions that it can be run on; nil where nothing says.
@@ -98,7 +99,8 @@ package struct Comparison: Sendable {
   package let outcomes: [NetworkDifference]
   /// The tokens on which the reference overflows in a precision that it was run in. They are named and not judged.
   package let overflows: [Overflow]
-  /// What did not fit into the integers that a candidate was computed in, by candidate.
+  /// The numbers that did not fit into the integers that a candidate was computed in, counted by operation; by
+  /// candidate.
   package let integerOverflows: [[IntegerOverflow]]
   /// The largest |logit| of the reference.
   package let largestLogit: Double

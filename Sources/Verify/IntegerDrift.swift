@@ -2,7 +2,8 @@ import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
 
-/// How far networks are from themselves when they are computed in integers. Nothing is claimed of it.
+/// The differences of networks that are computed in integers from the same networks in double precision. No claim is
+/// made about them.
 ///
 ///     if let drift = report.integers {
 ///       for network in drift.networks { print(network.name, network.difference.logits.meanDivergence) }

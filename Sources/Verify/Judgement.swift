@@ -8,8 +8,8 @@ import NormFoldNetworks
 ///     let judgement = report.judgement
 ///     print(judgement.holds, judgement.single.logits.largest, judgement.limits.logits)
 public struct Judgement: Sendable, Codable {
-  /// How many times the reference's own rounding noise the candidate may be off. Both are extremes of the same kind of noise
-  /// over the same tokens; over the fixtures their ratio stays below 2.
+  /// The candidate may be off by so many times the reference's own rounding noise. Its difference and that noise are
+  /// extremes of the same kind of noise over the same tokens; over the fixtures their ratio stays below 2.
   public static let noiseFactor = 4.0
 
   /// Every part of the candidate as it is stored against the reference's; nil for a program whose numbers are not known.
@@ -22,12 +22,12 @@ public struct Judgement: Sendable, Codable {
   public var noise: NetworkDifference
   /// On ``single``.
   public var limits: Limits
-  /// Whether the candidate holds the reference's own matrices in blocks, whose rounding costs both the same.
+  /// Is true if the candidate holds the reference's own matrices in blocks, whose rounding costs both the same.
   public var holdsReferenceMatrices: Bool
-  /// Whether the logits of each position may all be off by one constant, which no probability can see: the limits are
-  /// then on ``LogitDifference/largestLogProbability``.
+  /// Is true if the logits of each position may all be off by one constant, which no probability can see: the limits
+  /// are then on ``LogitDifference/largestLogProbability``.
   public var isUpToShift: Bool
-  /// What the outputs are that were compared.
+  /// The task, which says what the compared outputs are.
   package var task: Task
   /// The candidate against the reference on the long probes, both in single precision; nil without such probes, and for a
   /// program.
@@ -38,19 +38,20 @@ public struct Judgement: Sendable, Codable {
   /// elsewhere.
   public var ownWeights: LongOutcome?
 
-  /// Whether every part that was compared holds.
+  /// Is true if every part that was compared holds.
   package var partsHold: Bool { parts?.holds ?? true }
-  /// Whether every part was compared, so that nothing depends on the choice of probes.
+  /// Is true if every part was compared, so that nothing depends on the choice of probes.
   package var isComplete: Bool { parts?.isComplete ?? false }
-  /// Whether the candidate as its runtime computes it is within the limits on the precise probes, or off by nothing but
-  /// what its proved weights are off by.
+  /// Is true if the candidate as its runtime computes it is within ``limits`` on the precise probes, or if
+  /// ``ownWeights`` holds: the candidate is then off by nothing but what its proved weights are off by.
   public var runHolds: Bool { limits.hold(for: single.logits) || ownWeights?.holds == true }
   public var holds: Bool { partsHold && runHolds }
 
-  /// What one of the numbers is that were compared, for messages.
+  /// The noun for one of the compared numbers, for messages.
   package var noun: String { task == .features ? "state" : "logit" }
 
-  /// What was found on the probes that are run in single precision only.
+  /// The difference that was found in one run, and its limits: on the probes that are run in single precision only
+  /// (``long``), or against the candidate's own weights on the precise probes (``ownWeights``).
   public struct LongOutcome: Sendable, Codable {
     public var single: NetworkDifference
     /// On ``single``: what the precise probes allow, plus what single precision costs the reference on them.
@@ -64,20 +65,20 @@ public struct Judgement: Sendable, Codable {
     }
   }
 
-  /// What is held against a reference.
+  /// A network or program that is held against a reference.
   package struct Candidate: Sendable {
     package let name: String
     /// The recipes before any rounding.
     package let exact: Network
-    /// What the runtime computes.
+    /// The network or program that the runtime computes.
     package let model: WrittenModel
     /// The type its matrices are stored in, where it is a program that does not say.
     package let type: ElementType
-    /// What the runtime computes instead of the reference's activation, where it was allowed to.
+    /// The activation that the runtime computes instead of the reference's, where it was allowed to; nil elsewhere.
     package let approximation: Activation?
-    /// Whether the logits of each position may differ from the reference's by a constant.
+    /// Is true if the logits of each position may differ from the reference's by a constant.
     package let isUpToShift: Bool
-    /// What is allowed besides the rounding of its weights.
+    /// The differences that are allowed besides the rounding of the candidate's weights.
     package let allowance: Allowance
 
     package init(
@@ -93,7 +94,7 @@ public struct Judgement: Sendable, Codable {
       self.allowance = allowance
     }
 
-    /// What its parts are read from; nil for a program whose numbers are not known.
+    /// The network that the candidate's parts are read from; nil for a program whose numbers are not known.
     var stored: Network? {
       switch model {
       case .network(_, let meant): meant
@@ -104,10 +105,10 @@ public struct Judgement: Sendable, Codable {
 }
 
 extension Judgement {
-  /// Whether the run is beyond its limits although every weight is the reference's up to the rounding of its type.
+  /// Is true if the run is beyond its limits although every weight is the reference's up to the rounding of its type.
   fileprivate var isExplainedByParts: Bool { partsHold && isComplete && !limits.hold(for: single.logits) }
 
-  /// What a reader is to know of a network that amplifies the rounding of its weights; nil where it does not.
+  /// Returns a note for readers about a network that amplifies the rounding of its weights; nil where it does not.
   package func noteOnRounding(of name: String, largestLogit: Double) -> Message? {
     guard let ownWeights, ownWeights.holds else { return nil }
     let found = single.logits.largest(upToShift: isUpToShift)
@@ -122,7 +123,8 @@ extension Judgement {
 /// Judgements of several candidates against one reference, on the same tokens.
 package struct Judgements: Sendable {
   package var judgements: [Judgement]
-  /// How far the reference as its own runtime computes it is from what it means; nil where that is the same.
+  /// The difference of the reference, as its own runtime computes it, from what the reference means; nil where the two
+  /// are the same.
   package var literal: NetworkDifference?
   /// The tokens on which the reference itself overflows.
   package var overflows: [String]
@@ -210,12 +212,12 @@ package struct Judgements: Sendable {
   }
 }
 
-/// What may cost the reference as much as it costs a candidate: the types that the candidate is stored in, and the
-/// activation of its runtime where that is another.
+/// A source of noise that may cost the reference as much as it costs a candidate: the types that the candidate is
+/// stored in, and the activation of its runtime where that is not the reference's.
 private struct NoiseSource: Hashable {
   let storage: Storage
   let approximation: Activation?
-  /// Whether it is for a program: then it is run on the probe that the program is run on.
+  /// Is true if the noise is measured for a program: the reference is then run on the probe that the program is run on.
   var isForProgram = false
 
   func candidate(_ reference: Network, name: String, programProbe: Int) -> Comparison.Candidate {
@@ -334,13 +336,14 @@ private struct JudgementRun {
 extension Judgement.Candidate {
   fileprivate var isProgram: Bool { if case .program = model { true } else { false } }
 
-  /// How many tokens a program takes that counts positions by itself; nil for all others.
+  /// The lengths of sequences, in tokens, that are taken by a program that counts positions by itself; nil for all
+  /// other candidates.
   fileprivate var lengthsWithoutPositions: ClosedRange<Int>? {
     guard case .program(let program) = model, !program.takesPositions else { return nil }
     return program.sequenceLengths
   }
 
-  /// What takes part for the candidate: a network in single precision, or a program on one probe.
+  /// Returns the candidate as it takes part in a comparison: a network in single precision, or a program on one probe.
   fileprivate func comparisonCandidate(programProbe: Int?) -> Comparison.Candidate {
     switch model {
     case .network(let network, _): return .init(name: name, network: network, precision: .single)
@@ -351,8 +354,8 @@ extension Judgement.Candidate {
     }
   }
 
-  /// What the candidate's limits are measured by: the reference in the candidate's types, and where it holds the reference's
-  /// own matrices in blocks, in single precision.
+  /// Returns the sources of noise that the candidate's limits are measured by: the reference in the candidate's types,
+  /// and, where the candidate holds the reference's own matrices in blocks, the reference in single precision.
   fileprivate func noiseSources(of reference: Network) -> [NoiseSource] {
     guard case .network(let network, _) = model else {
       return [NoiseSource(storage: Storage(type).ofFoldedWeights, approximation: approximation, isForProgram: true)]
@@ -402,19 +405,20 @@ extension LogitDifference {
   /// of any log-probability.
   package func largest(upToShift: Bool) -> Double { upToShift ? largestLogProbability : largest }
 
-  /// Whether every judged token is finite and within `limit`. NaN is not within anything.
+  /// Returns whether every judged token is finite and off by at most `limit`. NaN is not within anything.
   package func isWithin(_ limit: Double, upToShift: Bool = false) -> Bool {
     tokenCount > 0 && nonFiniteTokenCount == 0 && largest(upToShift: upToShift) <= limit
   }
 }
 
 extension Network {
-  /// Whether every map multiplies by the same recipe.
+  /// Returns whether every map multiplies by the same recipe as in another network.
   fileprivate func hasMatrices(of other: Network) -> Bool {
     linearMaps.map(\.map.weight) == other.linearMaps.map(\.map.weight)
   }
 
-  /// Whether attention multiplies its scores by the same factors: others are in the queries of one of the two.
+  /// Returns whether attention multiplies its scores by the same factors as in another network. Where they differ, a
+  /// factor has become part of the queries of one of the two.
   fileprivate func hasAttentionScales(of other: Network) -> Bool {
     attentions.map(\.attention.scale) == other.attentions.map(\.attention.scale)
   }

@@ -1,7 +1,7 @@
 import NormFoldArithmetic
 import NormFoldNetworks
 
-/// How far a written file may be from its source, as measured on the source itself.
+/// The limits on the difference of a written file from its source, as measured on the source itself.
 ///
 ///     let limits = report.judgement.limits
 ///     print(limits.logits, limits.divergence, limits.agreement)
@@ -14,9 +14,9 @@ public struct Limits: Sendable, Codable, Equatable {
   public var agreement: Double
   /// On the ``LogitDifference/cosineDistance``; nil where there is none.
   public var cosineDistance: Double?
-  /// Whether ``divergence`` and ``agreement`` count: whether the numbers of a token are logits of one distribution.
+  /// Is true if ``divergence`` and ``agreement`` count: if the numbers of a token are logits of one distribution.
   public var isOfDistribution: Bool
-  /// Whether the logits of each position may all be off by one constant: ``logits`` is then a limit on the
+  /// Is true if the logits of each position may all be off by one constant: ``logits`` is then a limit on the
   /// ``LogitDifference/largestLogProbability``.
   public var isUpToShift: Bool
 

@@ -1,7 +1,8 @@
 import NormFoldArithmetic
 
-/// How far the logits of one network are from those of another on the same tokens. Of a network that gives something else,
-/// such as hidden states, that stands in the place of the logits: probabilities, and what is made of them, mean nothing then.
+/// The difference of the logits of one network from those of another on the same tokens. Where a network gives
+/// something else, such as hidden states, its output stands in the place of the logits: probabilities, and what is made
+/// of them, mean nothing then.
 ///
 ///     let logits = difference.logits
 ///     print(logits.largest, logits.meanDivergence, logits.top1Agreement, logits.worst.position)
@@ -29,15 +30,15 @@ public struct LogitDifference: Sendable, Codable, Equatable {
   public var worst: Place
   /// |Δ logit| over all judged tokens and the vocabulary.
   public var magnitudes: MagnitudeHistogram
-  /// How many tokens both networks are finite on.
+  /// The number of tokens on which both networks are finite.
   public var tokenCount: Int
   /// Tokens where this network gives NaN or infinity and the reference does not.
   public var nonFiniteTokenCount: Int
 
-  /// How many tokens were judged: those that the reference is finite on.
+  /// The number of tokens that were judged: those on which the reference is finite.
   public var judgedTokenCount: Int { tokenCount + nonFiniteTokenCount }
 
-  /// Where the largest difference is.
+  /// The place of the largest difference.
   public struct Place: Sendable, Codable, Equatable {
     public var probe: String
     public var position: Int
@@ -48,7 +49,7 @@ public struct LogitDifference: Sendable, Codable, Equatable {
   }
 }
 
-/// How far the residual streams of two networks are apart behind one block.
+/// The difference of the residual streams of two networks behind one block, or behind the embedding.
 ///
 ///     for residual in difference.residuals { print("depth \(residual.depth): \(residual.relative)") }
 public struct ResidualDifference: Sendable, Codable, Equatable {
@@ -59,7 +60,7 @@ public struct ResidualDifference: Sendable, Codable, Equatable {
   public var relative: Double
 }
 
-/// How far one network is from another: in its logits, and along its residual stream.
+/// The difference of one network from another: in its logits, and along its residual stream.
 ///
 ///     let difference = report.judgement.single
 ///     print(difference.logits.largest, difference.residuals.map(\.relative))

@@ -6,7 +6,7 @@ import NormFoldNetworks
 /// share one run, each with its own tokens: every weight is read, and where it must be computed is computed, once for all of
 /// them.
 struct SharedRuns {
-  /// Where a candidate's activations are.
+  /// The place of a candidate's activations.
   struct RunSlice {
     let run: Int
     /// Rows of the run.

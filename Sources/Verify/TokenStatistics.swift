@@ -23,9 +23,10 @@ struct TokenStatistics {
   private let references: [Int]
   /// By run, the reference first.
   private let slices: [SharedRuns.RunSlice]
-  /// Whether the reference was computed in single precision: what its tokens weigh need not be known any better.
+  /// Is true if the reference was computed in single precision: the exponentials of its logits are then computed in
+  /// single precision, too, since they need not be known any better.
   private let isSingle: Bool
-  /// What the numbers of a token are.
+  /// The task, which says what the numbers of a token are.
   private let task: Task
 
   /// - Parameter slices: where the activations of the reference and the candidates are, the reference first.
@@ -89,8 +90,8 @@ struct TokenStatistics {
   /// The tokens on which the reference is finite in every precision that it was run in.
   var judged: [Int] { places.indices.filter { isAnswer($0) && isJudged($0) } }
 
-  /// Whether what a network gives for the token is an answer of its own: where there is one for a sequence, every token has
-  /// that of the first.
+  /// Returns whether the token has an answer of its own. Where a network gives one answer for a sequence, every token
+  /// has the answer of the first, and only the first one counts.
   private func isAnswer(_ token: Int) -> Bool {
     !task.isPerSequence || token == 0 || places[token].probe != places[token - 1].probe
   }

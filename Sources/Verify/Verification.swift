@@ -23,7 +23,7 @@ public struct Verification: Sendable, Encodable {
   /// four orders below it, a wrong fold eight above.
   public static let algebraLimit = 1e-9
 
-  /// What holds of one output.
+  /// The claims about one output, and whether each of them holds.
   public struct TargetClaims: Sendable, Encodable {
     public var target: String
     /// The numbers: ``Judgement/double`` of the folded network, ``Judgement/single`` of the written file.
@@ -59,7 +59,8 @@ public struct Verification: Sendable, Encodable {
   }
 
   public var targets: [TargetClaims]
-  /// How far the source as its own runtime computes it (with its large epsilon) is from the fixed norms that it means.
+  /// The difference of the source, as its own runtime computes it (with its large epsilon), from the fixed norms that
+  /// it means; nil where the two are the same.
   public var literal: NetworkDifference?
   /// The tokens on which the source itself overflows.
   public var overflows: [String]

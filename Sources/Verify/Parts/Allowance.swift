@@ -1,9 +1,9 @@
-/// What is allowed besides the rounding of the candidate's weights.
+/// The differences that are allowed besides the rounding of the candidate's weights.
 package struct Allowance: Sendable {
-  /// Whether the reference's weights may have been rounded, too: nobody knows which of two files came first.
+  /// Is true if the reference's weights may have been rounded, too: nobody knows which of two files came first.
   package var countsReferenceRounding = false
-  /// How many roundings of single precision whoever folded may have made on the way to each weight, as a number of
-  /// units 2⁻²⁴ of what was added up.
+  /// The number of roundings of single precision that whoever folded may have made on the way to each weight. Each of
+  /// them may have moved the weight by 2⁻²⁴ of what was added up.
   package var foldingRoundings = 0.0
 
   /// For a file of ours: its weights were computed in double precision and rounded once.

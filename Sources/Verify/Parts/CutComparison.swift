@@ -2,7 +2,7 @@ import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
 
-/// What a program computes between its products, held against a network's operations.
+/// Compares what a program computes between its products with a network's operations.
 ///
 /// Both are given the same random results in the places of their products, and what they hand to the next product is
 /// compared: norms, attention, rotations, activations, sums and biases, each stretch by itself, whatever the matrices are.
@@ -14,8 +14,9 @@ struct CutComparison {
   private static let scales = [0, 0.05, 0.3, 1, 3]
   private static let tokenCount = 7
 
-  /// How far values may be apart, over the largest of their row: some roundings of the constants of formulas, which are
-  /// stored in the program's type. Graphs of three exporters stay below a twentieth of it.
+  /// The largest difference that two values may have, over the largest value of their row: some roundings of the
+  /// constants of formulas, which are stored in the program's type. Graphs of three exporters stay below a twentieth of
+  /// this bound.
   private var bound: Double {
     switch program.type {
     case .f16: 16 * 0x1p-11

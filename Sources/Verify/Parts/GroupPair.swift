@@ -11,32 +11,33 @@ struct GroupPair: Sendable {
   /// The operation that the wire leads to, and the number of its operand; nil behind the last operation, and for tables.
   let junction: Path?
   let operand: Int
-  /// Whether the group is the first and the last one of its wire.
+  /// Is true if the group is the first one of its wire; `isLast` is true if it is the last one.
   let isFirst: Bool
   let isLast: Bool
-  /// Whether the input is a state of the residual stream, or a computed norm of one.
+  /// Is true if the input is a state of the residual stream, or a computed norm of one.
   var readsStream: Bool
-  /// Whether the output becomes part of the residual stream.
+  /// Is true if the output becomes part of the residual stream.
   let writesStream: Bool
-  /// Whether all outputs may be off by one constant.
+  /// Is true if all outputs may be off by one constant.
   let isUpToShift: Bool
   /// The kinds of the norms with a computed deviation in front of the group; nil without.
   var coreKinds: (reference: Norm.Kind, candidate: Norm.Kind)?
-  /// How far the candidate's value biases are from the reference's, where they are handed on to this group.
+  /// The difference of the candidate's value biases from the reference's, and how far it may be off, where these biases
+  /// are handed on to this group; nil elsewhere.
   var valueBiasShift: (values: [Double], errors: [Double])?
-  /// Whether the bias is compared where it is handed on to.
+  /// Is true if the bias of this group is compared not here, but where it is handed on to.
   var handsBiasOn = false
 
   var isTrivial: Bool { reference.isIdentity && candidate.isIdentity }
   var elementCount: Int { candidate.weight?.elementCount ?? 0 }
 
-  /// Whether a bias of what enters may be added to the bias of what leaves.
+  /// Is true if a bias of what enters may be added to the bias of what leaves.
   var takesInputShift: Bool {
     reference.weight != nil && candidate.weight != nil && !candidate.centresInput
   }
 }
 
-/// Which means are taken out of a matrix before it is compared.
+/// The means that are taken out of a matrix before it is compared: over its inputs, over its outputs, both or none.
 struct Centring: Hashable, Sendable {
   var input = false
   var output = false
@@ -123,7 +124,8 @@ extension GroupPair {
       mine, theirs, shift: inputShift(reference.weight?.rowCount ?? 0, allowance), allowance: allowance)
   }
 
-  /// What was found, by part.
+  /// Returns the parts of the group with what was found: the differences of its matrix, and of its bias or other
+  /// vectors.
   func parts(matrix: Difference?, vector: Difference?) -> [PartsClaim.Part] {
     let path = candidate.path
     guard let weight = candidate.weight, let other = reference.weight else {
@@ -272,7 +274,8 @@ struct StoredVector {
 }
 
 extension Parameter {
-  /// What storing the numbers cost that the recipe reads; nil where the type is one that nothing here writes.
+  /// The error of storing the numbers that the recipe reads, the largest one where their types differ; nil where
+  /// nothing here writes any of these types.
   var storageError: StorageError? {
     let errors = storedTensors.map { StorageError($0.info.type) }
     return errors.reduce(nil as StorageError?) { worst, next in
@@ -281,7 +284,7 @@ extension Parameter {
     }
   }
 
-  /// Whether it is known what storing the numbers cost.
+  /// Is true if the error of storing is known for all numbers that the recipe reads.
   var hasKnownError: Bool { storedTensors.allSatisfy { StorageError($0.info.type) != nil } }
 
   /// The unit roundoff of the type of a vector.
@@ -352,10 +355,11 @@ extension GroupPair {
     return .init(values: values, errors: errors)
   }
 
-  /// What the group adds to what depends on its input: of the reference and the candidate, and how far the two may be apart.
+  /// Returns the vectors that the group adds to what depends on its input: those of the reference and of the candidate,
+  /// and how far the two may be apart.
   ///
   /// - Parameter width: the number of outputs.
-  /// - Returns: nil where it has other outputs.
+  /// - Returns: nil where the group has another number of outputs.
   func addedVectors(
     _ form: ComparisonForm, through: MapComparison.InputShift?, width: Int, allowance: Allowance
   ) -> (expected: [Double], found: [Double], bounds: [Double])? {
@@ -377,7 +381,7 @@ extension GroupPair {
     )
   }
 
-  /// How far an element of a vector of the candidate may be from the reference's.
+  /// Returns how far an element of a vector of the candidate may be from the reference's.
   private func bound(_ mine: StoredVector, _ theirs: StoredVector, _ index: Int, _ allowance: Allowance) -> Double {
     let (expected, found) = (mine.values[index], theirs.values[index])
     return theirs.bound(index) + (allowance.countsReferenceRounding ? mine.bound(index) : 0)

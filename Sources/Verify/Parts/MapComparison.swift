@@ -13,15 +13,16 @@ struct MapNumbers: Sendable {
   var weight: Parameter
   /// f · g [in]; nil for ones.
   var factors: [Double]?
-  /// How far factors may be from those that were meant, over themselves.
+  /// The largest difference that a factor may have from the one that was meant, over the factor itself.
   var factorError = 0.0
   var centresInput = false
   var centresOutput = false
-  /// What storing W cost; nil where it counts as exact.
+  /// The error of storing W; nil where W counts as exact.
   var error: StorageError?
 }
 
-/// What a comparison of two matrices or vectors found: the largest ratio of a difference to its bound, and where it is.
+/// The result of a comparison of two matrices or vectors: the largest ratio of a difference to its bound, and where it
+/// is.
 struct Difference: Sendable {
   /// At most 1 where everything is within its bound.
   var ratio = 0.0
@@ -29,7 +30,7 @@ struct Difference: Sendable {
   var output = 0
   var expected = 0.0
   var found = 0.0
-  /// How many elements are beyond their bound, and in which rows and columns.
+  /// The number of elements beyond their bound, and the rows and columns from the first to the last of them.
   var beyondCount = 0
   var inputs: ClosedRange<Int>?
   var outputs: ClosedRange<Int>?
@@ -75,7 +76,7 @@ struct MapComparison: Sendable {
   /// The extents that are compared. One of the two may have an output more.
   let inputCount: Int
   let outputCount: Int
-  /// Whether rows of a block are outputs: as the candidate lies in its file.
+  /// Is true if rows of a block are outputs, as the candidate's matrix lies in its file.
   private let rowsAreOutputs: Bool
 
   struct InputShift: Sendable {
@@ -83,7 +84,7 @@ struct MapComparison: Sendable {
     var errors: [Double]
   }
 
-  /// What a tile gave.
+  /// The result of comparing one tile.
   struct Tile: Sendable {
     var difference = Difference()
     var outputs: Range<Int>
@@ -181,16 +182,16 @@ private struct Side {
   let numbers: MapNumbers
   let isReference: Bool
   let rows: StoredRows
-  /// What each row and each column is multiplied by; nil for ones.
+  /// The factors that each row and each column is multiplied by; nil for ones.
   let rowFactors: [Double]?
   let columnFactors: [Double]?
-  /// What is subtracted from each row and from each column.
+  /// The numbers that are subtracted from each row and from each column; nil for none.
   private(set) var rowShifts: [Double]?
   private(set) var columnShifts: [Double]?
   /// The means of magnitudes that belong to these.
   private(set) var rowMagnitudes: [Double]?
   private(set) var columnMagnitudes: [Double]?
-  /// What storing in blocks may have done to them; zeros elsewhere.
+  /// The errors of the subtracted numbers that storing in blocks may have caused; zeros for types without blocks.
   private(set) var rowErrors: [Double]?
   private(set) var columnErrors: [Double]?
   /// By output: a vector through the matrix, and its errors.
@@ -260,11 +261,12 @@ private struct Side {
 }
 
 extension MapComparison {
-  /// How far each element of a candidate's row may be from the reference's.
+  /// The bounds on the difference of each element of a candidate's row from the reference's.
   private struct Bounds {
     private let (reference, candidate): (Side, Side)
     private let allowance: Allowance
-    /// What centring adds, by row and by column of the tile; double rounding is in it.
+    /// The amounts that centring adds to the bounds, by row and by column of the tile, rounding in double precision
+    /// included.
     private let rowSlack: [Double]?
     private let columnSlack: [Double]?
     /// Over |m| of the candidate and |v| of the reference, besides what storing costs.
@@ -320,7 +322,7 @@ extension MapComparison {
       return result
     }
 
-    /// What storing a side in blocks cost, where that is so and counts.
+    /// Returns the error of storing a side in blocks; nil where the side has no blocks, or its error does not count.
     func blockErrors(of side: Side) -> StorageError? {
       let counts = side.isReference ? allowance.countsReferenceRounding : true
       return counts ? side.numbers.error.flatMap { $0.hasBlocks ? $0 : nil } : nil
@@ -350,7 +352,7 @@ extension MapComparison {
     let candidate: StorageError?
   }
 
-  /// What the kernel needs besides the rows.
+  /// The numbers that the kernel needs besides the rows.
   private struct KernelLimits {
     struct OfSide {
       let columnFactors: [Double]
@@ -365,7 +367,7 @@ extension MapComparison {
     let rowSlacks: [Double]?
     let zeros: [Double]
 
-    /// Whether an element of a row is farther off than `limit` times its bound.
+    /// Returns whether an element of a row is farther off than `limit` times its bound.
     func isExceeded(
       by r: UnsafeRawPointer, _ c: UnsafeRawPointer, isFloat: Bool, _ mine: Side, _ theirs: Side, errors: RowErrors,
       row: Int, limit: Double

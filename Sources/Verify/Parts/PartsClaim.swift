@@ -10,23 +10,24 @@ import NormFoldNetworks
 package struct PartsClaim: Sendable, Codable {
   /// One part, and how far it is off.
   package struct Part: Sendable, Codable {
-    /// Where it is in the network: `blocks.3.attention.query.weight`.
+    /// The place of the part in the network: `blocks.3.attention.query.weight`.
     package var path: String
     /// The largest |difference| over its bound: at most 1 where the part holds.
     package var ratio: Double
-    /// Where that is: the input and the output feature, or the row and the feature of a table.
+    /// The place of the largest ratio: the input and the output feature, or the row and the feature of a table.
     package var input: Int?
     package var output: Int?
     package var expected: Double?
     package var found: Double?
-    /// How many elements are beyond their bounds.
+    /// The number of elements beyond their bounds.
     package var beyondCount = 0
     /// The first and the last row and column that hold one of them.
     package var inputs: [Int]?
     package var outputs: [Int]?
-    /// What differs, where that is no number of a matrix: `ε is 1e-06, expected 1e-05`.
+    /// A description of what differs, where that is no number of a matrix: `ε is 1e-06, expected 1e-05`.
     package var problem: String?
-    /// Whether it is what a program computes between its matrices, compared on random states and not for every input.
+    /// Is true if the part is what a program computes between its matrices, compared on random states and not for every
+    /// input.
     package var isSampled = false
 
     package var holds: Bool { ratio <= 1 && problem == nil }
@@ -34,7 +35,7 @@ package struct PartsClaim: Sendable, Codable {
     package var block: Int? { Path(path).block }
   }
 
-  /// What the candidate did to the residual stream.
+  /// The change that the candidate made to the residual stream.
   package enum Stream: String, Sendable, Codable {
     /// Nothing.
     case same
@@ -56,12 +57,12 @@ package struct PartsClaim: Sendable, Codable {
   package var elementCount: Int
   /// Why parts were not compared; empty where all were.
   package var notCompared: [String]
-  /// What was allowed to differ, and by how much.
+  /// Notes on what was allowed to differ, and by how much.
   package var notes: [String]
 
-  /// Whether every part of both networks was compared.
+  /// Is true if every part of both networks was compared.
   package var isComplete: Bool { notCompared.isEmpty }
-  /// Whether parts were compared on random states.
+  /// Is true if parts were compared on random states.
   package var isSampled: Bool { parts.contains(where: \.isSampled) }
   package var holds: Bool { parts.allSatisfy(\.holds) }
   package var failures: [Part] { parts.filter { !$0.holds } }

@@ -115,9 +115,9 @@ struct WirePair {
   let junction: Path?
   /// The number of the operand.
   let operand: Int
-  /// Whether what arrives becomes part of the residual stream.
+  /// Is true if what arrives at the operation becomes part of the residual stream.
   let entersStream: Bool
-  /// Whether what leaves is a state of the residual stream.
+  /// Is true if the value that the wires begin at is a state of the residual stream.
   let leavesStream: Bool
 }
 
@@ -228,7 +228,8 @@ extension PartsComparison {
     }
   }
 
-  /// Whether two caps are the same within a unit of single precision, in which files hold them.
+  /// Returns whether two caps are the same up to 2⁻²² of their size, since files hold them in single precision. Two
+  /// absent caps are the same, too.
   private func isSame(_ mine: Double?, _ theirs: Double?) -> Bool {
     guard let mine, let theirs else { return mine == nil && theirs == nil }
     return abs(mine - theirs) <= 0x1p-22 * mine
@@ -364,8 +365,9 @@ extension PartsComparison {
     for (index, result) in zip(changed, compare(changed.map { groups[$0] }, in: stream)) { parts[index] = result }
   }
 
-  /// What two values add to a sum besides what depends on their inputs arrives as one vector, so that a bias may be moved
-  /// from one of them to the other. Where the biases of the two differ, their sums are compared.
+  /// Compares the sums of the biases of two addends where the biases themselves differ. Everything that the two add to
+  /// their sum besides what depends on their inputs arrives as one vector, so that a bias may be moved from one of them
+  /// to the other.
   private func compareSum(
     _ path: Path, _ groups: inout [GroupPair], _ parts: inout [[PartsClaim.Part]], in stream: StreamRelation,
     _ claim: inout PartsClaim
@@ -403,8 +405,8 @@ extension PartsComparison {
     claim.parts.append(.init(difference, at: path.appending("bias").description))
   }
 
-  /// Where the maps around an attention differ, looks for an order of the candidate's heads in which they do not: heads may
-  /// be permuted if queries, keys, values and the map behind them are permuted alike.
+  /// Looks for an order of the candidate's heads that makes the maps around an attention the same, if these differ:
+  /// heads may be permuted if queries, keys, values and the map behind them are permuted alike.
   private func reorderHeads(
     of path: Path, _ attention: Attention, _ groups: inout [GroupPair], _ parts: inout [[PartsClaim.Part]],
     in stream: StreamRelation, _ claim: inout PartsClaim

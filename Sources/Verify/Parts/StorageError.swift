@@ -1,9 +1,10 @@
 import NormFoldFormats
 import NormFoldNetworks
 
-/// How far a stored number may be from the number that was meant: what rounding to its type costs at most.
+/// The largest difference that a stored number w' may have from the number that was meant: what rounding to its type
+/// costs at most.
 ///
-/// For a floating type that is u·|w'| with the unit roundoff u = 2^−p of p significant bits, and half of the smallest
+/// For a floating type it is u·|w'| with the unit roundoff u = 2^−p of p significant bits, and half of the smallest
 /// subnormal number. For a type with blocks it is half a step of the block, and what rounding the block's scale to 16 bits
 /// costs (see ``bounds(of:into:)``).
 struct StorageError: Sendable {

@@ -1,22 +1,25 @@
 import NormFoldFormats
 import NormFoldNetworks
 
-/// How the residual streams of two networks are related, as read off their tables and output maps.
+/// The relation of the residual streams of two networks, as read off their tables and output maps.
 ///
 /// With P, which subtracts the mean over the features, and a state x of the reference's stream, the candidate's is x, Px, or
 /// Px without its last feature; or the other way round.
 struct StreamRelation: Sendable {
   let relation: PartsClaim.Stream
 
-  /// Whether one stream has a feature more than the other.
+  /// Is true if one stream has a feature more than the other.
   var changesWidth: Bool { relation == .compressed || relation == .expanded }
 
-  /// Whether readers of the reference's stream may be held to what they do with Px.
+  /// Is true if readers of the reference's stream may be held to what they do with Px: the states of that stream have
+  /// the mean zero already.
   var projectsReferenceInput: Bool { relation == .uncentred || relation == .expanded }
-  /// Whether readers of the candidate's stream are: it is Px already.
+  /// Is true if readers of the candidate's stream may be held to what they do with Px: the states of that stream are Px
+  /// already.
   var projectsCandidateInput: Bool { relation == .centred || relation == .compressed }
 
-  /// Whether the reference's and the candidate's writers are compared without the mean of each row.
+  /// A pair of flags for the reference and the candidate: true if the writers of that network are compared without the
+  /// mean of each row.
   var centredOutputs: (Bool, Bool) {
     switch relation {
     case .same: (false, false)

@@ -30,7 +30,7 @@ struct Wire {
 /// y = f · ((x · C ⊙ γ/σ + β) · W + b), where C subtracts the mean over the features if there is one; without W where no
 /// map is in it. The numbers are those of a network, none of them computed yet.
 struct AffineGroup {
-  /// Where the matrix is in the network, or the last norm.
+  /// The place of the matrix in the network, or of the last norm.
   var path: Path
   var centresInput = false
   /// The vectors that the input is multiplied by and divided by, [in] each.
@@ -38,7 +38,7 @@ struct AffineGroup {
   var divisors: [Parameter] = []
   /// β [in]
   var inputBias: Parameter?
-  /// What the input is multiplied by besides.
+  /// The factor that the input is multiplied by besides the gains.
   var inputFactor = 1.0
   /// W [in, out]; a table is one whose input is a unit vector.
   var weight: Parameter?
@@ -157,7 +157,7 @@ extension Network {
 }
 
 extension Wire {
-  /// Which rows of the sequence it reads, for messages.
+  /// The name of the rows of the sequence that the wire reads, for messages.
   var selectionName: String {
     selections.isEmpty ? "each token" : "the \(selections.map(\.rawValue).joined(separator: ", ")) token"
   }
