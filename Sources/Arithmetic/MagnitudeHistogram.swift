@@ -1,4 +1,4 @@
-/// How many numbers there are of each magnitude, by powers of two.
+/// Counts of numbers by their magnitude, in powers of two.
 ///
 ///     for (exponent, count) in zip(MagnitudeHistogram.exponents, difference.magnitudes.counts) where count > 0 {
 ///       print("2^\(exponent): \(count)")

@@ -72,7 +72,8 @@ private struct ComputedParameters<Scalar: ArithmeticScalar> {
 }
 
 extension Parameter {
-  /// Whether reading costs no arithmetic: a matrix of this type as it lies, a vector of any type.
+  /// Returns whether reading costs no arithmetic: true for a matrix of this type as it lies, and for a vector of any
+  /// type.
   fileprivate func isReadInPlace<Scalar: ArithmeticScalar>(by scalar: Scalar.Type) -> Bool {
     if shape.count < 2, constantValue != nil { return true }
     guard let view = storedView else { return false }

@@ -5,7 +5,7 @@ import Synchronization
 /// A network on its way through the blocks, one step at a time, so that several can be compared along the way.
 package protocol NetworkRun: AnyObject, Sendable {
   var blockCount: Int { get }
-  /// How long a block takes, next to that of others.
+  /// The time that a block takes, relative to that of other runs.
   var cost: Int { get }
   func embed() throws(Refusal)
   func run(block: Int) throws(Refusal)
@@ -101,7 +101,7 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
   private let program: any LogitProgram
   private let probes: [Probe]
   private let workers: Workers
-  /// Of all probes, one after the other: [T, V].
+  /// The logits of all probes, one after the other: [T, V].
   private var all = Matrix<Double>(rows: 0, columns: 0)
 
   package init(_ program: any LogitProgram, probes: [Probe], workers: Workers) {

@@ -7,11 +7,12 @@ package struct Storage: Hashable, Sendable {
   package var tokenEmbedding: ElementType
   package var positionEmbedding: ElementType
   package var unembedding: ElementType
-  /// Of the other matrices, by the width of their input: types with blocks give way to F16 where rows do not fill them.
+  /// The types of the other matrices, by the width of their input: types with blocks give way to F16 where rows do not
+  /// fill them.
   private var matrices: [Int: ElementType]
   private let usual: ElementType
-  /// What values are multiplied by before they are rounded, and divided by after. With 1, values that a type can hold
-  /// stay what they are; with another, they are rounded like any.
+  /// The factor that values are multiplied by before they are rounded, and divided by after. With 1, values that a type
+  /// can hold stay what they are; with another factor, they are rounded like any other value.
   package var unit: Float = 1
 
   /// Everything in one type.
@@ -20,7 +21,7 @@ package struct Storage: Hashable, Sendable {
     matrices = [:]
   }
 
-  /// As the tensors of a network are stored that was read from a file.
+  /// The types in which the tensors of a network that was read from a file are stored.
   package init(of network: Network) {
     func type(_ parameter: Parameter) -> ElementType { parameter.storedTensors.first?.info.type ?? .f32 }
     (tokenEmbedding, positionEmbedding, unembedding) = (.f32, .f32, .f32)
@@ -51,8 +52,9 @@ package struct Storage: Hashable, Sendable {
     return result
   }
 
-  /// What these types cost a network whose weights were folded. A source that is stored in one of them loses nothing to it,
-  /// but what folding makes of its weights does: as much as a source in other units.
+  /// The same types with another ``unit``, to measure what they cost a network whose weights were folded. A source that
+  /// is stored in one of these types loses nothing to that type, but what folding makes of the source's weights does:
+  /// as much as a source in other units.
   package var ofFoldedWeights: Storage {
     var result = self
     // Any factor would do that is no power of two: those change exponents only, and round as before.
@@ -60,7 +62,7 @@ package struct Storage: Hashable, Sendable {
     return result
   }
 
-  /// Whether single precision reads exactly what double precision means, and nothing has to be rounded.
+  /// Is true if single precision reads exactly what double precision means, and nothing has to be rounded.
   package var isSinglePrecision: Bool { types == [.f32] }
 
   package var hasBlocks: Bool { types.contains { $0.elementsPerBlock > 1 } }

@@ -145,7 +145,8 @@ package struct FixedPointBackend: IntegerBackend {
     return RingMatrix(rowCount: x.rowCount, columnCount: width, values: sums)
   }
 
-  /// Of all features, or of each head: c = x − ⌊Σx / d⌋, v = ⌊⌊Σc² / 2^F⌋ / d⌋ + ε, c · v^(−½) · γ + β. With a fixed deviation, c · (γ / σ) + β.
+  /// Normalises all features, or those of each head: c = x − ⌊Σx / d⌋, v = ⌊⌊Σc² / 2^F⌋ / d⌋ + ε, c · v^(−½) · γ + β.
+  /// Norms that do not centre have c = x. With a fixed deviation, the result is c · (γ / σ) + β.
   private func normalise(
     _ x: RingMatrix, by norm: Norm, _ overflow: inout FixedPoint.Overflow
   ) throws(Refusal) -> RingMatrix {

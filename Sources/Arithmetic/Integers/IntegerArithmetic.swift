@@ -13,7 +13,7 @@ public struct IntegerArithmetic: Hashable, Sendable {
     case fixed(bits: Int, fraction: Int)
   }
 
-  /// Which numbers have a power of two in common in dynamic fixed point.
+  /// The numbers that have a power of two in common in dynamic fixed point.
   public enum Scales: String, Hashable, Sendable, CaseIterable {
     /// All numbers of a matrix, and of a value of the network over all tokens of a sequence.
     case tensor
@@ -23,7 +23,7 @@ public struct IntegerArithmetic: Hashable, Sendable {
 
   public var form: Form
   public var scales = Scales.tensor
-  /// Whether dynamic fixed point takes in the two products of attention, too, which the paper does not name.
+  /// Is true if dynamic fixed point takes in the two products of attention, too, which the paper does not name.
   public var includesAttention = false
 
   public init(_ form: Form) { self.form = form }
@@ -127,7 +127,7 @@ extension IntegerArithmetic: Encodable {
 public struct IntegerOverflow: Hashable, Sendable, Encodable {
   /// The operation whose result it was.
   public var path: String
-  /// How many numbers did not fit.
+  /// The number of values that did not fit.
   public var count: Int
 
   package init(path: String, count: Int) { (self.path, self.count) = (path, count) }

@@ -4,7 +4,7 @@ import NormFoldNetworks
 /// Something that runs a network's operations in integers.
 package protocol IntegerBackend: Backend, Sendable where Activations: Sendable {
   var tokenCount: Int { get }
-  /// What did not fit, so far.
+  /// The numbers that did not fit so far, counted by operation.
   var overflows: [IntegerOverflow] { get }
   /// Some columns of a value; nil for all.
   func rows(of x: Activations, columns: Range<Int>?) -> MatrixRows
@@ -14,7 +14,7 @@ package protocol IntegerBackend: Backend, Sendable where Activations: Sendable {
 
 /// A run in integers.
 package protocol IntegerNetworkRun: NetworkRun {
-  /// What did not fit, once the logits were asked for.
+  /// The numbers that did not fit, counted by operation, once the logits were asked for.
   var overflows: [IntegerOverflow] { get }
 }
 
