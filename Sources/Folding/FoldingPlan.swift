@@ -1,11 +1,11 @@
 import NormFoldFormats
 import NormFoldNetworks
 
-/// Which norms go where: decisions, no numbers. Printing it reads no weight.
+/// The decisions of a fold: which norms go where, without numbers. Printing a plan reads no weight.
 package struct FoldingPlan: Sendable {
   /// One norm and the maps that absorb it.
   package struct Step: Sendable {
-    /// As the tensors spell it, with its readers where not all of them read it alike.
+    /// The name of the norm as the tensors spell it, with its readers where not all of them read it alike.
     package let norm: String
     package let path: Path
     /// The maps that absorb it: all that read the norm. Of a bias alone also maps that are added to the norm.
@@ -13,7 +13,7 @@ package struct FoldingPlan: Sendable {
     package let readers: [Path]
     package let absorbed: Absorbed
 
-    /// What of a norm went into maps.
+    /// The part of a norm that went into maps.
     package enum Absorbed: String, Sendable {
       /// All of it: the norm is gone.
       case whole
@@ -41,7 +41,7 @@ package struct FoldingPlan: Sendable {
       case output
     }
 
-    /// As the tensors spell it, with its readers where not all of them read it alike.
+    /// The name of the norm as the tensors spell it, with its readers where not all of them read it alike.
     package let norm: String
     package let path: Path
     package let reason: Reason
@@ -51,7 +51,7 @@ package struct FoldingPlan: Sendable {
   package let source: Network
   /// The network after, every parameter a recipe over the source's tensors.
   package let folded: Network
-  /// What was folded, in the order of computation.
+  /// The norms that were folded, each with the maps that absorb it, in the order of computation.
   package let steps: [Step]
   /// The norms that stay in the network, be it without gain and bias, in the order of computation.
   package let kept: [Kept]
@@ -59,12 +59,12 @@ package struct FoldingPlan: Sendable {
   package let scaledNorms: [String]
   /// The maps that took the scale of their branch.
   package let scaledMaps: [Path]
-  /// What was done besides, in this order.
+  /// The rules that were applied besides folding norms, in this order.
   package let rules: [FoldingRule]
-  /// What the norms that are still computed were made to be.
+  /// The form that the norms that are still computed were brought into; nil where none was asked for.
   package let normForm: NormForm?
 
-  /// Whether the logits of each position differ from the source's by a constant.
+  /// Is true if the logits of each position differ from the source's by a constant.
   package var shiftsLogits: Bool { rules.contains { $0.shiftsLogits } }
 
   package struct Options: Sendable {
@@ -77,16 +77,16 @@ package struct FoldingPlan: Sendable {
     /// Norms that must be folded: where one of them cannot be, the plan is refused.
     package var requiredNorms: Set<Path> = []
 
-    /// Whether norms that cannot be removed may stay: stripped of gain and bias where their readers are linear maps.
+    /// Is true if norms that cannot be removed may stay: stripped of gain and bias where their readers are linear maps.
     package var allowsPartial = false
 
-    /// What norms whose deviation is computed are to be; nil where nobody asked for them to be anything.
+    /// The form that norms whose deviation is computed are to have; nil where nobody asked for one.
     package var normForm: NormForm?
 
-    /// What people call the network: `GPT-2`.
+    /// The name that people call the network by: `GPT-2`.
     package var networkName = "network"
 
-    /// What is to be done besides.
+    /// The rules that are to be applied besides folding norms.
     package var rules: [FoldingRule] = []
 
     fileprivate var keepsNorms: Bool { allowsPartial || normForm != nil }
@@ -223,7 +223,7 @@ extension Network {
     return operand
   }
 
-  /// What keeps a norm from becoming part of its readers; nil where all of them are linear maps.
+  /// Returns the reason that keeps a norm from becoming part of its readers; nil where all of them are linear maps.
   package func obstacle(to norm: Path) -> FoldingPlan.Kept.Reason? {
     if isGivenAway(norm) { return .output }
     for reader in readers(of: norm) {

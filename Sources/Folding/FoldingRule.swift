@@ -1,5 +1,5 @@
-/// What can be done to the weights besides folding norms: each makes the network simpler to look into, and none changes
-/// a probability. They are applied after the norms are folded, in the order of the cases.
+/// A change that can be made to the weights besides folding norms: each makes the network simpler to look into, and
+/// none changes a probability. Rules are applied after the norms are folded, in the order of the cases.
 ///
 ///     conversion.rules = [.foldValueBiases, .centerWritingWeights]
 public enum FoldingRule: String, CaseIterable, Sendable, Codable {
@@ -7,7 +7,7 @@ public enum FoldingRule: String, CaseIterable, Sendable, Codable {
   case centerWritingWeights = "center-writing-weights"
   case centerUnembedding = "center-unembed"
 
-  /// What becomes of the weights, and of the logits where they do not stay what they were.
+  /// A summary of what becomes of the weights, and of the logits where they do not stay what they were.
   public var summary: String {
     switch self {
     case .foldValueBiases: "b_O' = b_O + b_V · W_O, b_V' = 0: attention rows sum to one"
@@ -19,6 +19,6 @@ public enum FoldingRule: String, CaseIterable, Sendable, Codable {
     }
   }
 
-  /// Whether the logits of each position shift by a constant of its own.
+  /// Is true if the logits of each position shift by a constant of that position's own.
   package var shiftsLogits: Bool { self == .centerUnembedding }
 }

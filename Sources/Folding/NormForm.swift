@@ -1,6 +1,6 @@
 import NormFoldNetworks
 
-/// What becomes of the norms that a network still computes. The logits stay what they were, exactly: arXiv 2305.14858.
+/// A form for the norms that a network still computes. The logits stay what they were, exactly: arXiv 2305.14858.
 ///
 ///     conversion.normForm = .rms
 public enum NormForm: String, CaseIterable, Sendable, Codable {
@@ -8,7 +8,7 @@ public enum NormForm: String, CaseIterable, Sendable, Codable {
   case rms
   case crms
 
-  /// What becomes of the norms and of the weights.
+  /// A summary of what becomes of the norms and of the weights.
   public var summary: String {
     switch self {
     case .unit: "gains and biases move into the maps that read the norms; weightless norms stay"
@@ -19,7 +19,7 @@ public enum NormForm: String, CaseIterable, Sendable, Codable {
     }
   }
 
-  /// What norms become, for reports.
+  /// The name of what norms become, for reports.
   public var displayName: String { self == .unit ? "weightless norms" : "\(kind.displayName)s" }
 
   /// The kind of norm that it makes of a LayerNorm.
