@@ -114,7 +114,7 @@ extension NodeEvaluation {
     }
   }
 
-  /// What stands at some indices along an axis.
+  /// Returns the elements that stand at some indices along an axis.
   func gather() throws(Refusal) -> ONNXTensor {
     let source = try operand(0)
     let shape = source.shape
@@ -138,7 +138,7 @@ extension NodeEvaluation {
     return ONNXTensor(result, indices.flatMap { reader.values(rows: $0..<$0 + 1, columns: 0..<shape[1]) })
   }
 
-  /// What stands at some places, each given by its indices along the first axes.
+  /// Returns the slices that stand at some places, each place given by its indices along the first axes.
   func gatherSlices() throws(Refusal) -> ONNXTensor {
     let x = try tensor(0)
     let places = try tensor(1)

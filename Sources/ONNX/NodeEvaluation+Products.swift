@@ -78,7 +78,8 @@ extension NodeEvaluation {
     }
   }
 
-  /// What a product becomes by its factors and the third input.
+  /// Returns a product times the attribute `alpha` of the node, plus the third input, if there is one, times the
+  /// attribute `beta`. A missing attribute counts as 1.
   func added(to product: ONNXTensor) throws(Refusal) -> ONNXTensor {
     func factor(_ name: String) throws(Refusal) -> Double {
       switch node.attributes[name] {

@@ -95,8 +95,9 @@ import NormFoldNetworks
     return Array(values[..<(tokens.count * logits.shape[2])])
   }
 
-  /// What a graph without a cache gives for one sequence: [tokens, outputs], the outputs of a token side by side. Where it
-  /// gives one answer for the sequence, every token gets that.
+  /// Returns the outputs that a graph without a cache gives for one sequence: [tokens, outputs], the outputs of a token
+  /// side by side. Where the graph gives one answer for the sequence, or for each word, every token gets the answer of
+  /// its sequence or word.
   package func outputs(of probe: Probe, task: Task) throws(Refusal) -> [Double] {
     let count = probe.tokens.count
     func input(_ values: [Int]) -> ONNXTensor { ONNXTensor([1, count], values) }
@@ -197,7 +198,7 @@ import NormFoldNetworks
   }
 }
 
-/// What a node reads: a value, or a weight that is read in pieces.
+/// The operand of a node: a value, or a weight that is read in pieces.
 enum Operand {
   case tensor(ONNXTensor)
   case weight(Parameter)

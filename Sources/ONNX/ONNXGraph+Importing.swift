@@ -26,7 +26,7 @@ extension ONNXGraph {
     try check(file: path)
   }
 
-  /// Whether a model file says that this program wrote it.
+  /// Returns whether a model file says that this program wrote it.
   ///
   /// - Throws: `.malformed` for what is no model.
   package static func isWrittenHere(_ path: String) throws(Refusal) -> Bool {
@@ -98,7 +98,7 @@ extension ONNXGraph {
 }
 
 extension ONNXGraph.Node {
-  /// What a node gives that is a constant.
+  /// The constant that a node gives; nil where none of its attributes holds one in a form that is read here.
   fileprivate var constant: ONNXGraph.Initializer? {
     func initializer(_ type: ElementType, _ shape: [Int], _ content: ONNXGraph.Content) -> ONNXGraph.Initializer {
       .init(name: outputs[0], type: type, shape: shape, content: content)

@@ -5,8 +5,8 @@ import NormFoldFormats
 extension ONNXGraph {
   static let alignment = 4096
 
-  /// Where the bytes of each external initializer stand in the data file, in the order of ``externalInitializers``:
-  /// each on a page of its own, so that a runtime can map it instead of copying it.
+  /// The ranges of bytes in the data file where the external initializers stand, in the order of
+  /// ``externalInitializers``: each on a page of its own, so that a runtime can map it instead of copying it.
   var externalRanges: [Range<Int>] {
     var end = 0
     return externalInitializers.map { info, _ in

@@ -105,7 +105,7 @@ extension ONNXGraph {
 }
 
 extension ONNXGraph.Form {
-  /// What the inputs of a model file say.
+  /// The form that the inputs of a model file show.
   init(of inputs: [ONNXGraph.Value]) {
     self = .cached
     guard inputs.count == 1, inputs[0].shape.first == .fixed(1), inputs[0].shape.count > 1,

@@ -109,12 +109,12 @@ package struct ONNXGraph: Equatable, Sendable {
   package var initializers: [Initializer] = []
   package var inputs: [Value] = []
   package var outputs: [Value] = []
-  /// What made the model, by key: nothing that runs reads it.
+  /// The texts that say what made the model, by key: nothing that runs reads them.
   package var metadata: [String: String] = [:]
 
   package init(form: Form = .cached) { self.form = form }
 
-  /// How often each operator is used.
+  /// The number of times that each operator is used.
   package var operatorCounts: [String: Int] {
     nodes.reduce(into: [:]) { $0[$1.operation, default: 0] += 1 }
   }
@@ -129,11 +129,11 @@ package struct ONNXGraph: Equatable, Sendable {
 }
 
 extension ONNXGraph {
-  /// How a number of a formula is a node, where it is no initializer.
+  /// The operator and the attribute of a node that holds a number of a formula, where that number is no initializer.
   static let constantOperation = "Constant"
   static let constantAttribute = "value"
 
-  /// What a graph reads that is given the embeddings of its tokens.
+  /// The name of the input of a graph that is given the embeddings of its tokens.
   package static let embeddingsName = "inputs_embeds"
 
   /// [1, length, width]

@@ -211,7 +211,8 @@ extension ONNXLowering {
     return present
   }
 
-  /// Which keys each query sees: those not behind it that the caller did not mask. The newest query stands at the last
+  /// The keys that each query sees, of those that the caller did not mask: those not behind it under a causal mask, the
+  /// nearest of these under a window, and all of them under a bidirectional mask. The newest query stands at the last
   /// key, so padding on the left moves both alike.
   private mutating func visible(_ mask: Attention.Mask) -> String {
     if let known = visibleKeys[mask] { return known }
@@ -268,9 +269,9 @@ extension ONNXLowering {
 }
 
 extension ONNXLowering {
-  /// What a key that a query may not see scores in the plain form. Exact arithmetic gives such a key the share e⁻²⁵⁶ of one with
-  /// score 0, which is none in single precision. It is not lower because CrypTen computes the exponential as (1 + x/256)²⁵⁶, which
-  /// grows again below −512.
+  /// The score in the plain form of a key that a query may not see. Exact arithmetic gives such a key the share e⁻²⁵⁶
+  /// of one with score 0, which is none in single precision. The score is not lower because CrypTen computes the
+  /// exponential as (1 + x/256)²⁵⁶, which grows again below −512.
   package static let hiddenScore = -256.0
 
   /// Scores of hidden keys become ``hiddenScore`` whatever they were: products with 1 and 0, and a sum. [B, H, S, S]
@@ -302,7 +303,7 @@ extension ONNXLowering {
         content: .numbers(values)))
   }
 
-  /// Whether a query sees a key: [S, S], row by row.
+  /// Returns whether each query sees each key: [S, S], row by row.
   private func visibility(_ mask: Attention.Mask) -> [Bool] {
     let length = form.length ?? 0
     return (0..<length).flatMap { query in

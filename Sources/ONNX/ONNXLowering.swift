@@ -182,7 +182,8 @@ package struct ONNXLowering: Backend {
   /// The first two extents of a shape: batch and tokens, 0 for what the caller chooses.
   var tokens: [Int] { form.length.map { [1, $0] } ?? [0, 0] }
 
-  /// What selects the rows of a table: an input, or the numbers of the positions, which a graph without a cache counts.
+  /// The name of the value that selects the rows of a table: an input, or the numbers of the positions, which a graph
+  /// without a cache counts.
   private mutating func ids(of index: Operation.Index) -> String {
     switch index {
     case .token: return "input_ids"

@@ -71,7 +71,8 @@ package struct ONNXTensor: Equatable, Sendable {
     return gathered(offsets, shape: indices.map(\.count))
   }
 
-  /// Where a truth value holds the element of one tensor, elsewhere that of another; both have this shape and one type.
+  /// Returns the elements of one tensor where the truth values of this one hold, and those of another elsewhere; both
+  /// have this shape and one type.
   func choosing(_ first: ONNXTensor, _ second: ONNXTensor) -> ONNXTensor {
     guard let choice = booleans else { return second }
     func chosen<Element>(_ x: [Element], _ y: [Element]) -> [Element] {
@@ -137,7 +138,7 @@ package struct ONNXTensor: Equatable, Sendable {
   /// The elements that a value may have: many more than the scores of attention over a whole context.
   static let elementLimit = 1 << 25
 
-  /// Whether a shape is one that a value may have.
+  /// Returns whether a shape is one that a value may have.
   static func isPossible(_ shape: [Int]) -> Bool {
     TensorInfo.checkedElementCount(shape).map { $0 <= elementLimit } ?? false
   }
@@ -176,7 +177,7 @@ package struct ONNXTensor: Equatable, Sendable {
     return gathered(Self.offsets(shape: turned, strides: order.map { strides[$0] }), shape: turned)
   }
 
-  /// Where each element of `shape`, in row-major order, stands in memory with these strides.
+  /// Returns the places in memory where the elements of `shape`, in row-major order, stand with these strides.
   private static func offsets(shape: [Int], strides: [Int]) -> [Int] {
     var offsets = [0]
     for (extent, stride) in zip(shape, strides) {

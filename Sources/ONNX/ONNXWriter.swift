@@ -13,11 +13,11 @@ import NormFoldNetworks
 /// Protobuf ends at 2 GiB, so a model may not hold its own weights. Where each stands in the data file is settled before the
 /// first is computed, so none is held in memory; the model file is written last.
 package final class ONNXWriter: TensorWriter {
-  /// What the model file says made it.
+  /// The program that the model file names as its producer.
   static let producer = "normfold"
   package static let modelName = "model.onnx"
   package static let dataName = "model.onnx_data"
-  /// As transformers.js calls it.
+  /// The name of the file that looks the embeddings up, as transformers.js calls it.
   package static let lookupName = "embed_tokens.onnx"
 
   package let order: [TensorInfo]

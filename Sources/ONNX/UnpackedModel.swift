@@ -5,11 +5,11 @@ import NormFoldNetworks
 
 /// A model as protobuf-c read it.
 @safe final class UnpackedModel: Sendable {
-  /// What is accepted.
+  /// The origin of a model, which decides what is accepted.
   enum Origin {
-    /// What ``ONNXWriter`` writes.
+    /// Only what ``ONNXWriter`` writes.
     case ours
-    /// What the format defines.
+    /// Anything that the format defines.
     case any
   }
 
@@ -62,7 +62,7 @@ import NormFoldNetworks
     return try graph(inputs, form, ONNXDataFiles(beside: path), only: data)
   }
 
-  /// Whether the model says that this program wrote it.
+  /// Is true if the model says that this program wrote it.
   var isOurs: Bool { unsafe text(model.pointee.producer_name) == ONNXWriter.producer }
 
   func importedGraph(besides files: ONNXDataFiles) throws(Refusal) -> ONNXGraph {

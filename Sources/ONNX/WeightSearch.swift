@@ -8,7 +8,7 @@ import NormFoldNetworks
 /// gathered from, a vector among all vectors. Numbers that are nearly the network's are found, too: how far they are off is
 /// for whoever compares them.
 struct WeightSearch {
-  /// What was found.
+  /// The numbers that were found in the graph, and the paths of those that were not.
   struct Result {
     var products: [(node: Int, product: CutProduct)] = []
     /// The graph's numbers by operation.
@@ -179,7 +179,7 @@ struct WeightSearch {
   }
 }
 
-/// Whether a number may be another one that was rounded or slightly changed.
+/// Returns whether a number may be another one that was rounded or slightly changed.
 private func isNear(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 0x1p-6 * max(abs(a), abs(b)) }
 
 /// Some rows of a matrix [in, out], in which its columns are told apart.
@@ -238,7 +238,7 @@ private struct ColumnSample {
     4 * rows.indices.count { isNear(rows[$0][column], other.rows[$0][place]) } >= 3 * rows.count
   }
 
-  /// Where a column of this matrix stands in another one.
+  /// Returns the place of a column of this matrix in another one; nil where it is not there.
   private func place(of column: Int, in other: ColumnSample) -> Int? {
     var best: (place: Int, distance: Double)?
     for (key, order) in other.orders.enumerated() {
