@@ -12,7 +12,7 @@ package struct Checkpoint: Sendable {
   /// In the order of the header.
   package let tensors: [Tensor]
   package let metadata: [String: MetadataValue]
-  /// What the reader accepted but the user should know.
+  /// Messages about what the reader accepted but the user should know.
   package let warnings: [String]
   /// Checksums that opening did not verify, since that means reading every byte. Whoever uses the numbers runs them
   /// first, in any order or at once (``checkIntegrity()``).
@@ -56,8 +56,8 @@ package struct Checkpoint: Sendable {
       integrityChecks: integrityChecks + others.flatMap(\.integrityChecks))
   }
 
-  /// Whether every number that was read so far is of the files as they were when they were opened: to be asked before
-  /// anything that was computed from them is published or believed.
+  /// Requires that every number that was read so far is of the files as they were when they were opened. Call this
+  /// before anything that was computed from the numbers is published or believed.
   ///
   /// - Throws: `.malformed` for the first file that has changed, shrunk or failed.
   package func requireIntact() throws(Refusal) {

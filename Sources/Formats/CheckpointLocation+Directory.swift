@@ -174,8 +174,8 @@ extension CheckpointLocation {
     return Int(name.suffix(digits))
   }
 
-  /// Whether a file may be a checkpoint: by the end of its name and by its first bytes, and not one of those that
-  /// trainers write beside one.
+  /// Returns whether a file may be a checkpoint, by the end of its name and by its first bytes. The files that trainers
+  /// write beside a checkpoint do not count.
   private static func mayBeCheckpoint(_ name: String, in directory: String) -> Bool {
     let isCompressed = name.hasSuffix(".zst")
     let plain = isCompressed ? String(name.dropLast(4)) : name

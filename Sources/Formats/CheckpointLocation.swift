@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// Which files make the checkpoint that a path means, and of what form they are.
+/// The files that make the checkpoint that a path means, and the form of these files.
 package struct CheckpointLocation: Sendable {
   package enum Form: Sendable {
     case safetensors, safetensorsIndex, pytorch, pytorchIndex, gguf
@@ -8,9 +8,9 @@ package struct CheckpointLocation: Sendable {
 
   /// The file to open: perhaps compressed (`.zst`), perhaps an index of others.
   package let path: String
-  /// Where `config.json` and the tokenizer lie.
+  /// The directory in which `config.json` and the tokenizer lie.
   package let directory: String
-  /// What the user should know about the choice.
+  /// Messages about the choice of the files that the user should know.
   package private(set) var warnings: [String] = []
   private let isCompressed: Bool
 
@@ -58,9 +58,11 @@ package struct CheckpointLocation: Sendable {
     isCompressed = self.path.hasSuffix(".zst")
   }
 
-  /// What a shard is a part of, where that lies beside it: a shard alone makes no network.
+  /// Finds the model that a shard is a part of, where the rest of the model lies beside the shard: a shard alone makes
+  /// no network.
   ///
-  /// - Returns: the file to open, and what the user should know; nil for what is no shard.
+  /// - Returns: the file to open, and what the user should know; nil for what is no shard, for a shard without the rest
+  ///   beside it, and for the first shard of a GGUF model, which is opened as it is.
   private static func whole(besideShardAt path: String) throws(Refusal) -> (path: String, warning: String)? {
     let name = path.split(separator: "/").last.map(String.init) ?? path
     guard let shard = ShardName(name) else { return nil }

@@ -83,7 +83,7 @@ public enum DigestAlgorithm: String, Sendable, Codable, CaseIterable {
     return described(root.finish())
   }
 
-  /// As long as what ``digest(of:workers:)`` returns.
+  /// A text that is as long as those that ``digest(of:workers:)`` returns.
   package var placeholder: String { described(Digest(bytes: [UInt8](repeating: 0, count: 32))) }
 
   private func described(_ digest: Digest) -> String { "\(rawValue):\(digest)" }

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// What lies in directories that users name, without an error where there is nothing.
+/// Functions that look into directories that users name, without an error where there is nothing.
 package enum Directory {
   package static func exists(at path: String) -> Bool {
     var isDirectory = false

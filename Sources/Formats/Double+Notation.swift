@@ -1,13 +1,13 @@
 import Glibc
 
 extension Double {
-  /// How a number is written.
+  /// The way in which a number is written.
   package enum Notation: Sendable {
-    /// So many digits behind the point: `0.25`.
+    /// The given number of digits behind the point: `0.25`.
     case fixed(Int)
-    /// So many digits behind the point, and a power of ten: `2.5e-01`.
+    /// The given number of digits behind the point, and a power of ten: `2.5e-01`.
     case scientific(Int)
-    /// So many significant digits at most, in the shorter of the two others: `0.25`, `2.5e-09`.
+    /// At most the given number of significant digits, in the shorter of the two other notations: `0.25`, `2.5e-09`.
     case significant(Int)
   }
 

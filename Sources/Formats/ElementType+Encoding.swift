@@ -1,7 +1,7 @@
 import CNormFoldKernels
 
 extension ElementType {
-  /// Whether `encode(_:into:)` can write this type.
+  /// Is true if `encode(_:into:)` can write this type.
   package var isEncodable: Bool {
     switch self {
     case .f64, .f32, .f16, .bf16, .q8_0, .q5_0, .q5_1, .q4_0, .q4_1: true
@@ -107,7 +107,8 @@ extension ElementType {
     }
   }
 
-  /// Of the first block whose values are finite and whose scale or minimum is not, the index of the largest value.
+  /// Returns the index of the value with the largest magnitude in the first block whose values are finite and whose
+  /// scale or minimum is not; nil where there is no such block.
   private func firstLostBlock(_ x: UnsafePointer<Float>, _ count: Int, _ b: UnsafeMutableRawPointer) -> Int? {
     let byteCount = bitsPerBlock / 8
     let hasMinimum = self == .q4_1 || self == .q5_1

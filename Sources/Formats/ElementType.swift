@@ -1,4 +1,4 @@
-/// How the elements of a tensor are stored: the element types of safetensors and PyTorch, and the block types of ggml.
+/// A way to store the elements of a tensor: the element types of safetensors and PyTorch, and the block types of ggml.
 ///
 /// Elements come in blocks of `elementsPerBlock` that take `bitsPerBlock` bits; for everything but the ggml types a
 /// block is one element.
@@ -76,7 +76,7 @@ public enum ElementType: String, Sendable, Encodable, CaseIterable {
     return overflow || bits % 8 != 0 ? nil : bits / 8
   }
 
-  /// As people write it: `F32`, `BF16`, `Q8_0`, `Q4_K`.
+  /// The name of the type as people write it: `F32`, `BF16`, `Q8_0`, `Q4_K`.
   package var displayName: String {
     switch self {
     case .q2K, .q3K, .q4K, .q5K, .q6K, .q8K: rawValue.dropLast().uppercased() + "_K"

@@ -16,7 +16,7 @@ extension Fingerprint {
     self = context.finish()
   }
 
-  /// Of a contiguous tensor's stored bytes.
+  /// Computes the fingerprint of a contiguous tensor's stored bytes.
   ///
   /// - Parameter part: those that count; all by default.
   package init(of tensor: Tensor, part: Range<Int>? = nil) {

@@ -1,7 +1,7 @@
 import Glibc
 
-/// Where the files that belong to a checkpoint may lie, links followed: in the directory of the file that the user
-/// named, or where that file itself leads, as in the cache of huggingface_hub.
+/// The directories in which the files that belong to a checkpoint may lie, links followed: the directory of the file
+/// that the user named, and the directory to which that file itself leads, as in the cache of huggingface_hub.
 ///
 /// A link that a stranger put beside a checkpoint could lead anywhere, and what it leads to would be read as weights
 /// or copied into the output.

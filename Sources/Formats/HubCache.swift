@@ -9,7 +9,8 @@ package enum HubCache {
   /// More than any commit has, in bytes.
   static let maximumReferenceByteCount = 128
 
-  /// Where huggingface_hub keeps what it downloads, by the variables that it obeys (its constants.py); nil without a home.
+  /// The directory in which huggingface_hub keeps what it downloads, by the environment variables that it obeys (its
+  /// constants.py); nil where none of them is set, HOME included.
   static var root: String? {
     let variables = ProcessInfo.processInfo.environment
     func value(_ name: String) -> String? {
@@ -46,7 +47,7 @@ package enum HubCache {
 
     private static let characters = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-".utf8)
 
-    /// What fetches it.
+    /// The command that fetches the model, for messages.
     var download: String { "'hf download \(name)'" + (revision.map { " with the revision '\($0)'" } ?? "") }
   }
 
@@ -85,8 +86,8 @@ package enum HubCache {
     return try snapshot(of: model)?.path
   }
 
-  /// What to call the model in a directory: by its id where that is a snapshot of the Hub, else by the last part of
-  /// the path.
+  /// Returns the name of the model in a directory: its id where the directory is a snapshot of the Hub, else the last
+  /// part of the path.
   package static func name(ofModelIn directory: String) -> String {
     let parts = URL(filePath: directory).standardizedFileURL.path.split(separator: "/").map(String.init)
     if let place = parts.lastIndex(of: "snapshots"), place > 0, place + 2 == parts.count,

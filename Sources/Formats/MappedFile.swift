@@ -13,17 +13,18 @@ import Glibc
   /// Identity of the file on its device: two paths with equal identities are one file.
   package let identity: FileIdentity
   private let state: State
-  /// Of the mapped file, to see whether it is still the same; -1 for one without a name, which no one else can change.
+  /// The descriptor of the mapped file, to see whether the file is still the same; -1 for memory, and for a file
+  /// without a name, which no one else can change.
   private let descriptor: Int32
   private nonisolated(unsafe) let base: UnsafeRawPointer?
   /// In the table of `CNormFoldMappingGuard`; -1 without a mapping.
   private let guardNumber: Int32
-  /// Whether the bytes are memory of our own, and no mapping.
+  /// Is true if the bytes are memory of our own, and no mapping.
   private let isInMemory: Bool
   /// Keeps memory that is lent; nil where it is freed with this object.
   private let owner: (any AnyObject & Sendable)?
 
-  /// What changes when a file is written to.
+  /// The properties of a file that change when the file is written to.
   private struct State: Equatable {
     let byteCount: Int
     let seconds: Int
@@ -228,7 +229,7 @@ import Glibc
     unsafe madvise(UnsafeMutableRawPointer(mutating: base), count, MADV_DONTNEED)
   }
 
-  /// Whether everything that was read so far was the file as it was when it was opened.
+  /// Requires that everything that was read so far was the file as it was when it was opened.
   ///
   /// - Throws: `.malformed` where the file has become shorter, has been written to, or could not be read.
   package func requireIntact() throws(Refusal) {
@@ -264,7 +265,7 @@ package struct FileIdentity: Hashable, Sendable {
   private let device: UInt64
   private let inode: UInt64
 
-  /// Of bytes that are no file: no device has this number.
+  /// Creates the identity of bytes that are no file. No device has the number that such an identity has for its device.
   fileprivate init(ofMemoryAt address: UnsafeRawPointer?) {
     device = .max
     inode = UInt64(UInt(bitPattern: address))

@@ -1,5 +1,6 @@
-/// What a caller of the library can choose, by the name that it has in the library, so that a message can speak of it
-/// wherever it is read: a program sets `probeLength`, the command's user gives `--probe-length`.
+/// A choice that a caller of the library can make, by the name that the choice has in the library. A message that holds
+/// a setting can speak of it wherever the message is read: a program sets `probeLength`, the command's user gives
+/// `--probe-length`.
 ///
 ///     let names = SettingNames { setting, _ in "the field '\(setting.rawValue)'" }
 ///     print(refusal.text(naming: names))
@@ -50,7 +51,7 @@ public enum Setting: String, CaseIterable, Sendable {
   case format
 }
 
-/// What settings are called where a message is read.
+/// The names that settings have where a message is read.
 ///
 /// The library's own names are ``library``; a program with a user interface of its own makes another:
 ///

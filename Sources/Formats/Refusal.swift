@@ -30,13 +30,13 @@ public struct Refusal: Error, Equatable, Sendable {
   public var category: Category
   /// The file, as the user would name it.
   public var file: String?
-  /// Where in the file, in bytes from its start.
+  /// The place of the problem in the file, in bytes from the start of the file.
   public var byteOffset: Int?
   /// The tensor, norm or key concerned, exactly as it is spelt in the file; or the setting.
   public var subject: Message?
-  /// What is wrong: expected against found, without a full stop.
+  /// The problem: expected against found, without a full stop.
   public var problem: String
-  /// What to do about it: a clause without a full stop, empty where nothing useful can be said.
+  /// The remedy of the problem: a clause without a full stop, empty where nothing useful can be said.
   public var advice: Message
 
   public init(

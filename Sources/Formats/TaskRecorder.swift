@@ -1,7 +1,7 @@
 /// Records which work could have been done at the same time, and how long each task of it took: what a machine with more
 /// cores would make of it is computed from that. Everything runs on one thread.
 package final class TaskRecorder: @unchecked Sendable {
-  /// What a task does, in its order.
+  /// One step of a task. A task is the list of its steps, in their order.
   package enum Step: Sendable {
     /// Work in one piece, in seconds.
     case work(Double)
@@ -16,7 +16,7 @@ package final class TaskRecorder: @unchecked Sendable {
 
   package init() { start = clock.now }
 
-  /// What was done since the recorder was made.
+  /// Returns the steps that were done since the recorder was made.
   package func finish() -> [Step] {
     close()
     return open[0]

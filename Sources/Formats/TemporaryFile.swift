@@ -74,8 +74,9 @@ package final class TemporaryFile {
   }
 }
 
-/// How far a compressed file may expand before it counts as hostile: trained weights shrink by a few percent and
-/// masks to nothing, so 16 times leaves room for any real checkpoint, and 1 GiB for small ones made of zeros.
+/// The size to which a compressed file may expand before it counts as hostile. Trained weights shrink by a few percent
+/// and masks to nothing, so 16 times the compressed size leaves room for any real checkpoint, and another 1 GiB for
+/// small ones made of zeros.
 enum ExpansionLimit {
   static func byteCount(forCompressed compressed: Int) -> Int {
     let (product, overflow) = compressed.multipliedReportingOverflow(by: 16)

@@ -6,7 +6,7 @@ extension Float: ComputeScalar {}
 extension Double: ComputeScalar {}
 
 extension ElementType {
-  /// Whether ``Tensor/decode(_:into:)`` can turn elements of this type into numbers.
+  /// Is true if ``Tensor/decode(_:into:)`` can turn elements of this type into numbers.
   package var isDecodable: Bool {
     switch self {
     case .bool, .i8, .i16, .i32, .i64, .u8, .u16, .u32, .u64, .f16, .bf16, .f32, .f64: true

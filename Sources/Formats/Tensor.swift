@@ -2,7 +2,7 @@
 package struct Tensor: Sendable {
   package let info: TensorInfo
   package let file: MappedFile
-  /// Where the bytes start, from the start of the file. They need not be aligned.
+  /// The start of the tensor's bytes, in bytes from the start of the file. The bytes need not be aligned.
   package let byteOffset: Int
   /// Distance in elements from one index to the next along each axis, where that is not row-major order
   /// (PyTorch stores transposed views so); nil for row-major.

@@ -1,4 +1,4 @@
-/// What a header says of a tensor. The bytes themselves are a ``Tensor``'s.
+/// The facts that a header gives about a tensor. The bytes themselves are a ``Tensor``'s.
 package struct TensorInfo: Equatable, Sendable {
   /// Exactly as in the file.
   package var name: String

@@ -10,7 +10,7 @@ import Synchronization
 ///
 ///     conversion.workers = Workers(count: 2)
 public struct Workers: Sendable, Hashable, Encodable {
-  /// How many threads work at a time.
+  /// The number of threads that work at a time.
   public let count: Int
   /// Shared by all copies.
   private let idle: IdleThreads
@@ -32,7 +32,7 @@ public struct Workers: Sendable, Hashable, Encodable {
     self.recorder = recorder
   }
 
-  /// As many as there are cores.
+  /// One thread for each core.
   public static let all = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
 
   /// The calling thread alone.
@@ -112,7 +112,7 @@ public struct Workers: Sendable, Hashable, Encodable {
   }
 }
 
-/// What two tasks leave: each fills its own, before both have met.
+/// The results of two tasks. Each task writes its own result, before either is read.
 private final class Pair<First, Second>: @unchecked Sendable {
   var first: First?
   var second: Second?
@@ -156,7 +156,7 @@ private final class Team: Sendable {
   }
 }
 
-/// How many threads there are that have nothing to do.
+/// The number of threads that have nothing to do.
 private final class IdleThreads: Sendable {
   private let count: Atomic<Int>
 

@@ -1,6 +1,6 @@
 extension ElementType {
-  /// Whether this is a ggml block type that we decode. The others need code books (IQ1, IQ2, IQ3) or are never stored
-  /// (Q8_1, Q8_K).
+  /// Is true if this is a ggml block type that we decode. The other block types need code books (IQ1, IQ2, IQ3) or are
+  /// never stored (Q8_1, Q8_K).
   var isDecodableBlockType: Bool {
     switch self {
     case .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .q2K, .q3K, .q4K, .q5K, .q6K, .iq4NL, .iq4XS, .tq1_0, .tq2_0, .mxfp4,

@@ -285,13 +285,13 @@ extension GGUFHeader {
 // MARK: Tensors
 
 extension GGUFHeader {
-  /// What one record says, before it is held against the rest of the file.
+  /// The fields of one tensor's record, before they are held against the rest of the file.
   private struct Record {
     var info: TensorInfo
     var byteCount: Int
     /// From the start of the data.
     var dataOffset: UInt64
-    /// Where the record says so.
+    /// The place of the field that holds `dataOffset`, in bytes from the start of the file.
     var offsetField: Int
   }
 

@@ -9,11 +9,11 @@
 struct GGUFSplit {
   let count: Int
   private let path: String
-  /// What the paths of all shards start with.
+  /// The start that the paths of all shards have in common.
   private let prefix: String
   private let tensorCount: Int
 
-  /// What the first shard says of the others; nil for a file that is a whole model.
+  /// Reads what the first shard says of the others; nil for a file that is a whole model.
   ///
   /// - Throws: `.usage` for a shard that is not the first; `.malformed` where the keys or the name contradict that.
   init?(of header: GGUFHeader, at path: String) throws(Refusal) {

@@ -13,7 +13,7 @@ extension JSONValue {
 
   package static func number(_ value: Int) -> JSONValue { .number(String(value)) }
 
-  /// As Python writes a float: `1000000000000.0`.
+  /// Writes a number as Python writes a float: `1000000000000.0`.
   package static func number(_ value: Double) -> JSONValue {
     .number(abs(value) < 1e16 ? value.plainText : String(value))
   }

@@ -15,7 +15,7 @@ package enum JSONValue: Equatable, Sendable {
   package struct Member: Equatable, Sendable {
     package let key: String
     package let value: JSONValue
-    /// Where the key starts, in bytes from the start of the text.
+    /// The start of the key, in bytes from the start of the text.
     package let byteOffset: Int
 
     package init(key: String, value: JSONValue, byteOffset: Int = 0) {
@@ -41,7 +41,7 @@ package enum JSONValue: Equatable, Sendable {
   /// Any number, rounded to the nearest Double.
   package var double: Double? { if case .number(let literal) = self { Double(literal) } else { nil } }
 
-  /// What the value is, for messages; long ones are cut.
+  /// A description of the value, for messages; long numbers and strings are cut.
   package var kind: String {
     switch self {
     case .null: "null"

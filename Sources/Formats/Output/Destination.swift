@@ -2,20 +2,20 @@ import CNormFoldLinux
 import FoundationEssentials
 import Glibc
 
-/// Where a directory of output, or one file, will appear, checked before anything is read or written.
+/// The place where a directory of output, or one file, will appear, checked before anything is read or written.
 package struct Destination: Sendable {
   private enum Form: Sendable {
     case directory, file
   }
 
-  /// As the user named it, without slashes at the end.
+  /// The path as the user named it, without slashes at the end.
   package let path: String
   package let replacing: Bool
   /// The directory that it is in: `.` where the path names none.
   package let parent: String
   let name: String
   private let form: Form
-  /// What a file must begin with to be replaced.
+  /// The text that a file must begin with to be replaced; empty where any file may be replaced.
   private let start: String
 
   /// - Throws: `.output` where something is there that may not be replaced.
@@ -28,7 +28,8 @@ package struct Destination: Sendable {
     try self.init(path, form: .file, replacing: replacing)
   }
 
-  /// Of a report, which replaces only another one: a mistyped name must not cost anyone a checkpoint.
+  /// Checks the destination of a report, which replaces only another report: a mistyped name must not cost anyone a
+  /// checkpoint.
   ///
   /// - Throws: `.output` where something is there that may not be replaced.
   package init(page path: String, replacing: Bool) throws(Refusal) {
@@ -103,7 +104,7 @@ package struct Destination: Sendable {
     for directory in directories.reversed() { unsafe rmdir(directory) }
   }
 
-  /// Whether something is there, and whether it may be replaced.
+  /// Refuses the destination where something is there that may not be replaced.
   /// - Returns: whether there is something to replace.
   /// - Throws: `.output`.
   @discardableResult

@@ -13,7 +13,7 @@ import Synchronization
 /// converted in place; ``Destination/refuse(overlapping:)`` forbids that all the same, since the old directory is removed.
 package final class StagedOutput: Sendable {
   package let destination: Destination
-  /// Where to write: exists, is empty, and is no one else's.
+  /// The hidden directory to write to: it exists, is empty, and is no one else's.
   package let path: String
   /// The directories around the destination that were missing, the outermost first. They are removed again where nothing
   /// is published.
@@ -219,9 +219,9 @@ private struct LiveDirectories {
   var descriptors: [String: Int32] = [:]
   /// The directories around the destination of each that were created for it, the outermost first.
   var createdParents: [String: [String]] = [:]
-  /// Whether ``StagedOutput/removeAll()`` was called: from then on nobody would remove another.
+  /// Is true if ``StagedOutput/removeAll()`` was called: from then on, nobody would remove another hidden directory.
   var isEnding = false
-  /// Whether anything of this process is in place.
+  /// Is true if anything of this process is in place.
   var hasPublished = false
 }
 

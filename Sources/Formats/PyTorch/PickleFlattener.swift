@@ -20,9 +20,11 @@ struct PickleFlattener {
 
   static let maximumValueCount = 100_000
   static let maximumDepth = 16
-  /// Of the storage of a tensor that is read as a value, since that means verifying all of it.
+  /// The most elements that the storage of a tensor may have for the tensor to be read as a value, since reading the
+  /// value means verifying the whole storage.
   static let maximumScalarStorageCount = 4_096
-  /// Of a name with its dots: short strings in the pickle must not become long ones by repetition.
+  /// The most bytes that a name may have with its dots: short strings in the pickle must not become long names by
+  /// repetition.
   static let maximumNameByteCount = 1_024
 
   private let heap: PickleHeap

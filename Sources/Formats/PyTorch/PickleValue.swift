@@ -19,7 +19,7 @@ enum PickleValue: Sendable {
   case storage(Int)
   case tensor(Int)
 
-  /// What the value is, for messages.
+  /// A description of the value, for messages.
   var kind: String {
     switch self {
     case .none: "None"
@@ -52,7 +52,7 @@ struct PickleHeap: Sendable {
     var isNamespace = false
   }
 
-  /// What a persistent id says: `('storage', FloatStorage, '17', 'cpu', 16384)`.
+  /// The storage that a persistent id describes: `('storage', FloatStorage, '17', 'cpu', 16384)`.
   struct Storage: Equatable, Sendable {
     /// The record is `data/<key>`; digits only.
     var key: String
@@ -61,7 +61,7 @@ struct PickleHeap: Sendable {
     var elementCount: Int
   }
 
-  /// What `_rebuild_tensor_v2` is called with; not yet held against the storage.
+  /// The arguments of a call of `_rebuild_tensor_v2`, not yet held against the storage.
   struct Tensor: Sendable {
     var storage: Int
     var type: ElementType
@@ -69,7 +69,7 @@ struct PickleHeap: Sendable {
     var elementOffset: Int
     var shape: [Int]
     var strides: [Int]
-    /// Of the call, in data.pkl.
+    /// The place of the call, in bytes from the start of data.pkl.
     var byteOffset: Int
     /// The key of the first attribute that it was given, as messages show it; nil for an ordinary tensor.
     var attribute: String?
@@ -167,7 +167,8 @@ enum PickleGlobal: Sendable, Equatable {
     return all
   }()
 
-  /// What is known of names that are refused: what the value is, and what to do about it.
+  /// Returns what is known of a name that is refused: what the value is, and what to do about it; nil for any other
+  /// name.
   ///
   /// - Parameter name: module, a space, name.
   static func refused(_ name: String) -> (problem: String, advice: Message)? { allRefused[name] }

@@ -17,7 +17,7 @@ struct PyTorchArchive: Sendable {
   let outcome: PickleMachine.Outcome
   private let temporaryDirectory: String?
 
-  /// What messages call the pickle.
+  /// The name that the pickle has in messages.
   var pickleName: String { Self.name(of: "\(folder)data.pkl", in: zip.file.path) }
 
   private static func name(of record: String, in path: String) -> String { "\(path) (\(record))" }

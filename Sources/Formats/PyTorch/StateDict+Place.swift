@@ -1,5 +1,5 @@
 extension StateDict {
-  /// Where the state dict of the model is: the archive's own dict, or one of those that it holds.
+  /// The place of the model's state dict: the archive's own dict, or one of those that it holds.
   ///
   ///     {"wte.weight": tensor, …}                                                         a state dict alone
   ///     {"model": {…}, "optimizer": …, "model_args": …}                                   nanoGPT
@@ -13,7 +13,8 @@ extension StateDict {
     /// nil for the archive's own dict.
     var key: String?
     var dictionary: Int
-    /// Where the state dict is under a key: keys beside it that are no metadata, its own and that of an optimizer.
+    /// The keys of the archive's own dict that are no metadata, such as that of the state dict and that of an
+    /// optimizer; empty where the archive's own dict is the state dict.
     var passedKeys: Set<String> = []
     var isUnderKnownKey = true
   }
@@ -199,7 +200,7 @@ extension PickleHeap {
     var name: String
     var tensor: Tensor
 
-    /// Whether both are the same view of the same storage under the same name.
+    /// Returns whether both are the same view of the same storage under the same name.
     func isSame(as other: Self) -> Bool {
       name == other.name && tensor.storage == other.tensor.storage && tensor.type == other.tensor.type
         && tensor.elementOffset == other.tensor.elementOffset && tensor.shape == other.tensor.shape

@@ -153,7 +153,8 @@ struct StateDict {
 extension PickleHeap.Tensor {
   fileprivate var isEmpty: Bool { shape.contains(0) }
 
-  /// Whether the strides are those of row-major order, where they mean anything.
+  /// Is true if the strides are those of row-major order, where they mean anything: they do not in an empty tensor, nor
+  /// along an axis of length 1.
   fileprivate var isContiguous: Bool {
     if isEmpty { return true }
     var expected = 1

@@ -1,7 +1,7 @@
 import CNormFoldZlib
 
 extension ZipArchive {
-  /// Where the bytes of a record are: in the archive itself, or in a temporary file that they were inflated to.
+  /// The place of the bytes of a record: in the archive itself, or in a temporary file that they were inflated to.
   struct Content: Sendable {
     var file: MappedFile
     var byteOffset: Int

@@ -20,17 +20,17 @@ struct ZipArchive: Sendable {
 
     var name: String
     var method: Method
-    /// Of the bytes before compression; 0 where no checksum was computed, too.
+    /// The CRC-32 of the bytes before compression; 0 where no checksum was computed, too.
     var crc32: UInt32
-    /// As in the archive; equal to `byteCount` for stored records.
+    /// The number of bytes that the record has in the archive; equal to `byteCount` for stored records.
     var compressedByteCount: Int
     var byteCount: Int
-    /// Of the local header, from the start of the file.
+    /// The start of the local header, in bytes from the start of the file.
     var headerOffset: Int
-    /// Of the bytes of the record, from the start of the file.
+    /// The start of the bytes of the record, in bytes from the start of the file.
     var dataOffset = 0
 
-    /// Whether `crc32` says something about the bytes. torch.save writes 0 where it computes none
+    /// Is true if `crc32` says something about the bytes. torch.save writes 0 where it computes no checksum
     /// (`torch.serialization.set_crc32_options(False)`), and for storages that it leaves to be filled by others
     /// (`skip_data()`). Of real checksums, one in 2^32 is 0.
     var hasChecksum: Bool { crc32 != 0 || byteCount == 0 }

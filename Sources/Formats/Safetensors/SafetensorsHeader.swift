@@ -145,7 +145,7 @@ struct SafetensorsHeader {
     return Entry(info: TensorInfo(name: member.key, type: type, shape: shape), byteOffset: byteOffset)
   }
 
-  /// What is wrong with a tensor's name, or nil. The reference accepts any string.
+  /// Returns what is wrong with a tensor's name, or nil. The reference implementation accepts any string.
   static func problem(ofName name: String) -> String? {
     if name.isEmpty {
       "a tensor has an empty name"

@@ -10,7 +10,7 @@ package final class SafetensorsWriter: TensorWriter {
   private let file: OutputFile
   private let header: [UInt8]
   private var current = 0
-  /// What the current tensor still lacks.
+  /// The number of bytes that the current tensor still lacks.
   private var missingByteCount: Int
 
   /// Creates the file and writes its header.
@@ -122,7 +122,7 @@ struct SafetensorsLayout {
     }
   }
 
-  /// What our reader would refuse is not written.
+  /// Checks that our reader would accept a tensor: what it would refuse is not written.
   private static func check(_ info: TensorInfo, file: String) throws(Refusal) -> (rank: Int, byteCount: Int) {
     func refusal(_ problem: String, advice: Message = "") -> Refusal {
       Refusal(.unsupported, file: file, subject: String(info.name.prefix(80)), problem, advice: advice)

@@ -1,4 +1,5 @@
-/// How tensors are cut into safetensors files: as Hugging Face libraries name them, with an index beside them.
+/// The safetensors files that tensors are cut into, with the names that Hugging Face libraries give them and with an
+/// index beside them.
 package struct SafetensorsShards: Sendable {
   /// The files, each with its tensors.
   package let files: [(name: String, tensors: [TensorInfo])]
@@ -48,7 +49,7 @@ package struct SafetensorsShards: Sendable {
 package final class ShardedSafetensorsWriter: TensorWriter {
   private let writers: [SafetensorsWriter]
   private var current = 0
-  /// What the current file still lacks.
+  /// The number of bytes that the current file still lacks.
   private var missingByteCount: Int
 
   package var order: [TensorInfo] { writers.flatMap(\.order) }

@@ -13,7 +13,7 @@ import CNormFoldZstd
 package struct ZstdFile: Sendable {
   /// The expanded bytes. Its path and identity are those of the compressed file, which messages should name.
   package let content: MappedFile
-  /// What was accepted but the user should know.
+  /// Messages about what was accepted but the user should know.
   package let warnings: [String]
 
   /// More than this must be in memory at once to expand the file: 128 MiB, `zstd --long=27`, libzstd's own limit.
@@ -54,7 +54,7 @@ package struct ZstdFile: Sendable {
     warnings = expansion.warnings
   }
 
-  /// What a frame says of itself.
+  /// The header of a frame: what the frame says of itself.
   private struct FrameHeader {
     var byteCount: Int
     var windowByteCount: UInt64
@@ -242,7 +242,7 @@ package struct ZstdFile: Sendable {
       return unsafe (status, UnsafeRawBufferPointer(rebasing: buffer[..<target.pos]))
     }
 
-    /// What a status says, where it is an error.
+    /// Returns libzstd's name of the error that a status stands for, or nil where the status is no error.
     func problem(_ status: Int) -> String? {
       guard ZSTD_isError(status) != 0, let name = unsafe ZSTD_getErrorName(status) else { return nil }
       return unsafe String(cString: name)
