@@ -63,7 +63,7 @@ package struct ONNXTarget: Target {
       ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXWriter.modelName)))
   }
 
-  /// What holds of a graph of fixed length only.
+  /// Returns notes on what holds of a graph of fixed length only; none for other graphs.
   private static func notes(on form: ONNXGraph.Form) -> [Message] {
     guard let length = form.length else { return [] }
     let given =
@@ -112,7 +112,7 @@ package struct ONNXProgram: LogitProgram {
     return try ImportedProgram(ONNXGraph(importing: file), like: network, file: file)
   }
 
-  /// Whether a path names a graph, or a directory that has one.
+  /// Returns whether a path names a graph, or a directory that has one.
   package static func isThere(at path: String) -> Bool {
     path.hasSuffix(".onnx") || FileManager.default.fileExists(atPath: modelFile(at: path))
   }
@@ -139,7 +139,7 @@ package struct ONNXProgram: LogitProgram {
 
   private static let paddingCount = 3
 
-  /// What the graph gives, by the names of its outputs.
+  /// The task of the graph, by the names and shapes of its inputs and outputs.
   private var task: Task {
     if evaluator.graph.form.isPlain { return .generation }
     let names = evaluator.graph.outputs.map(\.name)

@@ -7,7 +7,7 @@ import NormFoldNetworks
 /// What a class holds is not listed: its network is built from the parameters that are to be written, and has to be the
 /// network itself, operation by operation.
 package struct StockClass: Sendable {
-  /// As the user names it where a target has several that hold a network: `llama`.
+  /// The name of the class as the user gives it where a target has several classes that hold a network: `llama`.
   package let name: String
   package let architecture: Architecture
   let layout: Layout
@@ -197,7 +197,7 @@ package struct StockClass: Sendable {
 
   // MARK: Rotary positions
 
-  /// As messages call the class: `llama.cpp's llama`.
+  /// The name of the class in messages: `llama.cpp's llama`.
   private var program: String { gguf.map { "llama.cpp's \($0.architecture)" } ?? architecture.className }
 
   /// The description of llama.cpp's architecture; nil for a class of transformers.

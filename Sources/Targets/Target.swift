@@ -3,7 +3,7 @@ import NormFoldNetworks
 
 /// A runtime to write for: what it needs on disk, and what it can express.
 package protocol Target: Sendable {
-  /// As the user names it: `transformers`.
+  /// The name of the target as the user gives it: `transformers`.
   var name: String { get }
   /// Who reads the result, and with or without norms: one line for `--help` and tables.
   var summary: String { get }
@@ -42,7 +42,7 @@ package struct TargetOptions: Sendable {
   /// The class that the network is written for, by its model type, where a target has several that hold it; nil for the
   /// first of them.
   package var className: String?
-  /// How many bytes of tensors a safetensors file holds before another one is begun.
+  /// The number of bytes of tensors that a safetensors file holds before another one is begun.
   package var maximumShardByteCount: Int
   /// The kind of graph, where a target is one.
   package var onnxForm: ONNXForm

@@ -162,7 +162,7 @@ private final class Slot<Value>: @unchecked Sendable {
 /// The bytes of some rows, as they are to be stored.
 private enum EncodedRows {
   case computed(ComputedRows)
-  /// As they lie in the source.
+  /// The rows as they lie in the source.
   case stored(StoredRows)
 
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws(Refusal) -> Result) throws(Refusal) -> Result {

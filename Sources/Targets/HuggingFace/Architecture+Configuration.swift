@@ -55,7 +55,7 @@ extension TargetSource {
 }
 
 extension Task {
-  /// Whether the output is one number for each label.
+  /// Is true if the output is one number for each label.
   fileprivate var hasLabels: Bool {
     switch self {
     case .sequenceClassification, .tokenClassification, .imageClassification: true

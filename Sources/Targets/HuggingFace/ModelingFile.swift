@@ -9,7 +9,7 @@ struct ModelingFile: Sendable {
   let modelClass: String
   let text: String
 
-  /// What `config.json` says of it, and of the model type.
+  /// Returns the members of `config.json` that name the code and the model type.
   func head(modelType: String) -> [(String, JSONValue)] {
     [
       ("architectures", .array([.string(modelClass)])),

@@ -99,7 +99,8 @@ extension TargetSource {
   /// The name of the directory, or the id of a model of the Hub.
   var displayName: String { HubCache.name(ofModelIn: directory) }
 
-  /// Where the weights are from, by the standard keys of GGUF; empty unless they lie in the Hub's cache, which says it.
+  /// The origin of the weights, by the standard keys of GGUF; empty unless the weights lie in the Hub's cache, where
+  /// the path says it.
   ///
   /// Source: ggml's docs/gguf.md, "General metadata".
   fileprivate var provenance: [(key: String, value: GGUFValue)] {

@@ -79,8 +79,8 @@ extension TargetSource {
     }
   }
 
-  /// What sentence-transformers keeps beside an encoder that it makes vectors of texts with: copies. Modules with weights of
-  /// their own are not carried, which a note says.
+  /// Returns copies of the files that sentence-transformers keeps beside an encoder that it makes vectors of texts
+  /// with. Modules with weights of their own are not carried, which a note says.
   ///
   /// - Throws: `.malformed` for damaged files.
   func sentenceEncoderFiles() throws(Refusal) -> (files: [(name: String, bytes: [UInt8])], notes: [Message]) {
@@ -104,14 +104,15 @@ extension TargetSource {
     return (try? vocabulary())?.settingsFile(beside: files.map(\.name)).map { [$0] } ?? []
   }
 
-  /// Whether a library would look for `tokenizer_config.json` among the files in vain.
+  /// Returns whether a library would look for `tokenizer_config.json` among the files in vain.
   private func needsSettings(_ files: [(name: String, bytes: [UInt8])]) -> Bool {
     let names = files.map(\.name)
     return network.task == .generation && !names.contains(Vocabulary.settingsName)
       && (names.contains("tokenizer.json") || names.contains("vocab.json"))
   }
 
-  /// What says how pictures become pixels: what lies beside the source, or what timm's config says of it.
+  /// Returns the file that says how pictures become pixels: a copy of the one beside the source, or one that is made of
+  /// what timm's config says.
   private func imageProcessorFiles(for image: ImageGrid) throws(Refusal) -> [(name: String, bytes: [UInt8])] {
     let name = "preprocessor_config.json"
     let own = try copies(of: [name], in: directory)
