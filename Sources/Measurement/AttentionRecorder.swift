@@ -60,8 +60,8 @@ struct AttentionRecord: Sendable {
     }
   }
 
-  /// So many queries are scored against all keys at a time: against a context of 1,024 that is 1 MiB of scores, which stays
-  /// in a cache.
+  /// The number of queries that are scored against all keys at a time: against a context of 1,024 that is 1 MiB of
+  /// scores, which stays in a cache.
   private static let queryBlock = 128
 
   /// - Parameters:

@@ -18,7 +18,7 @@ public struct CalibrationReport: Encodable, Sendable {
   public var warnings: [Message]
   public var seconds: Double
 
-  /// How many deviations become one.
+  /// The way in which many deviations become one.
   public enum Estimator: String, Encodable, Sendable, CaseIterable {
     /// The mean over tokens of √(variance + ε), as the LN-removal code averages during training.
     case perTokenMean = "per-token-mean"
@@ -31,7 +31,7 @@ public struct CalibrationReport: Encodable, Sendable {
   public struct Site: Encodable, Sendable {
     /// The norm as the tensors spell it: `transformer.h.0.ln_1`.
     public var norm: String
-    /// As deviation files spell it: `blocks.0.hook_resid_pre`.
+    /// The key of the norm as deviation files spell it: `blocks.0.hook_resid_pre`.
     public var key: String
     /// nil for the norm behind the last block.
     public var block: Int?

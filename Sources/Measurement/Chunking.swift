@@ -1,16 +1,16 @@
 import NormFoldFormats
 
-/// How a text is cut into sequences, and which of its tokens are scored. The default is the protocol of the LN-removal
-/// papers (arXiv 2409.13710, 2507.02559): chunks as long as the context, one behind the other, nothing put before
-/// them, what is left at the end dropped.
+/// The way in which a text is cut into sequences, and in which the tokens that are scored are chosen. The default is
+/// the protocol of the LN-removal papers (arXiv 2409.13710, 2507.02559): chunks as long as the context, one behind the
+/// other, with nothing put before them; what is left at the end is dropped.
 ///
 ///     input.chunking.contextLength = 512
 ///     input.chunking.stride = 256
 public struct Chunking: Encodable, Hashable, Sendable {
   /// Tokens in a chunk, a prepended one included.
   public var contextLength: Int
-  /// How many tokens of the text each chunk starts behind the one before. Where chunks overlap, a token is scored in
-  /// the first chunk that holds it.
+  /// The number of tokens of the text from the start of one chunk to the start of the next. Where chunks overlap, a
+  /// token is scored in the first chunk that holds it.
   public var stride: Int
   /// Is true if each chunk starts with the end-of-text token, so that the first token of the text is scored, too.
   public var prependsEndOfText: Bool

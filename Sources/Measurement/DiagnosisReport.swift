@@ -1,7 +1,7 @@
 import NormFoldArithmetic
 import NormFoldFormats
 
-/// How a model's attention and residual stream behave on a text.
+/// A report of how a model's attention and residual stream behave on a text.
 ///
 ///     for (block, entropies) in report.attention.entropy.enumerated() { print(block, entropies) }
 public struct DiagnosisReport: Encodable, Sendable {

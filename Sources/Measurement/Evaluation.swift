@@ -125,7 +125,7 @@ private struct GroupScores {
   let losses: [[Double]]
   /// The difference of the second network from the first.
   private(set) var difference = ModelDifference()
-  /// Of what is computed in integers.
+  /// The overflows of the networks that are computed in integers.
   let overflows: [IntegerOverflow]
 
   /// Logits of this many vocabulary entries are in memory at a time: with the 4,096 tokens of a group, 16 MiB for each
@@ -209,13 +209,13 @@ private struct GroupScores {
 
   /// One token's logits, and the token that they predict.
   private struct ScoredRow {
-    /// Of the group.
+    /// The index of the token's row among the rows of the group.
     let row: Int
     let position: Int
     let target: Int
     /// By network.
     var distributions: [DistributionAccumulator]
-    /// Of the second network from the first.
+    /// The difference of the second network from the first.
     var difference = DifferenceAccumulator()
     var jensenShannon = 0.0
 

@@ -18,7 +18,7 @@ public struct Generation: Sendable, Encodable {
 
   /// Why it ended.
   public enum End: String, Encodable, Sendable {
-    /// As many tokens as were asked for.
+    /// There are as many new tokens as were asked for.
     case length
     case endOfText = "end of text"
     /// The model has no more positions.
@@ -45,7 +45,7 @@ public struct Generation: Sendable, Encodable {
 
   public var model: String
   public var prompt: Prompt
-  /// How many new tokens at most.
+  /// The largest number of new tokens.
   public var tokenCount = 128
   public var sampling = Sampling.greedy
   public var stopsAtEndOfText = true

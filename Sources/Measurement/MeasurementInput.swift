@@ -14,7 +14,7 @@ public struct MeasurementInput: Sendable, Encodable {
   public var model: String
   public var text: TextSource
   public var chunking = Chunking.Options()
-  /// How many tokens of the text to take; nil for all.
+  /// The number of tokens of the text to take; nil for all.
   public var tokenLimit: Int?
   public var precision = Precision.single
   public var readingOptions = ReadingOptions()
@@ -48,8 +48,8 @@ struct MeasuredText {
 
   var tokenCount: Int { chunks.reduce(0) { $0 + $1.tokens.count } }
 
-  /// So many tokens go through each weight together, four contexts of GPT-2: enough for matrix products to run at full
-  /// speed.
+  /// The number of tokens that go through each weight together, four contexts of GPT-2: enough for matrix products to
+  /// run at full speed.
   private static let tokensPerGroup = 4_096
 
   /// Says how many of its steps a group has done.
@@ -101,7 +101,7 @@ extension Chunk {
   var probe: Probe { Probe(name: "text", tokens: tokens) }
 }
 
-/// What measurements of networks that continue no text have in common.
+/// The properties that measurements of networks that continue no text have in common.
 package protocol ModelMeasurement {
   var precision: Precision { get set }
   var readingOptions: ReadingOptions { get set }

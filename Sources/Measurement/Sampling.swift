@@ -1,7 +1,7 @@
 import Glibc
 import NormFoldArithmetic
 
-/// How a token is chosen by its logits.
+/// The way in which a token is chosen from the logits.
 ///
 ///     generation.sampling.temperature = 0.8
 ///     generation.sampling.topP = 0.95

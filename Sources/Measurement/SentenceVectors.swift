@@ -115,7 +115,7 @@ public struct SentenceReport: Encodable, Sendable {
   /// The file, as the user named it.
   public var sentences: String
   package var precision: Precision
-  /// How states become a vector: `mean`, `first token` or `last token`.
+  /// The way in which states become a vector: `mean`, `first token` or `last token`.
   public var pooling: String
   /// Is true if vectors are divided by their lengths.
   public var isNormalised: Bool

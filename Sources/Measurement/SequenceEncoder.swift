@@ -52,7 +52,7 @@ struct SequenceEncoder {
     return (Probe(name: "text", tokens: ids, types: types), isCut)
   }
 
-  /// So many tokens go through each weight together.
+  /// The number of tokens that go through each weight together.
   private static let tokensPerGroup = 4_096
 
   /// Runs a network on texts, or pairs of texts.

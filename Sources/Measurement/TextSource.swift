@@ -12,7 +12,7 @@ public enum TextSource: Sendable, Encodable {
   /// Ids in a file: decimal and separated by white space, or, where its name ends in `.bin`, little-endian 16-bit numbers
   /// as nanoGPT prepares its data.
   case tokens(file: String)
-  /// As they are.
+  /// The given ids, as they are.
   case ids([Int])
 
   private enum CodingKeys: CodingKey { case text, tokens, ids }

@@ -102,7 +102,7 @@ public struct WordEvaluation: Sendable, Encodable, ModelMeasurement {
     return (Array(parts[0]), Array(parts[1]))
   }
 
-  /// So many tokens go through each weight together.
+  /// The number of tokens that go through each weight together.
   private static let tokensPerGroup = 4_096
 
   /// The predictions of each word, sentence by sentence.
