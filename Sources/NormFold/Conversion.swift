@@ -53,18 +53,19 @@ public struct Conversion: Sendable, Encodable {
 
   /// The kind of graph that is written for onnxruntime.
   public var onnxForm = ONNXForm.cached
-  /// How many tokens a graph of fixed length takes; nil for the model's context.
+  /// The number of tokens that a graph of fixed length takes; nil for the model's context.
   public var onnxLength: Int?
-  /// How many bytes of tensors a file for transformers holds before another one is begun, with an index beside them.
+  /// The number of bytes of tensors that a file for transformers holds before another one is begun, with an index
+  /// beside them.
   public var maximumShardByteCount = 5_000_000_000
   public var readingOptions = ReadingOptions()
   public var probeOptions = ProbeOptions()
   public var workers = Workers.all
-  /// What the files of the source and of the output are described by.
+  /// The algorithm of the digests by which the files of the source and of the output are described.
   public var digest = DigestAlgorithm.tree
   /// Integers that the source and what was made of it are computed in besides, to see what these do to them.
   public var integers: IntegerArithmetic?
-  /// How norms are folded: tests break it to see that the verification notices.
+  /// Folds the norms: tests break the result to see that the verification notices.
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
   }
@@ -83,7 +84,7 @@ public struct Conversion: Sendable, Encodable {
     self.targets = targets
   }
 
-  /// How many tasks a checkpoint has norms for; nil for one that has the usual norms.
+  /// Returns the number of tasks that a checkpoint has norms for; nil for a checkpoint that has the usual norms.
   ///
   /// - Throws: what opening it throws.
   public static func taskCount(of source: String) throws(Refusal) -> Int? {
@@ -411,7 +412,7 @@ extension Norm {
 }
 
 extension FoldingPlan {
-  /// Which norms keep gain and bias because of what reads them: one note for the same norm of all blocks.
+  /// The notes on which norms keep gain and bias because of what reads them: one note for the same norm of all blocks.
   fileprivate var notesOnKept: [Message] {
     struct Group {
       let norm: Kept

@@ -16,7 +16,8 @@ public struct ConversionPlan: Sendable, Encodable {
     public let path: String
     /// The maps that absorb it, by their paths.
     public let readers: [String]
-    /// What of it they absorb: `whole`, `gain-and-bias` where its deviation is still computed, or `bias` alone.
+    /// The part of the norm that the readers absorb: `whole`, `gain-and-bias` where the norm's deviation is still
+    /// computed, or `bias` alone.
     public let absorbed: String
 
     /// The maps without the block that all of them are in: `block 3: attention.query, attention.key`.
@@ -36,7 +37,7 @@ public struct ConversionPlan: Sendable, Encodable {
       }
     }
 
-    /// What is folded, for the terminal.
+    /// The name of what is folded, for the terminal: the norm, or its bias alone.
     package var printableSubject: String {
       absorbed == FoldingPlan.Step.Absorbed.bias.rawValue ? "the bias of \(norm.printable)" : norm.printable
     }

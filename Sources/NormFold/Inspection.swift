@@ -27,7 +27,7 @@ public struct Inspection: Sendable, Encodable {
     public let isFoldable: Bool
   }
 
-  /// What adapters change in a norm.
+  /// The change that adapters make to a norm.
   public struct AdapterChange: Sendable, Encodable {
     /// The norm as the tensors spell it.
     public let name: String
@@ -61,7 +61,7 @@ public struct Inspection: Sendable, Encodable {
   public let image: String?
   public let activation: String
   public let isTied: Bool
-  /// What the network gives: `logits of the next token`.
+  /// The name of the network's output: `logits of the next token`.
   public var output: String { task.outputName }
   package let task: Task
   public let parameterCount: Int
@@ -70,11 +70,12 @@ public struct Inspection: Sendable, Encodable {
   /// Tensors by element type.
   public let elementTypes: [String: Int]
   public let sites: [Site]
-  /// What adapters change in each norm; nil where none is merged.
+  /// The changes that adapters make to the norms; nil where no adapter is merged.
   public let adapterChanges: [AdapterChange]?
   /// Tensors that take no part, with the rule by which they are left out.
   public let dropped: [String: String]
-  /// What was taken off the names of tensors, since programs around the network had put it there: `module.`.
+  /// The parts that were taken off the names of tensors, since programs around the network had put them there:
+  /// `module.`.
   public let wrappers: [String]
   public let warnings: [Message]
 

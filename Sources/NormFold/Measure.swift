@@ -8,17 +8,17 @@ import NormFoldVerify
 public struct Measure: Sendable, Encodable {
   /// A kind says what is measured.
   public enum Kind: String, Sendable, Encodable, CaseIterable {
-    /// How many parts of the file compute what the same parts of the source compute, for every input.
+    /// The number of parts of the file that compute what the same parts of the source compute, for every input.
     case parts
     /// The largest difference of a weight, over what its rounding can do.
     case largestPartDifference
-    /// How far the folded weights are from the source, both in double precision.
+    /// The distance of the folded weights from the source, both in double precision.
     case algebra
-    /// How many tensors of the file are bit for bit what was meant.
+    /// The number of tensors of the file that are bit for bit what was meant.
     case storedTensors
-    /// How far the file is from the source, computed in the precision that it is for.
+    /// The distance of the file from the source, computed in the precision that the file is for.
     case arithmetic
-    /// How far the file is from the source on the long probes, both computed in single precision.
+    /// The distance of the file from the source on the long probes, both computed in single precision.
     case longArithmetic
     /// The largest 1 − cos of the angle between the file's hidden states and the source's.
     case cosineDistance
@@ -35,7 +35,7 @@ public struct Measure: Sendable, Encodable {
     case tensors
     /// The parts that were compared.
     case parts
-    /// What the rounding of a weight can do.
+    /// The change that the rounding of a weight can make.
     case rounding
     case nats
     /// 1 − cos.

@@ -1,7 +1,7 @@
 import NormFoldVerify
 
 extension PartsClaim.Part {
-  /// What is wrong with the part, in a sentence without its full stop.
+  /// The failure of the part, in a sentence without its full stop.
   package var sentence: String {
     if let problem { return "\(path): \(problem)" }
     let count = "\(Quantity.count(beyondCount)) element\(beyondCount == 1 ? "" : "s")"
@@ -23,7 +23,7 @@ extension PartsClaim.Part {
 }
 
 extension PartsClaim {
-  /// What differs, the first few parts by name.
+  /// Returns sentences on the parts that differ: the first few by name, and how many more there are.
   package func failureSentences(limit: Int = 5) -> [String] {
     let failures = failures
     var result = failures.prefix(limit).map { $0.sentence + "." }
@@ -31,7 +31,7 @@ extension PartsClaim {
     return result
   }
 
-  /// What was compared, and how close it is.
+  /// A text that says what was compared, and how close it is.
   package var summary: String {
     let sampledCount = parts.count(where: \.isSampled)
     var result =

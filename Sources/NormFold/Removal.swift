@@ -31,7 +31,7 @@ public struct Removal: Sendable, Encodable {
   public var targets: [String]
   public var text = TextSource.ids([])
   public var recipe = Recipe()
-  /// What the parameters, their gradients and the optimiser's moments are.
+  /// The precision of the parameters, their gradients and the optimiser's moments.
   public var precision = Precision.single
   /// Is false for the control run: the same fine-tuning with every norm left alone and without the auxiliary loss.
   public var removesNorms = true
@@ -65,7 +65,8 @@ public struct Removal: Sendable, Encodable {
     self.targets = targets
   }
 
-  /// Where the run is saved: a training checkpoint in the form of FakeLayerNorm, which stays.
+  /// The path of the training checkpoint in which the run is saved, in the form of FakeLayerNorm. The checkpoint stays
+  /// there after the run.
   public var checkpoint: String { Self.trimmed(destination) + ".removal" }
 
   private static func trimmed(_ path: String) -> String {
@@ -354,7 +355,7 @@ private final class TrainingLog {
 }
 
 extension Network {
-  /// How many numbers are trained.
+  /// The number of numbers that are trained.
   var parameterCount: Int {
     var count = 0
     for node in nodes {

@@ -3,7 +3,7 @@ import NormFoldFormats
 import NormFoldNetworks
 import NormFoldTraining
 
-/// What a removal would do and need, before any text is read.
+/// The work and the needs of a removal, known before any text is read.
 ///
 ///     let plan = try RemovalPlan(of: removal)
 ///     print(plan.tokenCount, plan.operationCount, plan.byteCount, plan.hours(cores: 64))

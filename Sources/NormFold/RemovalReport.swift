@@ -6,18 +6,18 @@ import NormFoldTraining
 public struct RemovalReport: Sendable, Encodable {
   public let tool: String
   public let source: String
-  /// Where the training checkpoint is.
+  /// The path of the training checkpoint.
   public let checkpoint: String
   /// Is false for a control run.
   public let removesNorms: Bool
   public let parameterCount: Int
-  /// How many tokens were read.
+  /// The number of tokens that were read.
   public let tokenCount: Int
-  /// What each step was, those before a resumption included.
+  /// The records of the steps, those before a resumption included.
   public let records: [TrainingRecord]
   /// The loss on text that is held out: before the first step, on the way, and behind the last one.
   public let validations: [TrainingValidation]
-  /// What norms divided by on the way, at some of the steps.
+  /// The deviations that norms divided by on the way, at some of the steps.
   public let deviationSamples: [DeviationSample]
   /// By the norm's name: what it divides by, or where it was left alone the moving mean of that.
   public let deviations: [String: Double]

@@ -20,7 +20,7 @@ public struct Transfer: Sendable, Encodable {
   public var map: String
   /// Is true if an existing destination may be replaced.
   public var replacesDestination = false
-  /// How many bytes of tensors a file holds before another one is begun, with an index beside them.
+  /// The number of bytes of tensors that a file holds before another one is begun, with an index beside them.
   public var maximumShardByteCount = 5_000_000_000
 
   public init(source: String, template: String, destination: String, map: String) {
@@ -272,7 +272,7 @@ private struct Side {
     return ["hidden_act", "activation_fn"].lazy.compactMap { configuration?[$0]?.string }.first
   }
 
-  /// How the checkpoint says that its norms were folded, or fixed; nil where it does not.
+  /// The sign by which the checkpoint says that its norms were folded, or fixed; nil where it does not say so.
   var fold: String? {
     if let norms = checkpoint.metadata["normfold.folded"]?.string, !norms.isEmpty { return "its metadata name them" }
     for key in ["layer_norm_eps", "layernorm_eps", "norm_eps"] {
@@ -283,21 +283,21 @@ private struct Side {
 }
 
 extension Tensor {
-  /// Whether it is a vector that is named like the weight of a norm.
+  /// Is true if the tensor is a vector that is named like the weight of a norm.
   fileprivate var isGain: Bool { shape.count == 1 && name.hasSuffix(".weight") }
 
   fileprivate var isOfOnes: Bool { decoded(as: Double.self).allSatisfy { $0 == 1 } }
 
-  /// Whether it holds queries, keys and values interleaved head by head, so that it means the same only where as many heads
-  /// are.
+  /// Is true if the tensor holds queries, keys and values interleaved head by head, so that it means the same only in a
+  /// network with as many heads.
   fileprivate var isFusedByHeads: Bool { name.contains(".query_key_value.") || name.contains(".attn.attn.") }
 }
 
-/// What became of every tensor in a ``Transfer``.
+/// A report of what became of every tensor in a ``Transfer``.
 ///
 ///     print(report.tensors.count { $0.origin == .source }, report.unusedTensors)
 public struct TransferReport: Encodable, Sendable {
-  /// Which of the two checkpoints a tensor is from.
+  /// The one of the two checkpoints that a tensor is from.
   public enum Origin: String, Encodable, Sendable {
     case source, template
   }

@@ -1,7 +1,7 @@
 import FoundationEssentials
 import NormFoldFormats
 
-/// Which tensors of one architecture become which of another: by their names, with `#` for the number of a block.
+/// The names by which tensors of one architecture become tensors of another, with `#` for the number of a block.
 struct TransferMap: Sendable {
   struct Rule: Sendable {
     /// The name in the template, in the source.
@@ -21,7 +21,8 @@ struct TransferMap: Sendable {
     return nil
   }
 
-  /// What stands for `#`; empty for a pattern without one that is the name. Nil where the name does not fit.
+  /// Returns what stands for `#` in a name; empty for a pattern without `#` that is the name. Nil where the name does
+  /// not fit the pattern.
   private static func number(in name: String, fitting pattern: String) -> String? {
     let parts = pattern.split(separator: "#", maxSplits: 1, omittingEmptySubsequences: false)
     guard parts.count == 2 else { return name == pattern ? "" : nil }

@@ -115,7 +115,7 @@ public struct VerificationRun: Sendable, Encodable {
 }
 
 extension VerificationRun.Report {
-  /// Whether the two are the same network, and how far that is known, in one sentence.
+  /// A sentence that says whether the two are the same network, and how far that is known.
   public var verdict: String {
     guard holds else { return "NOT the same network." }
     let difference = isUpToShift ? ", but for a constant per position" : ""
@@ -131,7 +131,7 @@ extension VerificationRun.Report {
 /// A graph that is held against the reference.
 private enum Graph {
   case own(ONNXProgram)
-  /// What another program exported.
+  /// A graph that another program exported.
   case imported(any CuttableProgram)
 
   /// - Returns: nil where there is none at the path.
@@ -145,11 +145,11 @@ private enum Graph {
   }
 }
 
-/// What is held against the reference: a checkpoint, or a graph.
+/// The model that is held against the reference: a checkpoint, or a graph.
 private struct Candidate {
   /// Its operations, run in double precision.
   let network: Network
-  /// What its runtime computes.
+  /// The model that the candidate's runtime computes.
   let written: WrittenModel
   let type: ElementType
   let warnings: [Message]
