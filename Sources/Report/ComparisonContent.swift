@@ -51,7 +51,7 @@ extension IntegerDrift {
   }
 }
 
-/// How the differences of logits are distributed.
+/// A figure of how the differences of logits are distributed.
 enum DistributionFigure {
   static func figure(
     id: String, title: String, remark: String = "", networks: ComparedNetworks,

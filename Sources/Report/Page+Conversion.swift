@@ -241,7 +241,8 @@ extension ConversionReport {
       lead: "Each norm of the source, the maps that took it in, and what is left in its place.", content: content)
   }
 
-  /// What is left of each norm in the outputs, one column for those in which it is the same.
+  /// The texts that say what is left of each norm in the outputs, one column for those outputs in which the same is left
+  /// of every norm.
   private var remainders: [(names: String, texts: [String])] {
     var columns: [(names: String, texts: [String])] = []
     for output in outputs {
@@ -296,7 +297,8 @@ extension ConversionReport {
       ])
   }
 
-  /// What is drawn in one chart: of one output all that was computed, of several their files, and the source's rounding.
+  /// Returns the networks that are drawn in one chart: of one output, all that were computed; of several outputs, their
+  /// files and the source's own rounding.
   private func networks(_ pairs: [OutputVerdict]) -> ComparedNetworks {
     guard !isAlone else { return pairs[0].networks }
     let files = pairs.enumerated().map { index, pair in

@@ -2,7 +2,7 @@ import NormFold
 import NormFoldMeasurement
 
 extension Page {
-  /// How a model's attention and residual stream behave on a text.
+  /// Makes a page on how a model's attention and residual stream behave on a text.
   package init(_ report: DiagnosisReport) {
     let count = "\(Quantity.count(report.tokenCount)) tokens in \(Quantity.count(report.sequenceCount)) chunks"
     let attention = report.attention

@@ -22,7 +22,8 @@ extension Page {
 }
 
 extension Page.Section {
-  /// What adapters change, norm by norm: the finding of LN-tuning is that the norm behind the MLP changes most (arXiv 2403.20284).
+  /// Returns the section on what adapters change, norm by norm: the finding of LN-tuning is that the norm behind the
+  /// MLP changes most (arXiv 2403.20284).
   fileprivate static func adapters(_ changes: [Inspection.AdapterChange]) -> Page.Section {
     var table = DataTable(
       "The changes",

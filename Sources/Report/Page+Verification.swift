@@ -54,7 +54,7 @@ extension Page {
       ] + (report.integers.map { [$0.section] } ?? []))
   }
 
-  /// How far the two are apart, in a few numbers.
+  /// Returns a few numbers that say how far the two models are apart.
   private static func keyFigures(_ report: VerificationRun.Report) -> [KeyFigure] {
     let noun = report.judgement.noun
     let figures: [KeyFigure] = [

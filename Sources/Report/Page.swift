@@ -26,7 +26,7 @@ package struct Page: Sendable {
     var content: [any Content]
   }
 
-  /// What run found it, so that it can be repeated, and all that it found for programs.
+  /// The run that found what the page shows, so that it can be repeated, and all that the run found, for programs.
   package struct Run: Sendable {
     let commandLine: String
     let date: String

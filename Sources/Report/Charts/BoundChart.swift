@@ -1,7 +1,7 @@
 import NormFold
 
-/// How close the parts of a network are to their bounds: one bar for each group of parts, on a logarithmic scale that ends a
-/// little beyond the bound.
+/// A chart of how close the parts of a network are to their bounds: one bar for each group of parts, on a logarithmic
+/// scale that ends a little beyond the bound.
 package struct BoundChart: Chart {
   package struct Bar: Sendable {
     /// The block, or what stands before and behind the blocks.

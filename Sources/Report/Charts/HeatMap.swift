@@ -2,7 +2,7 @@ import NormFold
 
 /// A number for each pair of a row and a column, as a shade.
 package struct HeatMap: Chart {
-  /// How many shades the style sheet has: `h0` for the smallest numbers.
+  /// The number of shades that the style sheet has: `h0` for the smallest numbers.
   static let shadeCount = 9
 
   /// [row][column]; what is not finite is left blank and says so.

@@ -1,7 +1,7 @@
 import Glibc
 import NormFold
 
-/// How numbers are distributed: counts per bin, each series an outline of steps over one axis.
+/// A chart of how numbers are distributed: counts per bin, each series an outline of steps over one axis.
 package struct Histogram: Chart {
   package struct Bin: Sendable {
     /// From the lower edge up to the upper, which is not in it.
@@ -12,7 +12,7 @@ package struct Histogram: Chart {
   package struct Series: Sendable {
     let name: String
     let bins: [Bin]
-    /// How many lie below every bin, on a logarithmic axis: zeros, and what is as good as one.
+    /// The number of values that lie below every bin, on a logarithmic axis: zeros, and what is as good as zero.
     let belowCount: Int
     let mark: Mark
 

@@ -1,6 +1,7 @@
 import NormFold
 
-/// How much of each limit is used: one bar per claim on a logarithmic scale that ends a little beyond the limit.
+/// A chart of how much of each limit is used: one bar per claim on a logarithmic scale that ends a little beyond the
+/// limit.
 package struct LimitChart: Chart {
   package struct Row: Sendable {
     let name: String

@@ -20,7 +20,7 @@ package struct LineChart: Chart {
   package struct Series: Sendable {
     let name: String
     let points: [Point]
-    /// Which mark; series of two charts that mean the same look the same.
+    /// The mark of the series; series of two charts that mean the same look the same.
     let mark: Mark
 
     init(name: String, mark: Int, points: [Point]) {

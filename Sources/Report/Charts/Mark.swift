@@ -1,4 +1,5 @@
-/// How one of several series is told from the others: by colour, by the shape of its points and by the dashes of its line.
+/// The look that tells one of several series from the others: its colour, the shape of its points and the dashes of its
+/// line.
 struct Mark: Sendable {
   private enum Shape: CaseIterable { case circle, square, diamond, triangle, cross }
 
