@@ -124,7 +124,8 @@ struct EvalCommand: ParsableCommand {
 }
 
 extension EvalCommand {
-  /// Of networks that continue no text: options on reading count, and no others.
+  /// Returns a measurement of a network that continues no text, with the options on reading, precision and threads,
+  /// which are the only ones that count for it.
   private func configured<Measurement: ModelMeasurement>(_ measurement: Measurement) -> Measurement {
     let source = self.measurement.input(model: model, options: input, threads: threads)
     var configured = measurement

@@ -88,7 +88,8 @@ extension Inspection {
     "\(headCount) heads" + (keyValueHeadCount == headCount ? "" : " (\(keyValueHeadCount) of keys and values)")
   }
 
-  /// What the network gives, where that is not what continues a text.
+  /// A text on the network's output: the unembedding, where the network has one for tokens, and the output's name,
+  /// where that is not the logits of a text's next token.
   private var head: String {
     let unembedding = "unembedding \(isTied ? "tied" : "of its own")"
     return switch task {
@@ -98,7 +99,7 @@ extension Inspection {
     }
   }
 
-  /// How far adapters move each norm, with bars for the root mean square of both changes together.
+  /// Returns a table of how far adapters move each norm, with bars for the root mean square of both changes together.
   private static func table(of changes: [AdapterChange]) -> [String] {
     func size(_ change: AdapterChange) -> Double {
       (change.gain * change.gain + change.bias * change.bias).squareRoot()

@@ -3,12 +3,12 @@ import Glibc
 import NormFold
 import NormFoldFormats
 
-/// What every document says of the run that printed it, so that it can be repeated.
+/// The record of the run that printed a document, so that the run can be repeated. Every document holds one.
 struct RunRecord: Encodable {
   struct Machine: Encodable {
     /// `Linux 6.1.0 x86_64`
     let system: String
-    /// As the system calls it; nil where it does not say.
+    /// The name of the processor as the system gives it; nil where the system gives none.
     let processor: String?
     let coreCount: Int
 
@@ -62,7 +62,7 @@ struct Document<Content: Encodable>: Encodable {
   static var schemaVersion: Int { 1 }
 
   let content: Content
-  /// What the command was told, defaults included; nil where there is nothing to tell.
+  /// The settings that the command was given, defaults included; nil where there is nothing to tell.
   var options: (any Encodable)?
 
   /// The document; NaN and infinities as strings, which JSON has no numbers for.

@@ -89,7 +89,7 @@ enum Interruption {
   }
 }
 
-/// What standard error says of how far a long run is.
+/// The messages on standard error that say how far a long run is.
 final class ProgressLine: Sendable {
   enum Form {
     case none

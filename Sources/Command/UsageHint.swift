@@ -1,7 +1,7 @@
-/// What is said of arguments that other programs take, or take in another order, where the parser can only say that they
-/// do not fit.
+/// Hints on arguments that other programs take, or take in another order, where the parser can only say that they do
+/// not fit.
 enum UsageHint {
-  /// How other converters have the destination named.
+  /// The options with which other converters have the destination named.
   private static let destinations: Set<String> = ["--out", "--output", "--outfile", "--output-dir", "-o"]
   /// Options that take everything up to the next option.
   private static let greedy: Set<String> = ["--for", "--text"]
