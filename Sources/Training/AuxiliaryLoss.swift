@@ -6,7 +6,7 @@ import NormFoldNetworks
 /// with s = √(variance + 10⁻⁵) of the residual stream there, and t the mean of s over the micro-batch's tokens that are
 /// neither first nor end-of-text. t is taken for a constant.
 struct AuxiliaryLoss: Sendable {
-  /// What the last norm reads.
+  /// The path of the value that the last norm reads.
   let stream: Path
   let weight: Double
   let endOfText: Int?

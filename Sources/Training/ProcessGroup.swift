@@ -9,7 +9,7 @@ package protocol ProcessGroup: AnyObject, Sendable {
   /// The number of this process, from 0. Number 0 writes and reports.
   var rank: Int { get }
   var count: Int { get }
-  /// How many of them run on this machine.
+  /// The number of the group's processes that run on this machine, this one included.
   var neighbourCount: Int { get }
   /// Replaces the numbers of every process by their sums over all, which have the same bits everywhere.
   func sum(_ numbers: UnsafeMutableBufferPointer<Double>) throws(Refusal)
@@ -83,7 +83,7 @@ extension ProcessGroup {
     throw Refusal(Refusal.Category.allCases[Int(codes[first]) - 1], "process \(first) says why")
   }
 
-  /// Whether one process or more say yes.
+  /// Returns whether one process or more say yes.
   package func any(_ isTrue: Bool) throws(Refusal) -> Bool { try sums(of: [isTrue ? 1 : 0])[0] > 0 }
 
   /// The part of `total` things in a row that belongs to a process.

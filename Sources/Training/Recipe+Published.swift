@@ -44,7 +44,7 @@ extension Recipe {
     return recipe
   }
 
-  /// What 2507.02559 says of one size.
+  /// The settings that 2507.02559 gives for one size.
   private struct Size {
     let name: String
     let blockCount: Int

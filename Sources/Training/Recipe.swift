@@ -27,11 +27,11 @@ public struct Recipe: Sendable, Equatable, Encodable {
   public var warmup = 0
   public var betas = [0.9, 0.999]
   public var adamEpsilon = 1e-8
-  /// What matrices decay by; vectors do not.
+  /// The weight decay of matrices; vectors do not decay.
   public var weightDecay = 0.0
   /// The largest norm of the gradient.
   public var clip = 1.0
-  /// What a deviation keeps of its mean at each step.
+  /// The share of its old value that the moving mean of a deviation keeps at each step.
   public var momentum = 0.0
   /// The weight of the term that makes the deviations before the last norm alike.
   public var auxiliaryWeight = 0.0

@@ -96,7 +96,7 @@ extension Recipe {
 /// A norm as some of its readers read it: what one switch fixes.
 struct Site: Hashable, Sendable {
   let kind: Schedule.Kind
-  /// As tensors spell it, without what stands before all names.
+  /// The norm as tensors spell it, without what stands before all names.
   let norm: String
   let block: Int?
 

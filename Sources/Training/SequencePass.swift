@@ -12,11 +12,11 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   private let backend: FastBackend<Scalar>
   /// Rotates by the negative angles.
   private let mirrored: FastBackend<Scalar>
-  /// What was kept, and what was computed again and is not yet done with.
+  /// The values that were kept, and those that were computed again and are still needed.
   private var values: [Path: Matrix<Scalar>] = [:]
   /// Derivatives of the loss by values whose pullback is still to come.
   private var derivatives: [Path: Matrix<Scalar>] = [:]
-  /// What the pullback that has just run found for the parameters of its operation.
+  /// The derivatives that the pullback that has just run found for the parameters of its operation.
   private(set) var found = ParameterDerivatives<Scalar>()
 
   init(_ network: Network, tokens: [Int], workers: Workers) {
@@ -113,11 +113,12 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   }
 }
 
-/// What the parameters of an operation are to get from one sequence.
+/// The contribution of one sequence to the derivatives by the parameters of an operation, or what that is computed
+/// from.
 struct ParameterDerivatives<Scalar: ArithmeticScalar> {
   /// The derivative by the value of a map or an embedding: [T, width].
   var upper: Matrix<Scalar>?
-  /// What a map read.
+  /// The value that a map read.
   var operand: Matrix<Scalar>?
   /// The derivatives by the gain and bias of a norm.
   var gain: [Double] = []
@@ -152,7 +153,7 @@ extension Network {
     return kept
   }
 
-  /// How many numbers a training pass keeps for each token.
+  /// Returns how many numbers a training pass keeps for each token.
   package func keptWidth(recomputesBlocks: Bool) -> Int {
     keptValues(recomputesBlocks: recomputesBlocks).reduce(0) { $0 + width(of: $1) }
   }

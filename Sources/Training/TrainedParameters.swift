@@ -10,11 +10,11 @@ import NormFoldNetworks
   package struct Entry: Sendable {
     /// `blocks.0.attention.query.weight`
     package let name: String
-    /// As it lies in memory.
+    /// The shape of the parameter as it lies in memory.
     package let shape: [Int]
-    /// Whether a row of the matrix that is meant is a column in memory: whether a weight lies [out, in].
+    /// Is true if a row of the matrix that is meant is a column in memory, as where a weight lies [out, in].
     package fileprivate(set) var isTransposed: Bool
-    /// Where it starts, counted in numbers.
+    /// The start of the parameter, counted in numbers.
     package let offset: Int
 
     package var count: Int { shape.reduce(1, *) }
@@ -33,7 +33,7 @@ import NormFoldNetworks
   package let secondMoments: Matrix<Scalar>
   /// Is true if other processes keep the rest of the moments.
   package let sharesMoments: Bool
-  /// Which of the numbers this process keeps moments of, and takes the steps of.
+  /// The range of the numbers of which this process keeps moments, and for which it takes the steps.
   package let momentRange: Range<Int>
   /// The numbers of which one process keeps moments, but for the last one, which has what is left.
   private let shareSize: Int
@@ -191,7 +191,8 @@ import NormFoldNetworks
     unsafe UnsafeMutableBufferPointer(start: values, count: gradients.columnCount)
   }
 
-  /// Where a parameter of ``network`` lies, and whether transposed: a tied unembedding lies in its table, transposed.
+  /// Returns where a parameter of ``network`` lies, and whether it lies transposed: a tied unembedding lies in its
+  /// table, transposed.
   func entry(of parameter: Parameter) -> Entry {
     guard let entry = places[parameter] else { preconditionFailure("\(parameter) is not trained") }
     return entry

@@ -7,7 +7,7 @@ import NormFoldNetworks
 /// FakeLayerNorms have their deviations and switches in buffers beside them; the optimiser's moments; and what the run has
 /// been told and has recorded. It appears whole or not at all.
 package struct TrainingCheckpoint: Sendable {
-  /// What a state belongs to: another run must not go on from it.
+  /// The identity of the run that a state belongs to: another run must not go on from it.
   package struct Identity: Sendable, Equatable {
     package let recipe: Recipe
     package let tokens: UInt64

@@ -50,7 +50,7 @@ extension TrainingHistory {
 // MARK: In a checkpoint
 
 extension TrainingHistory {
-  /// As members of a checkpoint's JSON.
+  /// The history as members of a checkpoint's JSON.
   var json: [JSONValue.Member] {
     [
       .init(key: "log", value: .array(records.map { .string($0.line) })),
@@ -103,7 +103,7 @@ extension DeviationSample {
 }
 
 extension TrainingValidation {
-  /// As one line of JSON: what a log of validations holds.
+  /// The validation as one line of JSON, as a log of validations holds it.
   package var line: String { "{\"step\": \(step), \"loss\": \(loss)}" }
 
   init(_ line: String, file: String) throws(Refusal) {

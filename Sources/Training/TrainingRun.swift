@@ -3,7 +3,7 @@ import NormFoldFormats
 import NormFoldNetworks
 import Numerics
 
-/// What a step of a run was.
+/// A record of one step of a run.
 ///
 ///     for record in report.records where !record.fixed.isEmpty { print(record.step, record.fixed, record.loss) }
 public struct TrainingRecord: Sendable, Equatable, Encodable {
@@ -37,7 +37,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   private let optimizer: AdamW
   /// Every site, in the order of the schedule's kinds and of the layers.
   private let sites: [Site]
-  /// What stands before the names of norms, and not in those of sites.
+  /// The text that stands before the names of norms, and not before those of sites.
   private let prefix: String
   private let epsilons: [String: Double]
 
@@ -119,7 +119,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     sites.filter { recipe.schedule?.step(of: $0) == step }.map(\.name)
   }
 
-  /// Whether what a norm divides by does not change any more: it does until the values read a fixed one.
+  /// Returns whether the deviation that a norm divides by does not change any more. Where values read the norm, the
+  /// deviation changes until the norm is fixed for them.
   package func isFrozen(_ norm: String, atStep step: Int) -> Bool {
     let own = sites.filter { prefix + $0.norm == norm || $0.norm == norm }
     return (own.first { $0.kind == .values } ?? own.first).map { isFixed($0, atStep: step) } ?? false
@@ -151,7 +152,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     return (1 + .cos(.pi * Double(step + 1) / Double(count + 1))) / 2
   }
 
-  /// Whether a norm is fixed for queries and keys, and for values, behind the steps that were taken.
+  /// Returns whether a norm is fixed for queries and keys, and for values, behind the steps that were taken.
   package func flags(of norm: String) -> (isFixed: Bool, isValueFixed: Bool) {
     let own = sites.filter { prefix + $0.norm == norm || $0.norm == norm }
     let others = own.filter { $0.kind != .values }.allSatisfy { isFixed($0, atStep: step - 1) }

@@ -9,7 +9,7 @@ package struct TrainingTokens: Sendable {
 
   private let content: Content
   package let count: Int
-  /// Where the tokens are from, for messages.
+  /// The name of what the tokens are from, for messages.
   package let source: String
 
   package init(_ ids: [Int], source: String) {
