@@ -11,7 +11,7 @@ struct ProtobufReader {
     case number(UInt64)
     case bits32(UInt32)
     case bits64(UInt64)
-    /// Where the bytes stand.
+    /// The range of the bytes in the file.
     case bytes(Range<Int>)
   }
 

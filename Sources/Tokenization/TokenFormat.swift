@@ -1,6 +1,6 @@
 import NormFoldFormats
 
-/// How a file holds tokens.
+/// The form in which a file holds tokens.
 package enum TokenFormat: String, CaseIterable, Sendable {
   /// One decimal number a line.
   case text

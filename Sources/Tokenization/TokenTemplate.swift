@@ -1,6 +1,6 @@
 import NormFoldFormats
 
-/// What a tokenizer puts around a text, or around two, before a network reads them: `[CLS] A [SEP] B [SEP]`.
+/// The tokens that a tokenizer puts around a text, or around two, before a network reads them: `[CLS] A [SEP] B [SEP]`.
 ///
 /// Source: Hugging Face's `tokenizers`, the post-processors TemplateProcessing, BertProcessing and RobertaProcessing.
 package struct TokenTemplate: Equatable, Sendable {
@@ -95,7 +95,7 @@ extension TokenTemplate {
     return parts
   }
 
-  /// As `tokenizer.json` has it, TemplateProcessing.
+  /// Returns the template as `tokenizer.json` has it: a TemplateProcessing.
   func json(of vocabulary: Vocabulary) -> JSONValue {
     func name(_ id: Int) -> String { vocabulary.tokens[id]?.text ?? "" }
     func list(_ parts: [Part]) -> JSONValue {

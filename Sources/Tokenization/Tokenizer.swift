@@ -27,7 +27,7 @@ package struct Tokenizer: Sendable {
   package let endOfText: Int?
   /// The token that stands before a text; nil where none does.
   package let beginOfText: Int?
-  /// What is put around a text, or two.
+  /// The tokens that are put around a text, or around two; nil where there is no template.
   package let template: TokenTemplate?
 
   /// No vocabulary comes near it; it bounds what a file of a few bytes can cost in memory.

@@ -40,10 +40,10 @@ package protocol TokenizerKind: Sendable {
 
   // MARK: Working
 
-  /// What is done to text before its tokens are looked for; nil for nothing.
+  /// Returns the normalizer that text goes through before its tokens are looked for; nil where text stays as it is.
   func normalizer(of vocabulary: Vocabulary) throws(Refusal) -> (any TextNormalizer)?
 
-  /// What makes tokens of normalised text.
+  /// Returns the model that makes tokens of normalised text.
   ///
   /// - Throws: `.malformed` for a vocabulary that contradicts itself; `.unsupported` for one that would lose text.
   func model(of vocabulary: Vocabulary) throws(Refusal) -> any TokenModel
@@ -56,13 +56,13 @@ package protocol TokenizerKind: Sendable {
 
   // MARK: Writing
 
-  /// What llama.cpp needs beside the tokens and special tokens.
+  /// Returns what llama.cpp needs beside the tokens and special tokens.
   ///
   /// - Parameter tokens: one for each row of the embedding.
   /// - Throws: `.unsupported` for a tokenizer that llama.cpp would not reproduce.
   func ggufContent(of vocabulary: Vocabulary, tokens: [Vocabulary.Token]) throws(Refusal) -> GGUFTokens
 
-  /// What llama.cpp does in another way than the tokenizer, for notes.
+  /// Returns notes on what llama.cpp does in another way than the tokenizer.
   func differencesInLlamaCpp(of vocabulary: Vocabulary) -> [Message]
 
   /// The files as Hugging Face lays them out, `tokenizer_config.json` apart, and the class that reads them.
@@ -79,17 +79,18 @@ extension TokenizerKind {
 
 /// The part of the keys `tokenizer.ggml` that differs from kind to kind.
 package struct GGUFTokens {
-  /// How text is split (`pre`).
+  /// The name of the way in which text is split (`pre`).
   var splitting: String
   /// One for each id.
   var texts: [String]
   /// Arrays and numbers, by the rest of their keys.
   var keys: [(name: String, value: GGUFValue)] = []
-  /// Whether a key says that the token that begins a text is put there; encoders' tokens are put in any case.
+  /// Is true if keys say whether the tokens that begin and end a text are put there; encoders' tokens are put in any
+  /// case.
   var saysWhatIsAdded = true
 }
 
-/// Where a part of a text stands in it.
+/// The place of a part of a text in the text.
 package enum TextPlace: Sendable {
   case start
   /// Behind a token that was found before the text was taken apart.
@@ -98,7 +99,7 @@ package enum TextPlace: Sendable {
   case middle
 }
 
-/// What is done to a text before its tokens are looked for. Text is a span of valid UTF-8.
+/// A change that is made to a text before its tokens are looked for. Text is a span of valid UTF-8.
 package protocol TextNormalizer: Sendable {
   /// Returns a part of a text in its normal form; nil where nothing in it changes.
   func normalized(_ text: Span<UInt8>, _ range: Range<Int>, at place: TextPlace) -> [UInt8]?
@@ -135,7 +136,7 @@ extension TextNormalizer {
   }
 }
 
-/// What makes tokens of normalised text without added tokens. Text is a span of valid UTF-8.
+/// A model that makes tokens of normalised text without added tokens. Text is a span of valid UTF-8.
 package protocol TokenModel: Sendable {
   /// Appends the tokens of a part of a text.
   func encode(_ text: Span<UInt8>, _ range: Range<Int>, at place: TextPlace, into work: inout EncodingWork)
@@ -146,7 +147,7 @@ package protocol TokenModel: Sendable {
   func isBoundary(_ index: Int, in text: Span<UInt8>) -> Bool
 }
 
-/// What a model needs while it works, and the tokens so far.
+/// The memory that a model needs while it works, and the tokens so far.
 package struct EncodingWork {
   var merging = Merging()
   var cache: PieceCache

@@ -41,7 +41,8 @@ extension Vocabulary {
 
   // MARK: GGUF
 
-  /// As llama.cpp's converter writes them. Ids without a token are padded with unused ones.
+  /// Returns the keys of the tokenizer as llama.cpp's converter writes them. Ids without a token are padded with unused
+  /// tokens.
   ///
   /// - Throws: `.unsupported` where there are more tokens than rows of the embedding, or llama.cpp would not reproduce the
   ///   tokenizer; `.malformed` where two ids have one text, which would end llama.cpp.
@@ -84,7 +85,7 @@ extension Vocabulary {
     return keys
   }
 
-  /// What llama.cpp makes of the tokenizer in another way, or is not told.
+  /// Returns notes on what llama.cpp makes of the tokenizer in another way, or is not told.
   package func notes(vocabularySize: Int) -> [Message] {
     var notes: [Message] = []
     let missing = vocabularySize - tokens.count

@@ -19,10 +19,11 @@ package struct Vocabulary: Sendable {
   }
 
   package struct Token: Equatable, Sendable {
-    /// As the tokenizer's files spell it: in GPT-2's printable alphabet of bytes, say, or with `▁` for a space.
+    /// The text as the tokenizer's files spell it: in GPT-2's printable alphabet of bytes, say, or with `▁` for a
+    /// space.
     package var text: String
     package var kind: TokenKind
-    /// How it is found in text before anything else is; nil where it is not looked for.
+    /// The way in which the token is found in text before anything else is; nil where the token is not looked for.
     package var matching: Matching?
     /// Is false for a token that was added beside the vocabulary of the model.
     package var isInModel = true
@@ -37,7 +38,8 @@ package struct Vocabulary: Sendable {
     var looksLikeControl: Bool { text.hasPrefix("<|") && text.hasSuffix("|>") }
   }
 
-  /// How a token is found in text before that is taken apart, by the flags of Hugging Face's `AddedToken`.
+  /// The way in which a token is found in text before the text is taken apart, by the flags of Hugging Face's
+  /// `AddedToken`.
   package struct Matching: Equatable, Sendable {
     /// Takes the white space before it (`lstrip`).
     package var takesSpaceBefore = false
@@ -71,9 +73,9 @@ package struct Vocabulary: Sendable {
   package var specialTokens: [SpecialRole: Int] = [:]
   package var addsBeginOfText = false
   package var addsEndOfText = false
-  /// What is put around a text, or two; nil for nothing.
+  /// The tokens that are put around a text, or around two; nil for none.
   package var template: TokenTemplate?
-  /// How runtimes lay out a conversation, by the name of the template: nothing here reads them.
+  /// The templates by which runtimes lay out a conversation, by name: nothing here reads them.
   package var chatTemplates: [String: String] = [:]
   /// The name of the template that counts where none is named.
   package static let defaultTemplate = "default"

@@ -12,7 +12,7 @@ extension ByteLevelKind {
     return true
   }
 
-  /// What llama.cpp calls the ways to split text that are known here.
+  /// The names that llama.cpp has for the ways to split text that are known here.
   private static let splittings: [(name: String, pattern: SplittingPattern, takesWholePieces: Bool)] = [
     ("gpt-2", .gpt2, false), ("llama-bpe", .llama3, true), ("dbrx", .llama3, false), ("qwen2", .qwen2, false),
   ]

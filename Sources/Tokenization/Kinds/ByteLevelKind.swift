@@ -107,7 +107,7 @@ package struct ByteLevelKind: TokenizerKind {
     }
   }
 
-  /// How text is split: by `ByteLevel` and its own pattern, or by a pattern before it.
+  /// Returns how text is split: by `ByteLevel` and its own pattern, or by a pattern before it.
   ///
   /// - Throws: `.unsupported` for another pattern or pre-tokenizer.
   private static func splitting(

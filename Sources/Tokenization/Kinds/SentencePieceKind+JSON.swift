@@ -91,7 +91,7 @@ extension SentencePieceKind {
   }
 }
 
-/// How a `tokenizer.json` replaces spaces.
+/// The way in which a `tokenizer.json` replaces spaces.
 private struct SpaceReplacing {
   var spaces: Metaspace
   var isLate: Bool

@@ -60,7 +60,7 @@ extension SentencePieceKind {
   }
 }
 
-/// What a `ModelProto` says, as far as it is used.
+/// The content of a `ModelProto`, as far as it is used.
 ///
 /// Source: sentencepiece_model.proto.
 private struct SentencePieceModel {

@@ -5,7 +5,7 @@ import NormFoldFormats
 ///
 /// Source: Kudo and Richardson, "SentencePiece" (2018), and the programs `sentencepiece` 0.2 and `tokenizers` 0.23.
 package struct SentencePieceKind: TokenizerKind {
-  /// What is merged first.
+  /// The rule that says what is merged first.
   package enum Order: Sendable {
     /// Two parts each, in order of rank: Hugging Face's files.
     case merges([Pair])
@@ -30,7 +30,7 @@ package struct SentencePieceKind: TokenizerKind {
   package var replacesLate = false
   /// Is true if runs of spaces become one, and those around a text none.
   package var removesExtraSpaces = false
-  /// What characters are replaced by (`nmt_nfkc`); nil for nothing.
+  /// The map that says what characters are replaced by (`nmt_nfkc`); nil where none is replaced.
   var characterMap: CharacterMap?
   /// SentencePiece's name of that map.
   package var normalization = "identity"

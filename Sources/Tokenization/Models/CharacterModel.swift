@@ -143,7 +143,7 @@ struct CharacterModel: TokenModel {
 }
 
 extension CharacterModel {
-  /// What the tables are made of.
+  /// A collection of what the model's tables are made of.
   fileprivate struct Builder {
     private var ids: [ExactText: Int] = [:]
     private var found: [(left: UInt32, right: UInt32, merge: MergeTable.Merge, name: String)] = []

@@ -47,7 +47,7 @@ struct PieceCache {
 
   private struct Entry {
     var key: Key
-    /// As many as there are, then ``unused``.
+    /// The tokens of the piece, as many as there are, then ``unused``.
     var tokens: SIMD4<UInt32>
   }
 

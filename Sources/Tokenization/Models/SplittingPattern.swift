@@ -1,4 +1,4 @@
-/// How a byte-level tokenizer cuts text into the pieces that merges never cross.
+/// The way in which a byte-level tokenizer cuts text into the pieces that merges never cross.
 package enum SplittingPattern: Hashable, Sendable, CaseIterable {
   case gpt2
   /// Llama 3's: up to three digits together, line breaks with the punctuation before them, any sign before a word.
@@ -6,7 +6,8 @@ package enum SplittingPattern: Hashable, Sendable, CaseIterable {
   /// Qwen2's: the same with each digit alone.
   case qwen2
 
-  /// As `tokenizer.json` has it; nil where the pre-tokenizer `ByteLevel` brings it along.
+  /// The regular expression as `tokenizer.json` has it; nil where the pre-tokenizer `ByteLevel` brings the pattern
+  /// along.
   var expression: String? {
     switch self {
     case .gpt2: nil

@@ -1,6 +1,6 @@
 import NormFoldFormats
 
-/// What SentencePiece replaces characters by: a trie of texts, and the texts that they become.
+/// The replacements that SentencePiece makes of characters: a trie of texts, and the texts that they become.
 ///
 ///     byte 0             4            4 + n
 ///     +------------------+------------+----------------------------+

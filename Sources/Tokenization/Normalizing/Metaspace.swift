@@ -1,11 +1,11 @@
 /// SentencePiece's way with spaces: `▁` stands for each, and for the beginning of a text.
 package struct Metaspace: Sendable, Equatable {
-  /// Which parts of a text get a `▁` in front (`prepend_scheme`).
+  /// The parts of a text that get a `▁` in front (`prepend_scheme`).
   package enum Prefix: String, Sendable {
     case never
     /// The beginning of the text alone.
     case first
-    /// What stands behind an added token, too.
+    /// The beginning of the text, and of what stands behind an added token.
     case always
   }
 
@@ -72,7 +72,8 @@ struct SpaceNormalizer: TextNormalizer {
     return result
   }
 
-  /// What the characters at a place become, and where they end: a protected piece, what the map has, or one character.
+  /// Returns what the characters at a place become, and where these characters end: a protected piece, what the map
+  /// has, or one character.
   private func piece(at index: Int, in text: Span<UInt8>, upTo end: Int) -> (bytes: ArraySlice<UInt8>, end: Int) {
     if let end = protected.end(ofTokenAt: index, in: text, upTo: end) { return (bytes(text, index..<end), end) }
     if let match = characterMap?.match(at: index, in: text, upTo: end) { return (match.replacement, match.end) }
