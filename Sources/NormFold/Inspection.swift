@@ -74,8 +74,8 @@ public struct Inspection: Sendable, Encodable {
   public let adapterChanges: [AdapterChange]?
   /// Tensors that take no part, with the rule by which they are left out.
   public let dropped: [String: String]
-  /// The parts that were taken off the names of tensors, since programs around the network had put them there:
-  /// `module.`.
+  /// The parts that were taken off the names of tensors: those that programs around the network had put there
+  /// (`module.`), and those that the user named.
   public let wrappers: [String]
   public let warnings: [Message]
 

@@ -355,7 +355,7 @@ private final class TrainingLog {
 }
 
 extension Network {
-  /// The number of numbers that are trained.
+  /// The count of the numbers that are trained.
   var parameterCount: Int {
     var count = 0
     for node in nodes {

@@ -241,8 +241,8 @@ extension ConversionReport {
       lead: "Each norm of the source, the maps that took it in, and what is left in its place.", content: content)
   }
 
-  /// The texts that say what is left of each norm in the outputs, one column for those outputs in which the same is left
-  /// of every norm.
+  /// The texts that say what is left of each norm in the outputs, one column for those outputs in which the same is
+  /// left of every norm.
   private var remainders: [(names: String, texts: [String])] {
     var columns: [(names: String, texts: [String])] = []
     for output in outputs {
