@@ -76,7 +76,7 @@ faults: setup
 # Optimised, and as many networks as README.md speaks of.
 SEED        ?= 1
 CONVERSIONS ?= 15000
-PERIOD      ?= 60
+PERIOD      ?= 45
 proof: setup
 	$(SWIFT) build -c release --product normfold-proof
 	.build/release/normfold-proof --seed $(SEED) --conversions $(CONVERSIONS) --period $(PERIOD)

@@ -122,9 +122,16 @@ extension VerificationRun.Report {
     if judgement.isComplete { return "The same network\(difference), for every input." }
     // A program is run on some of the tokens.
     let count = min(tokenCount, judgement.single.logits.tokenCount)
+    let unit =
+      switch judgement.task {
+      case .imageClassification: "image"
+      case .sequenceClassification: "sequence"
+      default: "token"
+      }
+    let inputs = count == 1 ? "one \(unit)" : "\(count) \(unit)s"
     return judgement.parts?.isSampled == true
-      ? "The same weights\(difference), and the same network as far as random states and \(count) tokens can tell."
-      : "The same network\(difference), as far as these \(count) tokens can tell."
+      ? "The same weights\(difference), and the same network as far as random states and \(inputs) can tell."
+      : "The same network\(difference), as far as \(count == 1 ? inputs : "these " + inputs) can tell."
   }
 }
 

@@ -43,7 +43,7 @@ import NormFoldNetworks
     }
   }
 
-  private static let inputNames = ["input_ids", "attention_mask", "position_ids", "token_type_ids"]
+  private static let inputNames = ["input_ids", "attention_mask", "position_ids", "token_type_ids", "pixel_values"]
 
   private static func isKnown(_ name: String) -> Bool {
     inputNames.contains(name) || name.hasPrefix("past_key_values.")
@@ -62,6 +62,8 @@ import NormFoldNetworks
   }
 
   package var sequenceLengths: ClosedRange<Int> {
+    // An image has as many patches as it has.
+    if network.image != nil { return network.contextLength...network.contextLength }
     guard let fixedLength else { return 1 ... .max }
     // What is attended to must be said where tokens are attended to that come later.
     let takesPadding = network.isCausal || evaluator.graph.inputs.contains { $0.name == "attention_mask" }
@@ -127,6 +129,9 @@ import NormFoldNetworks
       "input_ids": row(probe.tokens), "attention_mask": row(probe.isVisible.map { $0 ? 1 : 0 }),
       "position_ids": row(probe.positions), "token_type_ids": row(probe.types),
     ]
+    if let image = network.image, !probe.pixels.isEmpty {
+      inputs["pixel_values"] = ONNXTensor([1, image.channels, image.height, image.width], probe.pixels)
+    }
     for input in evaluator.graph.inputs where inputs[input.name] == nil {
       // Nothing was computed before.
       let shape = input.shape.enumerated().map { axis, extent -> Int in

@@ -15,6 +15,7 @@ import NormFoldNetworks
   }
 
   private func result() throws(Refusal) -> ONNXTensor {
+    if node.domain == ONNXGraph.ownDomain, node.operation == ONNXGraph.patches { return try patches() }
     guard node.domain.isEmpty || node.domain == "ai.onnx" else {
       throw refusal(of: "\(node.domain).\(node.operation)")
     }

@@ -219,7 +219,8 @@ enum Operand {
     case .integers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
     case .booleans(let values): self = .tensor(ONNXTensor(initializer.shape, values))
     case .numbers(let values): self = .tensor(ONNXTensor(initializer.shape, values))
-    case .external(let value): self = .weight(value)
+    case .external(let value) where initializer.shape.count <= 2: self = .weight(value)
+    case .external(let value): self = .tensor(ONNXTensor(initializer.shape, ParameterReader(value).values()))
     }
   }
 

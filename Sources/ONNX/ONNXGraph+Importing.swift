@@ -21,6 +21,7 @@ extension ONNXGraph {
     }
     self = try UnpackedModel(file, origin: .any).importedGraph(besides: ONNXDataFiles(beside: path))
     foldConstants()
+    try rewriteConvolutions(file: path)
     dropUnread()
     nameNodes()
     try check(file: path)
@@ -50,7 +51,7 @@ extension ONNXGraph {
       case ("Constant", 1): constant = node.constant
       case ("Identity", 1): constant = operand
       case ("Transpose", 1):
-        if let operand, case .external(let value) = operand.content, value.shape.count == 2,
+        if let operand, case .external(let value) = operand.content, operand.shape.count == 2,
           node.attributes["perm"] ?? .integers([1, 0]) == .integers([1, 0])
         {
           constant = operand
@@ -143,11 +144,21 @@ final class ONNXDataFiles {
 // MARK: - Weights
 
 extension UnpackedModel {
-  /// A weight that is read in pieces, or a constant, from its bytes.
+  /// A weight that is read in pieces, or a constant, from its bytes. A weight with more than two axes is a matrix as it lies: a table
+  /// [1, rows, width] has its rows, the kernel of a convolution [out, in, height, width] one for each output.
   func imported(_ info: TensorInfo, tensor: Tensor) throws(Refusal) -> ONNXGraph.Initializer {
     let isNumber = [.f32, .f16, .bf16, .f64].contains(info.type)
-    if isNumber, info.shape.count == 1 || info.shape.count == 2, tensor.info.byteCount > info.type.onnxSize {
-      return .init(name: info.name, type: info.type, shape: info.shape, content: .external(.stored(tensor)))
+    if isNumber, (1...4).contains(info.shape.count), tensor.info.byteCount > info.type.onnxSize {
+      let shape =
+        switch info.shape.count {
+        case 3: [info.shape[0] * info.shape[1], info.shape[2]]
+        case 4: [info.shape[0], info.shape[1...].reduce(1, *)]
+        default: info.shape
+        }
+      let matrix = Tensor(
+        info: TensorInfo(name: info.name, type: info.type, shape: shape), file: tensor.file,
+        byteOffset: tensor.byteOffset)
+      return .init(name: info.name, type: info.type, shape: info.shape, content: .external(.stored(matrix)))
     }
     let content: ONNXGraph.Content
     switch info.type {

@@ -40,7 +40,10 @@ struct WeightSearch {
   }
 
   private let products: [Product]
+  /// What rows are gathered from.
   private let tables: [Parameter]
+  /// What has a row for each token, and is added as a whole.
+  private let wholeTables: [Parameter]
   private let vectors: [(parameter: Parameter, values: [Double])]
 
   init(_ graph: ONNXGraph) {
@@ -66,7 +69,15 @@ struct WeightSearch {
     }
     self.products = products
     self.tables = tables
-    vectors = weights.values.filter { $0.shape.count == 1 }.map { ($0, ParameterReader($0).values()) }
+    let whole = graph.initializers.compactMap { initializer -> Parameter? in
+      guard initializer.shape.count == 3, initializer.shape[0] == 1 else { return nil }
+      return weights[initializer.name]
+    }
+    wholeTables = whole.filter { $0.rowCount > 1 }
+    vectors =
+      (weights.values.filter { $0.shape.count == 1 }
+      + whole.filter { $0.rowCount == 1 }.map { $0.reshaped([$0.columnCount]) })
+      .map { ($0, ParameterReader($0).values()) }
       .sorted { $0.0.description < $1.0.description }
   }
 
@@ -109,6 +120,12 @@ struct WeightSearch {
           continue
         }
         result.tables[node.path] = found
+      case .embed(let table, .first), .embed(let table, .others):
+        guard let found = nearest(to: table.reshaped([table.columnCount])) else {
+          result.missing.append(node.path)
+          continue
+        }
+        result.tables[node.path] = found.reshaped(table.shape)
       case .norm(let norm):
         let gain = nearest(to: norm.gain)
         let bias = norm.bias.map { (own: $0, found: nearest(to: $0)) }
@@ -125,7 +142,9 @@ struct WeightSearch {
       result.products.append(
         (
           products[number].node,
-          CutProduct(maps: maps[number] ?? [], width: products[number].weight.columnCount)
+          CutProduct(
+            maps: maps[number] ?? [], width: products[number].weight.columnCount,
+            firstRow: maps[number]?.first.map { network.firstRow(of: $0.path) } ?? 0)
         ))
     }
     return result
@@ -137,7 +156,8 @@ struct WeightSearch {
     let rows = Array(Set((0..<16).map { $0 * (table.rowCount - 1) / 15 })).sorted()
     let expected = rows.map { wanted.values(rows: $0..<$0 + 1, columns: 0..<table.columnCount) }
     var best: (table: Parameter, count: Int)?
-    for other in tables where other.columnCount == table.columnCount && other.rowCount >= table.rowCount {
+    for other in tables + wholeTables
+    where other.columnCount == table.columnCount && other.rowCount >= table.rowCount {
       let reader = ParameterReader(other)
       for offset in Set([0, 1, 2, other.rowCount - table.rowCount]) where offset + table.rowCount <= other.rowCount {
         let count = zip(rows, expected).reduce(0) { sum, row in
@@ -259,6 +279,18 @@ private struct ColumnSample {
       if best != nil { break }
     }
     return best?.place
+  }
+}
+
+extension Network {
+  /// The first token that a map has a row for in programs: a class token is no patch of an image.
+  fileprivate func firstRow(of path: Path) -> Int {
+    for node in nodes where node.path == path {
+      for operand in node.operands {
+        if case .patches? = self[operand] { return 1 }
+      }
+    }
+    return 0
   }
 }
 

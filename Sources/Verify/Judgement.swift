@@ -384,8 +384,9 @@ extension [Probe] {
   }
 
   /// Adds a probe whose tokens stand at their places in the sequence: the first ones of the longest probe, again and again
-  /// where the sequence must be longer.
+  /// where the sequence must be longer. An image has all its patches at their places already.
   fileprivate mutating func probeFromStart(ofAbout count: Int, within lengths: ClosedRange<Int>) -> Int {
+    if let image = firstIndex(where: { !$0.pixels.isEmpty }) { return image }
     guard let longest = self.max(by: { $0.tokens.count < $1.tokens.count }), !longest.tokens.isEmpty else { return 0 }
     let length = Swift.max(Swift.min(count, longest.tokens.count, lengths.upperBound), lengths.lowerBound)
     let tokens = (0..<length).map { longest.tokens[$0 % longest.tokens.count] }

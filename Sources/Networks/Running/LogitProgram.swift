@@ -85,9 +85,11 @@ package struct CutProduct: Sendable {
 
   package var maps: [Map]
   package var width: Int
+  /// The first token of a sequence that has a row: 1 where the one before it is no patch of an image.
+  package var firstRow: Int
 
-  package init(maps: [Map], width: Int) {
-    (self.maps, self.width) = (maps, width)
+  package init(maps: [Map], width: Int, firstRow: Int = 0) {
+    (self.maps, self.width, self.firstRow) = (maps, width, firstRow)
   }
 }
 
