@@ -4,8 +4,9 @@ import NormFoldFormats
 /// The names by which tensors of one architecture become tensors of another, with `#` for the number of a block.
 struct TransferMap: Sendable {
   struct Rule: Sendable {
-    /// The name in the template, in the source.
+    /// The name in the template.
     let target: String
+    /// The name in the source.
     let source: String
   }
 

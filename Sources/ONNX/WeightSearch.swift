@@ -40,9 +40,9 @@ struct WeightSearch {
   }
 
   private let products: [Product]
-  /// What rows are gathered from.
+  /// The weights that rows are gathered from.
   private let tables: [Parameter]
-  /// What has a row for each token, and is added as a whole.
+  /// The weights that have a row for each token and are added as a whole.
   private let wholeTables: [Parameter]
   private let vectors: [(parameter: Parameter, values: [Double])]
 

@@ -7,7 +7,7 @@ struct Mark: Sendable {
   /// The class of the style sheet that has its colour and dashes.
   let name: String
 
-  /// - Parameter index: which of the series; after six they repeat.
+  /// - Parameter index: which of the series; colours and dashes repeat after six, shapes after five.
   init(_ index: Int) {
     shape = Shape.allCases[index % Shape.allCases.count]
     name = "s\(index % 6)"

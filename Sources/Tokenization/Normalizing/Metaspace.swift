@@ -1,4 +1,4 @@
-/// SentencePiece's way with spaces: `▁` stands for each, and for the beginning of a text.
+/// SentencePiece's way with spaces: `▁` stands for each and, as `prefix` says, for the beginning of a text.
 package struct Metaspace: Sendable, Equatable {
   /// The parts of a text that get a `▁` in front (`prepend_scheme`).
   package enum Prefix: String, Sendable {

@@ -188,7 +188,7 @@ private struct Side {
   /// The numbers that are subtracted from each row and from each column; nil for none.
   private(set) var rowShifts: [Double]?
   private(set) var columnShifts: [Double]?
-  /// The means of magnitudes that belong to these.
+  /// The means of the magnitudes of the numbers whose means are subtracted, which bound the rounding of those means.
   private(set) var rowMagnitudes: [Double]?
   private(set) var columnMagnitudes: [Double]?
   /// The errors of the subtracted numbers that storing in blocks may have caused; zeros for types without blocks.

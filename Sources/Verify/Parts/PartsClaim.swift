@@ -37,23 +37,23 @@ package struct PartsClaim: Sendable, Codable {
 
   /// The change that the candidate made to the residual stream.
   package enum Stream: String, Sendable, Codable {
-    /// Nothing.
+    /// The candidate's stream is the reference's.
     case same
-    /// It subtracts the mean over the features.
+    /// The candidate subtracts the mean over the features.
     case centred
-    /// It does not, and the reference does.
+    /// The reference subtracts the mean, and the candidate does not.
     case uncentred
     /// Only one of the two or neither subtracts the mean everywhere, and no reader sees it.
     case upToMean = "up-to-mean"
-    /// It subtracts the mean and leaves the last feature out.
+    /// The candidate subtracts the mean and leaves the last feature out.
     case compressed
-    /// It has the last feature that the reference leaves out.
+    /// The candidate has the last feature that the reference leaves out.
     case expanded
   }
 
   package var parts: [Part]
   package var stream: Stream
-  /// The share of every weight of the candidate that was compared.
+  /// The number of elements of the candidate's weights that were compared.
   package var elementCount: Int
   /// Why parts were not compared; empty where all were.
   package var notCompared: [String]

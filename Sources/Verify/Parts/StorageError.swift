@@ -5,7 +5,7 @@ import NormFoldNetworks
 /// costs at most.
 ///
 /// For a floating type it is u·|w'| with the unit roundoff u = 2^−p of p significant bits, and half of the smallest
-/// subnormal number. For a type with blocks it is half a step of the block, and what rounding the block's scale to 16 bits
+/// subnormal number (of F64 the whole of it, whose half no Double is). For a type with blocks it is half a step of the block, and what rounding the block's scale to 16 bits
 /// costs (see ``bounds(of:into:)``).
 struct StorageError: Sendable {
   let type: ElementType
