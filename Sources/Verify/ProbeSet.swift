@@ -17,10 +17,13 @@ package struct ProbeSet: Hashable, Sendable {
 }
 
 extension ProbeSet {
-  /// Tokens of a probe that goes across the context in steps.
-  private static let acrossCount = 16
+  /// Tokens of a probe that goes across the context in steps. That they are few costs no certainty where every part of the networks
+  /// is compared by itself; what they show is that the parts are put together as they should be.
+  private static let acrossCount = 6
+  /// Tokens of a probe with padding, and of one that is run in double precision in any network.
+  private static let paddedCount = 16
   /// Tokens of a probe with the end-of-text token, and of one in a network where a pass over the whole context takes long.
-  private static let (shortCount, shortestCount) = (10, 5)
+  private static let (shortCount, shortestCount) = (10, 3)
   /// Multiplications that a pass over a probe may take in double precision: about half a second for the two networks.
   private static let preciseCost = 1 << 33
 
@@ -127,7 +130,7 @@ extension ProbeSet {
     if let width = network.wordFeatureCount { return words(probes, width: width, for: network, &generator) }
     let isCheap = isCheap(wanted * max(1, count), multiplicationsPerToken: network.multiplicationsPerToken)
     if isCheap { set.precise += probes } else { set.long = probes }
-    let short = min(acrossCount, context)
+    let short = min(paddedCount, context)
     let padding = short / 4
     let typeCount = network.tokenTypeEmbedding?.rowCount ?? 1
     // A token that does not count as a position stands where padding is.
@@ -169,7 +172,7 @@ extension ProbeSet {
   }
 
   private static func isCheap(_ tokenCount: Int, multiplicationsPerToken: Int) -> Bool {
-    tokenCount <= acrossCount || tokenCount <= preciseCost / max(1, multiplicationsPerToken)
+    tokenCount <= paddedCount || tokenCount <= preciseCost / max(1, multiplicationsPerToken)
   }
 
   /// Adds the beginning of a text, which finds a network in the states that it was trained for.

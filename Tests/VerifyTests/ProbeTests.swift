@@ -39,7 +39,7 @@ import Testing
         "one token", "across the context", "end-of-text first", "end-of-text in the middle",
       ])
     let across = set.precise[1]
-    #expect(set.precise.map(\.tokens.count) == [1, 16, 5, 5])
+    #expect(set.precise.map(\.tokens.count) == [1, 6, 3, 3])
     #expect(across.positions.first == 0 && across.positions.last == 1_023)
     #expect(zip(across.positions, across.positions.dropFirst()).allSatisfy { $0 < $1 })
     #expect(set.long.isEmpty)

@@ -177,8 +177,8 @@ struct MapComparison: Sendable {
   }
 }
 
-/// One side of a comparison, made ready for the rows of a tile.
-private struct Side {
+/// One side of a comparison, made ready for the rows of a tile. It is a class, so that a row copies none of its arrays.
+private final class Side {
   let numbers: MapNumbers
   let isReference: Bool
   let rows: StoredRows
