@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import NormFoldFormats
 import NormFoldNetworks
 
@@ -48,14 +49,18 @@ extension Double {
 }
 
 extension FastBackend {
+  /// The number of rows up to which a weight in floats is read as it lies in double precision: more rows are worth the copies that
+  /// BLAS makes of it.
+  private static var fewRows: Int { 16 }
+
   /// xW + b: [T, in] → [T, out].
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   func apply(_ map: LinearMap, to x: Matrix<Scalar>) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: map.weight.columnCount)
     let bias = map.bias.map { ParameterReader($0, workers: workers).values().map { Scalar($0) } }
-    /// Computes a tile, given the weight's columns that belong to it.
-    @Sendable func multiply(_ tile: ProductTile, by weight: UnsafePointer<Scalar>, stride: Int, isTransposed: Bool) {
+    /// Puts the bias where a tile's sums are to be added, and returns the place of the first of them.
+    @Sendable func begin(_ tile: ProductTile) -> UnsafeMutablePointer<Scalar> {
       let corner = unsafe result.start + tile.rows.lowerBound * result.columnCount + tile.outputs.lowerBound
       if let bias {
         unsafe bias.withUnsafeBufferPointer { values in
@@ -66,6 +71,11 @@ extension FastBackend {
           }
         }
       }
+      return unsafe corner
+    }
+    /// Computes a tile, given the weight's columns that belong to it.
+    @Sendable func multiply(_ tile: ProductTile, by weight: UnsafePointer<Scalar>, stride: Int, isTransposed: Bool) {
+      let corner = unsafe begin(tile)
       unsafe Scalar.multiply(
         rows: tile.rows.count, columns: tile.outputs.count, inner: x.columnCount,
         x.start + tile.rows.lowerBound * x.columnCount, strideA: x.columnCount, weight, strideB: stride,
@@ -78,6 +88,24 @@ extension FastBackend {
         let tile = tiles[number]
         unsafe stored.withColumns(from: tile.outputs.lowerBound) { weight in
           unsafe multiply(tile, by: weight, stride: stored.stride, isTransposed: stored.isTransposed)
+        }
+      }
+    } else if x.rowCount <= Self.fewRows, rounding == nil, let x = x as? Matrix<Double>,
+      let stored = InPlaceWeight(map.weight, as: Float.self)
+    {
+      workers.forEach(tiles.count) { number in
+        let tile = tiles[number]
+        // The same type: the product is of Doubles.
+        let corner = unsafe UnsafeMutableRawPointer(begin(tile)).assumingMemoryBound(to: Double.self)
+        if bias == nil {
+          for row in 0..<tile.rows.count {
+            unsafe (corner + row * result.columnCount).update(repeating: 0, count: tile.outputs.count)
+          }
+        }
+        unsafe stored.withColumns(from: tile.outputs.lowerBound) { (weight: UnsafePointer<Float>) in
+          unsafe normfold_product(
+            tile.rows.count, tile.outputs.count, x.columnCount, x.start + tile.rows.lowerBound * x.columnCount,
+            x.columnCount, weight, stored.stride, stored.isTransposed, corner, result.columnCount)
         }
       }
     } else {

@@ -42,6 +42,11 @@ DECLARE(float, float)
 DECLARE(double, double)
 #undef DECLARE
 
+// C += X·W for few rows: X [m, k], W [k, n] or, if isTransposed, stored as [n, k], in floats that may begin at any byte.
+void normfold_product(
+    size_t m, size_t n, size_t k, const double *x, size_t strideX, const float *w, size_t strideW, bool isTransposed,
+    double *c, size_t strideC);
+
 // Stored numbers, which may begin at any byte, to floats or doubles: exactly.
 void normfold_decode_f32_double(const void *x, size_t count, double *y);
 void normfold_decode_bf16_float(const void *x, size_t count, float *y);
