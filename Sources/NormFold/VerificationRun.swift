@@ -85,7 +85,8 @@ public struct VerificationRun: Sendable, Encodable {
         .init(
           name: candidate, exact: other.network, model: other.written, type: other.type, isUpToShift: isUpToShift,
           allowance: .independent)
-      ], against: source.network, named: reference, literal: nil, on: probes, workers: workers
+      ], against: source.network, named: reference, literal: other.isLiteral ? source.literalNetwork : nil,
+      on: probes, workers: workers
     ) { done, total in
       progress(ConversionProgress(stage: .verifying, subject: "logits", done: done, total: total, unit: "steps"))
     }
@@ -159,6 +160,8 @@ private struct Candidate {
   /// The model that the candidate's runtime computes.
   let written: WrittenModel
   let type: ElementType
+  /// Is true if its runtime computes norms whose epsilon makes them nearly linear, where linear ones are meant.
+  var isLiteral = false
   let warnings: [Message]
   let requireIntact: () throws(Refusal) -> Void
 
@@ -182,6 +185,7 @@ private struct Candidate {
       (options.adapters, options.layout) = ([], nil)
       let model = try Model(opening: path, options: options)
       network = model.literalNetwork ?? model.network
+      isLiteral = model.literalNetwork != nil
       (written, type, warnings) = (.network(network, meant: model.network), .f32, model.warnings)
       requireIntact = { () throws(Refusal) in try model.checkpoint.requireIntact() }
     }

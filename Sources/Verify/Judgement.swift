@@ -94,6 +94,12 @@ public struct Judgement: Sendable, Codable {
       self.allowance = allowance
     }
 
+    /// Is true if its runtime computes norms whose epsilon makes them nearly linear, where linear ones are meant.
+    fileprivate var isLiteral: Bool {
+      guard case .network(let network, let meant) = model else { return false }
+      return network.norms.map(\.norm.deviation) != meant.norms.map(\.norm.deviation)
+    }
+
     /// The network that the candidate's parts are read from; nil for a program whose numbers are not known.
     var stored: Network? {
       switch model {
@@ -159,7 +165,9 @@ package struct Judgements: Sendable {
     } else {
       programProbe = shortProbe
     }
-    let literalProbe = precise.farProbe(ofAtMost: Self.shortTokenCount)
+    // Where candidates are computed as they are stored, too, what that costs the reference is a part of their limits.
+    let literalProbe =
+      candidates.contains(where: \.isLiteral) ? nil : precise.farProbe(ofAtMost: Self.shortTokenCount)
     func outcome(_ precise: [Probe], long: [Probe]) throws(Refusal) -> JudgementRun.Result {
       try run.result(
         on: precise, long: long, programProbe: programProbe, literalProbe: literalProbe, progress: progress)
@@ -171,6 +179,11 @@ package struct Judgements: Sendable {
       result = try outcome(precise, long: [])
     }
     judgements = result.judgements
+    if let literal = result.literal {
+      for index in candidates.indices where candidates[index].isLiteral {
+        judgements[index].limits = judgements[index].limits.widened(by: literal.logits)
+      }
+    }
     for (index, candidate) in candidates.enumerated() {
       judgements[index].parts = candidate.stored.map {
         // What one of the two does not give away is no part of what both compute.

@@ -22,12 +22,16 @@ import Testing
     "What the proof once found stays found",
     arguments: [
       // √D was rounded to F16 in the graph, and the file refused for it.
-      2242,
+      (11, 2242),
       // Of a matrix in blocks of which a mean is subtracted, an element could be off by the mean of its magnitudes.
-      3024,
-    ])
-  func found(number: Int) throws {
-    let tally = try Proof(seed: 11, first: number, conversionCount: 1, plantingPeriod: 1).run(
+      (11, 3024),
+      // A residual weight in F16 was below the smallest normal number.
+      (1, 6215),
+      // The stored epsilon moves the logits, of the source as of a copy that was found to differ from it.
+      (1, 9019),
+    ] as [(UInt64, Int)])
+  func found(seed: UInt64, number: Int) throws {
+    let tally = try Proof(seed: seed, first: number, conversionCount: 1, plantingPeriod: 1).run(
       workers: Workers(count: 1))
     #expect(tally.honest == 1 && tally.plantedCount > 4)
     #expect(tally.refused == [])

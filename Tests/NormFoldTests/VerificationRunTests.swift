@@ -18,6 +18,34 @@ import TestSupport
     #expect(report.judgement.limits.logits > 0)
   }
 
+  /// A published checkpoint whose stream is so large that its ε of 10¹² does not make its norms linear.
+  private static func largeStream(
+    _ change: (inout AlteredCheckpoint.Content) -> Void = { _ in }
+  ) throws -> AlteredCheckpoint {
+    try AlteredCheckpoint(of: "tiny-2x32/lnfree") { content in
+      for name in ["transformer.wte.weight", "transformer.wpe.weight"] {
+        content.tensors.change(name) { entry in
+          for index in 0..<entry.shape.reduce(1, *) { entry[index] *= 3_000 }
+        }
+      }
+      change(&content)
+    }
+  }
+
+  @Test("A checkpoint whose stored epsilon moves its logits is the same as itself, and another is not")
+  func largeStream() throws {
+    let (one, two) = (try Self.largeStream(), try Self.largeStream())
+    let report = try VerificationRun(reference: one.path, candidate: two.path).run()
+    #expect(report.holds)
+    // It is the stored form that costs more than float32.
+    let noise = report.judgement.noise.logits.largest
+    #expect(report.judgement.double.logits.largest > 4 * noise)
+    let other = try Self.largeStream { content in
+      content.tensors.change("transformer.h.1.mlp.c_fc.weight") { $0[5] *= 1.001 }
+    }
+    #expect(try !VerificationRun(reference: one.path, candidate: other.path).run().holds)
+  }
+
   @Test(
     "A conversion that rounds is the same network, whatever type the source has",
     arguments: [

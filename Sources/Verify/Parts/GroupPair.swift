@@ -237,6 +237,25 @@ extension AffineGroup {
     return (values, error)
   }
 
+  /// What storing gains and divisors may do to each of the factors, however small these are: [in].
+  func factorOffsets(count: Int) -> [Double] {
+    var result = [Double](repeating: 0, count: count)
+    let vectors = gains.map { ($0, isDivisor: false) } + divisors.map { ($0, isDivisor: true) }
+    let values = vectors.map { ParameterReader($0.0).values() }
+    for (number, (vector, isDivisor)) in vectors.enumerated() {
+      guard let absolute = vector.storageError?.absolute else { continue }
+      for index in 0..<count {
+        var others = abs(inputFactor * outputFactor)
+        for (other, numbers) in values.enumerated() where other != number {
+          others *= vectors[other].isDivisor ? 1 / abs(numbers[index]) : abs(numbers[index])
+        }
+        let value = abs(values[number][index])
+        result[index] += absolute * others / (isDivisor ? value * value : 1)
+      }
+    }
+    return result
+  }
+
   /// f · β [in].
   func inputBiases(count: Int) -> StoredVector { StoredVector(inputBias, factor: outputFactor, count: count) }
 
@@ -253,11 +272,13 @@ extension AffineGroup {
   }
 }
 
-/// The numbers of a vector, and how far storing may have put them: `error` · |v| + `offset`.
+/// The numbers of a vector, and how far storing may have put them: `error` · |v| + `offset`, and of each number `offsets` besides.
 struct StoredVector {
   let values: [Double]
   let error: Double
   let offset: Double
+  /// Nil for zeros.
+  private var offsets: [Double]?
 
   /// - Parameters:
   ///   - vector: nil for zeros.
@@ -268,9 +289,11 @@ struct StoredVector {
     offset = abs(factor) * (vector?.storageError?.absolute ?? 0)
   }
 
-  init(values: [Double], error: Double) { (self.values, self.error, offset) = (values, error, 0) }
+  init(values: [Double], error: Double, offsets: [Double]) {
+    (self.values, self.error, offset, self.offsets) = (values, error, 0, offsets)
+  }
 
-  func bound(_ index: Int) -> Double { error * abs(values[index]) + offset }
+  func bound(_ index: Int) -> Double { error * abs(values[index]) + offset + (offsets?[index] ?? 0) }
 }
 
 extension Parameter {
@@ -402,7 +425,8 @@ extension GroupPair {
     func factors(_ group: AffineGroup) -> StoredVector {
       let found = group.factors(count: count)
       return StoredVector(
-        values: found?.values ?? [Double](repeating: 1, count: count), error: found?.error ?? 0)
+        values: found?.values ?? [Double](repeating: 1, count: count), error: found?.error ?? 0,
+        offsets: group.factorOffsets(count: count))
     }
     compare(factors(reference), factors(candidate), input: 0)
     if !handsBiasOn {
