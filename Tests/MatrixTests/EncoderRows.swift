@@ -78,6 +78,35 @@ enum EncoderRow {
       "in/model.safetensors, 'embeddings.position_embeddings': has 7 positions, expected one for the class token and 64 for the patches of an image of 64 × 64; give the size of the images that it was trained on",
       alter: { $0.config["image_size"] = .number(64) }),
     model(
+      "ViT of timm: registers", of: "vision/timm", 4, "in/config.json, 'model_args.reg_tokens': 4 is not supported yet",
+      alter: {
+        $0.config["model_args"] = .object(
+          ($0.config["model_args"]?.members ?? []) + [.init(key: "reg_tokens", value: .number(4))])
+      }),
+    model(
+      "ViT of timm: a mean over patches", of: "vision/timm", 4,
+      "in/config.json, 'global_pool': \"avg\" is not supported yet; only classifiers of the class token are",
+      alter: { $0.config["global_pool"] = .string("avg") }),
+    model(
+      "ViT of timm: another activation", of: "vision/timm", 4,
+      "in/config.json, 'architecture': 'vit_quickgelu' has another activation than the exact GELU",
+      alter: { $0.config["architecture"] = .string("vit_quickgelu") }),
+    model(
+      "ViT of timm: no number of heads", of: "vision/timm", 4,
+      "in/config.json, 'architecture': 'vit_odd_patch8' does not say how many heads there are; write the number into config.json: \"model_args\": {\"num_heads\": …}",
+      alter: {
+        $0.config["architecture"] = .string("vit_odd_patch8")
+        $0.config["model_args"] = nil
+      }),
+    model(
+      "RoBERTa: attention of a decoder", of: "encoders/roberta-model", 4,
+      "in/config.json, 'is_decoder': expected false, found true: this class as a decoder is not supported",
+      alter: { $0.config["is_decoder"] = .bool(true) }),
+    model(
+      "DistilBERT: a tensor of no known meaning", of: "encoders/distilbert-model", 4,
+      "in/model.safetensors: 1 tensor of unknown meaning: more.weight; if they take no part in the network, pass --ignore with their names",
+      alter: { $0.tensors["more.weight"] = .init([1, 2], shape: [2]) }),
+    model(
       "ViT: no patches", of: "vision/timm", 3,
       "in/model.safetensors, 'patch_embed.proj.weight': this tensor is missing; a ViT cannot be read without it",
       alter: { $0.tensors["patch_embed.proj.weight"] = nil }),
@@ -184,6 +213,12 @@ enum EncoderRow {
         $0[query + ".lora_A.default.weight"] = $0.entry(name)
       }),
     adapter(
+      "a matrix of three axes", 4,
+      "adapter/adapter_model.safetensors, 'base_model.model.transformer.h.0.attn.c_attn.lora_A.weight': expected matrices [rank, in] and [out, rank], found [4, 1, 32] and [96, 4]; only adapters of linear maps are merged here",
+      tensors: {
+        $0[query + ".lora_A.weight"] = .init([Double](repeating: 0, count: 4 * 32), shape: [4, 1, 32])
+      }),
+    adapter(
       "nothing in it", 3, "adapter/adapter_model.safetensors: holds no tensors", tensors: { $0 = EditableTensors() }),
     adapter(
       "of another base", to: "llama/random", 4,
@@ -276,7 +311,7 @@ enum EncoderRow {
     let measure: @Sendable (TemporaryDirectory) throws -> Void
   }
 
-  static let measured: [Measured] = tables + pictures + labels + sentences
+  static let measured: [Measured] = tables + pictures + keys + labels + sentences + texts
 
   private static func table(
     _ name: String, _ status: Int32, _ sentence: String, model: String = "eye-tracking/model.pth",
@@ -407,13 +442,25 @@ enum EncoderRow {
 
   private static func labels(
     _ name: String, _ status: Int32, _ sentence: String, of model: String = "encoders/labelled",
-    tokenizer: String = "found/paraphrase-minilm-l3", _ content: String
+    tokenizer: String = "found/paraphrase-minilm-l3", isShort: Bool = false, _ content: String
   ) -> Measured {
     Measured(name: "labels: " + name, status: status, sentence: sentence) { place in
+      let short = isShort ? try AlteredCheckpoint(of: model, alter: shorten) : nil
+      defer { withExtendedLifetime(short) {} }
       var evaluation = LabelEvaluation(
-        model: Fixtures.path(model), labels: try place.write(Array(content.utf8), to: "labels.tsv"))
+        model: short?.path ?? Fixtures.path(model), labels: try place.write(Array(content.utf8), to: "labels.tsv"))
       evaluation.readingOptions.tokenizer = .directory(Fixtures.path(tokenizer))
       _ = try evaluation.run()
+    }
+  }
+
+  /// Leaves two positions.
+  @Sendable private static func shorten(_ content: inout AlteredCheckpoint.Content) {
+    content.config["max_position_embeddings"] = .number(2)
+    let name = content.tensors.names.first { $0.hasSuffix("position_embeddings.weight") } ?? ""
+    content.tensors.change(name) { entry in
+      let width = entry.shape[1]
+      entry = .init((0..<2 * width).map { Double(entry[$0]) }, shape: [2, width])
     }
   }
 
@@ -440,6 +487,10 @@ enum EncoderRow {
       "shakespeare-4x128/tokenizer/tokenizer.json: says nothing of the tokens around a text that an encoder reads; name the model's own tokenizer with --tokenizer",
       tokenizer: "shakespeare-4x128/tokenizer", "a\tbad\n"),
     labels(
+      "a context that holds no text", 4,
+      "found/paraphrase-minilm-l3/tokenizer.json: puts 2 tokens around a text, and the context has 2", isShort: true,
+      "a\tbad\n"),
+    labels(
       "a tokenizer of more tokens", 3,
       "found/paraphrase-minilm-l3/tokenizer.json: token 322 is not in the model's vocabulary of 60; name the model's own tokenizer with --tokenizer",
       of: "encoders/bert-sequence", "good\t0\n"),
@@ -462,5 +513,84 @@ enum EncoderRow {
       "encoders/labelled: BertForSequenceClassification gives logits of the labels of a text, and no hidden states of texts; give an encoder without a head",
       of: "encoders/labelled", "a\n"),
     sentences("none", 3, "lines.txt: has no texts", "\n\r\n"),
+  ]
+
+  // MARK: Texts of networks that continue none
+
+  private static let texts: [Measured] = [
+    Measured(
+      name: "eval --text of an encoder", status: 4,
+      sentence:
+        "encoders/bert-model: BertModel gives hidden states, and no logits of the next token; give a model that continues texts"
+    ) { place in
+      _ = try Evaluation(
+        MeasurementInput(
+          model: Fixtures.path("encoders/bert-model"), text: .text(files: [try place.write([97, 98], to: "text.txt")]))
+      ).run()
+    },
+    Measured(
+      name: "calibrate of a ViT", status: 4,
+      sentence:
+        "vision/timm: ViTForImageClassification gives logits of the labels of an image, and no logits of the next token; give a model that continues texts"
+    ) { place in
+      _ = try Calibration(
+        MeasurementInput(
+          model: Fixtures.path("vision/timm"), text: .text(files: [try place.write([97, 98], to: "text.txt")]))
+      ).run()
+    },
+    Measured(name: "labels: no UTF-8", status: 3, sentence: "labels.tsv, 'line 1': is not UTF-8") { place in
+      var evaluation = LabelEvaluation(
+        model: Fixtures.path("encoders/labelled"), labels: try place.write([0xFF, 9, 0x31, 10], to: "labels.tsv"))
+      evaluation.readingOptions.tokenizer = .directory(Fixtures.path("found/paraphrase-minilm-l3"))
+      _ = try evaluation.run()
+    },
+    Measured(
+      name: "words: a tokenizer of texts alone", status: 4,
+      sentence:
+        "shakespeare-4x128/tokenizer/tokenizer.json: says nothing of the tokens around a text that an encoder reads; name the model's own tokenizer with --tokenizer"
+    ) { place in
+      let text = String(decoding: try Fixtures.bytes("eye-tracking/words.csv"), as: UTF8.self)
+        .replacing("tokens", with: "word")
+      var evaluation = WordEvaluation(
+        model: Fixtures.path("eye-tracking/model.pth"), table: try place.write(Array(text.utf8), to: "words.csv"))
+      evaluation.readingOptions.tokenizer = .directory(Fixtures.path("shakespeare-4x128/tokenizer"))
+      _ = try evaluation.run()
+    },
+  ]
+
+  // MARK: Keys of tasks
+
+  private static func keys(
+    _ name: String, _ sentence: String, alter: @escaping @Sendable (inout AlteredCheckpoint.Content) throws -> Void
+  ) -> Measured {
+    Measured(name: "keys: " + name, status: 3, sentence: sentence) { place in
+      let altered = try AlteredCheckpoint(of: "vision/tasks/model.pth", alter: alter)
+      do {
+        _ = try TaskSelection(
+          model: altered.path, images: [try place.write(sound(), to: "picture.ppm")]
+        ).run()
+      } catch let refusal as Refusal {
+        // The checkpoint lies in a directory of its own.
+        throw Renamed(refusal: refusal, path: altered.path)
+      }
+    }
+  }
+
+  /// A refusal of a file whose directory is to be called `in`.
+  struct Renamed: Error {
+    let refusal: Refusal
+    let path: String
+  }
+
+  private static let keys: [Measured] = [
+    keys(
+      "of another width",
+      "in/model.safetensors, 'module.wsm.key': expected a row of 24 numbers for each task, found shape [3, 10]"
+    ) {
+      $0.tensors["module.wsm.key"] = .init([Double](repeating: 1, count: 30), shape: [3, 10])
+    },
+    keys("fewer weights than keys", "in/model.safetensors, 'wsm.att': expected 3 rows, as wsm.key has") {
+      $0.tensors["module.wsm.att"] = .init([Double](repeating: 1, count: 48), shape: [2, 24])
+    },
   ]
 }
