@@ -52,8 +52,9 @@ screenshots: demo
 	Scripts/screenshots demo/report.html demo/screenshots
 
 # The modules whose public types NormFold re-exports, before it.
-DOCUMENTED = $(addprefix NormFold,Formats Networks Folding Arithmetic Verify Measurement) NormFold
+DOCUMENTED = $(addprefix NormFold,Formats Networks Folding Arithmetic Verify Measurement Training) NormFold
 docs: setup
+	@Scripts/setup libopenmpi-dev
 	@mkdir -p .build/docs && rm -rf .build/docs/NormFold.doccarchive
 	NORMFOLD_DOCS=1 $(SWIFT) package --allow-writing-to-directory .build/docs generate-documentation \
 	  --enable-experimental-combined-documentation $(DOCUMENTED:%=--target %) --warnings-as-errors \

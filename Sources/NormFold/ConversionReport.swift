@@ -10,7 +10,7 @@ public struct ConversionReport: Sendable, Encodable {
   public struct SourceFile: Sendable, Encodable {
     public let path: String
     public let byteCount: Int
-    /// Behind the name of its ``DigestAlgorithm``: `sha256:5e…`.
+    /// Behind the name of its ``/NormFoldFormats/DigestAlgorithm``: `sha256:5e…`.
     public let digest: String
 
     /// - Throws: `.malformed` where a compressed file was replaced meanwhile.
@@ -42,7 +42,7 @@ public struct ConversionReport: Sendable, Encodable {
       /// The name of the file in the ``directory``.
       public let name: String
       public let byteCount: Int
-      /// Behind the name of its ``DigestAlgorithm``: `sha256:5e…`.
+      /// Behind the name of its ``/NormFoldFormats/DigestAlgorithm``: `sha256:5e…`.
       public let digest: String
 
       /// - Parameters:

@@ -257,7 +257,7 @@ public struct Removal: Sendable, Encodable {
 extension Recipe {
   /// A recipe by the name under which it was published, or from a file.
   ///
-  /// - Throws: ``Refusal`` where there is neither, or the file is no recipe.
+  /// - Throws: a refusal where there is neither, or the file is no recipe.
   public init(named name: String) throws(Refusal) {
     if let recipe = Recipe.published(named: name) {
       self = recipe

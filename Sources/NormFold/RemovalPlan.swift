@@ -53,13 +53,16 @@ public struct RemovalPlan: Sendable, Encodable {
 
   /// The time that several machines take, each with so many cores like this machine's, one process each.
   ///
-  /// - Parameter bytesPerSecond: what a machine sends and receives at the same time.
+  /// - Parameters:
+  ///   - machines: how many there are.
+  ///   - cores: of each machine.
+  ///   - bytesPerSecond: what a machine sends and receives at the same time.
   public func hours(machines: Int, cores: Int, bytesPerSecond: Double) -> Double {
     hours(cores: machines * cores)
       + Double(stepCount) * exchangedByteCount(processes: machines) / bytesPerSecond / 3_600
   }
 
-  /// - Throws: what opening the source throws; ``Refusal`` where recipe and network do not fit.
+  /// - Throws: what opening the source throws; a refusal where recipe and network do not fit.
   public init(of removal: Removal) throws(Refusal) {
     let model = try Model(opening: removal.source, options: removal.readingOptions)
     let (network, recipe) = (model.network, try removal.followedRecipe())

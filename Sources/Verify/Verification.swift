@@ -5,7 +5,7 @@ import NormFoldNetworks
 /// The claims of a conversion, each with its numbers.
 ///
 /// 1. *Parts.* Every part of what was written computes what the same part of the source does, up to the rounding of its
-///    type, for every input (``PartsClaim``).
+///    type, for every input (`PartsClaim`).
 /// 2. *Algebra.* The source and the folded network, both in double precision, differ by rounding only.
 /// 3. *File.* What was written holds, bit for bit, what was meant; whoever wrote it has checked that.
 /// 4. *Run.* The written file, run in the precision that it is for, is as close to the source in double precision as the
