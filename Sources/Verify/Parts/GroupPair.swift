@@ -237,7 +237,7 @@ extension AffineGroup {
     return (values, error)
   }
 
-  /// What storing gains and divisors may do to each of the factors, however small these are: [in].
+  /// The differences that storing gains and divisors may make in each of the factors, however small these are: [in].
   func factorOffsets(count: Int) -> [Double] {
     var result = [Double](repeating: 0, count: count)
     let vectors = gains.map { ($0, isDivisor: false) } + divisors.map { ($0, isDivisor: true) }
