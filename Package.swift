@@ -236,10 +236,10 @@ let package = Package(
   swiftLanguageModes: [.v6]
 )
 
-// No two modules of a program may have the same name, whichever packages they are of. Folders need no such prefix.
+// No two modules of a program may have the same name, whichever packages they are of. Folders need no such prefix:
+// NormFoldFormats lies in Sources/Formats, CNormFoldKernels in Sources/CKernels.
 for target in package.targets where target.path == nil && target.type != .test && target.name != "NormFold" {
-  let prefix = target.name.prefix { $0 != "N" }
-  target.path = "Sources/\(prefix)\(target.name.dropFirst(prefix.count + "NormFold".count))"
+  target.path = "Sources/\(target.name.replacing("NormFold", with: ""))"
 }
 
 // The fuzzers are built by Fuzz/run only, since their objects can be linked by nothing but libFuzzer.

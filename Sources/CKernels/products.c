@@ -2,7 +2,7 @@
 #include "clones.h"
 
 // A product of few rows with a weight in floats, which is read once, as it lies: a library of matrix products would need it as doubles,
-// and copies these before it multiplies. Rows are taken eight at a time, so that their sums stay in registers.
+// and copies these before it multiplies. Rows are taken eight at a time, so that their sums stay in the registers of AVX-512.
 
 typedef float unaligned_float __attribute__((aligned(1)));
 
