@@ -7,7 +7,8 @@ import NormFoldTokenization
 import TestSupport
 import Testing
 
-/// Vectors of texts, held against what sentence-transformers made of them (`fixtures/found/paraphrase-minilm-l3`).
+/// Vectors of texts by a published encoder, held against an independent forward pass in float64
+/// (`fixtures/found/paraphrase-minilm-l3`).
 @Suite struct SentenceTests {
   private static let model = Fixtures.path("found/paraphrase-minilm-l3")
   /// The texts of the reference, by their numbers in `tokenized.json`.
@@ -29,7 +30,7 @@ import Testing
     return try vectors.run()
   }
 
-  @Test("Vectors are the published ones to 1e-9, in single precision to 1e-5")
+  @Test("Vectors are those of the reference to 1e-9, in single precision to 1e-5")
   func published() throws {
     let checkpoint = try Checkpoint(safetensors: Self.model + "/reference.safetensors")
     let expected = try #require(checkpoint["pooled_mean.f64"]).decoded(as: Double.self)
