@@ -122,15 +122,10 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
   package func finish() throws(Refusal) {
     let width = program.outputWidth
     all = Matrix<Double>(rows: probes.reduce(0) { $0 + $1.tokens.count }, columns: width)
-    let workers = workers
+    let product = unsafe workers.matrixProduct
     var end = 0
     for probe in probes {
-      let logits = unsafe try program.logits(of: probe) {
-        (m, n, k, a, strideA, b, strideB, isTransposed, c, strideC) in
-        unsafe Double.multiply(
-          rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, into: c,
-          strideC: strideC, workers: workers)
-      }
+      let logits = unsafe try program.logits(of: probe, product: product)
       let rows = unsafe UnsafeMutableBufferPointer(
         rebasing: all.values[end * width..<(end + probe.tokens.count) * width])
       _ = unsafe rows.update(from: logits)
@@ -141,4 +136,15 @@ package final class ProgramRun: NetworkRun, @unchecked Sendable {
   package var residual: MatrixRows? { nil }
 
   package func logits(of range: Range<Int>) -> MatrixRows { MatrixRows(all, columns: range) }
+}
+
+extension Workers {
+  /// The fast product in double precision for programs, shared out over the workers.
+  package var matrixProduct: MatrixProduct {
+    { (m, n, k, a, strideA, b, strideB, isTransposed, c, strideC) in
+      unsafe Double.multiply(
+        rows: m, columns: n, inner: k, a, strideA: strideA, b, strideB: strideB, isTransposed: isTransposed, into: c,
+        strideC: strideC, workers: self)
+    }
+  }
 }

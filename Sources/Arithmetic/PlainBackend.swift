@@ -104,7 +104,9 @@ package struct PlainBackend: Backend {
         let (weights, total): ([Double], Double)
         switch attention.weighting {
         case .softmax:
-          weights = products.map { Double.exp($0) }
+          // The largest is taken off, which changes no share: no exponential is infinite.
+          let largest = products.max() ?? 0
+          weights = products.map { Double.exp($0 - largest) }
           total = weights.reduce(0, +)
         case .decaying(let factors):
           weights = zip(seen, products).map { .pow(factors[number], Double(t - $0)) * $1 }

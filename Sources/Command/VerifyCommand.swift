@@ -121,6 +121,7 @@ extension VerificationRun.Report {
         "  The candidate's logits are NaN or infinite on \(nonFiniteTokenCount) tokens on which the reference's are finite; "
           + "the numbers above are of the others.")
     }
+    lines += (judgement.overflow.map { ["  \($0.sentence)"] } ?? [])
     lines += integers?.text ?? []
     lines += warnings.map { "  Warning: \($0.printable)" }
     lines += ["", verdict.toned(Tone(holds))]

@@ -46,7 +46,7 @@ public struct VerificationRun: Sendable, Encodable {
     private enum CodingKeys: String, CodingKey {
       case reference, candidate, parts, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount,
         probes
-      case overflows, warnings, holds, integers
+      case overflows, overflow, warnings, holds, integers
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -64,6 +64,7 @@ public struct VerificationRun: Sendable, Encodable {
       try container.encode(tokenCount, forKey: .tokenCount)
       try container.encode(probes, forKey: .probes)
       try container.encode(overflows, forKey: .overflows)
+      try container.encodeIfPresent(judgement.overflow, forKey: .overflow)
       try container.encode(warnings, forKey: .warnings)
       try container.encode(holds, forKey: .holds)
       try container.encodeIfPresent(integers, forKey: .integers)
@@ -96,7 +97,10 @@ public struct VerificationRun: Sendable, Encodable {
     guard judgement.single.logits.tokenCount > 0 else {
       throw Refusal(
         .nonFinite, file: candidate,
-        "its logits are NaN or infinite on every token on which those of \(reference) are finite",
+        "its logits are NaN or infinite on every token on which those of \(reference) are finite"
+          + (judgement.overflow.map {
+            ", since it computes in \($0.type) and \($0.place) reaches \(Quantity.short($0.value))"
+          } ?? ""),
         advice: "check its weights; where they are F16, which ends at 65504, save them in F32 or BF16")
     }
     let drift = try integers.map { (arithmetic) throws(Refusal) in

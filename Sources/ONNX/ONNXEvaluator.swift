@@ -15,6 +15,11 @@ import NormFoldNetworks
   private let lastReads: [String: Int]
   /// A fast one for large models; plain loops otherwise.
   package var product: MatrixProduct
+  /// Called with the name of each value in which a number is too large for F16, in a graph that computes in F16, and that
+  /// number.
+  package var onOverflow: @Sendable (_ name: String, _ number: Double) -> Void = { _, _ in }
+  /// Is true if every number between the nodes is F16, so that larger ones are infinite.
+  private let isInHalves: Bool
 
   /// - Parameter file: for messages.
   /// - Throws: `.malformed` for a graph that breaks the rules of ``ONNXGraph/check(file:)``.
@@ -28,6 +33,7 @@ import NormFoldNetworks
       for input in node.inputs { reads[input] = index }
     }
     lastReads = reads
+    isInHalves = graph.isInHalves
     unsafe product = plainProduct
   }
 
@@ -188,13 +194,39 @@ import NormFoldNetworks
       guard node.outputs.count == results.count else {
         throw refusal(node.name, "expected \(results.count) outputs, found \(node.outputs.count)")
       }
-      for (name, value) in zip(node.outputs, results) { values[name] = value }
+      for (name, value) in zip(node.outputs, results) {
+        values[name] = isInHalves ? value.inRangeOfHalves { onOverflow(name, $0) } : value
+      }
     }
     return values.filter { kept.contains($0.key) }
   }
 
   private func refusal(_ subject: String, _ problem: String) -> Refusal {
     Refusal(.malformed, file: file, subject: subject, problem)
+  }
+}
+
+extension ONNXGraph {
+  /// Is true if the numbers that go in and come out are F16 and no constant or cast in between is wider.
+  fileprivate var isInHalves: Bool {
+    let wide: Set<ElementType> = [.f32, .f64, .bf16]
+    // The numbers of these types in an attribute.
+    let widening = [1, 11, 16].map { Attribute.integer($0) }
+    return outputs.contains { $0.type == .f16 }
+      && wide.isDisjoint(with: (inputs + outputs).map(\.type) + initializers.map(\.type))
+      && !nodes.contains { $0.operation == "Cast" && widening.contains($0.attributes["to"] ?? .integer(0)) }
+  }
+}
+
+extension ONNXTensor {
+  /// Numbers that round to more than the largest of F16 as what they become there: infinite.
+  fileprivate func inRangeOfHalves(_ overflow: (Double) -> Void) -> ONNXTensor {
+    // Halfway between 65504 and the number that would come next.
+    let bound = 65520.0
+    guard case .numbers(let values) = content, let first = values.first(where: { abs($0) >= bound && $0.isFinite })
+    else { return self }
+    overflow(first)
+    return ONNXTensor(shape, values.map { abs($0) >= bound ? .infinity * $0 : $0 })
   }
 }
 

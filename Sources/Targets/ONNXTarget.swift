@@ -2,6 +2,7 @@ import FoundationEssentials
 import NormFoldFormats
 import NormFoldNetworks
 import NormFoldONNX
+import Synchronization
 
 /// onnxruntime, and what reads the same files: Optimum, onnxruntime-genai, transformers.js. One graph for the prompt and
 /// for decoding with a cache; norms that were folded leave nothing behind.
@@ -89,7 +90,7 @@ package struct ONNXTarget: Target {
 /// A written graph, computed as a runtime generates text: most tokens in one run, behind masked ones, and the last one
 /// through the cache. A mask or cache that is wrong is off by the size of the logits.
 package struct ONNXProgram: LogitProgram {
-  let evaluator: ONNXEvaluator
+  var evaluator: ONNXEvaluator
 
   init(evaluator: ONNXEvaluator) { self.evaluator = evaluator }
 
@@ -180,5 +181,17 @@ package struct ONNXProgram: LogitProgram {
     return try evaluator.logits(
       tokens: tokens, positions: probe.positions, steps: tokens.count > 1 ? [tokens.count - 1, 1] : [tokens.count],
       padding: Self.paddingCount)
+  }
+
+  /// Within an activation an infinite number is no loss: its functions end at constants.
+  package func overflow(on probe: Probe, product: @escaping MatrixProduct) throws(Refusal) -> ProgramOverflow? {
+    let found = Mutex<ProgramOverflow?>(nil)
+    var observed = self
+    observed.evaluator.onOverflow = { name, number in
+      guard !name.contains(".activation.") else { return }
+      found.withLock { $0 = $0 ?? .init(place: name, value: number, type: "F16", largest: 65504) }
+    }
+    _ = unsafe try observed.logits(of: probe, product: product)
+    return found.withLock { $0 }
   }
 }

@@ -38,6 +38,10 @@ public struct Judgement: Sendable, Codable {
   /// elsewhere.
   public var ownWeights: LongOutcome?
 
+  /// The first number that is too large for the type which a program computes in, where its run does not hold; nil where
+  /// all of them fit.
+  public var overflow: ProgramOverflow?
+
   /// Is true if every part that was compared holds.
   package var partsHold: Bool { parts?.holds ?? true }
   /// Is true if every part was compared, so that nothing depends on the choice of probes.
@@ -207,7 +211,14 @@ package struct Judgements: Sendable {
         candidate, stored: stored, on: precise, programProbe: programProbe, workers: workers)
       // A program computes in the type of its weights, too, which costs about what rounding these costs.
       if candidate.isProgram { own.limits = judgements[index].limits.widened(by: own.noise) }
+      // Norms that are nearly linear cost its own weights what they cost the reference's.
+      if candidate.isLiteral, let literal = result.literal { own.limits = own.limits.widened(by: literal.logits) }
       judgements[index].ownWeights = .init(single: own.single, limits: own.limits)
+    }
+    for (index, candidate) in candidates.enumerated() where !judgements[index].runHolds {
+      guard case .program(let program) = candidate.model else { continue }
+      judgements[index].overflow = unsafe try program.overflow(
+        on: precise[programProbe], product: workers.matrixProduct)
     }
     self.literal = result.literal
     overflows = result.overflows.map(\.description)

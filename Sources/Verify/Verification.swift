@@ -37,7 +37,7 @@ public struct Verification: Sendable, Encodable {
     private enum CodingKeys: String, CodingKey {
       case target, parts, partsHold, algebra, algebraHolds, written, noise, limits, holdsSourceMatrices,
         arithmeticHolds, isUpToShift,
-        long, ownWeights
+        long, ownWeights, overflow
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -55,6 +55,7 @@ public struct Verification: Sendable, Encodable {
       try container.encode(judgement.isUpToShift, forKey: .isUpToShift)
       try container.encodeIfPresent(judgement.long, forKey: .long)
       try container.encodeIfPresent(judgement.ownWeights, forKey: .ownWeights)
+      try container.encodeIfPresent(judgement.overflow, forKey: .overflow)
     }
   }
 

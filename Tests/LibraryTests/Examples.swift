@@ -195,6 +195,12 @@ func magnitudeHistogramExample(difference: LogitDifference) {
   }
 }
 
+func programOverflowExample(report: VerificationRun.Report) {
+  if let overflow = report.judgement.overflow {
+    print("\(overflow.place) reaches \(overflow.value), and \(overflow.type) ends at \(overflow.largest)")
+  }
+}
+
 func measureExample(report: ConversionReport) {
   for measure in report.verdicts.flatMap(\.measures) {
     print("\(measure.name): \(measure.value) of at most \(measure.limit), in \(measure.unit)")

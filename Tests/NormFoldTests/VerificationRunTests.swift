@@ -46,6 +46,22 @@ import TestSupport
     #expect(try !VerificationRun(reference: one.path, candidate: other.path).run().holds)
   }
 
+  @Test("A graph in F16 whose scores leave F16 is refused by their place, as onnxruntime computes it")
+  func overflow() throws {
+    let (source, place) = (try Self.largeStream(), try Workplace())
+    let report = try place.convert(source.path, to: ["onnxruntime"]) { $0.type = .f16 }
+    let claims = try #require(report.verification?.targets.first)
+    #expect(claims.partsHold && !claims.arithmeticHolds && !report.published)
+    let overflow = try #require(claims.judgement.overflow)
+    #expect(overflow.place.hasSuffix(".attention.mixed.scores") && abs(overflow.value) > overflow.largest)
+    #expect(
+      report.failures.last
+        == "It computes in F16, which ends at 65504, and \(overflow.place) reaches \(Quantity.short(overflow.value)): take a "
+        + "type of a larger range.")
+    let wide = try place.convert(source.path, to: ["onnxruntime"]) { $0.type = .f32 }
+    #expect(wide.holds && wide.verification?.targets.first?.judgement.overflow == nil)
+  }
+
   @Test(
     "A conversion that rounds is the same network, whatever type the source has",
     arguments: [

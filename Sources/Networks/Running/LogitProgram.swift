@@ -35,9 +35,33 @@ package protocol LogitProgram: Sendable {
   func logits(
     of probe: Probe, product: @escaping MatrixProduct
   ) throws(Refusal) -> [Double]
+
+  /// The first number of a sequence that the type which the program computes in cannot hold; nil where there is none.
+  ///
+  /// - Throws: what ``logits(of:product:)`` throws.
+  func overflow(on probe: Probe, product: @escaping MatrixProduct) throws(Refusal) -> ProgramOverflow?
+}
+
+/// A number that is too large for the type that a program computes in.
+///
+///     if let overflow = report.judgement.overflow {
+///       print("\(overflow.place) reaches \(overflow.value), and \(overflow.type) ends at \(overflow.largest)")
+///     }
+public struct ProgramOverflow: Sendable, Codable, Equatable {
+  /// What computes it: `blocks.2.attention.mixed.scores`.
+  public var place: String
+  public var value: Double
+  /// The type, and the largest number that it holds.
+  public var type: String
+  public var largest: Double
+
+  package init(place: String, value: Double, type: String, largest: Double) {
+    (self.place, self.value, self.type, self.largest) = (place, value, type, largest)
+  }
 }
 
 extension LogitProgram {
+  package func overflow(on probe: Probe, product: @escaping MatrixProduct) throws(Refusal) -> ProgramOverflow? { nil }
   package var sequenceLengths: ClosedRange<Int> { 1 ... .max }
   package var takesPositions: Bool { true }
   package var limitation: String? { nil }
