@@ -359,7 +359,7 @@ extension GroupPair {
     guard reference.inputBias != nil || candidate.inputBias != nil || valueBiasShift != nil else { return nil }
     let (mine, theirs) = (reference.inputBiases(count: count), candidate.inputBiases(count: candidate.inputWidth))
     let (own, other) = (reference.factors(count: count), candidate.factors(count: candidate.inputWidth))
-    let folding = allowance.foldingRoundings * 0x1p-24 * (Double(count).squareRoot() + 1)
+    let folding = allowance.roundings(ofSumOf: count) * 0x1p-24
     let counted = allowance.countsReferenceRounding ? 1.0 : 0
     var values = [Double](repeating: 0, count: count)
     var errors = values
