@@ -25,7 +25,9 @@ let package = Package(
   ],
   traits: [
     .trait(
-      name: "MPI", description: "Lets 'normfold remove' train with processes that an MPI started (libopenmpi-dev).")
+      name: "MPI",
+      description:
+        "Lets 'normfold remove', 'eval' and 'calibrate' work in processes that an MPI started (libopenmpi-dev).")
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -70,18 +72,26 @@ let package = Package(
       swiftSettings: hot),
     .target(name: "NormFoldTokenization", dependencies: ["NormFoldFormats"], swiftSettings: hot),
     .target(
-      name: "NormFoldMeasurement",
-      dependencies: ["NormFoldArithmetic", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats"],
-      swiftSettings: strictest),
-    .target(
       name: "CNormFoldProcesses", dependencies: [.target(name: "CNormFoldMPI", condition: .when(traits: ["MPI"]))],
       cSettings: [.define("NORMFOLD_MPI", .when(traits: ["MPI"]))]),
     .target(
+      name: "NormFoldProcesses",
+      dependencies: [
+        "NormFoldArithmetic", "NormFoldFormats",
+        .target(name: "CNormFoldProcesses", condition: .when(traits: ["MPI"])),
+      ],
+      swiftSettings: strictest),
+    .target(
+      name: "NormFoldMeasurement",
+      dependencies: [
+        "NormFoldProcesses", "NormFoldArithmetic", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats",
+      ],
+      swiftSettings: strictest),
+    .target(
       name: "NormFoldTraining",
       dependencies: [
-        "NormFoldArithmetic", "NormFoldNetworks", "NormFoldFormats",
+        "NormFoldProcesses", "NormFoldArithmetic", "NormFoldNetworks", "NormFoldFormats",
         .product(name: "Numerics", package: "swift-numerics"),
-        .target(name: "CNormFoldProcesses", condition: .when(traits: ["MPI"])),
       ],
       swiftSettings: hot),
     .target(
@@ -97,7 +107,7 @@ let package = Package(
       name: "NormFold",
       dependencies: [
         "NormFoldFormats", "NormFoldNetworks", "NormFoldFolding", "NormFoldArithmetic", "NormFoldVerify",
-        "NormFoldMeasurement", "NormFoldTraining", "NormFoldTargets",
+        "NormFoldMeasurement", "NormFoldTraining", "NormFoldProcesses", "NormFoldTargets",
         .product(name: "Logging", package: "swift-log"),
       ],
       swiftSettings: strictest),
@@ -113,7 +123,7 @@ let package = Package(
       dependencies: [
         "NormFoldReport", "NormFold", "NormFoldFolding", "NormFoldFormats", "NormFoldMeasurement", "NormFoldNetworks",
         "NormFoldTokenization", "NormFoldArithmetic", "NormFoldVerify",
-        "NormFoldTraining",
+        "NormFoldTraining", "NormFoldProcesses",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -188,7 +198,8 @@ let package = Package(
     .testTarget(
       name: "TrainingTests",
       dependencies: [
-        "NormFoldTraining", "NormFold", "NormFoldArithmetic", "NormFoldNetworks", "NormFoldFormats", "TestSupport",
+        "NormFoldTraining", "NormFoldMeasurement", "NormFoldProcesses", "NormFold", "NormFoldArithmetic",
+        "NormFoldNetworks", "NormFoldFormats", "TestSupport",
       ], swiftSettings: strict),
     .testTarget(
       name: "ONNXTests",

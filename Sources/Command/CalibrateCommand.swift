@@ -3,6 +3,7 @@ import Logging
 import NormFold
 import NormFoldFormats
 import NormFoldMeasurement
+import NormFoldProcesses
 import NormFoldReport
 
 struct CalibrateCommand: ParsableCommand {
@@ -49,15 +50,19 @@ struct CalibrateCommand: ParsableCommand {
 
   func validate() throws { try measurement.requireTokens() }
 
-  func run() throws {
-    let place = try destination.map { (path) throws(Refusal) in try Destination(file: path, replacing: force) }
-    let pagePlace = try page.destination(replacing: force)
-    let inputs = ([model, measurement.tokens, input.deviations] + measurement.text).compactMap(\.self)
-    try place?.refuse(overlapping: Set(inputs.compactMap(FileIdentity.init(ofItemAt:))))
-    if let place { try pagePlace?.refuse(in: place) }
+  func run() throws { try LaunchedProcesses.run { try calibrate(in: $0) } }
+
+  private func calibrate(in processes: any ProcessGroup) throws -> ExitStatus {
+    let isReporting = processes.rank == 0
+    let (place, pagePlace) = try processes.together { () throws(Refusal) -> (Destination?, Destination?) in
+      guard isReporting else { return (nil, nil) }
+      return try places()
+    }
     var calibration = Calibration(measurement.input(model: model, options: input, threads: threads))
+    if threads.threads == nil { calibration.input.workers = processes.workers }
     calibration.estimator = estimator
-    let report = try output.withProgress { try calibration.run(progress: $0.measuring) }
+    let report = try output.withProgress { try calibration.run(in: processes, progress: $0.measuring(in: processes)) }
+    guard isReporting else { return .success }
     if let place {
       for warning in try StagedOutput.write(Array(report.deviationFile.utf8), to: place) {
         output.logger.warning("\(warning.printable)")
@@ -68,6 +73,17 @@ struct CalibrateCommand: ParsableCommand {
       report, as: report.text + ending, options: calibration,
       advice: place == nil ? "" : "the output itself is in place")
     try page.write(Page(report), of: report, options: calibration, to: pagePlace, with: output)
+    return .success
+  }
+
+  /// The places of the deviations and of the page, neither of which may lie over an input.
+  private func places() throws(Refusal) -> (deviations: Destination?, page: Destination?) {
+    let place = try destination.map { (path) throws(Refusal) in try Destination(file: path, replacing: force) }
+    let pagePlace = try page.destination(replacing: force)
+    let inputs = ([model, measurement.tokens, input.deviations] + measurement.text).compactMap(\.self)
+    try place?.refuse(overlapping: Set(inputs.compactMap(FileIdentity.init(ofItemAt:))))
+    if let place { try pagePlace?.refuse(in: place) }
+    return (place, pagePlace)
   }
 }
 

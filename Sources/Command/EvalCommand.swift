@@ -2,6 +2,7 @@ import ArgumentParser
 import NormFold
 import NormFoldFormats
 import NormFoldMeasurement
+import NormFoldProcesses
 import NormFoldReport
 
 struct EvalCommand: ParsableCommand {
@@ -19,7 +20,7 @@ struct EvalCommand: ParsableCommand {
     discussion: """
       By default the text is cut as the LN-removal papers cut theirs: chunks as long as the context, one behind the \
       other, no token prepended, the remainder dropped; all tokens of a chunk but its first are scored. The report says \
-      how it was cut. Options on how to read a checkpoint are of MODEL; OTHER is read as it stands.
+      how it was cut. Started by mpirun, processes share the text out. Options on how to read a checkpoint are of MODEL; OTHER is read as it stands.
 
       A file of labels has an example a line: a text, for pairs a second one, and the label, by its name or number, with \
       tabs between. A table of words has a header, a word a line, and for each the numbers that the network reads and \
@@ -110,16 +111,27 @@ struct EvalCommand: ParsableCommand {
     if let table { return try predict(table) }
     if let sentences { return try compareSentences(sentences) }
     if !images.isEmpty { return try selectTasks() }
+    try LaunchedProcesses.run { try evaluate(in: $0) }
+  }
+
+  private func evaluate(in processes: any ProcessGroup) throws -> ExitStatus {
     var evaluation = Evaluation(measurement.input(model: model, options: input, threads: threads))
+    if threads.threads == nil { evaluation.input.workers = processes.workers }
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
     evaluation.computesNormsAsStored = asStored
     evaluation.integers = try integers.integers()
-    let place = try page.destination(replacing: force)
-    let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
-    try output.print(report, as: report.text, options: evaluation)
-    try page.write(Page(report), of: report, options: evaluation, to: place, with: output)
-    if report.loss.nonFiniteTokenCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
+    let isReporting = processes.rank == 0
+    let place = try processes.together { () throws(Refusal) -> Destination? in
+      guard isReporting else { return nil }
+      return try page.destination(replacing: force)
+    }
+    let report = try output.withProgress { try evaluation.run(in: processes, progress: $0.measuring(in: processes)) }
+    if isReporting {
+      try output.print(report, as: report.text, options: evaluation)
+      try page.write(Page(report), of: report, options: evaluation, to: place, with: output)
+    }
+    return report.loss.nonFiniteTokenCount > 0 ? .nonFinite : .success
   }
 }
 

@@ -5,6 +5,7 @@ import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldMeasurement
 import NormFoldNetworks
+import NormFoldProcesses
 import NormFoldReport
 import NormFoldTraining
 
@@ -135,17 +136,7 @@ struct RemoveCommand: ParsableCommand {
   }
 
   func run() throws {
-    let processes = try LaunchedProcesses.join()
-    let holds: Bool
-    do {
-      holds = try run(in: processes)
-    } catch {
-      processes.leave()
-      guard processes.rank != processes.reportingRank, let refusal = error as? Refusal else { throw error }
-      throw ExitStatus.Verdict(status: ExitStatus(refusal.category))
-    }
-    processes.leave()
-    if !holds { throw ExitStatus.Verdict(status: .mismatch) }
+    try LaunchedProcesses.run { try run(in: $0) ? .success : .mismatch }
   }
 
   /// - Returns: whether every claim holds, as far as this process knows.

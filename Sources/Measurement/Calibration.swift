@@ -1,6 +1,7 @@
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import NormFoldProcesses
 
 /// Measures on a text what the norms of a model divide by: what they could be fixed to.
 ///
@@ -16,21 +17,21 @@ public struct Calibration: Sendable, Encodable {
   /// - Throws: what opening the checkpoint and reading the text throw; `.unsupported` for a network without norms;
   ///   `.nonFinite` where a deviation is no positive number.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> CalibrationReport {
+    try run(in: SingleProcess(), progress: progress)
+  }
+
+  /// Runs the measurement as one of several processes, each of which has been given the same settings and gets the report.
+  package func run(
+    in processes: any ProcessGroup, progress: @escaping MeasurementInput.Progress = { _, _ in }
+  ) throws(Refusal) -> CalibrationReport {
     let start = ContinuousClock.now
-    let text = try MeasuredText(input)
+    let (text, norms) = try processes.together { () throws(Refusal) in try opened() }
     let model = text.model
-    // What cannot be fixed has no deviation to be fixed to.
-    let norms = model.network.norms.filter { !model.network.isOfRetention(norm: $0.path) }
-    guard !norms.isEmpty else {
-      throw Refusal(
-        .unsupported, file: input.model, "has no norms whose deviations could be measured",
-        advice: "give the checkpoint from before they were folded")
-    }
     // Where removal has put its large number, the epsilon that the network was trained with is not known; this is GPT-2's
     // (layer_norm_epsilon of every published config).
     let isLarge = model.hyperparameters.epsilon >= Dialect.smallestLargeEpsilon
     let epsilon = isLarge ? 1e-5 : model.hyperparameters.epsilon
-    let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
+    let groups = try text.concurrentlyByGroup(in: processes, workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       switch input.precision {
       case .single:
@@ -41,10 +42,10 @@ public struct Calibration: Sendable, Encodable {
           of: chunks, in: model.network, epsilon: epsilon, as: Double.self, workers: input.workers, advance: advance)
       }
     }
-    try model.checkpoint.requireIntact()
+    try processes.together { () throws(Refusal) in try model.checkpoint.requireIntact() }
     var records: [String: DeviationRecord] = [:]
     for group in groups {
-      for (name, record) in group { records[name, default: DeviationRecord(like: record)].add(record) }
+      for (name, record) in group.records { records[name, default: DeviationRecord(like: record)].add(record) }
     }
     var sites: [CalibrationReport.Site] = []
     for (path, norm) in norms where !sites.contains(where: { $0.norm == norm.name }) {
@@ -57,10 +58,24 @@ public struct Calibration: Sendable, Encodable {
       warnings: model.warnings, seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
+  /// Opens the checkpoint and the text, and looks up the norms that are measured.
+  private func opened() throws(Refusal) -> (text: MeasuredText, norms: [(path: Path, norm: Norm)]) {
+    let text = try MeasuredText(input)
+    let network = text.model.network
+    // What cannot be fixed has no deviation to be fixed to.
+    let norms = network.norms.filter { !network.isOfRetention(norm: $0.path) }
+    guard !norms.isEmpty else {
+      throw Refusal(
+        .unsupported, file: input.model, "has no norms whose deviations could be measured",
+        advice: "give the checkpoint from before they were folded")
+    }
+    return (text, norms.map { ($0.path, $0.norm) })
+  }
+
   private static func records<Scalar: ArithmeticScalar>(
     of chunks: [Chunk], in network: Network, epsilon: Double, as scalar: Scalar.Type, workers: Workers,
     advance: MeasuredText.Advance
-  ) throws(Refusal) -> [String: DeviationRecord] {
+  ) throws(Refusal) -> DeviationRecords {
     let probes = chunks.map(\.probe)
     var records = DeviationRecords(probes: probes, epsilon: epsilon)
     var execution = Execution(network, on: FastBackend<Scalar>(probes: probes, workers: workers))
@@ -71,7 +86,7 @@ public struct Calibration: Sendable, Encodable {
       }
       if (1...network.blockCount).contains(stage) { advance(stage, network.blockCount) }
     }
-    return records.records
+    return records
   }
 
   private func site(

@@ -4,7 +4,7 @@ import NormFoldNetworks
 
 /// The deviations that each norm of a pass would divide by, by the norm's name: operations that read one norm with different deviations
 /// read the same values.
-struct DeviationRecords: Sendable {
+struct DeviationRecords: MeasuredGroup {
   private(set) var records: [String: DeviationRecord] = [:]
   /// The first row of each sequence.
   private let firstRows: [Int]
@@ -20,6 +20,25 @@ struct DeviationRecords: Sendable {
       start += probe.tokens.count
     }
     firstRows = rows
+  }
+
+  /// The order is that of the names.
+  var numbers: [Double] {
+    var result = [epsilon]
+    for (name, record) in records.sorted(by: { $0.key < $1.key }) {
+      result.append(text: name)
+      result += record.numbers
+    }
+    return result
+  }
+
+  init(numbers: [Double]) {
+    var reader = NumberReader(numbers[...])
+    (epsilon, firstRows) = (reader.number(), [])
+    while !reader.isAtEnd {
+      let name = reader.text()
+      records[name] = DeviationRecord(&reader)
+    }
   }
 
   /// Records the values [T, width] that a norm reads.
@@ -48,6 +67,13 @@ struct DeviationRecord: Sendable {
     /// Over tokens, of the squares of the centred features.
     var squares = 0.0
 
+    init() {}
+
+    init(_ reader: inout NumberReader) {
+      moments = Moments(&reader)
+      squares = reader.number()
+    }
+
     mutating func add(_ other: Part) {
       moments.add(other.moments)
       squares += other.squares
@@ -69,6 +95,16 @@ struct DeviationRecord: Sendable {
       if isFirst { next += 1 }
       add(squares, to: isFirst ? \.first : \.usual)
     }
+  }
+
+  init(_ reader: inout NumberReader) {
+    (epsilon, width) = (reader.number(), reader.int())
+    (usual, first) = (Part(&reader), Part(&reader))
+  }
+
+  /// The numbers that the record is made of, for ``init(_:)``.
+  var numbers: [Double] {
+    [epsilon, Double(width)] + [usual, first].flatMap { $0.moments.numbers + [$0.squares] }
   }
 
   private mutating func add(_ squares: Double, to part: WritableKeyPath<DeviationRecord, Part>) {

@@ -2,6 +2,7 @@ import Glibc
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import NormFoldProcesses
 
 /// The cross-entropy of a text under a model, and how far another model is from it.
 ///
@@ -24,7 +25,45 @@ public struct Evaluation: Sendable, Encodable {
   /// - Throws: what opening the checkpoints and reading the text throw; `.unsupported` for two vocabularies, and for integers
   ///   that the network cannot be computed in; `.usage` for integers and another checkpoint.
   public func run(progress: @escaping MeasurementInput.Progress = { _, _ in }) throws(Refusal) -> EvaluationReport {
+    try run(in: SingleProcess(), progress: progress)
+  }
+
+  /// Runs the measurement as one of several processes, each of which has been given the same settings and gets the report.
+  package func run(
+    in processes: any ProcessGroup, progress: @escaping MeasurementInput.Progress = { _, _ in }
+  ) throws(Refusal) -> EvaluationReport {
     let start = ContinuousClock.now
+    let (models, networks, text) = try processes.together { () throws(Refusal) in try opened() }
+    let scored =
+      networks.map { ScoredNetwork(network: $0, precision: input.precision) }
+      + (integers.map { [ScoredNetwork(network: networks[0], precision: input.precision, integers: $0)] } ?? [])
+    let groups = try text.concurrentlyByGroup(in: processes, workers: input.workers, progress: progress) {
+      (chunks, advance) throws(Refusal) in
+      try GroupScores(of: chunks, under: scored, workers: input.workers, advance: advance)
+    }
+    try processes.together { () throws(Refusal) in
+      for model in models { try model.checkpoint.requireIntact() }
+    }
+    let positions = groups.flatMap(\.positions)
+    let statistics = scored.indices.map { network in
+      LossStatistics(losses: groups.flatMap { $0.losses[network] }, positions: positions)
+    }
+    let comparison = statistics.count > 1 ? Self.comparison(with: other ?? input.model, statistics, groups) : nil
+    return EvaluationReport(
+      model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
+      chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount,
+      loss: integers == nil ? statistics[0] : statistics[1], comparison: integers == nil ? comparison : nil,
+      integers: integers.flatMap { arithmetic in
+        comparison.map {
+          IntegerEvaluation(
+            arithmetic: arithmetic, floatLoss: statistics[0], differences: $0, overflows: groups.flatMap(\.overflows))
+        }
+      },
+      warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
+  }
+
+  /// Opens the checkpoints and the text.
+  private func opened() throws(Refusal) -> (models: [Model], networks: [Network], text: MeasuredText) {
     guard integers == nil || other == nil else {
       throw Refusal(
         .usage, subject: other, "is not compared in integers",
@@ -42,30 +81,7 @@ public struct Evaluation: Sendable, Encodable {
         advice: "only models with the same vocabulary can be compared")
     }
     try integers?.requireForm(of: networks[0])
-    let scored =
-      networks.map { ScoredNetwork(network: $0, precision: input.precision) }
-      + (integers.map { [ScoredNetwork(network: networks[0], precision: input.precision, integers: $0)] } ?? [])
-    let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
-      (chunks, advance) throws(Refusal) in
-      try GroupScores(of: chunks, under: scored, workers: input.workers, advance: advance)
-    }
-    for model in models { try model.checkpoint.requireIntact() }
-    let positions = groups.flatMap(\.positions)
-    let statistics = scored.indices.map { network in
-      LossStatistics(losses: groups.flatMap { $0.losses[network] }, positions: positions)
-    }
-    let comparison = statistics.count > 1 ? Self.comparison(with: other ?? input.model, statistics, groups) : nil
-    return EvaluationReport(
-      model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
-      chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount,
-      loss: integers == nil ? statistics[0] : statistics[1], comparison: integers == nil ? comparison : nil,
-      integers: integers.flatMap { arithmetic in
-        comparison.map {
-          IntegerEvaluation(
-            arithmetic: arithmetic, floatLoss: statistics[0], differences: $0, overflows: groups.flatMap(\.overflows))
-        }
-      },
-      warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
+    return (models, networks, text)
   }
 
   /// Opens the other model. The reading options are about the model itself, and are not used for it.
@@ -118,7 +134,7 @@ private struct ModelDifference {
 }
 
 /// The scores of one group of chunks under each network.
-private struct GroupScores {
+private struct GroupScores: MeasuredGroup {
   /// The position of each scored token.
   let positions: [Int]
   /// [network][scored token]; NaN where the network is not finite.
@@ -205,6 +221,34 @@ private struct GroupScores {
     }
     difference.jensenShannonSum = judged.reduce(0) { $0 + $1.jensenShannon }
     advance(stepCount, stepCount)
+  }
+
+  var numbers: [Double] {
+    var result = [Double(losses.count), Double(positions.count)] + positions.map { Double($0) } + losses.joined()
+    result += [
+      Double(difference.judgedCount), difference.divergenceSum, difference.largestDivergence,
+      difference.jensenShannonSum,
+      Double(difference.agreementCount), Double(overflows.count),
+    ]
+    for overflow in overflows {
+      result.append(Double(overflow.count))
+      result.append(text: overflow.path)
+    }
+    return result
+  }
+
+  init(numbers: [Double]) {
+    var reader = NumberReader(numbers[...])
+    let (networkCount, count) = (reader.int(), reader.int())
+    positions = reader.array(of: count).map { Int($0) }
+    losses = (0..<networkCount).map { _ in reader.array(of: count) }
+    difference = ModelDifference(
+      judgedCount: reader.int(), divergenceSum: reader.number(), largestDivergence: reader.number(),
+      jensenShannonSum: reader.number(), agreementCount: reader.int())
+    overflows = (0..<reader.int()).map { _ in
+      let count = reader.int()
+      return IntegerOverflow(path: reader.text(), count: count)
+    }
   }
 
   /// One token's logits, and the token that they predict.

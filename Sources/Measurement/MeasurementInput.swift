@@ -1,6 +1,7 @@
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import NormFoldProcesses
 import Synchronization
 
 /// A checkpoint and the text that it is measured on.
@@ -56,17 +57,56 @@ struct MeasuredText {
   typealias Advance = (_ step: Int, _ stepCount: Int) -> Void
 
   /// Runs `body` on groups of chunks, one group on each thread at a time.
+  ///
   /// - Returns: the results in the order of the groups.
   func concurrentlyByGroup<Result: Sendable>(
     workers: Workers, progress: @escaping MeasurementInput.Progress,
     _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
   ) throws(Refusal) -> [Result] {
-    // A short text is shared out, too.
-    let share = (chunks.count + workers.count - 1) / workers.count
+    try results(of: groups(forThreads: workers.count), workers: workers, progress: progress, body)
+  }
+
+  /// Runs `body` on groups of chunks likewise, each of several processes on some of the groups.
+  ///
+  /// - Parameter progress: of this process.
+  /// - Returns: the results of all processes, in the order of the groups.
+  func concurrentlyByGroup<Result: MeasuredGroup>(
+    in processes: any ProcessGroup, workers: Workers, progress: @escaping MeasurementInput.Progress,
+    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+  ) throws(Refusal) -> [Result] {
+    // All of them cut the text alike.
+    let groups = groups(forThreads: Int(try processes.sums(of: [Double(workers.count)])[0]))
+    let share = processes.share(of: groups.count, rank: processes.rank)
+    let own = try processes.together { () throws(Refusal) in
+      try results(of: Array(groups[share]), workers: workers, progress: progress, body)
+    }
+    guard processes.count > 1 else { return own }
+    // The numbers of each result come behind their number.
+    let numbers = own.flatMap { result in
+      let numbers = result.numbers
+      return [Double(numbers.count)] + numbers
+    }
+    return try processes.gather(numbers).flatMap { numbers in
+      var results: [Result] = []
+      var reader = NumberReader(numbers[...])
+      while !reader.isAtEnd { results.append(Result(numbers: reader.array(of: reader.int()))) }
+      return results
+    }
+  }
+
+  /// The chunks in groups of as many as go through the network together. A short text is shared out, too.
+  private func groups(forThreads threadCount: Int) -> [[Chunk]] {
+    let share = (chunks.count + threadCount - 1) / threadCount
     let count = max(1, min(share, Self.tokensPerGroup / chunking.contextLength))
-    let groups = stride(from: 0, to: chunks.count, by: count).map { Array(chunks[$0..<min($0 + count, chunks.count)]) }
+    return stride(from: 0, to: chunks.count, by: count).map { Array(chunks[$0..<min($0 + count, chunks.count)]) }
+  }
+
+  private func results<Result: Sendable>(
+    of groups: [[Chunk]], workers: Workers, progress: @escaping MeasurementInput.Progress,
+    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+  ) throws(Refusal) -> [Result] {
     let sizes = groups.map { $0.reduce(0) { $0 + $1.tokens.count } }
-    let total = tokenCount
+    let total = sizes.reduce(0, +)
     let state = Mutex(
       (results: [Result?](repeating: nil, count: groups.count), done: [Int](repeating: 0, count: groups.count)))
     try workers.forEach(groups.count) { (index) throws(Refusal) in

@@ -6,6 +6,16 @@ struct Moments: Sendable {
   private(set) var smallest = Double.infinity
   private(set) var largest = -Double.infinity
 
+  init() {}
+
+  init(_ reader: inout NumberReader) {
+    (count, mean, squares) = (reader.int(), reader.number(), reader.number())
+    (smallest, largest) = (reader.number(), reader.number())
+  }
+
+  /// The numbers that they are made of, for ``init(_:)``.
+  var numbers: [Double] { [Double(count), mean, squares, smallest, largest] }
+
   mutating func add(_ value: Double) {
     count += 1
     let difference = value - mean

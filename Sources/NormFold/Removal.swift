@@ -5,6 +5,7 @@ import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldMeasurement
 import NormFoldNetworks
+import NormFoldProcesses
 import NormFoldTargets
 import NormFoldTraining
 

@@ -2,6 +2,7 @@ import FoundationEssentials
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import NormFoldProcesses
 
 /// A directory that holds a run between two steps: the network in the form of submarat/removing-layer-norm, whose
 /// FakeLayerNorms have their deviations and switches in buffers beside them; the optimiser's moments; and what the run has

@@ -1,5 +1,6 @@
 import NormFoldArithmetic
 import NormFoldFormats
+import NormFoldProcesses
 
 extension TrainingRun {
   /// Gives every process the parameters that the others have taken a step with.

@@ -1,6 +1,7 @@
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import NormFoldProcesses
 import Numerics
 
 /// A record of one step of a run.

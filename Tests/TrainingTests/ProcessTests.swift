@@ -7,6 +7,7 @@ import Synchronization
 import Testing
 import TestSupport
 
+@testable import NormFoldProcesses
 @testable import NormFoldTraining
 
 /// Several processes, as threads of this one: what they exchange is what processes of MPI exchange.

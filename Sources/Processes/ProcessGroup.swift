@@ -1,8 +1,8 @@
 import NormFoldArithmetic
 import NormFoldFormats
 
-/// The processes that train one network together, each of them some of the micro-batches of every step. All of them hold
-/// all parameters, and all take the same steps: whatever one decides by itself is agreed on first.
+/// Processes that do one piece of work together: each trains on some of the micro-batches of every step, or measures some parts of
+/// a text. All of them get the same input; whatever one decides by itself is agreed on first.
 ///
 /// Its methods are called by one thread, by all processes in the same order.
 package protocol ProcessGroup: AnyObject, Sendable {
@@ -30,7 +30,7 @@ extension ProcessGroup {
   private static var chunk: Int { 1 << 22 }
 
   /// Replaces the numbers of every process by their sums over all, some megabytes at a time.
-  func sum<Scalar: ArithmeticScalar>(all numbers: UnsafeMutableBufferPointer<Scalar>) throws(Refusal) {
+  package func sum<Scalar: ArithmeticScalar>(all numbers: UnsafeMutableBufferPointer<Scalar>) throws(Refusal) {
     guard count > 1 else { return }
     for start in stride(from: 0, to: numbers.count, by: Self.chunk) {
       let part = unsafe UnsafeMutableRawBufferPointer(
@@ -44,7 +44,7 @@ extension ProcessGroup {
   }
 
   /// Replaces the numbers of every process by those of process `root`, some megabytes at a time.
-  func send<Scalar: ArithmeticScalar>(
+  package func send<Scalar: ArithmeticScalar>(
     all numbers: UnsafeMutableBufferPointer<Scalar>, from root: Int
   ) throws(Refusal) {
     guard count > 1 else { return }
@@ -55,12 +55,28 @@ extension ProcessGroup {
   }
 
   /// The sums of a few numbers over all processes.
-  func sums(of numbers: [Double]) throws(Refusal) -> [Double] {
+  package func sums(of numbers: [Double]) throws(Refusal) -> [Double] {
     guard count > 1 else { return numbers }
     let copy = Matrix<Double>(rows: 1, columns: max(1, numbers.count))
     for (index, number) in numbers.enumerated() { unsafe copy.start[index] = number }
     unsafe try sum(UnsafeMutableBufferPointer(rebasing: copy.values[..<numbers.count]))
     return numbers.indices.map { unsafe copy.start[$0] }
+  }
+
+  /// The numbers of every process, by its rank.
+  package func gather(_ numbers: [Double]) throws(Refusal) -> [[Double]] {
+    guard count > 1 else { return [numbers] }
+    var lengths = [Double](repeating: 0, count: count)
+    lengths[rank] = Double(numbers.count)
+    lengths = try sums(of: lengths)
+    var result: [[Double]] = []
+    for root in 0..<count {
+      let copy = Matrix<Double>(rows: 1, columns: max(1, Int(lengths[root])))
+      if root == rank { for (index, number) in numbers.enumerated() { unsafe copy.start[index] = number } }
+      unsafe try send(all: UnsafeMutableBufferPointer(rebasing: copy.values[..<Int(lengths[root])]), from: root)
+      result.append((0..<Int(lengths[root])).map { unsafe copy.start[$0] })
+    }
+    return result
   }
 
   /// Does what may fail in one process and not in another, and fails in all of them if it does in one.

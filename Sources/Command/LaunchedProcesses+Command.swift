@@ -3,8 +3,37 @@ import FoundationEssentials
 import Glibc
 import NormFold
 import NormFoldArithmetic
+import NormFoldProcesses
 import NormFoldTraining
 import Synchronization
+
+extension LaunchedProcesses {
+  /// Joins the processes that a launcher started, does what they do together, and leaves them. One of them says what went wrong,
+  /// and all end with the status of that.
+  ///
+  /// - Parameter body: what each process does; returns its exit status.
+  static func run(_ body: (any ProcessGroup) throws -> ExitStatus) throws {
+    let processes = try join()
+    let status: ExitStatus
+    do {
+      status = try body(processes)
+    } catch {
+      processes.leave()
+      guard processes.rank != processes.reportingRank, let refusal = error as? Refusal else { throw error }
+      throw ExitStatus.Verdict(status: ExitStatus(refusal.category))
+    }
+    processes.leave()
+    if status != .success { throw ExitStatus.Verdict(status: status) }
+  }
+}
+
+extension ProgressLine {
+  /// Takes the progress of a measurement, of which process 0 alone reports.
+  func measuring(in processes: any ProcessGroup) -> @Sendable (_ done: Int, _ total: Int) -> Void {
+    guard processes.rank == 0 else { return { _, _ in } }
+    return measuring
+  }
+}
 
 extension ProcessGroup {
   /// The threads of this process. Launchers may have given it some of the cores; otherwise those of the machine are shared
