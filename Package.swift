@@ -137,8 +137,8 @@ let package = Package(
     .executableTarget(
       name: "normfold-benchmarks",
       dependencies: [
-        "NormFold", "NormFoldMeasurement", "NormFoldFormats", "NormFoldNetworks", "NormFoldArithmetic",
-        "NormFoldVerify",
+        "NormFold", "NormFoldMeasurement", "NormFoldTraining", "NormFoldFormats", "NormFoldNetworks",
+        "NormFoldArithmetic", "NormFoldVerify",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Benchmarks/Harness", swiftSettings: strict),

@@ -3,13 +3,15 @@ import Foundation
 import NormFold
 import NormFoldArithmetic
 import NormFoldFormats
+import NormFoldNetworks
+import NormFoldTraining
 
 /// Says what a machine with more cores would make of a command: every task of a run on one thread is recorded, with those
 /// that it could have run beside, and given to 1 to 128 cores by list scheduling. What cores share, caches and memory, is
 /// not modelled; with `--check`, real runs on 1 and 2 threads are held against what is predicted for them.
 struct Span: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "span", subcommands: [OfConversion.self, OfEvaluation.self])
+    commandName: "span", subcommands: [OfConversion.self, OfEvaluation.self, OfTraining.self])
 
   struct Options: ParsableArguments {
     @Option(help: "The number of threads that work is cut for.") var cut = 64
@@ -56,6 +58,39 @@ struct Span: ParsableCommand {
         input.chunking.contextLength = length
         input.workers = workers
         _ = try Evaluation(input).run()
+      }
+    }
+  }
+}
+
+extension Span {
+  /// One step of training on one micro-batch, every norm computed.
+  struct OfTraining: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "train")
+
+    @Argument(help: "A GPT-2 whose norms are computed.") var checkpoint: String
+    @Option(help: "Sequences of the micro-batch.") var sequences = 8
+    @Option(help: "Tokens of each.") var length = 1_024
+    @OptionGroup var options: Options
+
+    func run() throws {
+      let place = FileManager.default.temporaryDirectory.appending(path: "normfold-span-\(getpid())")
+      try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(at: place) }
+      let recipe = """
+        {"context": \(length), "batch": \(sequences), "micro_batches": 1, "steps": 1000, "lr": 1e-4, "min_lr": 1e-4, "warmup": 0,
+         "betas": [0.9, 0.999], "adam_eps": 1e-8, "weight_decay": 0.01, "clip": 1.0, "momentum": 0.9, "schedule": {}}
+        """
+      try Data(recipe.utf8).write(to: place.appending(path: "recipe.json"))
+      let ids = (0..<sequences * length).map { UInt16($0 * 769 % 50_000) }
+      try ids.withUnsafeBytes { try Data($0).write(to: place.appending(path: "tokens.bin")) }
+      let model = try Model(opening: checkpoint)
+      try options.report {
+      } _: { workers in
+        let run = try TrainingRun<Float>(
+          model.network, namesAfter: model.layout.prefix, recipe: Recipe(named: place.appending(path: "recipe.json").path),
+          tokens: TrainingTokens(file: place.appending(path: "tokens.bin").path), workers: workers)
+        _ = try run.advance()
       }
     }
   }
