@@ -4,7 +4,7 @@ import ArgumentParser
 @main struct Benchmarks: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "normfold-benchmarks",
-    subcommands: [MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self])
+    subcommands: [MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self, IntegerProducts.self])
 }
 
 /// Seconds that `body` takes.

@@ -114,9 +114,15 @@ private struct ScoredNetwork: Sendable {
   let network: Network
   let precision: Precision
   var integers: IntegerArithmetic?
+  /// The integers of the weights, for all groups of chunks.
+  private let known = IntegerWeights()
+
+  init(network: Network, precision: Precision, integers: IntegerArithmetic? = nil) {
+    (self.network, self.precision, self.integers) = (network, precision, integers)
+  }
 
   func run(_ probes: [Probe], workers: Workers) -> any NetworkRun {
-    if let integers { return integers.run(network, probes: probes, precision: precision) }
+    if let integers { return integers.run(network, probes: probes, precision: precision, known: known) }
     return switch precision {
     case .single: ScalarRun<Float>(network, probes: probes, workers: workers)
     case .double: ScalarRun<Double>(network, probes: probes, workers: workers)

@@ -41,7 +41,8 @@ import TestSupport
 
   @Test(
     "Dynamic fixed point is, bit for bit, what plain loops over 64-bit integers make of the same operands",
-    arguments: variants.map { ($0, 8, 12) } + [(variants[0], 16, 16), (variants[0], 4, 5)])
+    arguments: variants.map { ($0, 8, 12) } + variants.map { ($0, 8, 8) }
+      + [(variants[0], 16, 16), (variants[0], 4, 5)])
   func dynamic(_ variant: NetworkVariant, weightBits: Int, activationBits: Int) throws {
     try Self.compareDynamic(try Self.network(variant), Self.probes, weightBits, activationBits)
   }
@@ -50,6 +51,7 @@ import TestSupport
   func otherDynamic(_ name: String) throws {
     let (network, probes) = try Self.opened(name)
     try Self.compareDynamic(network, probes, 8, 12)
+    try Self.compareDynamic(network, probes, 8, 8)
   }
 
   @Test(
@@ -113,6 +115,53 @@ import TestSupport
     let difference = drift.networks[0].difference.logits
     #expect(difference.tokenCount == 7 && difference.nonFiniteTokenCount == 0)
     #expect(difference.relative > 1e-6)
+  }
+
+  @Test("Logits of any part of the vocabulary are those of the whole", arguments: [8, 12])
+  func partsOfLogits(_ bits: Int) throws {
+    for name in ["tiny-2x32/vanilla", "gpt-neox/parallel"] {
+      let network = try Model(opening: Fixtures.path(name)).network
+      let known = IntegerWeights()
+      func logits(_ range: Range<Int>) throws -> [[Double]] {
+        let run = IntegerArithmetic(.dynamic(weightBits: bits, activationBits: bits)).run(
+          network, probes: Self.probes, precision: .double, known: known)
+        try run.embed()
+        for block in 0..<run.blockCount { try run.run(block: block) }
+        try run.finish()
+        let rows = run.logits(of: range)
+        return (0..<9).map { row in
+          withUnsafeTemporaryAllocation(of: Double.self, capacity: range.count) { room in
+            withExtendedLifetime(rows) { Array(rows.row(row, room: room)) }
+          }
+        }
+      }
+      let whole = try logits(0..<network.vocabularySize)
+      for range in [0..<1, 5..<16, 5..<17, 16..<40, 33..<network.vocabularySize] {
+        #expect(try logits(range) == whole.map { Array($0[range]) }, "\(range)")
+      }
+    }
+  }
+
+  /// Bytes have no NaN: such a tensor is multiplied in Doubles.
+  @Test("What is not finite stays so in every width", arguments: [8, 12])
+  func nonFinite(_ bits: Int) throws {
+    func isFinite(_ logits: [[Double]], _ factors: [Int: Double]) throws -> [[Bool]] {
+      let network = try LogitNetwork(logits, of: [0, 1], factors: factors).network
+      let run = IntegerArithmetic(.dynamic(weightBits: bits, activationBits: bits)).run(
+        network, probes: [Probe(name: "two", tokens: [0, 1])], precision: .double)
+      try run.embed()
+      try run.finish()
+      let rows = run.logits(of: 0..<3)
+      return (0..<2).map { row in
+        withUnsafeTemporaryAllocation(of: Double.self, capacity: 3) { room in
+          withExtendedLifetime(rows) { rows.row(row, room: room).map(\.isFinite) }
+        }
+      }
+    }
+    #expect(try isFinite([[1, 3, -2], [4, 5, 6]], [0: 2]) == [[true, true, true], [true, true, true]])
+    // 0 · NaN is NaN.
+    #expect(try isFinite([[1, .nan, -2], [4, 5, 6]], [:]) == [[true, false, true], [true, false, true]])
+    #expect(try isFinite([[1, 3, -2], [4, 5, 6]], [0: .infinity]) == [[false, false, false], [true, true, true]])
   }
 
   /// By hand, from the definition of the format: 3.999 = 0.99975 · 2², so that the exponent is 2 − 7.

@@ -1,7 +1,6 @@
 import NormFoldFormats
 import NormFoldNetworks
 import Numerics
-import Synchronization
 
 /// The forward pass with linear maps, embeddings and norms in dynamic fixed point (arXiv 2209.09815), everything else in
 /// floating point. Attention's two products are in integers only where ``IntegerArithmetic/includesAttention`` says so.
@@ -14,12 +13,14 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   let scales: IntegerArithmetic.Scales
   let includesAttention: Bool
   private let float: FastBackend<Scalar>
-  private let exponents = WeightExponents()
+  private let known: IntegerWeights
 
+  /// - Parameter known: the integers of the network's weights, as far as other runs have found them.
   package init(
     probes: [Probe], weightBits: Int, activationBits: Int, scales: IntegerArithmetic.Scales = .tensor,
-    includesAttention: Bool = false
+    includesAttention: Bool = false, known: IntegerWeights = IntegerWeights()
   ) {
+    self.known = known
     float = FastBackend(probes: probes)
     weights = DynamicFixedPoint(bits: weightBits)
     activations = DynamicFixedPoint(bits: activationBits)
@@ -67,9 +68,12 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     let exponents: [Int]
   }
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   private func mapped(_ x: Matrix<Scalar>, scales: IntegerArithmetic.Scales? = nil) -> Integers {
     let numbers = Matrix<Double>(rows: x.rowCount, columns: x.columnCount)
-    for index in unsafe 0..<x.values.count { unsafe numbers.values[index] = unsafe Double(x.values[index]) }
+    let (from, to) = unsafe (x.values, numbers.values)
+    for index in 0..<from.count { unsafe to[index] = unsafe Double(from[index]) }
     return mapped(numbers, scales: scales ?? self.scales)
   }
 
@@ -87,12 +91,14 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
 
   // MARK: Operations
 
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   private func embed(_ table: Parameter, by index: Operation.Index, at path: Path) -> Matrix<Scalar> {
     let reader = ParameterReader(table)
     let width = table.columnCount
     let result = Matrix<Scalar>(rows: tokenCount, columns: width)
     // A row of a table is what an output of a matrix is: it has numbers of its own.
-    let all = exponents.exponents(of: table, at: path, in: weights, scales: scales, axis: 0)
+    let all = known.exponents(of: table, at: path, in: weights, scales: scales, axis: 0)
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { line in
       for (token, origin) in float.probes.flatMap({ $0.rows(by: index) }).enumerated() {
         guard let origin else {
@@ -113,27 +119,41 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   /// y = (q_x · q_w) · 2^(e_x + e_w) + b.
   ///
   /// - Parameter outputs: nil for all.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   private func apply(
     _ map: LinearMap, to x: Integers, at path: Path, outputs: Range<Int>? = nil
   ) -> Matrix<Scalar> {
     let outputs = outputs ?? 0..<map.weight.columnCount
-    let all = exponents.exponents(of: map.weight, at: path, in: weights, scales: scales, axis: 1)
+    let all = known.exponents(of: map.weight, at: path, in: weights, scales: scales, axis: 1)
+    let units = (scales == .tensor ? outputs.map { _ in all[0] } : outputs.map { all[$0] }).map { Double.power($0) }
+    let bias = map.bias.map { ParameterReader($0.sliced(axis: 0, outputs)).values().map { Scalar($0) } }
+    let result = Matrix<Scalar>(rows: x.numbers.rowCount, columns: outputs.count)
+    if let packed = known.packed(
+      map.weight, at: path, in: weights, exponents: all, activationBits: activations.bits),
+      let bytes = unsafe x.numbers.values.bytes()
+    {
+      let (sums, start, stride) = packed.sums(of: bytes, rows: result.rowCount, outputs: outputs)
+      unsafe sums.withUnsafeBufferPointer { sums in
+        for row in 0..<result.rowCount {
+          let line = unsafe UnsafeBufferPointer(
+            rebasing: sums[row * stride + start..<row * stride + start + outputs.count])
+          unsafe result.row(row).fill(from: line, exponent: x.exponents[row], units: units, bias: bias)
+        }
+      }
+      return result
+    }
     let weight = outputs.count == map.weight.columnCount ? map.weight : map.weight.sliced(axis: 1, outputs)
-    let sums = Matrix<Double>(rows: x.numbers.rowCount, columns: outputs.count)
+    let sums = Matrix<Double>(rows: result.rowCount, columns: outputs.count)
     let isTransposed = weight.storedView?.isTransposed ?? weight.readsAcrossStoredRows
     let reader = ParameterReader(isTransposed ? weight.transposed() : weight)
     unsafe sums.values.update(repeating: 0)
     unsafe reader.forEachBlock { rows, values in
-      for row in rows {
-        let line = unsafe UnsafeMutableBufferPointer(
-          rebasing: values[
-            (row - rows.lowerBound) * reader.columnCount..<(row - rows.lowerBound + 1) * reader.columnCount])
-        if scales == .tensor || isTransposed {
-          unsafe weights.map(line, exponent: all[scales == .tensor ? 0 : outputs.lowerBound + row])
-        } else {
-          unsafe weights.map(line, exponents: all[outputs])
-        }
-      }
+      unsafe weights.map(
+        rowsOfWeight: values, count: rows.count, exponents: all,
+        outputs: isTransposed
+          ? outputs.lowerBound + rows.lowerBound..<outputs.lowerBound + rows.upperBound : outputs,
+        isTransposed: isTransposed)
       guard let start = values.baseAddress else { return }
       let inputs = isTransposed ? 0..<reader.columnCount : rows
       let columns = isTransposed ? rows : 0..<reader.columnCount
@@ -143,18 +163,9 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
         beta: 1,
         into: sums.start + columns.lowerBound, strideC: sums.columnCount)
     }
-    let bias = map.bias.map { ParameterReader($0.sliced(axis: 0, outputs)).values().map { Scalar($0) } }
-    let result = Matrix<Scalar>(rows: sums.rowCount, columns: sums.columnCount)
-    let units = (scales == .tensor ? outputs.map { _ in all[0] } : outputs.map { all[$0] }).map {
-      Double.power($0)
-    }
-    for row in 0..<sums.rowCount {
-      let unit = Double.power(x.exponents[row])
-      let (from, to) = unsafe (sums.row(row), result.row(row))
-      for column in 0..<to.count {
-        let product = unsafe Scalar(from[column] * (unit * units[column]))
-        unsafe to[column] = product + (bias?[column] ?? 0)
-      }
+    for row in 0..<result.rowCount {
+      unsafe result.row(row).fill(
+        from: UnsafeBufferPointer(sums.row(row)), exponent: x.exponents[row], units: units, bias: bias)
     }
     return result
   }
@@ -162,6 +173,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   /// The norm of integers q = map(x) of d features, of all or of one head: μ = round(Σq / d), c = q − μ, r = 1 / √(Σc² / d + ε · 2^(−2e)), and
   /// n = map(c · r), whose numbers are multiplied by the mapped gains and added to the mapped biases. Without a mean, c is
   /// q; with a fixed deviation, r is 2^e / σ.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   private func normalise(_ x: Matrix<Scalar>, by norm: Norm) throws(Refusal) -> Matrix<Scalar> {
     func rounded(_ parameter: Parameter) -> [Double] {
       var values = ParameterReader(parameter).values()
@@ -216,6 +229,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
 
   /// Attention with both products in integers: queries and keys are mapped as activations are, the values of a sequence
   /// with one exponent, since they are summed over its tokens, and the shares of the softmax of each token.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
   private func attend(
     query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, by attention: Attention
   ) -> Matrix<Scalar> {
@@ -264,46 +279,35 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   }
 }
 
-/// The exponents of weights, found once for each matrix.
-final class WeightExponents: Sendable {
-  private let known = Mutex<[Path: [Int]]>([:])
-
-  /// - Parameters:
-  ///   - axis: the axis with an exponent for each of its places, if not all numbers share one.
-  /// - Returns: one exponent, or one for each place along the axis.
-  func exponents(
-    of parameter: Parameter, at path: Path, in format: DynamicFixedPoint, scales: IntegerArithmetic.Scales, axis: Int
-  ) -> [Int] {
-    if let found = known.withLock({ $0[path] }) { return found }
-    let isTransposed = parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows
-    let reader = ParameterReader(isTransposed ? parameter.transposed() : parameter)
-    let runsAlongRows = (axis == 0) != isTransposed
-    var largest = [Double](repeating: 0, count: scales == .tensor ? 1 : parameter.shape[axis])
-    unsafe reader.forEachBlock { rows, values in
-      for row in rows {
-        let line = unsafe UnsafeBufferPointer(
-          rebasing: values[
-            (row - rows.lowerBound) * reader.columnCount..<(row - rows.lowerBound + 1) * reader.columnCount])
-        if scales == .tensor || runsAlongRows {
-          let place = scales == .tensor ? 0 : row
-          largest[place] = unsafe max(largest[place], line.largestMagnitude)
-        } else {
-          for column in 0..<line.count { largest[column] = unsafe max(largest[column], abs(line[column])) }
-        }
-      }
-    }
-    let result = largest.map { format.exponent(ofLargest: $0) }
-    known.withLock { $0[path] = result }
-    return result
-  }
-}
-
 extension Matrix {
   /// Some rows, which lie one behind the other.
   fileprivate func rows(_ rows: Range<Int>) -> UnsafeMutableBufferPointer<Scalar> {
     unsafe UnsafeMutableBufferPointer(start: start + rows.lowerBound * columnCount, count: rows.count * columnCount)
   }
 }
+
+extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
+  /// y = s · 2^e · units + bias for sums s of products of integers.
+  @inline(__always)
+  fileprivate func fill(
+    from sums: UnsafeBufferPointer<some SumOfProducts>, exponent: Int, units: [Double], bias: [Element]?
+  ) {
+    let unit = Double.power(exponent)
+    unsafe units.withUnsafeBufferPointer { units in
+      for index in 0..<count {
+        unsafe self[index] = unsafe Element(sums[index].exact * (unit * units[index]))
+      }
+    }
+    unsafe bias?.withUnsafeBufferPointer { bias in
+      for index in 0..<count { unsafe self[index] += unsafe bias[index] }
+    }
+  }
+}
+
+/// A sum of products of integers, which a Double holds exactly.
+private protocol SumOfProducts { var exact: Double { get } }
+extension Int32: SumOfProducts { fileprivate var exact: Double { Double(self) } }
+extension Double: SumOfProducts { fileprivate var exact: Double { self } }
 
 extension Attention {
   /// The rows of the tokens that a token attends to.

@@ -52,8 +52,15 @@ extension Double {
 extension UnsafeBufferPointer<Double> {
   /// The largest |x|, 0 of nothing. NaN counts as nothing.
   var largestMagnitude: Double {
-    var result = 0.0
-    for index in 0..<count { result = unsafe Swift.max(result, Swift.abs(self[index])) }
+    var lanes = SIMD8<Double>()
+    let whole = count / 8 * 8
+    for first in stride(from: 0, to: whole, by: 8) {
+      var numbers = SIMD8<Double>()
+      for lane in 0..<8 { numbers[lane] = unsafe self[first + lane].magnitude }
+      lanes.replace(with: numbers, where: numbers .> lanes)
+    }
+    var result = lanes.max()
+    for index in whole..<count { result = unsafe Swift.max(result, Swift.abs(self[index])) }
     return result
   }
 }

@@ -21,21 +21,25 @@ package protocol IntegerNetworkRun: NetworkRun {
 extension IntegerArithmetic {
   /// A run of a network under this arithmetic, which has to have a form of it: see ``requireForm(of:)``.
   ///
-  /// - Parameter precision: of what dynamic fixed point computes in floating point.
-  package func run(_ network: Network, probes: [Probe], precision: Precision = .single) -> any IntegerNetworkRun {
+  /// - Parameters:
+  ///   - precision: of what dynamic fixed point computes in floating point.
+  ///   - known: the integers of the network's weights, as far as other runs of this network under this arithmetic have found them.
+  package func run(
+    _ network: Network, probes: [Probe], precision: Precision = .single, known: IntegerWeights = IntegerWeights()
+  ) -> any IntegerNetworkRun {
     switch (form, precision) {
     case (.dynamic(let weights, let activations), .single):
       IntegerRun(
         network,
         on: DynamicBackend<Float>(
           probes: probes, weightBits: weights, activationBits: activations, scales: scales,
-          includesAttention: includesAttention))
+          includesAttention: includesAttention, known: known))
     case (.dynamic(let weights, let activations), .double):
       IntegerRun(
         network,
         on: DynamicBackend<Double>(
           probes: probes, weightBits: weights, activationBits: activations, scales: scales,
-          includesAttention: includesAttention))
+          includesAttention: includesAttention, known: known))
     case (.fixed(let bits, let fraction), _):
       IntegerRun(network, on: FixedPointBackend(probes: probes, bits: bits, fraction: fraction))
     }

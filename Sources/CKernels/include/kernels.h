@@ -47,6 +47,27 @@ void normfold_product(
     size_t m, size_t n, size_t k, const double *x, size_t strideX, const float *w, size_t strideW, bool isTransposed,
     double *c, size_t strideC);
 
+// C = X·W in 8-bit integers: X [m, k], W packed, sums of 32 bits, exact where they fit. Each form is for other instructions; all
+// give the same numbers.
+typedef enum {
+  NORMFOLD_INT8_PLAIN,
+  NORMFOLD_INT8_AVX2,
+  NORMFOLD_INT8_AVX_VNNI,
+  NORMFOLD_INT8_AVX512_VNNI,
+} normfold_int8_form;
+
+// Whether the machine has the instructions of a form.
+bool normfold_has_int8(normfold_int8_form form);
+// The bytes of a packed weight of n outputs and k inputs. A multiple of 16 outputs is packed as if it were alone.
+size_t normfold_packed_int8_size(size_t n, size_t k);
+// Packs some outputs and inputs of a weight that has `depth` inputs.
+void normfold_pack_int8(
+    size_t n, size_t k, const int8_t *w, size_t strideOutput, size_t strideInput, size_t firstOutput, size_t firstInput,
+    size_t depth, uint8_t *packed);
+void normfold_product_int8(
+    normfold_int8_form form, size_t m, size_t n, size_t k, const int8_t *x, size_t strideX, const uint8_t *packed,
+    int32_t *c, size_t strideC);
+
 // Stored numbers, which may begin at any byte, to floats or doubles: exactly.
 void normfold_decode_f32_double(const void *x, size_t count, double *y);
 void normfold_decode_bf16_float(const void *x, size_t count, float *y);
