@@ -36,6 +36,7 @@ struct RemoveCommand: ParsableCommand {
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe my.json --resume --for gpt2
         normfold remove gpt2/ lnfree/ --tokens train.bin --recipe gpt2-small-aux --plan --cores 64 --for gpt2
         normfold remove gpt2/ control/ --tokens train.bin --recipe my.json --no-removal --for transformers
+        normfold remove gpt2/ out/ --tokens t.bin --recipe my.json --arithmetic int:8,12 --for gpt2
         mpirun -n 8 normfold remove gpt2/ lnfree/ --tokens train.bin --recipe gpt2-small --for gpt2
       """)
 
@@ -67,6 +68,12 @@ struct RemoveCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("What parameters, gradients and moments are.", valueName: "single|double"))
   var precision = Precision.single
+
+  @Option(
+    help: ArgumentHelp(
+      "Compute linear maps, embeddings and norms in integers, forward and back: int:W,A, W bits for weights and derivatives, A for "
+        + "activations (Documentation/IntegerArithmetic.md).", valueName: "int:W,A"))
+  var arithmetic: String?
 
   @Option(help: ArgumentHelp("Write one JSON object for each step.", valueName: "file"))
   var log: String?
@@ -178,6 +185,7 @@ struct RemoveCommand: ParsableCommand {
     removal.text = tokens.map { .tokens(file: $0) } ?? .text(files: text)
     removal.recipe = try Recipe(named: recipe)
     removal.precision = precision
+    if let arithmetic { removal.integers = try IntegerArithmetic(parsing: arithmetic) }
     removal.removesNorms = !noRemoval
     removal.resumes = resume
     removal.savesEvery = saveEvery
@@ -259,7 +267,8 @@ extension RemovalPlan {
 
 extension RemovalReport {
   var text: String {
-    let kind = removesNorms ? "removal" : "control run, no norm removed"
+    let kind =
+      (removesNorms ? "removal" : "control run, no norm removed") + (integers.map { " in \($0.name)" } ?? "")
     let fixed = records.reduce(0) { $0 + $1.fixed.count }
     return [
       "\(source.printable): \(kind), \(Quantity.count(records.count)) steps, \(Quantity.count(tokenCount)) tokens",

@@ -20,7 +20,7 @@ import NormFoldTraining
 ///     print(report.conversion.published)
 public struct Removal: Sendable, Encodable {
   private enum CodingKeys: CodingKey {
-    case source, destination, targets, text, recipe, precision, removesNorms, sites, resumes, savesEvery, log
+    case source, destination, targets, text, recipe, precision, integers, removesNorms, sites, resumes, savesEvery, log
     case validationLog, recomputesBlocks, sharesOptimizer, replacesDestination, readingOptions, probeOptions, workers
   }
 
@@ -34,6 +34,9 @@ public struct Removal: Sendable, Encodable {
   public var recipe = Recipe()
   /// The precision of the parameters, their gradients and the optimiser's moments.
   public var precision = Precision.single
+  /// The integers that linear maps, embeddings and norms are computed in, forward and back; nil for floating point. Parameters,
+  /// moments and everything else stay in ``precision``.
+  public var integers: IntegerArithmetic?
   /// Is false for the control run: the same fine-tuning with every norm left alone and without the auxiliary loss.
   public var removesNorms = true
   /// The kinds of norms that are fixed, as recipes spell them (`ln_2`); empty for all that the recipe's schedule has. The
@@ -147,7 +150,7 @@ public struct Removal: Sendable, Encodable {
     }
     try processes.wait()
     return RemovalReport(
-      tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms,
+      tool: Tool.nameAndVersion, source: source, checkpoint: checkpoint, removesNorms: removesNorms, integers: integers,
       parameterCount: model.network.parameterCount, tokenCount: history.records.count * recipe.tokensPerStep,
       records: history.records, validations: history.validations, deviationSamples: history.samples,
       deviations: deviations, trainingSeconds: seconds,
@@ -188,11 +191,12 @@ public struct Removal: Sendable, Encodable {
       let tokens = try trainingTokens(for: model)
       let run = try TrainingRun<Scalar>(
         model.network, namesAfter: model.layout.prefix, recipe: recipe, tokens: tokens, workers: workers,
-        recomputesBlocks: recomputesBlocks, processes: processes, sharesMoments: sharesOptimizer)
+        recomputesBlocks: recomputesBlocks, processes: processes, sharesMoments: sharesOptimizer, integers: integers)
       try model.checkpoint.requireIntact()
       return (tokens, run, try TargetSource(model).tokenizerFiles())
     }
-    let identity = TrainingCheckpoint.Identity(recipe: recipe, tokens: tokens.fingerprint, precision: precision)
+    let identity = TrainingCheckpoint.Identity(
+      recipe: recipe, tokens: tokens.fingerprint, precision: precision, arithmetic: integers?.name)
     var history = TrainingHistory()
     if try processes.any(stored.exists) {
       history = try processes.together { () throws(Refusal) in try stored.restore(run, identity) }

@@ -67,6 +67,7 @@ public struct RemovalPlan: Sendable, Encodable {
     let model = try Model(opening: removal.source, options: removal.readingOptions)
     let (network, recipe) = (model.network, try removal.followedRecipe())
     try recipe.require(trainable: network)
+    try removal.integers?.requireForm(ofTraining: network, context: recipe.context)
     source = removal.source
     parameterCount = network.parameterCount
     stepCount = recipe.steps
@@ -95,7 +96,11 @@ public struct RemovalPlan: Sendable, Encodable {
     let scalar = removal.precision == .single ? MemoryLayout<Float>.stride : MemoryLayout<Double>.stride
     gradientByteCount = scalar * parameterCount
     let kept = network.keptWidth(recomputesBlocks: removal.recomputesBlocks)
-    byteCount = scalar * (4 * parameterCount + kept * recipe.batch * recipe.context + 256 * network.vocabularySize)
+    // Integers of the weights are kept in Doubles.
+    let integerCount = removal.integers == nil ? 0 : parameterCount
+    byteCount =
+      scalar * (4 * parameterCount + kept * recipe.batch * recipe.context + 256 * network.vocabularySize)
+      + MemoryLayout<Double>.stride * integerCount
     operationsPerSecond = Self.measuredSpeed()
   }
 

@@ -1,3 +1,4 @@
+import NormFoldArithmetic
 import NormFoldTraining
 
 /// A report of how a removal went, step by step, and of the conversion of its result.
@@ -10,6 +11,8 @@ public struct RemovalReport: Sendable, Encodable {
   public let checkpoint: String
   /// Is false for a control run.
   public let removesNorms: Bool
+  /// The integers that the training was computed in; nil for floating point.
+  public let integers: IntegerArithmetic?
   public let parameterCount: Int
   /// The number of tokens that were read.
   public let tokenCount: Int

@@ -9,7 +9,13 @@ import NormFoldNetworks
 final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   let network: Network
   let tokens: [Int]
-  private let backend: FastBackend<Scalar>
+  private let backend: TrainingBackend<Scalar>
+  /// Computes linear maps, embeddings and norms in integers, where those of the step do.
+  var integers: DynamicBackend<Scalar>? { backend.integers }
+  /// nil where everything is in floating point.
+  private let arithmetic: TrainingIntegers?
+  /// The number of the sequence within the step.
+  private let number: Int
   /// Rotates by the negative angles.
   private let mirrored: FastBackend<Scalar>
   /// The values that were kept, and those that were computed again and are still needed.
@@ -19,11 +25,18 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   /// The derivatives that the pullback that has just run found for the parameters of its operation.
   private(set) var found = ParameterDerivatives<Scalar>()
 
-  init(_ network: Network, tokens: [Int], workers: Workers) {
+  /// - Parameter number: the number of the sequence within the step.
+  init(
+    _ network: Network, tokens: [Int], workers: Workers, integers arithmetic: TrainingIntegers? = nil, number: Int = 0
+  ) {
     self.network = network
     self.tokens = tokens
+    self.arithmetic = arithmetic
+    self.number = number
     let probe = Probe(name: "text", tokens: tokens)
-    backend = FastBackend(probes: [probe], workers: workers)
+    backend = TrainingBackend(
+      float: FastBackend(probes: [probe], workers: workers),
+      integers: arithmetic.map { $0.backend(for: probe, workers: workers) })
     mirrored = FastBackend(
       probes: [Probe(name: "text", tokens: tokens, positions: probe.positions.map { -$0 })], workers: workers)
   }
@@ -61,6 +74,13 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     derivatives[path] = derivatives[path].map { $0 + derivative } ?? derivative
   }
 
+  /// The integers of the derivative by a value, or by some of its rows.
+  func rounded(_ upper: Matrix<Scalar>, at path: Path, row: Int = 0) -> IntegerMatrix? {
+    guard let integers, let arithmetic else { return nil }
+    return integers.derivative(
+      upper, rounding: CountedRandom(step: arithmetic.step, sequence: number, path: path, row: row))
+  }
+
   /// Runs the pullback of an operation: from the derivative by its value to those by the values that it reads. What it
   /// finds for the operation's parameters is in ``found``.
   func pullBack(
@@ -86,12 +106,23 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
     case .scaleFeatures:
       throw Refusal(
         .unsupported, subject: node.path.description, "a network with scales of features is not trained yet")
-    case .embed: found.upper = upper
+    case .embed: (found.upper, found.integers) = (upper, rounded(upper, at: node.path))
     case .linear(let map):
       (found.upper, found.operand) = (upper, try value(0))
+      if let integers, let integersOfUpper = rounded(upper, at: node.path) {
+        found.integers = integersOfUpper
+        found.integersOfOperand = integers.mapped(try value(0))
+        add(integers.pullBack(integersOfUpper, through: map.weight, at: node.path), at: node.operands[0])
+        break
+      }
       add(Pullback.linear(upper, through: parameters.entry(of: map.weight), of: parameters), at: node.operands[0])
     case .norm(let norm):
-      let (derivative, gain, bias) = try Pullback.norm(upper, of: value(0), by: norm)
+      let (derivative, gain, bias) =
+        if let integers, let rounded = rounded(upper, at: node.path) {
+          try integers.pullBack(rounded, of: value(0), by: norm)
+        } else {
+          try Pullback.norm(upper, of: value(0), by: norm)
+        }
       (found.gain, found.bias) = (gain, bias)
       add(derivative, at: node.operands[0])
     case .rotate: add(try mirrored.evaluate(node, [upper]), at: node.operands[0])
@@ -113,6 +144,38 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   }
 }
 
+/// The integers that a step of training computes linear maps, embeddings and norms in.
+struct TrainingIntegers: Sendable {
+  private let weightBits: Int
+  private let activationBits: Int
+  /// The step's number, which the rounding of derivatives depends on.
+  let step: Int
+  /// The integers of the weights as they are in this step.
+  private let known = IntegerWeights(keepingMatrices: true)
+
+  /// nil for an arithmetic that is not trained in.
+  init?(_ arithmetic: IntegerArithmetic, step: Int) {
+    guard case .dynamic(let weights, let activations) = arithmetic.form else { return nil }
+    (weightBits, activationBits, self.step) = (weights, activations, step)
+  }
+
+  func backend<Scalar: ArithmeticScalar>(for probe: Probe, workers: Workers) -> DynamicBackend<Scalar> {
+    DynamicBackend(
+      probes: [probe], weightBits: weightBits, activationBits: activationBits, known: known, workers: workers)
+  }
+}
+
+/// The forward pass in floating point, or with some operations in integers.
+struct TrainingBackend<Scalar: ArithmeticScalar>: Backend {
+  let float: FastBackend<Scalar>
+  let integers: DynamicBackend<Scalar>?
+
+  func evaluate(_ node: Network.Node, _ operands: [Matrix<Scalar>]) throws(Refusal) -> Matrix<Scalar> {
+    if let integers { return try integers.evaluate(node, operands) }
+    return try float.evaluate(node, operands)
+  }
+}
+
 /// The contribution of one sequence to the derivatives by the parameters of an operation, or what that is computed
 /// from.
 struct ParameterDerivatives<Scalar: ArithmeticScalar> {
@@ -120,6 +183,9 @@ struct ParameterDerivatives<Scalar: ArithmeticScalar> {
   var upper: Matrix<Scalar>?
   /// The value that a map read.
   var operand: Matrix<Scalar>?
+  /// The integers of both, where products are in integers.
+  var integers: IntegerMatrix?
+  var integersOfOperand: IntegerMatrix?
   /// The derivatives by the gain and bias of a norm.
   var gain: [Double] = []
   var bias: [Double] = []

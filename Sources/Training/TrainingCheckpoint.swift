@@ -13,9 +13,11 @@ package struct TrainingCheckpoint: Sendable {
     package let recipe: Recipe
     package let tokens: UInt64
     package let precision: Precision
+    /// The name of the integers that it is computed in; nil for floating point.
+    package let arithmetic: String?
 
-    package init(recipe: Recipe, tokens: UInt64, precision: Precision) {
-      (self.recipe, self.tokens, self.precision) = (recipe, tokens, precision)
+    package init(recipe: Recipe, tokens: UInt64, precision: Precision, arithmetic: String? = nil) {
+      (self.recipe, self.tokens, self.precision, self.arithmetic) = (recipe, tokens, precision, arithmetic)
     }
   }
 
@@ -65,6 +67,7 @@ package struct TrainingCheckpoint: Sendable {
     let state: [JSONValue.Member] = [
       .init(key: "step", value: .number(run.step)),
       .init(key: "precision", value: .string(identity.precision.rawValue)),
+      .init(key: "arithmetic", value: identity.arithmetic.map { .string($0) } ?? .null),
       .init(key: "tokens", value: .string(String(identity.tokens, radix: 16))),
       .init(key: "recipe", value: identity.recipe.json),
       .init(key: "deviations", value: DeviationSample.json(run.deviations)),
@@ -211,6 +214,11 @@ package struct TrainingCheckpoint: Sendable {
     }
     if precision != identity.precision.rawValue {
       throw other("precision", "the run that is to go on computed in \(precision) precision")
+    }
+    // Runs that were saved before there were integers have no such key.
+    if json["arithmetic"]?.string != identity.arithmetic {
+      throw other(
+        "arithmetic", "the run that is to go on computed in \(json["arithmetic"]?.string ?? "floating point")")
     }
     let history = try TrainingHistory(json, file: file)
     guard step <= recipe.steps, history.records.count == step else {

@@ -35,6 +35,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   let workers: Workers
   private let recomputesBlocks: Bool
   package let processes: any ProcessGroup
+  /// The integers that linear maps, embeddings and norms are computed in, forward and back; nil for floating point.
+  private let integers: IntegerArithmetic?
   private let optimizer: AdamW
   /// Every site, in the order of the schedule's kinds and of the layers.
   private let sites: [Site]
@@ -47,13 +49,17 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   ///   - prefix: what stands before the names of norms.
   ///   - processes: those that share the micro-batches of a step.
   ///   - sharesMoments: whether each process keeps its share of the optimiser's moments only.
-  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe, tokens, network and processes do
-  ///   not fit.
+  ///   - integers: what linear maps, embeddings and norms are computed in; nil for floating point.
+  /// - Throws: `.unsupported` for a network that cannot be trained; `.usage` where recipe, tokens, network, processes and
+  ///   integers do not fit.
   package init(
     _ network: Network, namesAfter prefix: String, recipe: Recipe, tokens: TrainingTokens, workers: Workers,
-    recomputesBlocks: Bool = false, processes: any ProcessGroup = SingleProcess(), sharesMoments: Bool = false
+    recomputesBlocks: Bool = false, processes: any ProcessGroup = SingleProcess(), sharesMoments: Bool = false,
+    integers: IntegerArithmetic? = nil
   ) throws(Refusal) {
     try recipe.require(trainable: network)
+    try integers?.requireForm(ofTraining: network, context: recipe.context)
+    self.integers = integers
     guard processes.count <= recipe.microBatches else {
       throw Refusal(
         .usage, subject: "micro_batches",
@@ -183,6 +189,9 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     return sequences
   }
 
+  /// The integers of the step that is next, with the weights as they are now.
+  private var trainingIntegers: TrainingIntegers? { integers.flatMap { TrainingIntegers($0, step: step) } }
+
   /// The mean cross entropy of the sequences that are held out, every token counted, in the network as the last step
   /// computed it; nil where none are.
   package func heldOutLoss() throws(Refusal) -> Double? {
@@ -194,7 +203,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     let measurement = TrainingStep(
       network: try network(atStep: step - 1), parameters: parameters, workers: workers,
       targetCount: heldOutCount * (recipe.context - 1), microBatchCount: 1, maskedTarget: nil, auxiliary: nil,
-      measured: [:], recomputesBlocks: recomputesBlocks)
+      measured: [:], recomputesBlocks: recomputesBlocks, integers: trainingIntegers)
     var sum = 0.0
     for start in stride(from: 0, to: ranges.count, by: recipe.batch) {
       sum += try measurement.loss(of: sequences(at: Array(ranges[start..<min(start + recipe.batch, ranges.count)])))
@@ -224,9 +233,12 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
         ? parameters.network.node(at: "final.norm").map {
           AuxiliaryLoss(stream: $0.operands[0], weight: recipe.auxiliaryWeight, endOfText: recipe.endOfText)
         } : nil,
-      measured: epsilons.filter { !isFrozen($0.key, atStep: step) }, recomputesBlocks: recomputesBlocks)
+      measured: epsilons.filter { !isFrozen($0.key, atStep: step) }, recomputesBlocks: recomputesBlocks,
+      integers: trainingIntegers)
     var sums = TrainingStep<Scalar>.Sums()
-    for batch in batches[processes.share(of: batches.count, rank: processes.rank)] { try own.add(batch, to: &sums) }
+    for microBatch in processes.share(of: batches.count, rank: processes.rank) {
+      try own.add(batches[microBatch], from: microBatch * recipe.batch, to: &sums)
+    }
     sums = try processes.sum(sums)
     unsafe try processes.sum(all: parameters.gradients.values)
     return (sums.loss, sums.auxiliary, sums.deviations.mapValues { $0.sum / Double($0.count) })

@@ -21,6 +21,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   /// The norms to measure, each with its ε, by name.
   let measured: [String: Double]
   let recomputesBlocks: Bool
+  /// The integers that products are in; nil for floating point.
+  var integers: TrainingIntegers?
 
   /// Sums of a step so far.
   struct Sums {
@@ -30,9 +32,17 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     var deviations: [String: (sum: Double, count: Int)] = [:]
   }
 
+  private func passes(of sequences: [[Int]], from first: Int) -> [SequencePass<Scalar>] {
+    sequences.enumerated().map { index, tokens in
+      SequencePass<Scalar>(network, tokens: tokens, workers: workers, integers: integers, number: first + index)
+    }
+  }
+
   /// Adds a micro-batch: sequences of one length.
-  func add(_ sequences: [[Int]], to sums: inout Sums) throws(Refusal) {
-    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0, workers: workers) }
+  ///
+  /// - Parameter first: the number of the first of them within the step.
+  func add(_ sequences: [[Int]], from first: Int, to sums: inout Sums) throws(Refusal) {
+    let passes = passes(of: sequences, from: first)
     let kept = network.keptValues(recomputesBlocks: recomputesBlocks)
     let records = passes.map { _ in DeviationSums() }
     try workers.forEach(passes.count) { (index) throws(Refusal) in
@@ -60,7 +70,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
 
   /// The share in the loss that sequences have, without any derivative.
   func loss(of sequences: [[Int]]) throws(Refusal) -> Double {
-    let passes = sequences.map { SequencePass<Scalar>(network, tokens: $0, workers: workers) }
+    let passes = passes(of: sequences, from: 0)
     guard let head = network.node(at: network.output), case .linear(let map) = head.operation else {
       preconditionFailure("the output is no linear map")
     }
@@ -70,14 +80,21 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     var sum = 0.0
     for pass in passes {
       let x = try pass.value(at: head.operands[0])
-      let logits = Matrix<Scalar>(rows: min(Self.headTokens, x.rowCount), columns: map.weight.columnCount)
+      let mapped = pass.integers?.mapped(x)
+      var logits = Matrix<Scalar>(
+        rows: mapped == nil ? min(Self.headTokens, x.rowCount) : 0, columns: map.weight.columnCount)
       for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
         let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
-        computeLogits(of: map, x, rows, into: logits)
+        if let integers = pass.integers, let mapped {
+          logits = integers.apply(map, to: mapped, rows: rows, at: network.output)
+        } else {
+          computeLogits(of: map, x, rows, into: logits)
+        }
+        let computed = logits
         let losses = Matrix<Double>.zeros(count: rows.count)
         workers.forEach(rows.count) { row in
           unsafe losses.start[row] = unsafe pullBackLoss(
-            logits.row(row), target: pass.tokens[rows.lowerBound + row + 1])
+            computed.row(row), target: pass.tokens[rows.lowerBound + row + 1])
         }
         sum += unsafe losses.values.reduce(0, +)
       }
@@ -100,6 +117,10 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       let weight = parameters.entry(of: map.weight)
       forEachPart(of: weight.shape[0], Self.weightRows) { rows in
         for derivatives in found {
+          if let x = derivatives.integersOfOperand, let up = derivatives.integers {
+            addProduct(weight.isTransposed ? up : x, weight.isTransposed ? x : up, rows: rows, to: weight)
+            continue
+          }
           guard let x = derivatives.operand, let up = derivatives.upper else { continue }
           addProduct(weight.isTransposed ? up : x, weight.isTransposed ? x : up, rows: rows, to: weight)
         }
@@ -126,6 +147,13 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       rows: rows.count, columns: b.columnCount, inner: a.rowCount, a.start + rows.lowerBound, strideA: a.columnCount,
       b.start, strideB: b.columnCount, into: parameters.gradient(of: entry) + rows.lowerBound * entry.stride,
       strideC: entry.stride)
+  }
+
+  private func addProduct(
+    _ a: IntegerMatrix, _ b: IntegerMatrix, rows: Range<Int>, to entry: TrainedParameters<Scalar>.Entry
+  ) {
+    unsafe a.addTransposedProduct(
+      b, rows: rows, to: parameters.gradient(of: entry) + rows.lowerBound * entry.stride, stride: entry.stride)
   }
 
   private func add(_ numbers: [Double], to entry: TrainedParameters<Scalar>.Entry) {
@@ -157,6 +185,12 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   ) {
     forEachPart(of: entry.stride, Self.columns) { columns in
       for pass in passes {
+        if let integers = pass.found.integers {
+          unsafe integers.addRows(
+            at: index == .token ? pass.tokens : Array(pass.tokens.indices), columns: columns,
+            to: parameters.gradient(of: entry), stride: entry.stride)
+          continue
+        }
         guard let upper = pass.found.upper else { continue }
         for (position, token) in pass.tokens.enumerated() {
           let gradient = unsafe parameters.gradient(of: entry) + (index == .token ? token : position) * entry.stride
@@ -183,10 +217,21 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     }
     let vocabularySize = map.weight.columnCount
     let longest = passes.map { $0.tokens.count - 1 }.max() ?? 0
-    let logits = Matrix<Scalar>(rows: min(Self.headTokens, longest), columns: vocabularySize)
+    let logits = Matrix<Scalar>(
+      rows: integers == nil ? min(Self.headTokens, longest) : 0, columns: vocabularySize)
     var sum = 0.0
     for pass in passes {
       let x = try pass.value(at: node.operands[0])
+      if let integers = pass.integers {
+        let derivative = Matrix<Scalar>.zeros(rows: x.rowCount, columns: x.columnCount)
+        let mapped = integers.mapped(x)
+        for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
+          let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
+          sum += integerHead(map, mapped, rows, of: pass, integers, into: derivative)
+        }
+        pass.add(derivative, at: node.operands[0])
+        continue
+      }
       let derivative = Matrix<Scalar>.zeros(rows: x.rowCount, columns: x.columnCount)
       for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
         let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
@@ -265,11 +310,39 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     return unsafe losses.values.reduce(0, +)
   }
 
+  /// The same with products in integers: the derivatives by the logits of these tokens are one tensor.
+  private func integerHead(
+    _ map: LinearMap, _ x: IntegerMatrix, _ rows: Range<Int>, of pass: SequencePass<Scalar>,
+    _ integers: DynamicBackend<Scalar>, into derivative: Matrix<Scalar>
+  ) -> Double {
+    let logits = integers.apply(map, to: x, rows: rows, at: network.output)
+    let losses = Matrix<Double>.zeros(count: rows.count)
+    forEachPart(of: rows.count, Self.headRows) { part in
+      for row in part {
+        unsafe losses.start[row] = unsafe pullBackLoss(
+          logits.row(row), target: pass.tokens[rows.lowerBound + row + 1])
+      }
+    }
+    guard let upper = pass.rounded(logits, at: network.output, row: rows.lowerBound) else {
+      preconditionFailure("a pass in integers has integers")
+    }
+    let found = integers.pullBack(upper, through: map.weight, at: network.output)
+    _ = unsafe UnsafeMutableBufferPointer(rebasing: derivative.values[(rows.lowerBound * found.columnCount)...])
+      .update(from: UnsafeBufferPointer(found.values))
+    let weight = parameters.entry(of: map.weight)
+    let own = x.rows(rows)
+    forEachPart(of: weight.shape[0], weight.isTransposed ? Self.vocabulary : Self.weightRows) { part in
+      addProduct(weight.isTransposed ? upper : own, weight.isTransposed ? own : upper, rows: part, to: weight)
+    }
+    if let bias = map.bias { addColumnSums(of: [logits], to: parameters.entry(of: bias)) }
+    return unsafe losses.values.reduce(0, +)
+  }
+
   /// Replaces the logits of one token by the derivatives of the loss: (softmax − 1 at the target) / targets of the step.
   /// - Returns: its share of the loss.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  private func pullBackLoss(_ logits: UnsafeMutableBufferPointer<Scalar>, target: Int) -> Double {
+  func pullBackLoss(_ logits: UnsafeMutableBufferPointer<Scalar>, target: Int) -> Double {
     guard target != maskedTarget else {
       unsafe logits.update(repeating: 0)
       return 0

@@ -13,15 +13,17 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   let scales: IntegerArithmetic.Scales
   let includesAttention: Bool
   private let float: FastBackend<Scalar>
-  private let known: IntegerWeights
+  let known: IntegerWeights
+  let workers: Workers
 
   /// - Parameter known: the integers of the network's weights, as far as other runs have found them.
   package init(
     probes: [Probe], weightBits: Int, activationBits: Int, scales: IntegerArithmetic.Scales = .tensor,
-    includesAttention: Bool = false, known: IntegerWeights = IntegerWeights()
+    includesAttention: Bool = false, known: IntegerWeights = IntegerWeights(), workers: Workers = .one
   ) {
     self.known = known
-    float = FastBackend(probes: probes)
+    self.workers = workers
+    float = FastBackend(probes: probes, workers: workers)
     weights = DynamicFixedPoint(bits: weightBits)
     activations = DynamicFixedPoint(bits: activationBits)
     self.scales = scales
@@ -34,7 +36,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   package func evaluate(_ node: Network.Node, _ operands: [Matrix<Scalar>]) throws(Refusal) -> Matrix<Scalar> {
     switch node.operation {
     case .embed(let table, let index): embed(table, by: index, at: node.path)
-    case .linear(let map): apply(map, to: mapped(operands[0]), at: node.path)
+    case .linear(let map): apply(map, to: mapped(operands[0], scales: scales), at: node.path)
     case .norm(let norm): try normalise(operands[0], by: norm)
     case .attend(let attention) where includesAttention:
       attend(query: operands[0], key: operands[1], value: operands[2], by: attention)
@@ -45,7 +47,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   package func rows(of x: Matrix<Scalar>, columns: Range<Int>?) -> MatrixRows { MatrixRows(x, columns: columns) }
 
   package func logits(of x: Matrix<Scalar>, by map: LinearMap, at path: Path, range: Range<Int>) -> MatrixRows {
-    MatrixRows(apply(map, to: mapped(x), at: path, outputs: range))
+    MatrixRows(apply(map, to: mapped(x, scales: scales), at: path, outputs: range))
   }
 
   // MARK: Activations
@@ -62,23 +64,17 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     }
   }
 
-  /// Integers of each tensor, and its exponent by row.
-  struct Integers {
-    let numbers: Matrix<Double>
-    let exponents: [Int]
-  }
-
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  private func mapped(_ x: Matrix<Scalar>, scales: IntegerArithmetic.Scales? = nil) -> Integers {
+  func mapped(_ x: Matrix<Scalar>, scales: IntegerArithmetic.Scales) -> IntegerMatrix {
     let numbers = Matrix<Double>(rows: x.rowCount, columns: x.columnCount)
     let (from, to) = unsafe (x.values, numbers.values)
     for index in 0..<from.count { unsafe to[index] = unsafe Double(from[index]) }
-    return mapped(numbers, scales: scales ?? self.scales)
+    return mapped(numbers, scales: scales)
   }
 
   /// Maps numbers in their place.
-  private func mapped(_ numbers: Matrix<Double>, scales: IntegerArithmetic.Scales) -> Integers {
+  private func mapped(_ numbers: Matrix<Double>, scales: IntegerArithmetic.Scales) -> IntegerMatrix {
     var exponents: [Int] = []
     for rows in tensors(scales) {
       let part = unsafe numbers.rows(rows)
@@ -86,7 +82,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
       unsafe activations.map(part, exponent: exponent)
       exponents += rows.map { _ in exponent }
     }
-    return Integers(numbers: numbers, exponents: exponents)
+    return IntegerMatrix(numbers: numbers, exponents: exponents)
   }
 
   // MARK: Operations
@@ -121,8 +117,8 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   /// - Parameter outputs: nil for all.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  private func apply(
-    _ map: LinearMap, to x: Integers, at path: Path, outputs: Range<Int>? = nil
+  func apply(
+    _ map: LinearMap, to x: IntegerMatrix, at path: Path, outputs: Range<Int>? = nil
   ) -> Matrix<Scalar> {
     let outputs = outputs ?? 0..<map.weight.columnCount
     let all = known.exponents(of: map.weight, at: path, in: weights, scales: scales, axis: 1)
@@ -143,11 +139,26 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
       }
       return result
     }
+    func finish(_ sums: Matrix<Double>) {
+      for row in 0..<result.rowCount {
+        unsafe result.row(row).fill(
+          from: UnsafeBufferPointer(sums.row(row)), exponent: x.exponents[row], units: units, bias: bias)
+      }
+    }
     let weight = outputs.count == map.weight.columnCount ? map.weight : map.weight.sliced(axis: 1, outputs)
     let sums = Matrix<Double>(rows: result.rowCount, columns: outputs.count)
     let isTransposed = weight.storedView?.isTransposed ?? weight.readsAcrossStoredRows
-    let reader = ParameterReader(isTransposed ? weight.transposed() : weight)
     unsafe sums.values.update(repeating: 0)
+    if known.keepsMatrices, outputs.count == map.weight.columnCount {
+      let (numbers, isTransposed) = known.numbers(of: map.weight, at: path, in: weights, exponents: all)
+      unsafe Double.multiply(
+        rows: sums.rowCount, columns: sums.columnCount, inner: map.weight.rowCount, x.numbers.start,
+        strideA: x.numbers.columnCount, numbers.start, strideB: numbers.columnCount, isTransposed: isTransposed,
+        into: sums.start, strideC: sums.columnCount, workers: workers)
+      finish(sums)
+      return result
+    }
+    let reader = ParameterReader(isTransposed ? weight.transposed() : weight)
     unsafe reader.forEachBlock { rows, values in
       unsafe weights.map(
         rowsOfWeight: values, count: rows.count, exponents: all,
@@ -163,10 +174,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
         beta: 1,
         into: sums.start + columns.lowerBound, strideC: sums.columnCount)
     }
-    for row in 0..<result.rowCount {
-      unsafe result.row(row).fill(
-        from: UnsafeBufferPointer(sums.row(row)), exponent: x.exponents[row], units: units, bias: bias)
-    }
+    finish(sums)
     return result
   }
 
@@ -182,7 +190,30 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
       return values
     }
     let (gain, bias) = (rounded(norm.gain), norm.bias.map(rounded))
-    let integers = mapped(x)
+    let normal = try normalised(x, by: norm).normal
+    let width = x.columnCount
+    let d = width / norm.headCount
+    let result = Matrix<Scalar>(rows: x.rowCount, columns: width)
+    for token in 0..<x.rowCount {
+      let unit = Double.power(normal.exponents[token])
+      let (from, to) = unsafe (normal.numbers.row(token), result.row(token))
+      for column in 0..<width {
+        let feature = column % d
+        unsafe to[column] = unsafe Scalar(from[column] * unit) * Scalar(gain[feature]) + Scalar(bias?[feature] ?? 0)
+      }
+    }
+    return result
+  }
+
+  /// The integers n.
+  ///
+  /// - Returns: beside them r / 2^e of each token and head where it is computed, else what is divided by.
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  func normalised(
+    _ x: Matrix<Scalar>, by norm: Norm
+  ) throws(Refusal) -> (normal: IntegerMatrix, factors: [Double], deviations: [Double]?) {
+    let integers = mapped(x, scales: scales)
     let width = x.columnCount
     let deviations: [Double]?
     let epsilon: Double
@@ -194,6 +225,7 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
         .notFoldable, subject: norm.name, "a deviation that depends on the position or the token is not evaluated")
     }
     let d = width / norm.headCount
+    var factors: [Double] = []
     for (token, head) in (0..<x.rowCount).flatMap({ token in (0..<norm.headCount).map { (token, $0) } }) {
       let row = unsafe UnsafeMutableBufferPointer(rebasing: integers.numbers.row(token)[head * d..<(head + 1) * d])
       let unit = Double.power(integers.exponents[token])
@@ -212,19 +244,10 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
         if norm.kind == .crms { squares += sum * sum }
         let factor = 1 / (squares / count + epsilon / unit / unit).squareRoot()
         for column in 0..<d { unsafe row[column] *= factor }
+        factors.append(factor / unit)
       }
     }
-    let normal = mapped(integers.numbers, scales: scales)
-    let result = Matrix<Scalar>(rows: x.rowCount, columns: width)
-    for token in 0..<x.rowCount {
-      let unit = Double.power(normal.exponents[token])
-      let (from, to) = unsafe (normal.numbers.row(token), result.row(token))
-      for column in 0..<width {
-        let feature = column % d
-        unsafe to[column] = unsafe Scalar(from[column] * unit) * Scalar(gain[feature]) + Scalar(bias?[feature] ?? 0)
-      }
-    }
-    return result
+    return (mapped(integers.numbers, scales: scales), factors, deviations)
   }
 
   /// Attention with both products in integers: queries and keys are mapped as activations are, the values of a sequence
@@ -234,7 +257,9 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
   private func attend(
     query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>, by attention: Attention
   ) -> Matrix<Scalar> {
-    let (queries, keys, values) = (mapped(query), mapped(key), mapped(value, scales: .tensor))
+    let (queries, keys, values) = (
+      mapped(query, scales: scales), mapped(key, scales: scales), mapped(value, scales: .tensor)
+    )
     let dHead = query.columnCount / attention.headCount
     let result = Matrix<Scalar>(rows: query.rowCount, columns: query.columnCount)
     var start = 0

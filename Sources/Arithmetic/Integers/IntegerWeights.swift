@@ -10,7 +10,13 @@ package final class IntegerWeights: Sendable {
   /// nil for a matrix that does not fit into ``PackedIntegers``.
   private let packed = Mutex<[Path: PackedIntegers?]>([:])
 
-  package init() {}
+  /// Matrices that do not fit there, or that products on the way back read.
+  let matrices = Mutex<[Path: Matrix<Double>]>([:])
+  /// Is true if matrices that do not fit into ``PackedIntegers`` are kept, too, in 8 bytes a number, as in training; otherwise they
+  /// are read again for every product.
+  let keepsMatrices: Bool
+
+  package init(keepingMatrices: Bool = false) { keepsMatrices = keepingMatrices }
 
   /// - Parameters:
   ///   - axis: the axis with an exponent for each of its places, if not all numbers share one.
