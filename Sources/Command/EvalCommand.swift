@@ -1,5 +1,6 @@
 import ArgumentParser
 import NormFold
+import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldMeasurement
 import NormFoldProcesses
@@ -98,11 +99,14 @@ struct EvalCommand: ParsableCommand {
     ].filter(\.1)
     guard let option = options.first?.0 else { return try measurement.requireTokens() }
     if options.count > 1 { throw ValidationError("expected \(option) or \(options[1].0), found both") }
+    let takesIntegers = labels != nil || sentences != nil
     let isAlone =
-      measurement.isEmpty && stride == nil && compare == nil && !asStored && integers.arithmetic == nil
-      && page.report == nil
+      measurement.isEmpty && stride == nil && compare == nil && !asStored
+      && (takesIntegers || integers.arithmetic == nil) && page.report == nil
     guard isAlone else {
-      throw ValidationError("\(option) goes with --tokenizer, --precision and options on reading, and with no others")
+      throw ValidationError(
+        "\(option) goes with --tokenizer, --precision\(takesIntegers ? ", --arithmetic" : "") and options on reading, and with "
+          + "no others")
     }
   }
 
@@ -148,7 +152,8 @@ extension EvalCommand {
   }
 
   private func label(_ file: String) throws {
-    let evaluation = configured(LabelEvaluation(model: model, labels: file))
+    var evaluation = configured(LabelEvaluation(model: model, labels: file))
+    evaluation.integers = try integers.integers()
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
@@ -162,7 +167,8 @@ extension EvalCommand {
   }
 
   private func compareSentences(_ file: String) throws {
-    let vectors = configured(SentenceVectors(model: model, sentences: file))
+    var vectors = configured(SentenceVectors(model: model, sentences: file))
+    vectors.integers = try integers.integers()
     let report = try output.withProgress { try vectors.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: vectors)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
@@ -206,6 +212,13 @@ extension SentenceReport {
       "  \(count) of \(sentences.printable)\(cut > 0 ? ", \(Quantity.count(cut)) cut" : ""); vectors: "
         + "\(pooling)\(isNormalised ? ", normalised" : ""); \(precision.displayName)", "", table.text,
     ]
+    if let integers {
+      var table = Table(["in \(integers.arithmetic.name), against floating point": .left, "": .right])
+      table.add("cosine of a text's two vectors, mean", Quantity.fixed(integers.meanCosine, digits: 6))
+      table.add("  smallest", Quantity.fixed(integers.smallestCosine, digits: 6))
+      table.add("same nearest text", Quantity.percent(integers.nearestAgreement))
+      lines += ["", table.text] + integers.overflows.text(in: integers.arithmetic)
+    }
     if nonFiniteCount > 0 {
       lines.append("  NOT FINITE, or zero: \(Quantity.count(nonFiniteCount)) vectors, which are near to none.")
     }
@@ -249,6 +262,14 @@ extension LabelReport {
       "  on \(Quantity.count(count)) examples of \(self.labels.printable)\(cut); \(precision.displayName)", "",
       table.text, "", labels.text,
     ]
+    if let integers {
+      var table = Table(["in \(integers.arithmetic.name), against floating point": .left, "": .right])
+      table.add("accuracy in floating point", Quantity.percent(integers.floatAccuracy))
+      table.add("loss in floating point", Quantity.fixed(integers.floatLoss, digits: 5))
+      table.add("KL divergence, mean in nats", Quantity.short(integers.divergence))
+      table.add("same label", Quantity.percent(integers.labelAgreement))
+      lines += ["", table.text] + integers.overflows.text(in: integers.arithmetic)
+    }
     if nonFiniteCount > 0 { lines.append("  NOT FINITE on \(nonFiniteCount) examples, which count as wrong.") }
     return (lines + warnings.map { "  Warning: \($0.printable)" }).joined(separator: "\n")
   }
@@ -296,12 +317,7 @@ extension EvaluationReport {
       differences.add("KL divergence, largest", Quantity.short(integers.divergence.largest))
       differences.add("same top-1 token", Quantity.percent(integers.top1Agreement))
       lines += ["", differences.text]
-      if let worst = integers.overflows.first {
-        let count = integers.overflows.reduce(0) { $0 + $1.count }
-        lines.append(
-          "  OVERFLOW: \(Quantity.count(count)) numbers did not fit into \(integers.arithmetic.name), "
-            + "most of them at \(worst.path) (\(Quantity.count(worst.count))).")
-      }
+      lines += integers.overflows.text(in: integers.arithmetic)
     }
     if loss.nonFiniteTokenCount > 0 {
       lines.append("  NOT FINITE on \(loss.nonFiniteTokenCount) tokens, which are in none of these numbers.")
@@ -311,4 +327,15 @@ extension EvaluationReport {
   }
 
   private func signed(_ value: Double) -> String { (value > 0 ? "+" : "") + Quantity.short(value) }
+}
+
+extension [IntegerOverflow] {
+  /// A line that says what did not fit, if anything.
+  fileprivate func text(in arithmetic: IntegerArithmetic) -> [String] {
+    guard let worst = first else { return [] }
+    return [
+      "  OVERFLOW: \(Quantity.count(reduce(0) { $0 + $1.count })) numbers did not fit into \(arithmetic.name), "
+        + "most of them at \(worst.path) (\(Quantity.count(worst.count)))."
+    ]
+  }
 }

@@ -134,9 +134,14 @@ public struct IntegerEvaluation: Encodable, Sendable {
     divergence = Divergence(mean: differences.meanDivergence, largest: differences.largestDivergence)
     top1Agreement = differences.top1Agreement
     unjudgedTokenCount = differences.unjudgedTokenCount
-    let counts = Dictionary(overflows.map { ($0.path, $0.count) }, uniquingKeysWith: +)
-    self.overflows = counts.map { IntegerOverflow(path: $0, count: $1) }.sorted {
-      ($1.count, $0.path) < ($0.count, $1.path)
-    }
+    self.overflows = overflows.summedUp
+  }
+}
+
+extension [IntegerOverflow] {
+  /// One for each operation, the worst first.
+  var summedUp: [IntegerOverflow] {
+    Dictionary(map { ($0.path, $0.count) }, uniquingKeysWith: +).map { IntegerOverflow(path: $0, count: $1) }
+      .sorted { ($1.count, $0.path) < ($0.count, $1.path) }
   }
 }

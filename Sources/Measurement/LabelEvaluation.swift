@@ -17,6 +17,8 @@ public struct LabelEvaluation: Sendable, Encodable, ModelMeasurement {
   /// a name in the config's `id2label`, or its number.
   public var labels: String
   public var precision = Precision.single
+  /// Integers that the classifier is computed in. It is then held against itself in floating point.
+  public var integers: IntegerArithmetic?
   public var readingOptions = ReadingOptions()
   public var workers = Workers.all
 
@@ -42,30 +44,38 @@ public struct LabelEvaluation: Sendable, Encodable, ModelMeasurement {
     let examples = try LabelledTexts(file: labels, names: names)
     let encoder = try SequenceEncoder(
       Tokenizer(for: opened, at: model), contextLength: network.contextLength, vocabularySize: network.vocabularySize)
-    let scores =
+    let (scores, inIntegers) =
       switch precision {
       case .single: try scores(of: examples, network, encoder, as: Float.self, progress)
       case .double: try scores(of: examples, network, encoder, as: Double.self, progress)
       }
     try opened.checkpoint.requireIntact()
     return LabelReport(
-      model: model, labels: labels, precision: precision, names: names, scores: scores, warnings: opened.warnings,
-      seconds: (ContinuousClock.now - start) / .seconds(1))
+      model: model, labels: labels, precision: precision, names: names,
+      scores: integers == nil ? scores : inIntegers.scores,
+      integers: integers.map {
+        IntegerLabels(arithmetic: $0, float: scores, integers: inIntegers.scores, inIntegers.overflows)
+      },
+      warnings: opened.warnings, seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   private func scores<Scalar: ArithmeticScalar>(
     of examples: LabelledTexts, _ network: Network, _ encoder: SequenceEncoder, as scalar: Scalar.Type,
     _ progress: MeasurementInput.Progress
-  ) throws(Refusal) -> [LabelScore] {
-    var scores: [LabelScore] = []
-    try encoder.run(
-      network, as: scalar, on: examples.items.map { ($0.text, $0.second) }, options: readingOptions, workers: workers,
-      progress: progress
-    ) { logits, width, isCut in
-      scores.append(
-        LabelScore(logits: logits.prefix(width), label: examples.items[scores.count].label, isCut: isCut))
+  ) throws(Refusal) -> ([LabelScore], inIntegers: (scores: [LabelScore], overflows: [IntegerOverflow])) {
+    var (scores, inIntegers): ([LabelScore], [LabelScore]) = ([], [])
+    let overflows = try encoder.run(
+      network, as: scalar, on: examples.items.map { ($0.text, $0.second) }, options: readingOptions,
+      integers: integers, workers: workers, progress: progress
+    ) { outputs in
+      func score(_ logits: ArraySlice<Double>) -> LabelScore {
+        LabelScore(
+          logits: logits.prefix(outputs.width), label: examples.items[scores.count].label, isCut: outputs.isCut)
+      }
+      if let found = outputs.inIntegers { inIntegers.append(score(found)) }
+      scores.append(score(outputs.values))
     }
-    return scores
+    return (scores, (inIntegers, overflows))
   }
 }
 
@@ -95,14 +105,16 @@ public struct LabelReport: Encodable, Sendable {
   public var cutCount: Int
   /// Examples with logits that are not finite: they count as wrong, and are in no loss.
   public var nonFiniteCount: Int
+  /// The difference from floating point, where the model was computed in integers: all else is about these then.
+  public var integers: IntegerLabels?
   public var warnings: [Message]
   public var seconds: Double
 
   fileprivate init(
-    model: String, labels: String, precision: Precision, names: [String], scores: [LabelScore], warnings: [Message],
-    seconds: Double
+    model: String, labels: String, precision: Precision, names: [String], scores: [LabelScore],
+    integers: IntegerLabels?, warnings: [Message], seconds: Double
   ) {
-    (self.model, self.labels, self.precision) = (model, labels, precision)
+    (self.model, self.labels, self.precision, self.integers) = (model, labels, precision, integers)
     (self.warnings, self.seconds) = (warnings, seconds)
     count = scores.count
     let losses = scores.compactMap(\.loss)
@@ -117,6 +129,37 @@ public struct LabelReport: Encodable, Sendable {
   }
 }
 
+/// A classifier in integers, held against itself in floating point.
+///
+///     if let integers = report.integers { print(integers.divergence, integers.labelAgreement) }
+public struct IntegerLabels: Encodable, Sendable {
+  public var arithmetic: IntegerArithmetic
+  /// The accuracy and the loss in floating point.
+  public var floatAccuracy: Double
+  public var floatLoss: Double
+  /// Mean over the examples of KL(floating point ‖ integers), in nats.
+  public var divergence: Double
+  /// The share of examples whose label with the largest logit is the same.
+  public var labelAgreement: Double
+  /// Numbers that did not fit into the ring, the worst operation first.
+  public var overflows: [IntegerOverflow]
+
+  fileprivate init(
+    arithmetic: IntegerArithmetic, float: [LabelScore], integers: [LabelScore], _ overflows: [IntegerOverflow]
+  ) {
+    self.arithmetic = arithmetic
+    let count = Double(max(1, float.count))
+    let losses = float.compactMap(\.loss)
+    floatAccuracy = Double(float.count(where: \.isCorrect)) / count
+    floatLoss = losses.isEmpty ? .nan : losses.reduce(0, +) / Double(losses.count)
+    let pairs = zip(float, integers).filter { $0.0.loss != nil && $0.1.loss != nil }
+    let divergences = pairs.map { $0.0.divergence(from: $0.1) }
+    divergence = divergences.isEmpty ? .nan : divergences.reduce(0, +) / Double(divergences.count)
+    labelAgreement = Double(zip(float, integers).count { $0.0.found != nil && $0.0.found == $0.1.found }) / count
+    self.overflows = overflows.summedUp
+  }
+}
+
 /// One example under a model.
 private struct LabelScore {
   let label: Int
@@ -124,16 +167,28 @@ private struct LabelScore {
   let isCorrect: Bool
   /// Nil where the logits are not finite.
   let loss: Double?
+  let found: Int?
+  let logProbabilities: [Double]
+
+  /// KL(self ‖ other), in nats.
+  func divergence(from other: LabelScore) -> Double {
+    var sum = 0.0
+    for (own, others) in zip(logProbabilities, other.logProbabilities) { sum += exp(own) * (own - others) }
+    return sum
+  }
 
   init(logits: ArraySlice<Double>, label: Int, isCut: Bool) {
     let values = Array(logits)
     (self.label, self.isCut) = (label, isCut)
     guard values.allSatisfy(\.isFinite), let largest = values.max() else {
-      (isCorrect, loss) = (false, nil)
+      (isCorrect, loss, found, logProbabilities) = (false, nil, nil, [])
       return
     }
-    isCorrect = values.firstIndex(of: largest) == label
-    loss = log(values.reduce(0) { $0 + exp($1 - largest) }) + largest - values[label]
+    found = values.firstIndex(of: largest)
+    isCorrect = found == label
+    let logSum = log(values.reduce(0) { $0 + exp($1 - largest) })
+    loss = logSum + largest - values[label]
+    logProbabilities = values.map { $0 - largest - logSum }
   }
 }
 

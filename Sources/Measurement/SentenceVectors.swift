@@ -14,6 +14,8 @@ public struct SentenceVectors: Sendable, Encodable, ModelMeasurement {
   /// A file in UTF-8 with a text a line; empty lines are left out.
   public var sentences: String
   public var precision = Precision.single
+  /// Integers that the encoder is computed in. Its vectors are then held against those in floating point.
+  public var integers: IntegerArithmetic?
   public var readingOptions = ReadingOptions()
   public var workers = Workers.all
 
@@ -40,15 +42,17 @@ public struct SentenceVectors: Sendable, Encodable, ModelMeasurement {
     let encoder = try SequenceEncoder(
       Tokenizer(for: opened, at: model), contextLength: try lengthLimit(of: opened),
       vocabularySize: network.vocabularySize)
-    let vectors =
+    let (vectors, inIntegers, overflows) =
       switch precision {
       case .single: try vectors(of: texts, pooling, network, encoder, as: Float.self, progress)
       case .double: try vectors(of: texts, pooling, network, encoder, as: Double.self, progress)
       }
     try opened.checkpoint.requireIntact()
     return SentenceReport(
-      model: model, sentences: sentences, precision: precision, pooling: pooling, texts: texts, vectors: vectors,
-      warnings: opened.warnings, seconds: (ContinuousClock.now - start) / .seconds(1))
+      model: model, sentences: sentences, precision: precision, pooling: pooling, texts: texts,
+      vectors: integers == nil ? vectors : inIntegers, float: vectors,
+      integers: integers.map { ($0, overflows) }, warnings: opened.warnings,
+      seconds: (ContinuousClock.now - start) / .seconds(1))
   }
 
   /// The context, or less where sentence-transformers cuts before it.
@@ -63,15 +67,43 @@ public struct SentenceVectors: Sendable, Encodable, ModelMeasurement {
   private func vectors<Scalar: ArithmeticScalar>(
     of texts: TextLines<String>, _ pooling: Pooling, _ network: Network, _ encoder: SequenceEncoder,
     as scalar: Scalar.Type, _ progress: MeasurementInput.Progress
-  ) throws(Refusal) -> [(values: [Double], isCut: Bool)] {
-    var vectors: [(values: [Double], isCut: Bool)] = []
-    try encoder.run(
-      network, as: scalar, on: texts.items.map { ($0.value, nil) }, options: readingOptions, workers: workers,
-      progress: progress
-    ) { states, width, isCut in
-      vectors.append((pooling.vector(of: states, width: width), isCut))
+  ) throws(Refusal) -> (vectors: [TextVector], inIntegers: [TextVector], overflows: [IntegerOverflow]) {
+    var (vectors, inIntegers): ([TextVector], [TextVector]) = ([], [])
+    let overflows = try encoder.run(
+      network, as: scalar, on: texts.items.map { ($0.value, nil) }, options: readingOptions, integers: integers,
+      workers: workers, progress: progress
+    ) { outputs in
+      func vector(_ states: ArraySlice<Double>) -> TextVector {
+        TextVector(values: pooling.vector(of: states, width: outputs.width), isCut: outputs.isCut)
+      }
+      vectors.append(vector(outputs.values))
+      if let states = outputs.inIntegers { inIntegers.append(vector(states)) }
     }
-    return vectors
+    return (vectors, inIntegers, overflows)
+  }
+}
+
+/// A text's vector.
+private struct TextVector {
+  let values: [Double]
+  /// Is true if the text was cut.
+  let isCut: Bool
+
+  /// The vector divided by its length; nil where that cannot be done.
+  var direction: [Double]? {
+    let length = values.reduce(0) { $0 + $1 * $1 }.squareRoot()
+    return length.isFinite && length > 0 ? values.map { $0 / length } : nil
+  }
+
+  static func nearest(to index: Int, among directions: [[Double]?]) -> (index: Int, cosine: Double)? {
+    guard let own = directions[index] else { return nil }
+    var result: (index: Int, cosine: Double)?
+    for (other, direction) in directions.enumerated() where other != index {
+      guard let direction else { continue }
+      let found = zip(own, direction).reduce(0) { $0 + $1.0 * $1.1 }
+      if found > result?.cosine ?? -.infinity { result = (other, found) }
+    }
+    return result
   }
 }
 
@@ -122,12 +154,15 @@ public struct SentenceReport: Encodable, Sendable {
   public var texts: [Text]
   /// Texts with vectors that are not finite or have no direction: they are near to none.
   public var nonFiniteCount: Int
+  /// The difference from floating point, where the vectors were computed in integers.
+  public var integers: IntegerVectors?
   public var warnings: [Message]
   public var seconds: Double
 
   fileprivate init(
     model: String, sentences: String, precision: Precision, pooling: Pooling, texts: TextLines<String>,
-    vectors: [(values: [Double], isCut: Bool)], warnings: [Message], seconds: Double
+    vectors: [TextVector], float: [TextVector], integers: (IntegerArithmetic, [IntegerOverflow])?, warnings: [Message],
+    seconds: Double
   ) {
     (self.model, self.sentences, self.precision) = (model, sentences, precision)
     (self.warnings, self.seconds) = (warnings, seconds)
@@ -138,23 +173,46 @@ public struct SentenceReport: Encodable, Sendable {
       case .classification: "first token"
       case .last: "last token"
       }
-    let directions = vectors.map { vector -> [Double]? in
-      let length = vector.values.reduce(0) { $0 + $1 * $1 }.squareRoot()
-      return length.isFinite && length > 0 ? vector.values.map { $0 / length } : nil
-    }
+    let directions = vectors.map(\.direction)
     nonFiniteCount = directions.count { $0 == nil }
+    self.integers = integers.map { IntegerVectors(arithmetic: $0, float: float.map(\.direction), directions, $1) }
     self.texts = texts.items.indices.map { index in
-      var (nearest, cosine): (Int?, Double?)
-      if let own = directions[index] {
-        for (other, direction) in directions.enumerated() where other != index {
-          guard let direction else { continue }
-          let found = zip(own, direction).reduce(0) { $0 + $1.0 * $1.1 }
-          if found > cosine ?? -.infinity { (nearest, cosine) = (texts.items[other].line, found) }
-        }
-      }
+      let nearest = TextVector.nearest(to: index, among: directions)
       return Text(
-        line: texts.items[index].line, text: texts.items[index].value, vector: vectors[index].values, nearest: nearest,
-        cosine: cosine, isCut: vectors[index].isCut)
+        line: texts.items[index].line, text: texts.items[index].value, vector: vectors[index].values,
+        nearest: nearest.map { texts.items[$0.index].line }, cosine: nearest?.cosine, isCut: vectors[index].isCut)
     }
+  }
+}
+
+/// Vectors of texts in integers, held against those in floating point.
+///
+///     if let integers = report.integers { print(integers.meanCosine, integers.nearestAgreement) }
+public struct IntegerVectors: Encodable, Sendable {
+  public var arithmetic: IntegerArithmetic
+  /// The cosine of a text's two vectors: the mean over the texts, and the smallest.
+  public var meanCosine: Double
+  public var smallestCosine: Double
+  /// The share of texts whose nearest text is the same.
+  public var nearestAgreement: Double
+  /// Numbers that did not fit into the ring, the worst operation first.
+  public var overflows: [IntegerOverflow]
+
+  fileprivate init(
+    arithmetic: IntegerArithmetic, float: [[Double]?], _ integers: [[Double]?], _ overflows: [IntegerOverflow]
+  ) {
+    self.arithmetic = arithmetic
+    let cosines = zip(float, integers).compactMap { pair -> Double? in
+      guard let first = pair.0, let second = pair.1 else { return nil }
+      return zip(first, second).reduce(0) { $0 + $1.0 * $1.1 }
+    }
+    meanCosine = cosines.isEmpty ? .nan : cosines.reduce(0, +) / Double(cosines.count)
+    smallestCosine = cosines.min() ?? .nan
+    let agreeing = float.indices.count { index in
+      let other = TextVector.nearest(to: index, among: integers)
+      return other != nil && TextVector.nearest(to: index, among: float)?.index == other?.index
+    }
+    nearestAgreement = Double(agreeing) / Double(max(1, float.count))
+    self.overflows = overflows.summedUp
   }
 }

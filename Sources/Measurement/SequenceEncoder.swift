@@ -58,24 +58,36 @@ struct SequenceEncoder {
   /// Runs a network on texts, or pairs of texts.
   ///
   /// - Parameters:
+  ///   - integers: what the network is computed in besides floating point.
   ///   - workers: share the work.
   ///   - progress: is told how many texts are done, and of how many.
-  ///   - body: is given what the network gives for each token of a text, [tokens, width], the width, and whether the text was cut.
-  /// - Throws: what ``probe(_:_:)`` throws.
+  ///   - body: is given what the network gives for each token of a text.
+  /// - Returns: numbers that did not fit into the integers.
+  /// - Throws: what ``probe(_:_:)`` throws; `.unsupported` for integers that the network cannot be computed in.
   func run<Scalar: ArithmeticScalar>(
     _ network: Network, as scalar: Scalar.Type, on texts: [(first: String, second: String?)], options: ReadingOptions,
-    workers: Workers, progress: MeasurementInput.Progress,
-    _ body: (_ values: ArraySlice<Double>, _ width: Int, _ isCut: Bool) -> Void
-  ) throws(Refusal) {
+    integers: IntegerArithmetic? = nil, workers: Workers, progress: MeasurementInput.Progress,
+    _ body: (Outputs) -> Void
+  ) throws(Refusal) -> [IntegerOverflow] {
+    try integers?.requireForm(of: network)
+    let known = IntegerWeights()
+    var overflows: [IntegerOverflow] = []
     let network = try network.materialised(for: scalar, in: options.temporaryDirectory)
     var (group, tokenCount, done) = ([(probe: Probe, isCut: Bool)](), 0, 0)
     func finish() throws(Refusal) {
       guard !group.isEmpty else { return }
       let rows = try network.logits(on: FastBackend<Scalar>(probes: group.map(\.probe), workers: workers)).all()
       let (values, width) = (rows.doubles(), rows.columnCount)
+      var inIntegers: [Double]?
+      if let integers {
+        let run = integers.run(network, probes: group.map(\.probe), precision: Scalar.precision, known: known)
+        inIntegers = try run.outputs(width: width, rows: rows.rowCount)
+        overflows += run.overflows
+      }
       var row = 0
       for (probe, isCut) in group {
-        body(values[row * width..<(row + probe.tokens.count) * width], width, isCut)
+        let range = row * width..<(row + probe.tokens.count) * width
+        body(Outputs(values: values[range], inIntegers: inIntegers?[range], width: width, isCut: isCut))
         row += probe.tokens.count
       }
       done += group.count
@@ -89,5 +101,33 @@ struct SequenceEncoder {
       tokenCount += probe.tokens.count
     }
     try finish()
+    return overflows
   }
+
+  /// The numbers that a network gives for each token of a text: [tokens, width].
+  struct Outputs {
+    let values: ArraySlice<Double>
+    /// The same, computed in integers.
+    let inIntegers: ArraySlice<Double>?
+    let width: Int
+    /// Is true if the text was cut.
+    let isCut: Bool
+  }
+}
+
+extension IntegerNetworkRun {
+  /// Runs the whole network.
+  fileprivate func outputs(width: Int, rows: Int) throws(Refusal) -> [Double] {
+    try embed()
+    for block in 0..<blockCount { try run(block: block) }
+    try finish()
+    let outputs = logits(of: 0..<width)
+    return unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: width) { room in
+      (0..<rows).flatMap { row in unsafe Array(outputs.row(row, room: room)) }
+    }
+  }
+}
+
+extension ArithmeticScalar {
+  fileprivate static var precision: Precision { Self.self == Double.self ? .double : .single }
 }

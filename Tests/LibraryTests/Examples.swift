@@ -45,6 +45,14 @@ func integerEvaluationExample(report: EvaluationReport) {
   if let integers = report.integers { print(integers.divergence.mean, integers.top1Agreement) }
 }
 
+func integerLabelsExample(report: LabelReport) {
+  if let integers = report.integers { print(integers.divergence, integers.labelAgreement) }
+}
+
+func integerVectorsExample(report: SentenceReport) {
+  if let integers = report.integers { print(integers.meanCosine, integers.nearestAgreement) }
+}
+
 func integerOverflowExample(integers: IntegerEvaluation) {
   for overflow in integers.overflows { print(overflow.path, overflow.count) }
 }

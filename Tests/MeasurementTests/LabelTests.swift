@@ -41,6 +41,38 @@ import TestSupport
     #expect(abs(try evaluation.run().loss - expected.loss) < 1e-5)
   }
 
+  @Test("In integers a classifier is held against itself: KL divergence rises from width to width")
+  func integers() throws {
+    let float = try Self.evaluation("\(Self.folder)/texts.tsv").run()
+    let reports = try ["int:20,20", "int:12,12", "int:8,8", "int:2,2"].map { arithmetic in
+      var evaluation = Self.evaluation("\(Self.folder)/texts.tsv")
+      evaluation.integers = try IntegerArithmetic(parsing: arithmetic)
+      return try evaluation.run()
+    }
+    let all = try reports.map { try #require($0.integers) }
+    for integers in all {
+      #expect(integers.floatLoss == float.loss && integers.floatAccuracy == float.accuracy)
+      #expect(integers.overflows.isEmpty)
+    }
+    #expect(all.map(\.divergence) == all.map(\.divergence).sorted())
+    #expect(all[0].divergence > 0 && all[0].divergence < 1e-8 && all[0].labelAgreement == 1)
+    #expect(abs(reports[0].loss - float.loss) < 1e-4 && reports[0].accuracy == float.accuracy)
+    #expect(all[3].divergence > 1e-3 && reports[3].loss != float.loss)
+    #expect(all[3].labelAgreement < 1)
+    #expect(float.integers == nil)
+  }
+
+  @Test("Numbers that do not fit into the ring are counted")
+  func overflows() throws {
+    var evaluation = Self.evaluation("\(Self.folder)/texts.tsv")
+    evaluation.integers = try IntegerArithmetic(parsing: "fixed:16,7")
+    let integers = try #require(try evaluation.run().integers)
+    #expect(!integers.overflows.isEmpty)
+    // One for each operation, the worst first.
+    #expect(Set(integers.overflows.map(\.path)).count == integers.overflows.count)
+    #expect(integers.overflows.map(\.count) == integers.overflows.map(\.count).sorted(by: >))
+  }
+
   @Test(
     "Lines that are no examples are refused",
     arguments: [

@@ -54,6 +54,33 @@ import Testing
     #expect(report.texts[0].nearest == 2 && abs((report.texts[0].cosine ?? 0) - 0.596) < 6e-4)
   }
 
+  @Test("In integers the vectors of a published encoder are held against its own: cosines fall from width to width")
+  func integers() throws {
+    let content = try Self.lines().filter { !$0.isEmpty && !$0.contains("\n") && !$0.contains("\r") }
+      .joined(separator: "\n")
+    let float = try Self.report(content)
+    let reports = try ["int:16,16", "int:12,12", "int:10,10", "int:8,8"].map { arithmetic in
+      let integers = try IntegerArithmetic(parsing: arithmetic)
+      return try Self.report(content) {
+        $0.precision = .double
+        $0.integers = integers
+      }
+    }
+    let all = try reports.map { try #require($0.integers) }
+    #expect(all.map(\.meanCosine) == all.map(\.meanCosine).sorted(by: >))
+    for integers in all { #expect(integers.smallestCosine <= integers.meanCosine && integers.overflows.isEmpty) }
+    #expect(all[0].smallestCosine > 0.9999 && all[0].nearestAgreement == 1 && all[3].smallestCosine < 0.99)
+    // The mean is of the cosine of each vector with the one of floating point.
+    let cosines = zip(reports[3].texts, float.texts).map { one, other -> Double in
+      func product(_ a: [Double], _ b: [Double]) -> Double { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
+      return product(one.vector, other.vector)
+        / (product(one.vector, one.vector) * product(other.vector, other.vector)).squareRoot()
+    }
+    #expect(abs(cosines.reduce(0, +) / Double(cosines.count) - all[3].meanCosine) < 1e-12)
+    #expect(abs((cosines.min() ?? 0) - all[3].smallestCosine) < 1e-12)
+    #expect(float.integers == nil)
+  }
+
   @Test(
     "modules.json says how states become a vector",
     arguments: ["pooling_mode_cls_token", "pooling_mode_lasttoken", "pooling_mode_mean_tokens"])
