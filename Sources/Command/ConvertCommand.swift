@@ -100,7 +100,7 @@ struct ConvertCommand: ParsableCommand {
     conversion.verifies = verify
     conversion.workers = threads.workers
     conversion.digest = digest
-    conversion.integers = try integers.integers()
+    (conversion.integers, conversion.otherIntegers) = try integers.integers()
     conversion.probeOptions = verification.probeOptions
     let destination = try page.destination(replacing: force)
     try destination?.refuse(in: Destination(directory: place, replacing: force))
@@ -137,6 +137,7 @@ extension ConversionReport {
       lines.append("  " + "Nothing was written.".toned(.bad))
     }
     lines += integers?.text ?? []
+    lines += otherIntegers.flatMap(\.text)
     guard let verification else {
       return (lines + ["  Nothing was verified; 'normfold verify' holds the output against the source."]).joined(
         separator: "\n")

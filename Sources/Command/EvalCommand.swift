@@ -102,7 +102,7 @@ struct EvalCommand: ParsableCommand {
     let takesIntegers = labels != nil || sentences != nil
     let isAlone =
       measurement.isEmpty && stride == nil && compare == nil && !asStored
-      && (takesIntegers || integers.arithmetic == nil) && page.report == nil
+      && (takesIntegers || integers.arithmetic.isEmpty) && page.report == nil
     guard isAlone else {
       throw ValidationError(
         "\(option) goes with --tokenizer, --precision\(takesIntegers ? ", --arithmetic" : "") and options on reading, and with "
@@ -124,7 +124,7 @@ struct EvalCommand: ParsableCommand {
     evaluation.input.chunking.stride = stride
     evaluation.other = compare
     evaluation.computesNormsAsStored = asStored
-    evaluation.integers = try integers.integers()
+    (evaluation.integers, evaluation.otherIntegers) = try integers.integers()
     let isReporting = processes.rank == 0
     let place = try processes.together { () throws(Refusal) -> Destination? in
       guard isReporting else { return nil }
@@ -153,7 +153,7 @@ extension EvalCommand {
 
   private func label(_ file: String) throws {
     var evaluation = configured(LabelEvaluation(model: model, labels: file))
-    evaluation.integers = try integers.integers()
+    evaluation.integers = try integers.single()
     let report = try output.withProgress { try evaluation.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: evaluation)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
@@ -168,7 +168,7 @@ extension EvalCommand {
 
   private func compareSentences(_ file: String) throws {
     var vectors = configured(SentenceVectors(model: model, sentences: file))
-    vectors.integers = try integers.integers()
+    vectors.integers = try integers.single()
     let report = try output.withProgress { try vectors.run(progress: $0.measuring) }
     try output.print(report, as: report.text, options: vectors)
     if report.nonFiniteCount > 0 { throw ExitStatus.Verdict(status: .nonFinite) }
@@ -318,12 +318,29 @@ extension EvaluationReport {
       differences.add("same top-1 token", Quantity.percent(integers.top1Agreement))
       lines += ["", differences.text]
       lines += integers.overflows.text(in: integers.arithmetic)
+      lines += otherText
     }
     if loss.nonFiniteTokenCount > 0 {
       lines.append("  NOT FINITE on \(loss.nonFiniteTokenCount) tokens, which are in none of these numbers.")
     }
     lines += warnings.map { "  Warning: \($0.printable)" }
     return lines.joined(separator: "\n")
+  }
+
+  /// A table of all integers, where there are several.
+  private var otherText: [String] {
+    guard let integers, !otherIntegers.isEmpty else { return [] }
+    var table = Table([
+      "integers": .left, "loss": .right, "KL mean": .right, "KL largest": .right, "same top-1": .right,
+    ])
+    func add(_ name: String, _ loss: Double, _ divergence: IntegerEvaluation.Divergence, _ agreement: Double) {
+      table.add(
+        name, Quantity.fixed(loss, digits: 5), Quantity.scientific(divergence.mean),
+        Quantity.scientific(divergence.largest), Quantity.percent(agreement))
+    }
+    add(integers.arithmetic.name, loss.mean, integers.divergence, integers.top1Agreement)
+    for other in otherIntegers { add(other.arithmetic.name, other.meanLoss, other.divergence, other.top1Agreement) }
+    return ["", table.text] + otherIntegers.flatMap { $0.overflows.text(in: $0.arithmetic) }
   }
 
   private func signed(_ value: Double) -> String { (value > 0 ? "+" : "") + Quantity.short(value) }

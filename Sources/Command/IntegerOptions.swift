@@ -9,8 +9,9 @@ struct IntegerOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Compute in integers: int:W,A, dynamic fixed point with W bits for weights and A for activations, or fixed:K,F, K bits "
-        + "of which F are behind the point.", valueName: "int:W,A|fixed:K,F"))
-  var arithmetic: String?
+        + "of which F are behind the point. Given several times, what the width does is shown as well.",
+      valueName: "int:W,A|fixed:K,F"))
+  var arithmetic: [String] = []
 
   @Option(
     help: ArgumentHelp(
@@ -22,14 +23,30 @@ struct IntegerOptions: ParsableArguments {
   var integerAttention = false
 
   func validate() throws {
-    guard arithmetic == nil, integerScales != nil || integerAttention else { return }
+    guard arithmetic.isEmpty, integerScales != nil || integerAttention else { return }
     throw ValidationError(
       "\(integerAttention ? "--integer-attention" : "--integer-scales") says something about --arithmetic, which is not given"
     )
   }
 
-  func integers() throws(Refusal) -> IntegerArithmetic? {
-    guard let arithmetic else { return nil }
+  /// The integers that are asked for first, and the others.
+  func integers() throws(Refusal) -> (first: IntegerArithmetic?, others: [IntegerArithmetic]) {
+    var all: [IntegerArithmetic] = []
+    for name in arithmetic { all.append(try integers(named: name)) }
+    return (all.first, Array(all.dropFirst()))
+  }
+
+  /// The integers of a measurement that takes no more than one kind of them.
+  func single() throws(Refusal) -> IntegerArithmetic? {
+    guard arithmetic.count < 2 else {
+      throw Refusal(
+        .usage, subject: arithmetic[1], "is one kind of integers too many: expected one for this measurement",
+        advice: "give \(.integers) once")
+    }
+    return try integers().first
+  }
+
+  private func integers(named arithmetic: String) throws(Refusal) -> IntegerArithmetic {
     var integers = try IntegerArithmetic(parsing: arithmetic)
     if case .fixed = integers.form, integerScales != nil || integerAttention {
       throw Refusal(

@@ -55,7 +55,7 @@ struct VerifyCommand: ParsableCommand {
     run.readingOptions = input.readingOptions(tokenizer: tokenizer)
     run.probeOptions = verification.probeOptions
     run.workers = threads.workers
-    run.integers = try integers.integers()
+    (run.integers, run.otherIntegers) = try integers.integers()
     let destination = try page.destination(replacing: force)
     let report = try output.withProgress { try run.run(progress: $0.handler) }
     try output.print(
@@ -123,6 +123,7 @@ extension VerificationRun.Report {
     }
     lines += (judgement.overflow.map { ["  \($0.sentence)"] } ?? [])
     lines += integers?.text ?? []
+    lines += otherIntegers.flatMap(\.text)
     lines += warnings.map { "  Warning: \($0.printable)" }
     lines += ["", verdict.toned(Tone(holds))]
     return lines.joined(separator: "\n")

@@ -19,6 +19,8 @@ public struct Evaluation: Sendable, Encodable {
   public var computesNormsAsStored = false
   /// Integers that the checkpoint is computed in. It is then held against itself in floating point.
   public var integers: IntegerArithmetic?
+  /// Other integers beside those, each held against floating point likewise: what the width does.
+  public var otherIntegers: [IntegerArithmetic] = []
 
   public init(_ input: MeasurementInput) { self.input = input }
 
@@ -36,7 +38,7 @@ public struct Evaluation: Sendable, Encodable {
     let (models, networks, text) = try processes.together { () throws(Refusal) in try opened() }
     let scored =
       networks.map { ScoredNetwork(network: $0, precision: input.precision) }
-      + (integers.map { [ScoredNetwork(network: networks[0], precision: input.precision, integers: $0)] } ?? [])
+      + arithmetics.map { ScoredNetwork(network: networks[0], precision: input.precision, integers: $0) }
     let groups = try text.concurrentlyByGroup(in: processes, workers: input.workers, progress: progress) {
       (chunks, advance) throws(Refusal) in
       try GroupScores(of: chunks, under: scored, workers: input.workers, advance: advance)
@@ -48,7 +50,11 @@ public struct Evaluation: Sendable, Encodable {
     let statistics = scored.indices.map { network in
       LossStatistics(losses: groups.flatMap { $0.losses[network] }, positions: positions)
     }
-    let comparison = statistics.count > 1 ? Self.comparison(with: other ?? input.model, statistics, groups) : nil
+    let comparisons = statistics.indices.dropFirst().map { number in
+      Self.comparison(of: number, named: other ?? input.model, statistics, groups)
+    }
+    let comparison = comparisons.first
+    func overflows(of number: Int) -> [IntegerOverflow] { groups.flatMap { $0.overflows[number] } }
     return EvaluationReport(
       model: input.model, texts: input.text.files, chunking: text.chunking, precision: input.precision,
       chunkCount: text.chunks.count, droppedTokenCount: text.droppedCount,
@@ -56,11 +62,18 @@ public struct Evaluation: Sendable, Encodable {
       integers: integers.flatMap { arithmetic in
         comparison.map {
           IntegerEvaluation(
-            arithmetic: arithmetic, floatLoss: statistics[0], differences: $0, overflows: groups.flatMap(\.overflows))
+            arithmetic: arithmetic, floatLoss: statistics[0], differences: $0, overflows: overflows(of: 1))
         }
+      },
+      otherIntegers: arithmetics.indices.dropFirst().map { index in
+        OtherIntegers(
+          arithmetic: arithmetics[index], differences: comparisons[index], overflows: overflows(of: index + 1))
       },
       warnings: models.flatMap(\.warnings), seconds: (ContinuousClock.now - start) / .seconds(1))
   }
+
+  /// The integers that the checkpoint is computed in.
+  private var arithmetics: [IntegerArithmetic] { integers.map { [$0] + otherIntegers } ?? [] }
 
   /// Opens the checkpoints and the text.
   private func opened() throws(Refusal) -> (models: [Model], networks: [Network], text: MeasuredText) {
@@ -80,7 +93,7 @@ public struct Evaluation: Sendable, Encodable {
           + "\(input.model) of \(networks[0].vocabularySize)",
         advice: "only models with the same vocabulary can be compared")
     }
-    try integers?.requireForm(of: networks[0])
+    for arithmetic in arithmetics { try arithmetic.requireForm(of: networks[0]) }
     return (models, networks, text)
   }
 
@@ -93,17 +106,19 @@ public struct Evaluation: Sendable, Encodable {
     return model
   }
 
+  /// The difference of a network from the first.
   private static func comparison(
-    with name: String, _ statistics: [LossStatistics], _ groups: [GroupScores]
+    of number: Int, named name: String, _ statistics: [LossStatistics], _ groups: [GroupScores]
   ) -> EvaluationReport.ModelComparison {
-    let judged = groups.reduce(0) { $0 + $1.difference.judgedCount }
+    let differences = groups.map { $0.differences[number - 1] }
+    let judged = differences.reduce(0) { $0 + $1.judgedCount }
     func mean(_ value: (ModelDifference) -> Double) -> Double {
-      groups.reduce(0) { $0 + value($1.difference) } / Double(judged)
+      differences.reduce(0) { $0 + value($1) } / Double(judged)
     }
     return EvaluationReport.ModelComparison(
-      model: name, loss: statistics[1], lossDifference: statistics[1].mean - statistics[0].mean,
+      model: name, loss: statistics[number], lossDifference: statistics[number].mean - statistics[0].mean,
       meanDivergence: mean(\.divergenceSum),
-      largestDivergence: groups.reduce(0) { max($0, $1.difference.largestDivergence) },
+      largestDivergence: differences.reduce(0) { max($0, $1.largestDivergence) },
       meanJensenShannon: mean(\.jensenShannonSum), top1Agreement: mean { Double($0.agreementCount) },
       unjudgedTokenCount: statistics[0].tokenCount - judged)
   }
@@ -145,10 +160,10 @@ private struct GroupScores: MeasuredGroup {
   let positions: [Int]
   /// [network][scored token]; NaN where the network is not finite.
   let losses: [[Double]]
-  /// The difference of the second network from the first.
-  private(set) var difference = ModelDifference()
-  /// The overflows of the networks that are computed in integers.
-  let overflows: [IntegerOverflow]
+  /// The differences of the other networks from the first.
+  private(set) var differences: [ModelDifference]
+  /// By network: the overflows of those that are computed in integers.
+  let overflows: [[IntegerOverflow]]
 
   /// Logits of this many vocabulary entries are in memory at a time: with the 4,096 tokens of a group, 16 MiB for each
   /// network in single precision.
@@ -195,50 +210,59 @@ private struct GroupScores: MeasuredGroup {
         unsafe row.distributions[network].add(
           logits[network], first: range.lowerBound, target: row.target, weights: weights)
       }
-      guard unsafe logits.count > 1, row.isFinite else { return }
-      unsafe row.difference.add(
-        reference: logits[0], candidate: logits[1], first: range.lowerBound, weights: UnsafeBufferPointer(weights),
-        largestSoFar: row.distributions[0].largest)
+      guard row.isFinite else { return }
+      for network in unsafe logits.indices.dropFirst() {
+        unsafe row.differences[network - 1].add(
+          reference: logits[0], candidate: logits[network], first: range.lowerBound,
+          weights: UnsafeBufferPointer(weights), largestSoFar: row.distributions[0].largest)
+      }
     }
     losses = networks.indices.map { network in
       rows.map { $0.distributions[network].isFinite ? $0.distributions[network].loss ?? .nan : .nan }
     }
     // Before logits are computed once more.
-    overflows = runs.flatMap { ($0 as? any IntegerNetworkRun)?.overflows ?? [] }
+    overflows = runs.map { ($0 as? any IntegerNetworkRun)?.overflows ?? [] }
+    differences = networks.dropFirst().map { _ in ModelDifference() }
     guard networks.count > 1 else {
       advance(stepCount, stepCount)
       return
     }
 
     var judged = rows.filter(\.isFinite)
-    for row in judged {
-      let (first, second) = (row.distributions[0], row.distributions[1])
-      let divergence = row.difference.divergence(shift: first.logSum - second.logSum)
-      difference.divergenceSum += divergence
-      difference.largestDivergence = max(difference.largestDivergence, divergence)
-      difference.agreementCount += first.topToken == second.topToken ? 1 : 0
+    for index in differences.indices {
+      for row in judged {
+        let (first, second) = (row.distributions[0], row.distributions[index + 1])
+        let divergence = row.differences[index].divergence(shift: first.logSum - second.logSum)
+        differences[index].divergenceSum += divergence
+        differences[index].largestDivergence = max(differences[index].largestDivergence, divergence)
+        differences[index].agreementCount += first.topToken == second.topToken ? 1 : 0
+      }
+      differences[index].judgedCount = judged.count
     }
-    difference.judgedCount = judged.count
     // Half of both are mixed as probabilities, for which the sums over the whole vocabulary must be known: the logits
     // are computed again, since those of all tokens would not fit into memory.
     unsafe Self.forEachRow(&judged, of: runs, vocabularySize: vocabularySize, workers: workers) { row, logits, _, _ in
       unsafe row.jensenShannon += Self.jensenShannon(
         logits[0], row.distributions[0].logSum, logits[1], row.distributions[1].logSum)
     }
-    difference.jensenShannonSum = judged.reduce(0) { $0 + $1.jensenShannon }
+    differences[0].jensenShannonSum = judged.reduce(0) { $0 + $1.jensenShannon }
     advance(stepCount, stepCount)
   }
 
   var numbers: [Double] {
     var result = [Double(losses.count), Double(positions.count)] + positions.map { Double($0) } + losses.joined()
-    result += [
-      Double(difference.judgedCount), difference.divergenceSum, difference.largestDivergence,
-      difference.jensenShannonSum,
-      Double(difference.agreementCount), Double(overflows.count),
-    ]
-    for overflow in overflows {
-      result.append(Double(overflow.count))
-      result.append(text: overflow.path)
+    for difference in differences {
+      result += [
+        Double(difference.judgedCount), difference.divergenceSum, difference.largestDivergence,
+        difference.jensenShannonSum, Double(difference.agreementCount),
+      ]
+    }
+    for overflows in overflows {
+      result.append(Double(overflows.count))
+      for overflow in overflows {
+        result.append(Double(overflow.count))
+        result.append(text: overflow.path)
+      }
     }
     return result
   }
@@ -248,12 +272,16 @@ private struct GroupScores: MeasuredGroup {
     let (networkCount, count) = (reader.int(), reader.int())
     positions = reader.array(of: count).map { Int($0) }
     losses = (0..<networkCount).map { _ in reader.array(of: count) }
-    difference = ModelDifference(
-      judgedCount: reader.int(), divergenceSum: reader.number(), largestDivergence: reader.number(),
-      jensenShannonSum: reader.number(), agreementCount: reader.int())
-    overflows = (0..<reader.int()).map { _ in
-      let count = reader.int()
-      return IntegerOverflow(path: reader.text(), count: count)
+    differences = (1..<networkCount).map { _ in
+      ModelDifference(
+        judgedCount: reader.int(), divergenceSum: reader.number(), largestDivergence: reader.number(),
+        jensenShannonSum: reader.number(), agreementCount: reader.int())
+    }
+    overflows = (0..<networkCount).map { _ in
+      (0..<reader.int()).map { _ in
+        let count = reader.int()
+        return IntegerOverflow(path: reader.text(), count: count)
+      }
     }
   }
 
@@ -265,13 +293,14 @@ private struct GroupScores: MeasuredGroup {
     let target: Int
     /// By network.
     var distributions: [DistributionAccumulator]
-    /// The difference of the second network from the first.
-    var difference = DifferenceAccumulator()
+    /// The differences of the other networks from the first.
+    var differences: [DifferenceAccumulator]
     var jensenShannon = 0.0
 
     init(row: Int, position: Int, target: Int, networkCount: Int) {
       (self.row, self.position, self.target) = (row, position, target)
       distributions = Array(repeating: .init(), count: networkCount)
+      differences = Array(repeating: .init(), count: networkCount - 1)
     }
 
     var isFinite: Bool { distributions.allSatisfy(\.isFinite) }

@@ -17,11 +17,14 @@ public struct EvaluationReport: Encodable, Sendable {
   public var loss: LossStatistics
   public var comparison: ModelComparison?
   public var integers: IntegerEvaluation?
+  /// Other integers that the model was computed in besides.
+  public var otherIntegers: [OtherIntegers]
   public var warnings: [Message]
   public var seconds: Double
 
   private enum CodingKeys: String, CodingKey {
-    case model, texts, chunking, precision, chunkCount, droppedTokenCount, loss, comparison, warnings, seconds
+    case model, texts, chunking, precision, chunkCount, droppedTokenCount, loss, comparison, otherIntegers, warnings,
+      seconds
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -35,6 +38,7 @@ public struct EvaluationReport: Encodable, Sendable {
     try container.encode(loss, forKey: .loss)
     try container.encodeIfPresent(comparison, forKey: .comparison)
     try integers?.encode(to: encoder)
+    if !otherIntegers.isEmpty { try container.encode(otherIntegers, forKey: .otherIntegers) }
     try container.encode(warnings, forKey: .warnings)
     try container.encode(seconds, forKey: .seconds)
   }
@@ -134,6 +138,30 @@ public struct IntegerEvaluation: Encodable, Sendable {
     divergence = Divergence(mean: differences.meanDivergence, largest: differences.largestDivergence)
     top1Agreement = differences.top1Agreement
     unjudgedTokenCount = differences.unjudgedTokenCount
+    self.overflows = overflows.summedUp
+  }
+}
+
+/// A model in other integers than the report is about, held against itself in floating point.
+///
+///     for other in report.otherIntegers { print(other.arithmetic.name, other.meanLoss, other.divergence.mean) }
+public struct OtherIntegers: Encodable, Sendable {
+  public var arithmetic: IntegerArithmetic
+  /// The cross-entropy in these integers, in nats per token.
+  public var meanLoss: Double
+  public var divergence: IntegerEvaluation.Divergence
+  /// The share of scored tokens at which both have the same top-1 token.
+  public var top1Agreement: Double
+  /// Numbers that did not fit into the ring, the worst operation first.
+  public var overflows: [IntegerOverflow]
+
+  init(
+    arithmetic: IntegerArithmetic, differences: EvaluationReport.ModelComparison, overflows: [IntegerOverflow]
+  ) {
+    self.arithmetic = arithmetic
+    meanLoss = differences.loss.mean
+    divergence = IntegerEvaluation.Divergence(mean: differences.meanDivergence, largest: differences.largestDivergence)
+    top1Agreement = differences.top1Agreement
     self.overflows = overflows.summedUp
   }
 }

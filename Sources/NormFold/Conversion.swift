@@ -20,7 +20,7 @@ public struct Conversion: Sendable, Encodable {
   private enum CodingKeys: CodingKey {
     case source, destination, targets, type, replacesDestination, allowsPartial, verifies, requiredNorms, normForm,
       rules
-    case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers,
+    case allowsApproximateActivation, className, readingOptions, probeOptions, workers, integers, otherIntegers,
       maximumShardByteCount
     case digest, onnxForm, onnxLength
   }
@@ -65,6 +65,8 @@ public struct Conversion: Sendable, Encodable {
   public var digest = DigestAlgorithm.tree
   /// Integers that the source and what was made of it are computed in besides, to see what these do to them.
   public var integers: IntegerArithmetic?
+  /// Other integers beside those: what the width does.
+  public var otherIntegers: [IntegerArithmetic] = []
   /// Folds the norms: tests break the result to see that the verification notices.
   package var fold: @Sendable (Network, FoldingPlan.Options) throws(Refusal) -> FoldingPlan = {
     (network, options) throws(Refusal) in try FoldingPlan(folding: network, options: options)
@@ -137,7 +139,7 @@ public struct Conversion: Sendable, Encodable {
     let staged = try StagedOutput(for: place)
     var prepared: [Prepared] = []
     let targetSource = try TargetSource(model)
-    try integers?.requireForm(of: model.network)
+    for arithmetic in integers.map({ [$0] + otherIntegers }) ?? [] { try arithmetic.requireForm(of: model.network) }
     for target in chosen {
       let (plan, output) = try planned(target, of: model, from: targetSource)
       let directory = chosen.count == 1 ? staged.path : staged.path + "/" + target.name
@@ -166,8 +168,9 @@ public struct Conversion: Sendable, Encodable {
       }
       return files
     }
-    let drift = try integers.map { (arithmetic) throws(Refusal) in
-      try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded)
+    var drifts: [IntegerDrift] = []
+    for arithmetic in integers.map({ [$0] + otherIntegers }) ?? [] {
+      drifts.append(try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded))
     }
     try model.checkpoint.requireIntact()
     var result = ConversionReport(
@@ -178,7 +181,8 @@ public struct Conversion: Sendable, Encodable {
           on: prepared[$0], source: targetSource, files: files[$0], verifiedTensorCount: checked?.tensorCounts[$0],
           isAlone: chosen.count == 1)
       },
-      verification: checked?.0, integers: drift, warnings: model.warnings, published: false, seconds: 0)
+      verification: checked?.0, integers: drifts.first, otherIntegers: Array(drifts.dropFirst()),
+      warnings: model.warnings, published: false, seconds: 0)
     if let verification = result.verification {
       result.warnings += verification.targets.compactMap {
         $0.judgement.noteOnRounding(of: $0.target, largestLogit: verification.largestLogit)

@@ -108,6 +108,8 @@ public struct ConversionReport: Sendable, Encodable {
   public let verification: Verification?
   /// The networks in integers; nil where none were asked for.
   public let integers: IntegerDrift?
+  /// The same networks in the other integers that were asked for.
+  public let otherIntegers: [IntegerDrift]
   public internal(set) var warnings: [Message]
   /// Is true if all claims hold and the output stands at its destination.
   public internal(set) var published: Bool

@@ -19,6 +19,8 @@ public struct VerificationRun: Sendable, Encodable {
   public var workers = Workers.all
   /// Integers that both networks are computed in besides, to see what these do to them. The verdict does not depend on it.
   public var integers: IntegerArithmetic?
+  /// Other integers beside those: what the width does.
+  public var otherIntegers: [IntegerArithmetic] = []
 
   public init(reference: String, candidate: String) {
     self.reference = reference
@@ -39,6 +41,8 @@ public struct VerificationRun: Sendable, Encodable {
     public let holds: Bool
     /// Both networks in integers; nil where none were asked for.
     public let integers: IntegerDrift?
+    /// Both networks in the other integers that were asked for.
+    public let otherIntegers: [IntegerDrift]
 
     /// Is true if the logits of each position may all be off by one constant.
     public var isUpToShift: Bool { judgement.isUpToShift }
@@ -46,7 +50,7 @@ public struct VerificationRun: Sendable, Encodable {
     private enum CodingKeys: String, CodingKey {
       case reference, candidate, parts, double, single, noise, limits, long, largestLogit, isUpToShift, tokenCount,
         probes
-      case overflows, overflow, warnings, holds, integers
+      case overflows, overflow, warnings, holds, integers, otherIntegers
     }
 
     public func encode(to encoder: any Encoder) throws {
@@ -68,6 +72,7 @@ public struct VerificationRun: Sendable, Encodable {
       try container.encode(warnings, forKey: .warnings)
       try container.encode(holds, forKey: .holds)
       try container.encodeIfPresent(integers, forKey: .integers)
+      try container.encode(otherIntegers, forKey: .otherIntegers)
     }
   }
 
@@ -78,7 +83,8 @@ public struct VerificationRun: Sendable, Encodable {
     if case .own(let program)? = graph, let length = program.length, length < source.network.contextLength {
       source = try source.shortened(to: length)
     }
-    try integers?.requireForm(of: source.network)
+    let arithmetics = integers.map { [$0] + otherIntegers } ?? []
+    for arithmetic in arithmetics { try arithmetic.requireForm(of: source.network) }
     let other = try Candidate(graph, at: candidate, for: source, options: readingOptions)
     let probes = try probeOptions.probes(for: source, at: reference)
     let found = try Judgements(
@@ -103,10 +109,12 @@ public struct VerificationRun: Sendable, Encodable {
           } ?? ""),
         advice: "check its weights; where they are F16, which ends at 65504, save them in F32 or BF16")
     }
-    let drift = try integers.map { (arithmetic) throws(Refusal) in
-      try IntegerDrift(
-        of: [(reference, source.network), (candidate, other.network)], in: arithmetic, on: probes.precise,
-        workers: workers)
+    var drifts: [IntegerDrift] = []
+    for arithmetic in arithmetics {
+      drifts.append(
+        try IntegerDrift(
+          of: [(reference, source.network), (candidate, other.network)], in: arithmetic, on: probes.precise,
+          workers: workers))
     }
     let unmeasured = Storage(of: other.network).typesWithoutRounding.map(\.displayName).sorted()
     return Report(
@@ -115,7 +123,7 @@ public struct VerificationRun: Sendable, Encodable {
       warnings: source.warnings + other.warnings
         + (judgement.noteOnRounding(of: candidate, largestLogit: found.largestLogit).map { [$0] } ?? [])
         + unmeasured.map { "what storing the reference as \($0) costs is not known, so the limits leave it out" },
-      holds: judgement.holds, integers: drift)
+      holds: judgement.holds, integers: drifts.first, otherIntegers: Array(drifts.dropFirst()))
   }
 }
 

@@ -28,8 +28,25 @@ enum ResidualFigure {
 
 extension IntegerDrift {
   /// The section on what integers do to each network, block by block and in its logits.
-  var section: Page.Section {
+  ///
+  /// - Parameter others: the same networks in other integers, which get a figure and a table together with these.
+  func section(beside others: [IntegerDrift]) -> Page.Section {
     let compared: ComparedNetworks = networks.enumerated().map { ($1.name, $0, $1.difference) }
+    let figure = ResidualFigure.figure(
+      id: "integers-figure", title: "Residual stream in integers, behind each block", networks: compared)
+    let all = [self] + others
+    let widths = WidthFigure.figure(
+      all.map(\.arithmetic.name),
+      of: networks.indices.map { network in
+        (networks[network].name, all.map { $0.networks[network].difference.logits.meanDivergence })
+      })
+    return .init(
+      id: "integers", title: "In integers",
+      lead: "Each network in \(arithmetic.name), held against itself in double precision. Nothing is claimed of it.",
+      content: (figure.map { [$0] } ?? []) + (others.isEmpty ? [] : [widths]) + all.map(\.table))
+  }
+
+  private var table: DataTable {
     var table = DataTable(
       "In \(arithmetic.name), against double precision", header: ["measure"] + networks.map(\.name),
       alignments: [.left] + networks.map { _ in .right })
@@ -40,14 +57,30 @@ extension IntegerDrift {
     row("KL divergence, largest (nats)") { Quantity.scientific($0.difference.logits.largestDivergence) }
     row("same top-1 token") { Quantity.percent($0.difference.logits.top1Agreement) }
     row("largest |Δ logit| / largest |logit|") { Quantity.scientific($0.difference.logits.relative) }
+    row("residual stream behind the last block") {
+      $0.difference.residuals.last.map { Quantity.scientific($0.relative) } ?? "–"
+    }
     row("numbers that did not fit") { Quantity.count($0.overflows.reduce(0) { $0 + $1.count }) }
-    row("most of them at") { $0.overflows.first?.path ?? "–" }
-    let figure = ResidualFigure.figure(
-      id: "integers-figure", title: "Residual stream in integers, behind each block", networks: compared)
-    return .init(
-      id: "integers", title: "In integers",
-      lead: "Each network in \(arithmetic.name), held against itself in double precision. Nothing is claimed of it.",
-      content: (figure.map { [$0] } ?? []) + [table])
+    row("most of them at") { $0.overflows.first.map { "\($0.path) (\(Quantity.count($0.count)))" } ?? "–" }
+    return table
+  }
+}
+
+/// A figure of what integers of several widths cost each network.
+enum WidthFigure {
+  /// - Parameters:
+  ///   - names: of the integers.
+  ///   - networks: each with a divergence for each of these.
+  static func figure(_ names: [String], of networks: [(name: String, divergences: [Double])]) -> Figure {
+    Figure(
+      id: "widths-figure", title: "Divergence by the width of integers",
+      caption: "The mean Kullback-Leibler divergence of each network in integers from itself in floating point.",
+      chart: LineChart(
+        series: networks.enumerated().map { index, network in
+          LineChart.Series(
+            name: network.name, mark: index,
+            points: network.divergences.enumerated().map { .init(x: Double($0), y: $1) })
+        }, xTitle: "integers", yTitle: "nats", horizontal: .categories(names), vertical: .logarithmic, height: 320))
   }
 }
 

@@ -26,7 +26,7 @@ extension Page {
         ProbeList.section(
           verification.probes, tokenCount: verification.tokenCount, overflows: verification.overflows,
           reference: "source"),
-      ] + (report.integers.map { [$0.section] } ?? []), footer: report.footer)
+      ] + (report.integers.map { [$0.section(beside: report.otherIntegers)] } ?? []), footer: report.footer)
   }
 }
 

@@ -1,4 +1,5 @@
 import NormFold
+import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldMeasurement
 
@@ -24,7 +25,8 @@ extension Page {
         MeasurementFacts.section(
           model: report.model, texts: report.texts, chunking: report.chunking, precision: report.precision,
           count: count), report.lossSection,
-      ] + (report.comparison.map { [report.section(on: $0)] } ?? []),
+      ] + (report.comparison.map { [report.section(on: $0)] } ?? [])
+        + (report.integers.map { [report.section(on: $0)] } ?? []),
       footer: "\(Tool.nameAndVersion), \(Quantity.decimal(report.seconds)) s")
   }
 }
@@ -32,6 +34,7 @@ extension Page {
 extension EvaluationReport {
   /// The model, and the one beside it, by the last parts of their paths where these differ.
   private var models: [(name: String, loss: LossStatistics)] {
+    if let integers { return [("in \(integers.arithmetic.name)", loss), ("in floating point", integers.floatLoss)] }
     guard let comparison else { return [(model, loss)] }
     let names = [model, comparison.model].map(HubCache.name(ofModelIn:))
     return names[0] == names[1]
@@ -39,6 +42,19 @@ extension EvaluationReport {
   }
 
   fileprivate var keyFigures: [Page.KeyFigure] {
+    if let integers {
+      let difference = loss.mean - integers.floatLoss.mean
+      return [
+        .init(
+          name: "difference of mean losses", value: (difference > 0 ? "+" : "") + Quantity.short(difference),
+          remark: "nats; more than 0 where integers cost something"),
+        .init(name: "KL divergence, mean", value: Quantity.short(integers.divergence.mean), remark: "nats"),
+        .init(name: "KL divergence, largest", value: Quantity.short(integers.divergence.largest), remark: "nats"),
+        .init(
+          name: "same top-1 token", value: Quantity.percent(integers.top1Agreement),
+          remark: "of \(Quantity.count(loss.tokenCount)) tokens"),
+      ]
+    }
     guard let comparison else {
       return [
         .init(name: "median", value: Quantity.fixed(loss.median, digits: 4), remark: "nats"),
@@ -57,6 +73,41 @@ extension EvaluationReport {
         name: "same top-1 token", value: Quantity.percent(comparison.top1Agreement),
         remark: "of \(Quantity.count(loss.tokenCount)) tokens"),
     ]
+  }
+
+  /// What integers do to the model; with several kinds of them, beside each other.
+  fileprivate func section(on integers: IntegerEvaluation) -> Page.Section {
+    var table = DataTable(
+      "In integers, against floating point",
+      [
+        "integers": .left, "mean loss (nats)": .right, "KL divergence, mean (nats)": .right,
+        "KL divergence, largest (nats)": .right, "same top-1 token": .right, "numbers that did not fit": .right,
+      ])
+    func add(
+      _ arithmetic: IntegerArithmetic, _ loss: Double, _ divergence: IntegerEvaluation.Divergence, _ agreement: Double,
+      _ overflows: [IntegerOverflow]
+    ) {
+      table.add([
+        .text(arithmetic.name), .text(Quantity.fixed(loss, digits: 5)), .text(Quantity.scientific(divergence.mean)),
+        .text(Quantity.scientific(divergence.largest)), .text(Quantity.percent(agreement)),
+        .text(
+          Quantity.count(overflows.reduce(0) { $0 + $1.count })
+            + (overflows.first.map { ", most of them at \($0.path) (\(Quantity.count($0.count)))" } ?? "")),
+      ])
+    }
+    add(integers.arithmetic, loss.mean, integers.divergence, integers.top1Agreement, integers.overflows)
+    for other in otherIntegers {
+      add(other.arithmetic, other.meanLoss, other.divergence, other.top1Agreement, other.overflows)
+    }
+    let figure = WidthFigure.figure(
+      [integers.arithmetic.name] + otherIntegers.map(\.arithmetic.name),
+      of: [("integers", [integers.divergence.mean] + otherIntegers.map(\.divergence.mean))])
+    return .init(
+      id: "integers", title: "In integers",
+      lead:
+        "The losses above are in \(integers.arithmetic.name). In floating point the mean loss is "
+        + "\(Quantity.fixed(integers.floatLoss.mean, digits: 5)) nats.",
+      content: (otherIntegers.isEmpty ? [] : [figure]) + [table])
   }
 
   private static func signed(_ value: Double) -> String { (value >= 0 ? "+" : "") + Quantity.fixed(value, digits: 4) }

@@ -51,7 +51,7 @@ extension Page {
           report.probes, tokenCount: report.tokenCount, overflows: report.overflows,
           reference: "reference"
         ),
-      ] + (report.integers.map { [$0.section] } ?? []))
+      ] + (report.integers.map { [$0.section(beside: report.otherIntegers)] } ?? []))
   }
 
   /// Returns a few numbers that say how far the two models are apart.

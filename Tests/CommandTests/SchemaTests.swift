@@ -92,10 +92,21 @@ struct SchemaTests {
     ("convert", ["convert", "lnfree", "OUT", "--for", "gpt2", "--no-verify"], 0),
     ("verify", ["verify", "lnfree", "fakeln", "--probe-length", "64"], 0),
     ("verify", ["verify", "lnfree", "vanilla"], 7),
-    ("verify", ["verify", "lnfree", "fakeln", "--probe-length", "8", "--arithmetic", "fixed:64,16"], 0),
     (
-      "convert", ["convert", "lnfree", "OUT", "--for", "gpt2", "--probe-length", "8", "--arithmetic", "int:8,8"], 0
+      "verify",
+      [
+        "verify", "lnfree", "fakeln", "--probe-length", "8", "--arithmetic", "fixed:64,16", "--arithmetic",
+        "fixed:24,8",
+      ], 0
     ),
+    (
+      "convert",
+      [
+        "convert", "lnfree", "OUT", "--for", "gpt2", "--probe-length", "8", "--arithmetic", "int:8,8", "--arithmetic",
+        "int:8,12",
+      ], 0
+    ),
+    ("eval", ["eval", "lnfree", "--arithmetic", "int:8,12", "--arithmetic", "fixed:24,8"] + text, 0),
     ("eval", ["eval", "lnfree", "--arithmetic", "int:8,12"] + text, 0),
     ("eval", ["eval", "vanilla", "--compare", "lnfree"] + text, 0), ("eval", ["eval", "lnfree"] + text, 0),
     (
@@ -106,10 +117,23 @@ struct SchemaTests {
       ], 0
     ),
     (
+      "eval-labels",
+      [
+        "eval", "../encoders/labelled", "--labels", "../encoders/labelled/texts.tsv", "--tokenizer",
+        "../found/paraphrase-minilm-l3", "--arithmetic", "fixed:24,8",
+      ], 0
+    ),
+    (
       "eval-table",
       ["eval", "../eye-tracking/model.pth", "--table", "../eye-tracking/words.csv", "--precision", "double"], 0
     ),
     ("eval-sentences", ["eval", "../found/paraphrase-minilm-l3", "--sentences", "measured/passage.txt"], 0),
+    (
+      "eval-sentences",
+      [
+        "eval", "../found/paraphrase-minilm-l3", "--sentences", "measured/passage.txt", "--arithmetic", "int:8,8",
+      ], 0
+    ),
     ("eval-images", ["eval", "../vision/tasks/model.pth", "--images", "../vision/tasks/picture.ppm"], 0),
     ("calibrate", ["calibrate", "vanilla"] + text, 0), ("diagnose", ["diagnose", "vanilla"] + text, 0),
     ("generate", ["generate", "lnfree", "--prompt-tokens", "41", "-n", "2"], 0),
@@ -123,6 +147,13 @@ struct SchemaTests {
       [
         "remove", "../tiny-2x32/vanilla", "OUT", "--tokens", "../removal/tokens.bin", "--recipe",
         "../removal/settings.json", "--sites", "ln_2", "--for", "onnxruntime",
+      ], 0
+    ),
+    (
+      "remove",
+      [
+        "remove", "../tiny-2x32/vanilla", "OUT", "--tokens", "../removal/tokens.bin", "--recipe",
+        "../removal/settings.json", "--no-removal", "--arithmetic", "int:8,8", "--for", "transformers",
       ], 0
     ),
     ("tokenize", ["tokenize", "tokenizer", "To be"], 0),

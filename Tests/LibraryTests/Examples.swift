@@ -45,6 +45,10 @@ func integerEvaluationExample(report: EvaluationReport) {
   if let integers = report.integers { print(integers.divergence.mean, integers.top1Agreement) }
 }
 
+func otherIntegersExample(report: EvaluationReport) {
+  for other in report.otherIntegers { print(other.arithmetic.name, other.meanLoss, other.divergence.mean) }
+}
+
 func integerLabelsExample(report: LabelReport) {
   if let integers = report.integers { print(integers.divergence, integers.labelAgreement) }
 }

@@ -41,6 +41,33 @@ import TestSupport
     #expect(loss.histogram.counts.reduce(loss.histogram.beyondCount, +) == loss.tokenCount)
   }
 
+  @Test("Several kinds of integers give what each gives alone")
+  func otherIntegers() throws {
+    let names = ["int:12,12", "fixed:24,8", "int:6,6"]
+    let alone = try names.map { name in
+      var evaluation = self.evaluation("lnfree")
+      evaluation.integers = try IntegerArithmetic(parsing: name)
+      return try evaluation.run()
+    }
+    var evaluation = self.evaluation("lnfree")
+    evaluation.integers = try IntegerArithmetic(parsing: names[0])
+    evaluation.otherIntegers = try names.dropFirst().map { try IntegerArithmetic(parsing: $0) }
+    let report = try evaluation.run()
+    #expect(report.loss.mean == alone[0].loss.mean)
+    #expect(report.integers?.divergence.mean == alone[0].integers?.divergence.mean)
+    #expect(report.otherIntegers.map(\.arithmetic.name) == Array(names.dropFirst()))
+    for (other, expected) in zip(report.otherIntegers, alone.dropFirst()) {
+      let integers = try #require(expected.integers)
+      #expect(other.meanLoss == expected.loss.mean)
+      #expect(other.divergence.mean == integers.divergence.mean)
+      #expect(other.divergence.largest == integers.divergence.largest)
+      #expect(other.top1Agreement == integers.top1Agreement)
+      #expect(other.overflows == integers.overflows)
+    }
+    #expect(report.otherIntegers[0].overflows.isEmpty == false && report.otherIntegers[1].overflows.isEmpty)
+    #expect(alone[0].otherIntegers.isEmpty)
+  }
+
   @Test("Single precision gives the same loss to five decimals", arguments: ["vanilla", "fakeln", "lnfree"])
   func single(_ model: String) throws {
     let report = try evaluation(model) { $0.precision = .single }.run()

@@ -1,6 +1,7 @@
 import Foundation
 import Logging
 import NormFold
+import NormFoldArithmetic
 import NormFoldFolding
 import NormFoldFormats
 import NormFoldMeasurement
@@ -76,6 +77,28 @@ struct PageCase: CustomTestStringConvertible, Sendable {
       options.adapters = [Fixtures.path("adapters/bert-some-norms")]
       let inspection = try Inspection(of: Fixtures.path("encoders/bert-masked-lm"), options: options)
       return (Page(inspection), inspection.text)
+    },
+    PageCase(testDescription: "a conversion in integers of several widths") {
+      try conversion("shakespeare-4x128/lnfree", to: ["transformers"]) {
+        $0.integers = try IntegerArithmetic(parsing: "int:16,16")
+        $0.otherIntegers = try ["int:12,12", "int:10,10", "int:8,12", "int:8,8"].map {
+          try IntegerArithmetic(parsing: $0)
+        }
+      }
+    },
+    PageCase(testDescription: "two checkpoints in a ring that is too small") {
+      var run = VerificationRun(
+        reference: Fixtures.path("tiny-2x32/lnfree"), candidate: Fixtures.path("tiny-2x32/lnfree-sharded"))
+      run.integers = try IntegerArithmetic(parsing: "fixed:24,8")
+      let report = try run.run()
+      return (Page(report), report.text)
+    },
+    PageCase(testDescription: "losses in integers of several widths", outcome: .neutral) {
+      var evaluation = Evaluation(measured("lnfree"))
+      evaluation.integers = try IntegerArithmetic(parsing: "int:16,16")
+      evaluation.otherIntegers = try ["int:8,12", "fixed:32,12"].map { try IntegerArithmetic(parsing: $0) }
+      let report = try evaluation.run()
+      return (Page(report), report.text)
     },
     PageCase(testDescription: "losses of two models", outcome: .neutral) {
       var evaluation = Evaluation(measured("vanilla"))
