@@ -63,6 +63,11 @@ extension Network {
     insert(.scale(factor), at: path.appending("scaled"), on: path, before: users(of: path).map(\.path))
   }
 
+  /// Multiplies the features of a value by a vector.
+  package mutating func multiplyFeatures(of path: Path, by vector: Parameter) {
+    insert(.scaleFeatures(vector), at: path.appending("scaled"), on: path, before: users(of: path).map(\.path))
+  }
+
   /// Rotates queries and keys of every attention by their positions.
   package mutating func rotateHeads(_ rotary: Rotary) {
     for (path, attention) in attentions {

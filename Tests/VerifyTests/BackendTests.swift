@@ -16,7 +16,7 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
   }
 
   static let activations: [NetworkVariant] = [
-    Activation.geluTanh, .geluErf, .relu, .leakyReLU(negativeSlope: 0.3), .silu,
+    Activation.geluTanh, .geluErf, .relu, .reluSquared, .leakyReLU(negativeSlope: 0.3), .silu,
   ].map { activation in
     NetworkVariant("\(activation)") { network in
       network.setActivations(activation)
@@ -86,6 +86,10 @@ struct NetworkVariant: CustomTestStringConvertible, Sendable {
       for (path, _) in network.norms { network.multiply(path, by: 0.75) }
       network.multiply("blocks.0.attention.output", by: 0.5)
       network.multiply("blocks.1.mlp.output", by: -2)
+    },
+    NetworkVariant("branches times vectors") { network in
+      network.multiplyFeatures(of: "blocks.0.attention.output", by: perFeature)
+      network.multiplyFeatures(of: "blocks.1.mlp.output", by: perFeature)
     },
   ]
 }

@@ -107,6 +107,31 @@ import TestSupport
     return execution.backend.overflows
   }
 
+  @Test("Among these networks are all operations that have a form in integers, in all their kinds")
+  func coverage() throws {
+    let networks = try Self.variants.map { try Self.network($0) } + Self.others.map { try Self.opened($0).0 }
+    func name(_ value: Any) -> String { "\(value)".split(separator: "(").first.map(String.init) ?? "" }
+    let found = networks.flatMap(\.nodes).map { node in
+      switch node.operation {
+      case .embed(_, let index): "embed by \(name(index))"
+      case .linear(let map): map.bias == nil ? "linear" : "linear with bias"
+      case .norm(let norm): "\(norm.kind) norm, \(name(norm.deviation))\(norm.headCount > 1 ? ", of heads" : "")"
+      case .attend(let attention):
+        "attend \(attention.mask.name)\(attention.headCount != attention.keyValueHeadCount ? ", shared keys" : "")"
+      case .activate(let activation): name(activation)
+      default: name(node.operation)
+      }
+    }
+    let expected: Set = [
+      "embed by token", "embed by position", "embed by unpaddedPosition", "embed by tokenType", "linear",
+      "linear with bias", "layer norm, computed", "layer norm, fixed", "rms norm, computed", "rms norm, fixed",
+      "crms norm, computed", "rms norm, computed, of heads", "attend causal", "attend causal, shared keys",
+      "attend bidirectional", "geluTanh", "geluErf", "relu", "reluSquared", "leakyReLU", "silu", "tanh", "rotate",
+      "scale", "scaleFeatures", "add", "multiply", "select",
+    ]
+    #expect(expected.subtracting(found) == [], "of \(Set(found).sorted())")
+  }
+
   @Test(
     "A network without an unembedding is run whole, and held against itself", arguments: ["int:8,12", "fixed:64,16"])
   func hiddenStates(_ arithmetic: String) throws {
