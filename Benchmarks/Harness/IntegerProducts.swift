@@ -31,10 +31,13 @@ struct IntegerProducts: ParsableCommand {
       let probes = [Probe(name: "", tokens: Array(repeating: 0, count: rows))]
       let float = FastBackend<Float>(probes: probes)
       let integers = DynamicBackend<Float>(probes: probes, weightBits: 8, activationBits: 8)
-      guard let packed = PackedIntegers(map.weight, bits: 8) else { preconditionFailure("a number is not finite") }
+      guard let packed = PackedIntegers(map.weight, bits: 8), let wide = PackedIntegers(map.weight, bits: 10) else {
+        preconditionFailure("a number is not finite")
+      }
+      let words = (0..<rows * inputs).map { Int16($0 &* 37 % 1_000) - 500 }
       let bytes = (0..<rows * inputs).map { Int8(truncatingIfNeeded: $0 &* 37) }
       let y = Matrix<Float>(rows: rows, columns: outputs)
-      var times: [[Double]] = [[], [], [], []]
+      var times: [[Double]] = [[], [], [], [], []]
       for round in 0...rounds {
         let all = try [
           seconds {
@@ -47,13 +50,15 @@ struct IntegerProducts: ParsableCommand {
           },
           seconds { _ = packed.sums(of: bytes, rows: rows, outputs: 0..<outputs) },
           seconds { _ = try float.evaluate(node, [x]) }, seconds { _ = try integers.evaluate(node, [x]) },
+          seconds { _ = wide.sums(of: words, rows: rows, outputs: 0..<outputs) },
         ]
-        if round > 0 { for index in 0..<4 { times[index].append(all[index]) } }
+        if round > 0 { for index in 0..<5 { times[index].append(all[index]) } }
       }
       func ratio(_ a: Int, _ b: Int) -> Double { zip(times[a], times[b]).map { $0 / $1 }.median }
       print("product \(shape), single\t\(1e3 * times[0].median)\tms")
       print("product \(shape), int8\t\(1e3 * times[1].median)\tms")
       print("int8 over single, \(shape)\t\(ratio(0, 1))\tratio")
+      print("int16 over single, \(shape)\t\(ratio(0, 4))\tratio")
       print("int:8,8 over single, the whole map, \(shape)\t\(ratio(2, 3))\tratio")
     }
   }

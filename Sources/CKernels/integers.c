@@ -2,13 +2,15 @@
 #include "clones.h"
 #include <string.h>
 
-// Products of 8-bit integers with sums of 32 bits, which are taken modulo 2^32: exact wherever the result fits.
+// Products of integers with sums of 32 bits, which are taken modulo 2^32: exact wherever the result fits.
 //
 // A packed weight is panels of COLUMNS outputs. A panel has, for every GROUP inputs, GROUP numbers of each of its outputs; numbers are
 // stored as w + 128, since the instructions multiply unsigned bytes by signed ones. What that adds to a sum, 128 times the
 // sum of the row of X, is where sums begin, with its sign turned.
+//
+// Weights of 16 bits are packed likewise, PAIR inputs at a time and as they are: there the instructions multiply signed numbers.
 
-enum { COLUMNS = 16, GROUP = 4, LINE = COLUMNS * GROUP, OFFSET = 128 };
+enum { COLUMNS = 16, GROUP = 4, PAIR = 2, LINE = COLUMNS * GROUP, OFFSET = 128 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -220,13 +222,13 @@ static bool has_avx_vnni(void) {
 }
 #endif
 
-bool normfold_has_int8(normfold_int8_form form) {
+bool normfold_has_form(normfold_integer_form form) {
   switch (form) {
-    case NORMFOLD_INT8_PLAIN: return true;
+    case NORMFOLD_PLAIN: return true;
 #if defined(__x86_64__)
-    case NORMFOLD_INT8_AVX2: return __builtin_cpu_supports("avx2");
-    case NORMFOLD_INT8_AVX_VNNI: return has_avx_vnni();
-    case NORMFOLD_INT8_AVX512_VNNI:
+    case NORMFOLD_AVX2: return __builtin_cpu_supports("avx2");
+    case NORMFOLD_AVX_VNNI: return has_avx_vnni();
+    case NORMFOLD_AVX512_VNNI:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 #endif
@@ -235,14 +237,160 @@ bool normfold_has_int8(normfold_int8_form form) {
 }
 
 void normfold_product_int8(
-    normfold_int8_form form, size_t m, size_t n, size_t k, const int8_t *x, size_t strideX, const uint8_t *packed,
+    normfold_integer_form form, size_t m, size_t n, size_t k, const int8_t *x, size_t strideX, const uint8_t *packed,
     int32_t *c, size_t strideC) {
   switch (form) {
 #if defined(__x86_64__)
-    case NORMFOLD_INT8_AVX2: avx2_product(m, n, k, x, strideX, packed, c, strideC); break;
-    case NORMFOLD_INT8_AVX_VNNI: avx_vnni_product(m, n, k, x, strideX, packed, c, strideC); break;
-    case NORMFOLD_INT8_AVX512_VNNI: avx512_vnni_product(m, n, k, x, strideX, packed, c, strideC); break;
+    case NORMFOLD_AVX2: avx2_product(m, n, k, x, strideX, packed, c, strideC); break;
+    case NORMFOLD_AVX_VNNI: avx_vnni_product(m, n, k, x, strideX, packed, c, strideC); break;
+    case NORMFOLD_AVX512_VNNI: avx512_vnni_product(m, n, k, x, strideX, packed, c, strideC); break;
 #endif
     default: plain_product(m, n, k, x, strideX, packed, c, strideC);
+  }
+}
+
+// MARK: 16 bits
+
+INLINE size_t pairs_of(size_t k) { return (k + PAIR - 1) / PAIR; }
+
+size_t normfold_packed_int16_size(size_t n, size_t k) {
+  return (n + COLUMNS - 1) / COLUMNS * pairs_of(k) * COLUMNS * PAIR;
+}
+
+void normfold_pack_int16(
+    size_t n, size_t k, const int16_t *w, size_t strideOutput, size_t strideInput, size_t firstOutput, size_t firstInput,
+    size_t depth, int16_t *packed) {
+  size_t size = pairs_of(depth) * COLUMNS * PAIR;
+  for (size_t output = 0; output < n; output++) {
+    size_t place = firstOutput + output;
+    int16_t *panel = packed + place / COLUMNS * size + place % COLUMNS * PAIR;
+    for (size_t inner = 0; inner < k; inner++) {
+      size_t input = firstInput + inner;
+      panel[input / PAIR * COLUMNS * PAIR + input % PAIR] = w[output * strideOutput + inner * strideInput];
+    }
+  }
+}
+
+// Some numbers of a row, at most PAIR; those behind them are 0.
+INLINE uint32_t pair_at(const int16_t *x, const size_t count) {
+  uint32_t bits = 0;
+  memcpy(&bits, x, count * sizeof *x);
+  return bits;
+}
+
+#define FOR_EACH_PAIR(k, BODY)                                          \
+  for (size_t pair = 0; pair < (k) / PAIR; pair++) BODY(pair, PAIR)     \
+  if ((k) % PAIR) BODY((k) / PAIR, 1)
+
+#define WIDE_ARGUMENTS \
+  const int16_t *x, size_t strideX, size_t k, const int16_t *panel, size_t columns, int32_t *c, size_t strideC
+
+#define WIDE_PRODUCT(name, attributes, ROWS, PANELS, tile)                                                                \
+  attributes static void name(                                                                                          \
+      size_t m, size_t n, size_t k, const int16_t *x, size_t strideX, const int16_t *packed, int32_t *c,                \
+      size_t strideC) {                                                                                                 \
+    size_t size = pairs_of(k) * COLUMNS * PAIR;                                                                         \
+    for (size_t column = 0; column < n; column += COLUMNS * PANELS) {                                                   \
+      size_t columns = n - column < COLUMNS * PANELS ? n - column : COLUMNS * PANELS;                                   \
+      for (size_t row = 0; row < m; row += ROWS)                                                                        \
+        tile(                                                                                                           \
+            m - row < ROWS ? m - row : ROWS, x + row * strideX, strideX, k, packed + column / COLUMNS * size, columns,  \
+            c + row * strideC + column, strideC);                                                                       \
+    }                                                                                                                   \
+  }
+
+INLINE void plain_wide_tile(const size_t rows, WIDE_ARGUMENTS) {
+  for (size_t row = 0; row < rows; row++) {
+    uint32_t sums[COLUMNS] = {0};
+    for (size_t inner = 0; inner < k; inner++) {
+      int32_t number = x[row * strideX + inner];
+      const int16_t *line = panel + inner / PAIR * COLUMNS * PAIR + inner % PAIR;
+      for (size_t column = 0; column < COLUMNS; column++) sums[column] += (uint32_t)(number * line[column * PAIR]);
+    }
+    store_columns(sums, columns, c + row * strideC);
+  }
+}
+#define ANY_WIDE_ROWS(rows, ...) plain_wide_tile(rows, __VA_ARGS__)
+WIDE_PRODUCT(plain_wide_product, CLONES, 4, 1, ANY_WIDE_ROWS)
+
+#if defined(__x86_64__)
+
+// Two vectors of 8 columns.
+AVX2 INLINE void avx2_wide_tile(const size_t rows, WIDE_ARGUMENTS) {
+  __m256i sums[4][2];
+  for (size_t row = 0; row < rows; row++)
+    for (size_t part = 0; part < 2; part++) sums[row][part] = _mm256_setzero_si256();
+#define ADD(pair, count)                                                                                                \
+  {                                                                                                                     \
+    const __m256i *line = (const __m256i *)(panel + (pair) * COLUMNS * PAIR);                                           \
+    __m256i first = _mm256_loadu_si256(line), second = _mm256_loadu_si256(line + 1);                                    \
+    for (size_t row = 0; row < rows; row++) {                                                                           \
+      __m256i numbers = _mm256_set1_epi32((int)pair_at(x + row * strideX + (pair) * PAIR, count));                      \
+      sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(numbers, first));                                 \
+      sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(numbers, second));                                \
+    }                                                                                                                   \
+  }
+  FOR_EACH_PAIR(k, ADD)
+#undef ADD
+  for (size_t row = 0; row < rows; row++) {
+    uint32_t all[COLUMNS];
+    for (size_t part = 0; part < 2; part++) _mm256_storeu_si256((__m256i *)(all + 8 * part), sums[row][part]);
+    store_columns(all, columns, c + row * strideC);
+  }
+}
+#define AVX2_WIDE_ROWS(rows, ...) WITH_4_ROWS(avx2_wide_tile, rows, __VA_ARGS__)
+WIDE_PRODUCT(avx2_wide_product, AVX2, 4, 1, AVX2_WIDE_ROWS)
+
+// Up to four panels, each a vector of 16 columns.
+AVX512_VNNI INLINE void avx512_vnni_wide_panels(const size_t rows, const size_t panels, WIDE_ARGUMENTS) {
+  size_t size = pairs_of(k) * COLUMNS * PAIR;
+  __m512i sums[6][4];
+  for (size_t row = 0; row < rows; row++)
+    for (size_t part = 0; part < panels; part++) sums[row][part] = _mm512_setzero_si512();
+#define ADD(pair, count)                                                                                                \
+  {                                                                                                                     \
+    __m512i weights[4];                                                                                                 \
+    for (size_t part = 0; part < panels; part++)                                                                        \
+      weights[part] = _mm512_loadu_si512(panel + part * size + (pair) * COLUMNS * PAIR);                                \
+    for (size_t row = 0; row < rows; row++) {                                                                           \
+      __m512i numbers = _mm512_set1_epi32((int)pair_at(x + row * strideX + (pair) * PAIR, count));                      \
+      for (size_t part = 0; part < panels; part++)                                                                      \
+        sums[row][part] = _mm512_dpwssd_epi32(sums[row][part], weights[part], numbers);                                 \
+    }                                                                                                                   \
+  }
+  FOR_EACH_PAIR(k, ADD)
+#undef ADD
+  for (size_t row = 0; row < rows; row++)
+    for (size_t part = 0; part < panels; part++) {
+      size_t first = part * COLUMNS, left = columns - first;
+      __mmask16 mask = left < COLUMNS ? (__mmask16)((1u << left) - 1) : (__mmask16)0xFFFF;
+      _mm512_mask_storeu_epi32(c + row * strideC + first, mask, sums[row][part]);
+    }
+}
+AVX512_VNNI INLINE void avx512_vnni_wide_tile(const size_t rows, WIDE_ARGUMENTS) {
+#define PANELS(count) avx512_vnni_wide_panels(rows, count, x, strideX, k, panel, columns, c, strideC)
+  switch ((columns + COLUMNS - 1) / COLUMNS) {
+    case 1: PANELS(1); break;
+    case 2: PANELS(2); break;
+    case 3: PANELS(3); break;
+    default: PANELS(4);
+  }
+#undef PANELS
+}
+#define AVX512_VNNI_WIDE_ROWS(rows, ...) WITH_6_ROWS(avx512_vnni_wide_tile, rows, __VA_ARGS__)
+WIDE_PRODUCT(avx512_vnni_wide_product, AVX512_VNNI, 6, 4, AVX512_VNNI_WIDE_ROWS)
+#endif
+
+void normfold_product_int16(
+    normfold_integer_form form, size_t m, size_t n, size_t k, const int16_t *x, size_t strideX, const int16_t *packed,
+    int32_t *c, size_t strideC) {
+  switch (form) {
+#if defined(__x86_64__)
+    // AVX-VNNI has nothing here that is worth a form of its own.
+    case NORMFOLD_AVX2:
+    case NORMFOLD_AVX_VNNI: avx2_wide_product(m, n, k, x, strideX, packed, c, strideC); break;
+    case NORMFOLD_AVX512_VNNI: avx512_vnni_wide_product(m, n, k, x, strideX, packed, c, strideC); break;
+#endif
+    default: plain_wide_product(m, n, k, x, strideX, packed, c, strideC);
   }
 }

@@ -127,9 +127,9 @@ package struct DynamicBackend<Scalar: ArithmeticScalar>: IntegerBackend {
     let result = Matrix<Scalar>(rows: x.numbers.rowCount, columns: outputs.count)
     if let packed = known.packed(
       map.weight, at: path, in: weights, exponents: all, activationBits: activations.bits),
-      let bytes = unsafe x.numbers.values.bytes()
+      let (sums, start, stride) = unsafe packed.sums(
+        of: x.numbers.values, rows: result.rowCount, outputs: outputs)
     {
-      let (sums, start, stride) = packed.sums(of: bytes, rows: result.rowCount, outputs: outputs)
       unsafe sums.withUnsafeBufferPointer { sums in
         for row in 0..<result.rowCount {
           let line = unsafe UnsafeBufferPointer(

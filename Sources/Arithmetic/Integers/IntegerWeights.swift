@@ -47,8 +47,8 @@ package final class IntegerWeights: Sendable {
     return result
   }
 
-  /// A matrix in 8-bit integers; nil where it is wider, holds a number that is not finite, or is so deep that sums could
-  /// need more than 32 bits.
+  /// A matrix in integers of 8 or 16 bits; nil where it is wider, holds a number that is not finite, or is so deep that
+  /// sums could need more than 32 bits.
   ///
   /// - Parameter exponents: of all outputs, or one.
   func packed(
@@ -58,7 +58,8 @@ package final class IntegerWeights: Sendable {
     // Whoever comes meanwhile waits for the same matrix.
     return packed.withLock { packed in
       if let found = packed[path] { return found }
-      let result = PackedIntegers(weight, in: format, exponents: exponents)
+      let result = PackedIntegers(
+        weight, in: format, exponents: exponents, isWide: max(format.bits, activationBits) > 8)
       packed[path] = .some(result)
       return result
     }
@@ -93,50 +94,58 @@ extension DynamicFixedPoint {
   }
 }
 
-/// A matrix [in, out] of integers from −127 to 127, in the order in which a product reads them.
+/// A matrix [in, out] of integers, 8 or 16 bits each, in the order in which a product reads them.
 @safe package final class PackedIntegers: @unchecked Sendable {
   package let inputCount: Int
   package let outputCount: Int
-  private let bytes: UnsafeMutablePointer<UInt8>
+  /// Is true if numbers have 16 bits, which those that they are multiplied by have then, too.
+  package let isWide: Bool
+  private let memory: UnsafeMutableRawPointer
 
   /// The instructions of this machine that take the least time.
   package static let form =
-    [NORMFOLD_INT8_AVX512_VNNI, NORMFOLD_INT8_AVX_VNNI, NORMFOLD_INT8_AVX2].first { normfold_has_int8($0) }
-    ?? NORMFOLD_INT8_PLAIN
+    [NORMFOLD_AVX512_VNNI, NORMFOLD_AVX_VNNI, NORMFOLD_AVX2].first { normfold_has_form($0) } ?? NORMFOLD_PLAIN
 
   /// Outputs that lie together.
   private static let panel = 16
 
   /// Returns whether the products of so many numbers of these widths have sums of 32 bits.
   static func holds(_ weightBits: Int, _ activationBits: Int, depth: Int) -> Bool {
-    max(weightBits, activationBits) <= 8
+    max(weightBits, activationBits) <= 16
       && weightBits + activationBits - 1 + (Int.bitWidth - max(0, depth - 1).leadingZeroBitCount) <= 32
   }
 
   /// Maps a weight; nil where a number is not finite.
   ///
   /// - Parameter exponents: of all outputs, or one.
-  init?(_ weight: Parameter, in format: DynamicFixedPoint, exponents: [Int]) {
-    (inputCount, outputCount) = (weight.rowCount, weight.columnCount)
-    let size = normfold_packed_int8_size(outputCount, inputCount)
-    unsafe bytes = UnsafeMutableRawPointer.allocate(byteCount: max(1, size), alignment: 64)
-      .initializeMemory(as: UInt8.self, repeating: 0, count: size)
+  init?(_ weight: Parameter, in format: DynamicFixedPoint, exponents: [Int], isWide: Bool) {
+    (inputCount, outputCount, self.isWide) = (weight.rowCount, weight.columnCount, isWide)
+    let (inputs, outputs) = (inputCount, outputCount)
+    let size =
+      isWide
+      ? MemoryLayout<Int16>.stride * normfold_packed_int16_size(outputs, inputs)
+      : normfold_packed_int8_size(outputs, inputs)
+    unsafe memory = .allocate(byteCount: max(1, size), alignment: 64)
+    let bytes = unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: size)
     let isTransposed = weight.storedView?.isTransposed ?? weight.readsAcrossStoredRows
     let reader = ParameterReader(isTransposed ? weight.transposed() : weight)
-    let (inputs, outputs) = (inputCount, outputCount)
     var isFinite = true
     unsafe reader.forEachBlock { rows, values in
       unsafe format.map(
         rowsOfWeight: values, count: rows.count, exponents: exponents,
         outputs: isTransposed ? rows : 0..<outputs, isTransposed: isTransposed)
-      guard isFinite, let numbers = unsafe values.bytes() else {
+      let (n, k) = isTransposed ? (rows.count, inputs) : (outputs, rows.count)
+      let (strideOutput, strideInput) = isTransposed ? (inputs, 1) : (1, outputs)
+      let (output, input) = isTransposed ? (rows.lowerBound, 0) : (0, rows.lowerBound)
+      if isWide, let numbers = unsafe values.integers(as: Int16.self) {
+        unsafe bytes.withMemoryRebound(to: Int16.self, capacity: size / 2) { packed in
+          unsafe normfold_pack_int16(n, k, numbers, strideOutput, strideInput, output, input, inputs, packed)
+        }
+      } else if !isWide, let numbers = unsafe values.integers(as: Int8.self) {
+        unsafe normfold_pack_int8(n, k, numbers, strideOutput, strideInput, output, input, inputs, bytes)
+      } else {
         isFinite = false
-        return
       }
-      unsafe normfold_pack_int8(
-        isTransposed ? rows.count : outputs, isTransposed ? inputs : rows.count, numbers,
-        isTransposed ? inputs : 1, isTransposed ? 1 : outputs, isTransposed ? rows.lowerBound : 0,
-        isTransposed ? 0 : rows.lowerBound, inputs, bytes)
     }
     if !isFinite { return nil }
   }
@@ -145,21 +154,46 @@ extension DynamicFixedPoint {
   package convenience init?(_ weight: Parameter, bits: Int) {
     let format = DynamicFixedPoint(bits: bits)
     let exponents = IntegerWeights().exponents(of: weight, at: "", in: format, scales: .tensor, axis: 1)
-    self.init(weight, in: format, exponents: exponents)
+    self.init(weight, in: format, exponents: exponents, isWide: bits > 8)
   }
 
-  deinit { unsafe bytes.deallocate() }
+  deinit { unsafe memory.deallocate() }
 
-  /// X·W for rows of 8-bit integers that lie one behind the other.
-  ///
-  /// - Returns: the sums of some outputs: those of a row begin at `start`, and those of two rows are `stride` apart.
-  package func sums(of x: [Int8], rows: Int, outputs: Range<Int>) -> (sums: [Int32], start: Int, stride: Int) {
+  /// The sums of some outputs: those of a row begin at `start`, and those of two rows are `stride` apart.
+  package typealias Sums = (sums: [Int32], start: Int, stride: Int)
+
+  /// X·W for rows of integers that lie one behind the other; nil where one is not finite.
+  package func sums(of x: UnsafeMutableBufferPointer<Double>, rows: Int, outputs: Range<Int>) -> Sums? {
+    if isWide { return unsafe x.integers(as: Int16.self).map { sums(of: $0, rows: rows, outputs: outputs) } }
+    return unsafe x.integers(as: Int8.self).map { sums(of: $0, rows: rows, outputs: outputs) }
+  }
+
+  package func sums(of x: [Int8], rows: Int, outputs: Range<Int>) -> Sums {
+    precondition(!isWide)
+    return unsafe sums(of: outputs, rows: rows) { first, count, sums in
+      let start = unsafe memory.assumingMemoryBound(to: UInt8.self) + normfold_packed_int8_size(first, inputCount)
+      unsafe normfold_product_int8(Self.form, rows, count, inputCount, x, inputCount, start, sums, count)
+    }
+  }
+
+  package func sums(of x: [Int16], rows: Int, outputs: Range<Int>) -> Sums {
+    precondition(isWide)
+    return unsafe sums(of: outputs, rows: rows) { first, count, sums in
+      let start = unsafe memory.assumingMemoryBound(to: Int16.self) + normfold_packed_int16_size(first, inputCount)
+      unsafe normfold_product_int16(Self.form, rows, count, inputCount, x, inputCount, start, sums, count)
+    }
+  }
+
+  /// - Parameter multiply: computes the sums of outputs from the first of a panel on.
+  @inline(__always)
+  private func sums(
+    of outputs: Range<Int>, rows: Int,
+    _ multiply: (_ first: Int, _ count: Int, _ sums: UnsafeMutablePointer<Int32>?) -> Void
+  ) -> Sums {
     let first = outputs.lowerBound / Self.panel * Self.panel
     let count = outputs.upperBound - first
     let sums = unsafe [Int32](unsafeUninitializedCapacity: rows * count) { sums, initialized in
-      unsafe normfold_product_int8(
-        Self.form, rows, count, inputCount, x, inputCount, bytes + normfold_packed_int8_size(first, inputCount),
-        sums.baseAddress, count)
+      unsafe multiply(first, count, sums.baseAddress)
       initialized = rows * count
     }
     return (sums, outputs.lowerBound - first, count)
@@ -167,14 +201,16 @@ extension DynamicFixedPoint {
 }
 
 extension UnsafeMutableBufferPointer<Double> {
-  /// Integers from −128 to 127 in a byte each; nil where a number is NaN.
-  func bytes() -> [Int8]? {
+  /// Integers in fewer bits, which hold them; nil where a number is NaN.
+  @specialized(where Number == Int8)
+  @specialized(where Number == Int16)
+  func integers<Number: FixedWidthInteger>(as _: Number.Type) -> [Number]? {
     var notNumbers = 0
-    let result = unsafe [Int8](unsafeUninitializedCapacity: count) { bytes, initialized in
+    let result = unsafe [Number](unsafeUninitializedCapacity: count) { numbers, initialized in
       for index in 0..<count {
         let number = unsafe self[index]
-        // The lowest byte of 1.5 · 2^52 + x is x.
-        unsafe bytes[index] = Int8(truncatingIfNeeded: (number + 0x1.8p52).bitPattern)
+        // The lowest bits of 1.5 · 2^52 + x are those of x.
+        unsafe numbers[index] = Number(truncatingIfNeeded: (number + 0x1.8p52).bitPattern)
         notNumbers &+= number == number ? 0 : 1
       }
       initialized = count

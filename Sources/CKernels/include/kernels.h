@@ -47,17 +47,17 @@ void normfold_product(
     size_t m, size_t n, size_t k, const double *x, size_t strideX, const float *w, size_t strideW, bool isTransposed,
     double *c, size_t strideC);
 
-// C = X·W in 8-bit integers: X [m, k], W packed, sums of 32 bits, exact where they fit. Each form is for other instructions; all
-// give the same numbers.
+// C = X·W in integers of 8 or 16 bits: X [m, k], W packed, sums of 32 bits, exact where they fit. Each form is for other
+// instructions; all give the same numbers.
 typedef enum {
-  NORMFOLD_INT8_PLAIN,
-  NORMFOLD_INT8_AVX2,
-  NORMFOLD_INT8_AVX_VNNI,
-  NORMFOLD_INT8_AVX512_VNNI,
-} normfold_int8_form;
+  NORMFOLD_PLAIN,
+  NORMFOLD_AVX2,
+  NORMFOLD_AVX_VNNI,
+  NORMFOLD_AVX512_VNNI,
+} normfold_integer_form;
 
 // Whether the machine has the instructions of a form.
-bool normfold_has_int8(normfold_int8_form form);
+bool normfold_has_form(normfold_integer_form form);
 // The bytes of a packed weight of n outputs and k inputs. A multiple of 16 outputs is packed as if it were alone.
 size_t normfold_packed_int8_size(size_t n, size_t k);
 // Packs some outputs and inputs of a weight that has `depth` inputs.
@@ -65,7 +65,16 @@ void normfold_pack_int8(
     size_t n, size_t k, const int8_t *w, size_t strideOutput, size_t strideInput, size_t firstOutput, size_t firstInput,
     size_t depth, uint8_t *packed);
 void normfold_product_int8(
-    normfold_int8_form form, size_t m, size_t n, size_t k, const int8_t *x, size_t strideX, const uint8_t *packed,
+    normfold_integer_form form, size_t m, size_t n, size_t k, const int8_t *x, size_t strideX, const uint8_t *packed,
+    int32_t *c, size_t strideC);
+
+// The same in 16 bits; the size is in numbers.
+size_t normfold_packed_int16_size(size_t n, size_t k);
+void normfold_pack_int16(
+    size_t n, size_t k, const int16_t *w, size_t strideOutput, size_t strideInput, size_t firstOutput, size_t firstInput,
+    size_t depth, int16_t *packed);
+void normfold_product_int16(
+    normfold_integer_form form, size_t m, size_t n, size_t k, const int16_t *x, size_t strideX, const int16_t *packed,
     int32_t *c, size_t strideC);
 
 // Stored numbers, which may begin at any byte, to floats or doubles: exactly.
