@@ -260,10 +260,10 @@ if Context.environment["NORMFOLD_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: [
-        "NormFoldFormats", "NormFoldNetworks", "NormFoldFolding", "NormFoldTargets", "NormFoldTokenization",
-        "NormFoldONNX", "TestSupport",
+        "NormFold", "NormFoldFormats", "NormFoldNetworks", "NormFoldMeasurement", "NormFoldTokenization",
+        "NormFoldTraining", "NormFoldONNX", "TestSupport",
       ], path: "Fuzz",
-      exclude: ["run", "keep", "leaks", "corpora"],
+      exclude: ["run", "keep", "compare", "leaks", "corpora"],
       swiftSettings: strict))
 }
 

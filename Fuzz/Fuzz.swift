@@ -31,10 +31,9 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 
 @c(LLVMFuzzerInitialize)
 public func initialize(
-  _ argumentCount: UnsafeMutablePointer<CInt>?,
-  _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>?
+  _ argumentCount: UnsafeMutablePointer<CInt>, _ arguments: UnsafeMutablePointer<Arguments>
 ) -> CInt {
-  let program = arguments?.pointee?.pointee.map { String(cString: $0) } ?? ""
+  let program = arguments.pointee.pointee.map { String(cString: $0) } ?? ""
   let name = String(program.split(separator: "/").last ?? "")
   guard let known = Fuzzer.all[name] else {
     FileHandle.standardError.write(Data("there is no fuzzer '\(name)'; Fuzz/run starts them\n".utf8))
@@ -43,13 +42,31 @@ public func initialize(
   do {
     fuzzer = known
     atexit { try? FileManager.default.removeItem(atPath: place.directory) }
+    if let path = ProcessInfo.processInfo.environment["NORMFOLD_VERDICTS"] {
+      try FileHandle.standardOutput.write(contentsOf: Data(Verdicts(path: path).text(by: known).utf8))
+      exit(0)
+    }
     place = try InputPlace(for: known)
     try known.writeSeeds(to: ".build/fuzz/corpus/" + name)
+    let limit = strdup("-max_len=\(known.maximumByteCount)")
+    arguments.pointee = appending(limit, to: arguments.pointee, argumentCount.pointee)
+    argumentCount.pointee += 1
   } catch {
     FileHandle.standardError.write(Data("\(error)\n".utf8))
     exit(2)
   }
   return 0
+}
+
+public typealias Arguments = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+/// Returns arguments with an option behind the program's name: where the same option follows, that one counts.
+private func appending(_ option: UnsafeMutablePointer<CChar>?, to arguments: Arguments, _ count: CInt) -> Arguments {
+  let result = Arguments.allocate(capacity: Int(count) + 2)
+  result[0] = arguments[0]
+  result[1] = option
+  for index in 1..<Int(count) + 1 { result[index + 1] = index < count ? arguments[index] : nil }
+  return result
 }
 
 // Set before the first input, and not changed by another thread: libFuzzer has one.
@@ -63,8 +80,12 @@ struct Fuzzer: Sendable {
   var seeds: [String] = []
   /// Files of the fixtures that stand beside the input.
   var companions: [String] = []
+  /// An input to start with, besides the seeds.
+  var text: String?
   /// A file of so many zeros that stands beside the input.
   var zeros: (name: String, byteCount: Int)?
+  /// No input is longer: short ones say as much, and more of them are tried.
+  var maximumByteCount = 4_096
   let run: Run
 
   enum Run: Sendable {
@@ -113,5 +134,6 @@ extension Fuzzer {
       let copy = directory + "/seed-" + name.replacing("/", with: "-")
       try Data(contentsOf: URL(filePath: Fixtures.path(name))).write(to: URL(filePath: copy))
     }
+    if let text { try Data(text.utf8).write(to: URL(filePath: directory + "/seed")) }
   }
 }

@@ -1,7 +1,7 @@
 import NormFoldFormats
 
 /// The records of a CSV file (RFC 4180): fields with commas between, in quotes where they hold commas, quotes or ends of lines.
-struct CommaSeparatedValues {
+package struct CommaSeparatedValues {
   struct Record {
     /// The line in the file on which it begins, from 1 on.
     let line: Int
@@ -17,7 +17,7 @@ struct CommaSeparatedValues {
   private static let maximumByteCount = 1 << 30
 
   /// - Throws: `.malformed` for a file that is not UTF-8 or has no header, and for a record that does not fit it, with its line.
-  init(file path: String) throws(Refusal) {
+  package init(file path: String) throws(Refusal) {
     let file = try MappedFile.readable(at: path)
     guard file.byteCount <= Self.maximumByteCount else {
       throw Refusal(.malformed, file: path, "expected at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")

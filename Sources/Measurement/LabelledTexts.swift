@@ -1,7 +1,7 @@
 import NormFoldFormats
 
 /// Texts, or pairs of texts, with a label each: a line each, with tabs between.
-struct LabelledTexts {
+package struct LabelledTexts {
   struct Item: Sendable {
     let text: String
     let second: String?
@@ -12,7 +12,7 @@ struct LabelledTexts {
 
   /// - Parameter names: of the labels, by number.
   /// - Throws: `.malformed` for a line that is no example, with its number.
-  init(file path: String, names: [String]) throws(Refusal) {
+  package init(file path: String, names: [String]) throws(Refusal) {
     var columnCount: Int?
     items = try TextLines(file: path, unit: "example") { (line, refusal) throws(Refusal) in
       let parts = line.utf8.split(separator: UInt8(ascii: "\t"), omittingEmptySubsequences: false).map {

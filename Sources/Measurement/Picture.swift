@@ -2,7 +2,7 @@ import NormFoldFormats
 import NormFoldNetworks
 
 /// A picture as a network reads it: [channels, height, width].
-struct Picture {
+package struct Picture {
   let name: String
   let pixels: [Double]
 
@@ -13,7 +13,7 @@ struct Picture {
   ///   - image: what the network reads. Nothing is resized.
   ///   - preprocessor: which says how bytes become numbers; nil for numbers from 0 to 1.
   /// - Throws: `.malformed` for a damaged file; `.unsupported` for another kind or size.
-  static func all(in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?) throws(Refusal) -> [Picture] {
+  package static func all(in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?) throws(Refusal) -> [Picture] {
     if path.hasSuffix(".safetensors") { return try tensors(in: path, for: image) }
     return [try map(in: path, for: image, preprocessor)]
   }
@@ -98,12 +98,12 @@ struct Picture {
   }
 
   /// `preprocessor_config.json` of a model.
-  struct Preprocessor {
+  package struct Preprocessor {
     let path: String
     let content: JSONValue
 
     /// - Returns: nil where the directory has none.
-    init?(in directory: String) throws(Refusal) {
+    package init?(in directory: String) throws(Refusal) {
       path = "\(directory)/preprocessor_config.json"
       guard FileIdentity(ofItemAt: path) != nil else { return nil }
       content = try JSONValue(configurationAt: path)

@@ -1,7 +1,7 @@
 import NormFoldFormats
 
 /// Sentences word by word, with numbers of each word and what was measured of it: a CSV file with a word a line.
-struct WordTable {
+package struct WordTable {
   struct Word {
     /// The word, or the ids of its tokens.
     let text: String
@@ -25,7 +25,7 @@ struct WordTable {
   ///   - targetCount: how many it predicts.
   /// - Throws: `.malformed` for a header that does not fit the network, with the columns that there are, and for a field that is no
   ///   number, with its line.
-  init(file path: String, featureCount: Int, targetCount: Int) throws(Refusal) {
+  package init(file path: String, featureCount: Int, targetCount: Int) throws(Refusal) {
     let table = try CommaSeparatedValues(file: path)
     let header = table.header
     func column(_ name: String) -> Int? { header.firstIndex(of: name) }

@@ -2,7 +2,7 @@ import FoundationEssentials
 import NormFoldFormats
 
 /// The names by which tensors of one architecture become tensors of another, with `#` for the number of a block.
-struct TransferMap: Sendable {
+package struct TransferMap: Sendable {
   struct Rule: Sendable {
     /// The name in the template.
     let target: String
@@ -86,7 +86,7 @@ struct TransferMap: Sendable {
   /// One that is known, or a file: a JSON object of names in the template, each with the name in the source.
   ///
   /// - Throws: `.malformed` for a file that is no such object.
-  init(named name: String) throws(Refusal) {
+  package init(named name: String) throws(Refusal) {
     if let known = Self.known.first(where: { $0.name == name }) {
       self = known
       return

@@ -219,7 +219,7 @@ package struct ZstdFile: Sendable {
     init?() {
       guard let context = unsafe ZSTD_createDCtx() else { return nil }
       unsafe self.context = context
-      unsafe buffer = .allocate(byteCount: 1 << 20, alignment: 64)
+      unsafe buffer = .allocate(byteCount: ZSTD_DStreamOutSize(), alignment: 64)
       _ = unsafe ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, 27)
     }
 

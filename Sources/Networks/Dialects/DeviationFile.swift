@@ -15,7 +15,7 @@ package struct DeviationFile: Sendable {
   private let usual: JSONValue
   private let first: JSONValue?
 
-  init(path: String) throws(Refusal) {
+  package init(path: String) throws(Refusal) {
     self.path = path
     let file = try MappedFile(path: path)
     let json = try file.parse { (bytes) throws(Refusal) in
@@ -32,12 +32,12 @@ package struct DeviationFile: Sendable {
   }
 
   /// σ of all positions but the first.
-  func usual(at norm: Path, in network: Network) throws(Refusal) -> Double {
+  package func usual(at norm: Path, in network: Network) throws(Refusal) -> Double {
     try value(at: norm, in: usual, named: "std_dict", of: network)
   }
 
   /// σ of the first position.
-  func first(at norm: Path, in network: Network) throws(Refusal) -> Double {
+  package func first(at norm: Path, in network: Network) throws(Refusal) -> Double {
     guard let first else { return try usual(at: norm, in: network) }
     return try value(at: norm, in: first, named: "std_bos_dict", of: network)
   }

@@ -81,7 +81,14 @@ package struct Layout: Sendable {
 
   /// The slot that holds a parameter and nothing else.
   package func slot(of parameter: String, blockCount: Int) -> Slot? {
-    slots(blockCount: blockCount).first { $0.parameters == [parameter] }
+    let parts = parameter.split(separator: ".", maxSplits: 2)
+    let block = parts.count == 3 && parts[0] == "blocks" ? Int(parts[1]) : nil
+    for pattern in patterns where pattern.parameters.count == 1 {
+      if pattern.isPerBlock, !(0..<blockCount).contains(block ?? -1) { continue }
+      let slot = pattern.slot(block: pattern.isPerBlock ? block : nil)
+      if slot.parameters == [parameter] { return slot }
+    }
+    return nil
   }
 
   /// The name of a slot's tensor in a file that holds the whole model.

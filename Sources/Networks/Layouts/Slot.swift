@@ -127,7 +127,10 @@ package struct SlotPattern: Sendable {
   var isPerBlock: Bool { tensor.contains("#") }
 
   func slot(block: Int?) -> Slot {
-    func numbered(_ name: String) -> String { block.map { name.replacing("#", with: String($0)) } ?? name }
+    func numbered(_ name: String) -> String {
+      guard let block else { return name }
+      return name.split(separator: "#", omittingEmptySubsequences: false).joined(separator: String(block))
+    }
     return Slot(
       name: numbered(tensor), parameters: parameters.map(numbered), input: input, outputs: outputs, axes: axes,
       presence: presence, offset: offset, leadingAxes: leadingAxes, hasPrefix: hasPrefix, block: block)

@@ -10,7 +10,7 @@ import NormFoldFormats
 ///                                  base_model.model.classifier.weight
 ///
 /// The name of the adapter (`default`) may stand behind `ln_tuning_layers`, `lora_A` and `modules_to_save`.
-struct Adapter: Sendable {
+package struct Adapter: Sendable {
   /// The change that an adapter makes to one tensor of the network.
   enum Change: Sendable {
     case replacement(Tensor)
@@ -27,7 +27,7 @@ struct Adapter: Sendable {
   private let configurationPath: String
 
   /// - Throws: `.unsupported` for every kind of adapter, key and tensor that is not known to be merged as peft does.
-  init(opening path: String) throws(Refusal) {
+  package init(opening path: String) throws(Refusal) {
     let directory = try HubCache.directory(ofModel: path) ?? path
     self.path = path
     configurationPath = directory + "/adapter_config.json"
