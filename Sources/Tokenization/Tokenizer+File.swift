@@ -59,8 +59,10 @@ extension Tokenizer {
     var count = window.count
     if !isLast {
       // A character that the window cuts belongs to the next one.
-      while count > window.count - 3, count > 0, window[count - 1] & 0xC0 == 0x80 { count -= 1 }
-      if count > 0, window[count - 1] >= 0xC0 { count -= 1 }
+      var lead = count - 1
+      while lead > max(0, count - 4), window[lead] & 0xC0 == 0x80 { lead -= 1 }
+      let width = window[lead] >= 0xF0 ? 4 : window[lead] >= 0xE0 ? 3 : window[lead] >= 0xC0 ? 2 : 1
+      if lead + width > count { count = lead }
     }
     let text = window.extracting(0..<count)
     try text.requireUTF8(file: file, baseOffset: start)

@@ -160,6 +160,37 @@ struct TokenizerTests {
     var testDescription: String { name }
   }
 
+  @Test("A byte that belongs to no character is refused at its own place, wherever a window ends")
+  func strayByte() throws {
+    let directory = try TemporaryDirectory()
+    let text = Array("a text with words 🙂".utf8) + [0x9F] + Array("<s and more words behind it".utf8)
+    let path = try directory.write(text, to: "text")
+    for width in 16...64 {
+      let refusal = #expect(throws: Refusal.self) {
+        try Self.gpt2.encodeFile(at: path, windowByteCount: width) { _ in }
+      }
+      #expect(
+        refusal?.description
+          == "\(path) at byte 22: the text is not UTF-8: byte 0x9f; convert it to UTF-8 first, for example with iconv",
+        "a window of \(width) bytes")
+    }
+  }
+
+  @Test("What broke the fuzzer of texts is refused at one place")
+  func regressions() throws {
+    let directory = Fixtures.path("regressions/text")
+    let names = try FileManager.default.contentsOfDirectory(atPath: directory)
+    #expect(!names.isEmpty)
+    for name in names {
+      let refusals = [1 << 20, 48].map { width in
+        #expect(throws: Refusal.self) {
+          try Self.gpt2.encodeFile(at: directory + "/" + name, windowByteCount: width) { _ in }
+        }?.description
+      }
+      #expect(refusals[0] == refusals[1])
+    }
+  }
+
   @Test(
     "are refused where the text is not UTF-8, with the offset",
     arguments: [
