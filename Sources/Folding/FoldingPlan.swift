@@ -207,7 +207,7 @@ package struct FoldingPlan: Sendable {
     for (feature, value) in ParameterReader(deviation).values().enumerated() where !(value > 0 && value.isFinite) {
       throw Refusal(
         .nonFinite, subject: norm.name, "the deviation of feature \(feature) is \(value), expected a positive number",
-        advice: "the training run that wrote it diverged or was not finished")
+        advice: "the training run that wrote it may have diverged, or was not finished")
     }
   }
 }

@@ -128,6 +128,22 @@ extension CheckpointLocation {
         "give the one that is meant: \(holders.map { directory + "/" + $0 }.listed("or"))")
   }
 
+  /// What files of other programs are, by the ends of their names, and what to give instead.
+  private static let otherForms: [(end: String, problem: String, advice: Message)] = [
+    (
+      ".distcp", "a part of a distributed checkpoint of PyTorch, which is not read",
+      "join the parts with torch.distributed.checkpoint.format_utils.dcp_to_torch_save(), and give what it writes"
+    ),
+    (
+      ".nemo", "an archive of NeMo, which is not read",
+      "give the model in the form of transformers, with its config.json"
+    ),
+    (".onnx", "an exported graph, which is no source", "give the checkpoint that it was exported from"),
+    (".npz", "arrays of NumPy, which are not read", "save them with safetensors.numpy.save_file(), and give that file"),
+    (".incomplete", "a download that has not ended", "end the download"),
+    (".part", "a download that has not ended", "end the download"),
+  ]
+
   private static func refusal(of directory: String, filesOfOtherPrograms names: [String]) -> Refusal? {
     for (name, program, option) in [
       ("tf_model.h5", "TensorFlow", "from_tf"), ("flax_model.msgpack", "JAX", "from_flax"),
@@ -136,6 +152,10 @@ extension CheckpointLocation {
         .unsupported, file: directory,
         "holds \(name), by its name the weights of a \(program) model, which are not read",
         advice: "load them in transformers 4 with \(option)=True and save the model again")
+    }
+    for (end, problem, advice) in otherForms {
+      guard let name = names.first(where: { $0.hasSuffix(end) }) else { continue }
+      return Refusal(.unsupported, file: directory, "holds \(name), by its name \(problem)", advice: advice)
     }
     return nil
   }

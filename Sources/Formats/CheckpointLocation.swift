@@ -26,6 +26,12 @@ package struct CheckpointLocation: Sendable {
     var isDirectory = false
     if !FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory) {
       let model = HubCache.Identifier(path)
+      if path.contains("://") {
+        let named = HubCache.Identifier(address: path).map { "run \($0.download), and give its name" }
+        throw Refusal(
+          .malformed, file: path, "is an address, and nothing is downloaded here",
+          advice: Message(named ?? "download it, and give the file or the directory"))
+      }
       guard let model, let snapshot = try HubCache.snapshot(of: model) else {
         throw Refusal(
           .malformed, file: path, "there is no such file or directory",
@@ -135,11 +141,14 @@ package struct CheckpointLocation: Sendable {
     }
     if start.starts(with: Array("GGUF".utf8)) { return .gguf }
     if start.starts(with: [0x50, 0x4B, 0x03, 0x04]) { return .pytorch }
+    // No pickle begins so, whatever its file is called.
+    if start.count == 9, start[4..<8].allSatisfy({ $0 == 0 }), start.last == UInt8(ascii: "{") { return .safetensors }
     if name.hasSuffix(".gguf") { return .gguf }
     if [".bin", ".pt", ".pth", ".ckpt"].contains(where: { name.hasSuffix($0) }) { return .pytorch }
     if name.hasSuffix(".safetensors") || start.last == UInt8(ascii: "{") { return .safetensors }
-    throw Refusal(
-      .unsupported, file: file.path, "is of no known form",
-      advice: "known are safetensors, GGUF and PyTorch archives, each also compressed by zstd (.zst)")
+    var advice: Message = "known are safetensors, GGUF and PyTorch archives, each also compressed by zstd (.zst)"
+    if name.hasSuffix(".onnx") { advice = "a graph is no source: give the checkpoint that it was exported from" }
+    if name.hasSuffix(".json") { advice = "give the tensors, or the directory in which this file lies beside them" }
+    throw Refusal(.unsupported, file: file.path, "is of no known form", advice: advice)
   }
 }

@@ -45,6 +45,16 @@ package enum HubCache {
       revision = halves.count == 1 ? nil : String(halves[1])
     }
 
+    /// The model that a page of the Hub shows, `https://huggingface.co/openai-community/gpt2`, or `hf://gpt2`.
+    init?(address: String) {
+      let starts = ["https://huggingface.co/", "http://huggingface.co/", "https://hf.co/", "hf://"]
+      guard let start = starts.first(where: address.hasPrefix) else { return nil }
+      let parts = address.dropFirst(start.count).split(separator: "/")
+      // What follows is of a file: `resolve/main/config.json`.
+      let name = parts.prefix { !["tree", "resolve", "blob"].contains($0) }.prefix(2).joined(separator: "/")
+      self.init(name)
+    }
+
     private static let characters = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-".utf8)
 
     /// The command that fetches the model, for messages.

@@ -63,7 +63,7 @@ struct ShardIndex {
       throw Refusal(.malformed, file: path, "an index has at most \(maximumByteCount) bytes, found \(file.byteCount)")
     }
     return try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       return try JSONValue(parsing: bytes, file: path)
     }
   }

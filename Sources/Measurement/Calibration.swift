@@ -67,7 +67,7 @@ public struct Calibration: Sendable, Encodable {
     guard !norms.isEmpty else {
       throw Refusal(
         .unsupported, file: input.model, "has no norms whose deviations could be measured",
-        advice: "give the checkpoint from before they were folded")
+        advice: "if they were folded, give the checkpoint from before")
     }
     return (text, norms.map { ($0.path, $0.norm) })
   }

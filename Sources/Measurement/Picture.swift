@@ -13,7 +13,9 @@ package struct Picture {
   ///   - image: what the network reads. Nothing is resized.
   ///   - preprocessor: which says how bytes become numbers; nil for numbers from 0 to 1.
   /// - Throws: `.malformed` for a damaged file; `.unsupported` for another kind or size.
-  package static func all(in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?) throws(Refusal) -> [Picture] {
+  package static func all(in path: String, for image: ImageGrid, _ preprocessor: Preprocessor?) throws(Refusal)
+    -> [Picture]
+  {
     if path.hasSuffix(".safetensors") { return try tensors(in: path, for: image) }
     return [try map(in: path, for: image, preprocessor)]
   }

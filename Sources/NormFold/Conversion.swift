@@ -363,7 +363,7 @@ public struct Conversion: Sendable, Encodable {
       Refusal(
         .mismatch, file: item.output.fileName, subject: name,
         "the file that was just written does not hold what was meant",
-        advice: "the disk or its driver is failing; nothing was published")
+        advice: "another program changed it, or the disk fails; nothing was published")
     }
     let tensors = Dictionary(try item.output.readTensors(item.directory).map { ($0.name, $0) }) { first, _ in first }
     var checks: [(tensor: Tensor, piece: TensorPiece)] = []

@@ -214,7 +214,7 @@ public struct Transfer: Sendable, Encodable {
         throw Refusal(
           .mismatch, file: fileName, subject: choice.name,
           "the file that was just written does not hold what was meant",
-          advice: "the disk or its driver is failing; nothing was published")
+          advice: "another program changed it, or the disk fails; nothing was published")
       }
     }
     try from.checkpoint.requireIntact()

@@ -150,7 +150,7 @@ import NormFoldNetworks
       let isText = unsafe attribute.has_s != 0
       let isTensor = unsafe attribute.t != nil
       guard origin == .any || !isText && !isTensor else {
-        throw refusal(name, "attribute '\(key)' is a text or a tensor, which is none of ours")
+        throw refusal(name, "attribute '\(key)' is a text or a tensor, which NormFold does not write")
       }
       switch unsafe attribute.type {
       case ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING where isText:
@@ -176,7 +176,9 @@ import NormFoldNetworks
       }
     }
     let domain = unsafe text(message.domain)
-    guard origin == .any || domain.isEmpty else { throw refusal(name, "domain '\(domain)' is not ours") }
+    guard origin == .any || domain.isEmpty else {
+      throw refusal(name, "domain '\(domain)' is none that NormFold writes")
+    }
     return unsafe ONNXGraph.Node(
       name: name, operation: text(message.op_type), inputs: texts(message.input, message.n_input),
       outputs: texts(message.output, message.n_output), attributes: attributes, domain: domain)
@@ -189,7 +191,7 @@ import NormFoldNetworks
     guard unsafe message.has_data_type != 0, let type = unsafe ElementType(onnxCode: message.data_type) else {
       throw refusal(
         name,
-        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one \(origin == .ours ? "of ours" : "that is read here")"
+        unsafe "data type \(message.has_data_type == 0 ? "missing" : unsafe "\(message.data_type)") is not one that \(origin == .ours ? "NormFold writes" : "is read here")"
       )
     }
     let shape = unsafe UnsafeBufferPointer(start: message.dims, count: message.n_dims).map { Int($0) }
@@ -233,7 +235,7 @@ import NormFoldNetworks
         (0..<count).map {
           unsafe Double(Float(float16Bits: bytes.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
         })
-    default: throw refusal(name, "a constant of type \(type.displayName) is not one of ours")
+    default: throw refusal(name, "a constant of type \(type.displayName) is not one that NormFold writes")
     }
     return .init(name: name, type: type, shape: shape, content: content)
   }
@@ -283,7 +285,7 @@ import NormFoldNetworks
     guard let type = unsafe message.type?.pointee, let tensor = unsafe type.tensor_type?.pointee,
       let shape = unsafe tensor.shape?.pointee,
       let elementType = unsafe ElementType(onnxCode: tensor.elem_type)
-    else { throw refusal(name, "expected a tensor with a type and a shape of ours") }
+    else { throw refusal(name, "expected a tensor with a type and a shape that NormFold writes") }
     try unsafe requireKnownFields(type.base, "type", name)
     try unsafe requireKnownFields(tensor.base, "tensor type", name)
     try unsafe requireKnownFields(shape.base, "shape", name)
@@ -324,7 +326,7 @@ import NormFoldNetworks
       if ignored.contains(tag) { continue }
       throw refusal(
         subject.isEmpty ? nil : subject,
-        "field \(tag) of the \(kind) is not \(origin == .ours ? "one of ours" : "one that is read here")")
+        "field \(tag) of the \(kind) is not one that \(origin == .ours ? "NormFold writes" : "is read here")")
     }
   }
 

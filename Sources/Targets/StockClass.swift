@@ -171,7 +171,7 @@ package struct StockClass: Sendable {
   private func stillComputed(_ norm: Norm, _ target: String) -> Refusal {
     Refusal(
       .unsupported, subject: norm.name, "is still computed, and the target \(target) has one epsilon for all norms",
-      advice: "finish the removal")
+      advice: "finish the removal, or use \(.targets, "transformers")")
   }
 
   private var vocabularyBiasName: String {

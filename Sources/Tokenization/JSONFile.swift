@@ -14,7 +14,7 @@ package struct JSONFile {
     let file = try MappedFile(path: path)
     self.path = path
     value = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       return try JSONValue(parsing: bytes, file: path)
     }
   }

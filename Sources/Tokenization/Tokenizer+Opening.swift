@@ -66,7 +66,10 @@ extension Tokenizer {
     func name(_ value: GGUFValue?) -> String { if case .string(let text) = value { "'\(text)'" } else { "none" } }
     let isKnown = Vocabulary.kinds.contains { model == .string($0.ggufName) }
     guard !isKnown || model == .string(ByteLevelKind.ggufName) && ByteLevelKind.splitting(splitting) == nil else {
-      return Refusal(.malformed, file: path, subject: "tokenizer.ggml.tokens", "has no tokens, or no merges or scores")
+      return Refusal(
+        .malformed, file: path, subject: "tokenizer.ggml.model",
+        "is \(name(model)), and its tokens, or what belongs to them (merges or scores), are missing or of another type",
+        advice: "name a directory that holds the tokenizer's files")
     }
     let others = Vocabulary.kinds.filter { $0 != ByteLevelKind.self }.map { "'\($0.ggufName)'" }
     return Refusal(

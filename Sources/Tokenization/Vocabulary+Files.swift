@@ -104,7 +104,7 @@ extension Vocabulary {
   mutating func readTokens(_ value: JSONValue?, at key: String, in file: JSONFile) throws(Refusal) {
     guard let value else { throw file.refusal(key, expected: "an object", nil) }
     guard let members = value.members else {
-      throw file.refusal("vocab", expected: "an object of tokens and their ids", value)
+      throw file.refusal(key, expected: "an object of tokens and their ids", value)
     }
     tokens.reserveCapacity(members.count)
     for member in members {
@@ -206,7 +206,7 @@ extension [UInt8] {
   init(contentOf path: String) throws(Refusal) {
     let file = try MappedFile(path: path)
     self = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
     }
   }

@@ -71,7 +71,9 @@ package struct TokenOrder: Sendable {
     self.context = context
     self.seed = seed
     guard sequenceCount > 0 else {
-      throw Refusal(.malformed, file: source, "has \(tokenCount) tokens, fewer than one sequence of \(context)")
+      throw Refusal(
+        .malformed, file: source, "has \(tokenCount) tokens, fewer than one sequence of \(context)",
+        advice: "give more text")
     }
   }
 

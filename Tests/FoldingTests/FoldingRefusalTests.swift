@@ -25,7 +25,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     FoldingDefect(
       "deviation \(spelt)", .nonFinite,
       "'transformer.h.1.ln_2': the deviation of feature 0 is \(spelt), expected a positive number; "
-        + "the training run that wrote it diverged or was not finished"
+        + "the training run that wrote it may have diverged, or was not finished"
     ) { $0[norm: "blocks.1.mlp.norm"]?.deviation = .fixed(.constant(value, shape: [32])) }
   }
 
@@ -36,7 +36,7 @@ struct FoldingDefect: CustomTestStringConvertible, Sendable {
     FoldingDefect(
       "deviation of one feature zero", .nonFinite,
       "'transformer.h.0.ln_2': the deviation of feature 5 is 0.0, expected a positive number; "
-        + "the training run that wrote it diverged or was not finished"
+        + "the training run that wrote it may have diverged, or was not finished"
     ) {
       let parts = [(5, 1.0), (1, 0), (26, 1)].map { Parameter.constant($1, shape: [$0]) }
       $0[norm: "blocks.0.mlp.norm"]?.deviation = .fixed(.concatenating(parts, axis: 0))

@@ -174,7 +174,7 @@ extension PyTorchDefect {
     .init(
       "version 999",
       "unsupported: m.bin at byte 348, 'a/version': expected a version from 1 to 10, found '999';"
-        + " save it with a PyTorch that this program knows", records: sound { $0[3].bytes = raw("999\n") }),
+        + " load it and save it again with PyTorch 1.6 to 2.x", records: sound { $0[3].bytes = raw("999\n") }),
     .init(
       "big-endian",
       "unsupported: m.bin at byte 241, 'a/byteorder': expected 'little', found 'big';"

@@ -179,7 +179,9 @@ extension SafetensorsCase {
       .refused("m.safetensors at byte 8: the JSON starts with a byte order mark; save it as UTF-8 without one")),
     .init(
       "not a number", "{\"a\":" + entry("F32", "[NaN]", "[0,4]") + "}", data: 4, reference: .rejects,
-      .refused("m.safetensors at byte 37: not valid JSON: expected a value, found 'N'")),
+      .refused(
+        "m.safetensors at byte 37: not valid JSON: expected a value, and NaN and Infinity are none; write a number, or null, in its place"
+      )),
     .init(
       "trailing comma", "{\"a\":" + f4 + ",}", data: 4, reference: .rejects,
       .refused("m.safetensors at byte 62: not valid JSON: expected a key, found '}'")),

@@ -188,7 +188,7 @@ func refusesToWrite(_ row: Unwritable) throws {
       _ = try SafetensorsWriter(creating: directory / name, tensors: [])
       return ("", [])
     }
-    #expect(verdict == .refused("\(name): cannot be created: File exists"))
+    #expect(verdict == .refused("\(name): cannot be created: File exists; choose another destination"))
   }
   #expect(try read(directory / "there") == [1])
 }

@@ -55,7 +55,7 @@ enum EncoderRow {
       alter: { $0.config["hidden_act"] = .string("mish") }),
     model(
       "BERT: a tensor missing", of: "encoders/bert-model", 3,
-      "in/model.safetensors: 1 tensor is missing: encoder.layer.1.output.dense.bias; the checkpoint is incomplete; a runtime would fill them with random numbers",
+      "in/model.safetensors: 1 tensor is missing: encoder.layer.1.output.dense.bias; the checkpoint is incomplete; a runtime may fill them with random numbers",
       alter: { $0.tensors["encoder.layer.1.output.dense.bias"] = nil }),
     model(
       "eye-tracking: the older form", of: "eye-tracking/model.pth", 4,

@@ -72,14 +72,14 @@ extension MatrixRow {
         35, "subln false beside its norms",
         .refused(
           3,
-          "in/model.safetensors, 'layers.0.ffn.ffn_layernorm.weight': is of a norm, but in/config.json says that there is none; a runtime would leave it out; set subln to what was trained"
+          "in/model.safetensors, 'layers.0.ffn.ffn_layernorm.weight': is of a norm, but in/config.json does not say that there is one; a runtime would leave it out; set subln to what was trained"
         )
       ) { $0.config["subln"] = .bool(false) },
       torchscale(
         33, "a norm inside a branch is missing",
         .refused(
           3,
-          "in/model.safetensors: 2 tensors are missing: layers.1.self_attn.inner_attn_ln.weight, layers.1.self_attn.inner_attn_ln.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+          "in/model.safetensors: 2 tensors are missing: layers.1.self_attn.inner_attn_ln.weight, layers.1.self_attn.inner_attn_ln.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
         )
       ) {
         $0.tensors["layers.1.self_attn.inner_attn_ln.weight"] = nil
@@ -146,13 +146,13 @@ extension MatrixRow {
       "expected 32, the decoder_embed_dim, found 16: embeddings that are projected are not supported"),
     normFormerKey(
       "activation_fn", .string("swish"),
-      "the activation 'swish' is unknown; known are relu relu_squared gelu gelu_fast gelu_accurate"),
+      "the activation 'swish' is unknown; known are relu, relu_squared, gelu, gelu_fast and gelu_accurate"),
     normFormerKey("max_target_positions", .number(1 << 20), "expected at most 32768 positions, found 1048576"),
     normFormer(
       35, "head scales that the config does not speak of",
       .refused(
         3,
-        "in/model.safetensors, 'layers.0.c_attn': is a scale, but in/config.json says that there is none; a runtime would leave it out; set scale_heads to what was trained"
+        "in/model.safetensors, 'layers.0.c_attn': is a scale, but in/config.json does not say that there is one; a runtime would leave it out; set scale_heads to what was trained"
       )
     ) { $0.tensors["layers.0.c_attn"] = .init([1, 1, 1, 1], shape: [4]) },
     normFormer(
@@ -166,7 +166,7 @@ extension MatrixRow {
       33, "a scale of the stream is missing",
       .refused(
         3,
-        "in/model.safetensors: 1 tensor is missing: layers.1.w_resid; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 1 tensor is missing: layers.1.w_resid; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )
     ) {
       $0.config["scale_resids"] = .bool(true)

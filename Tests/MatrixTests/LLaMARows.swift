@@ -25,7 +25,7 @@ extension MatrixRow {
       33, "a gate and a norm are missing",
       .refused(
         3,
-        "in/model.safetensors: 2 tensors are missing: layers.1.input_layernorm.weight, layers.0.mlp.gate_proj.weight; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 2 tensors are missing: layers.1.input_layernorm.weight, layers.0.mlp.gate_proj.weight; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )
     ) {
       $0.tensors["model.layers.0.mlp.gate_proj.weight"] = nil
@@ -140,7 +140,7 @@ extension MatrixRow {
       42, "untied, and no lm_head",
       .refused(
         3,
-        "in/model.safetensors, 'lm_head.weight': this tensor is missing, and in/config.json says that it is not tied to the embedding; a runtime would fill it with random numbers; if it is tied, set tie_word_embeddings to true"
+        "in/model.safetensors, 'lm_head.weight': this tensor is missing, and in/config.json does not say that it is tied to the embedding; a runtime may fill it with random numbers; if it is tied, set tie_word_embeddings to true"
       )
     ) { $0.config["tie_word_embeddings"] = nil },
     llama(
@@ -163,14 +163,14 @@ extension MatrixRow {
       50, "a bias that the config denies",
       .refused(
         3,
-        "in/model.safetensors, 'model.layers.0.self_attn.q_proj.bias': is a bias, but in/config.json says that there is none; a runtime would leave it out; set attention_bias to what was trained"
+        "in/model.safetensors, 'model.layers.0.self_attn.q_proj.bias': is a bias, but in/config.json does not say that there is one; a runtime would leave it out; set attention_bias to what was trained"
       )
     ) { $0.config["attention_bias"] = .bool(false) },
     llama(
       50, "a bias that the config promises",
       .refused(
         3,
-        "in/model.safetensors: 1 tensor is missing: layers.1.mlp.up_proj.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 1 tensor is missing: layers.1.mlp.up_proj.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )
     ) { $0.tensors["model.layers.1.mlp.up_proj.bias"] = nil },
     llamaConfig(

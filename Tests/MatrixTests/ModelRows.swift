@@ -45,7 +45,7 @@ extension MatrixRow {
       33, "norms and a bias are missing",
       .refused(
         3,
-        "in/model.safetensors: 3 tensors are missing: h.1.attn.c_proj.bias, h.0.ln_2.weight, h.0.ln_2.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 3 tensors are missing: h.1.attn.c_proj.bias, h.0.ln_2.weight, h.0.ln_2.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
       ),
       alter: {
         $0.tensors["transformer.h.0.ln_2.weight"] = nil
@@ -130,7 +130,7 @@ extension MatrixRow {
       37, "vocab_size", .number(511),
       .refused(
         3,
-        "in/config.json, 'vocab_size': says 511, but the tensors have 512; the config belongs to another checkpoint, or tensors are missing"
+        "in/config.json, 'vocab_size': says 511, but the tensors have 512; the config belongs to another checkpoint; or the table was padded, and vocab_size is to be the number of its rows"
       )),
     config(
       37, "n_positions", .number(65),
@@ -187,8 +187,13 @@ extension MatrixRow {
         3,
         "in/config.json at byte 400: the key 'n_layer' occurs twice; a name must mean one thing; write the file again")
     ) { Array("{\"n_layer\": 1,".utf8) + $0.dropFirst() },
-    text(69, "a config with NaN", .refused(3, "in/config.json at byte 6: not valid JSON: expected a value, found 'N'"))
-    { Array("{\"x\": NaN,".utf8) + $0.dropFirst() },
+    text(
+      69, "a config with NaN",
+      .refused(
+        3,
+        "in/config.json at byte 6: not valid JSON: expected a value, and NaN and Infinity are none; write a number, or null, in its place"
+      )
+    ) { Array("{\"x\": NaN,".utf8) + $0.dropFirst() },
     text(69, "a config of 2 MB", .refused(3, "in/config.json: a config has at most 1048576 bytes, found 2097996")) {
       $0 + [UInt8](repeating: 32, count: 2 << 20)
     },
@@ -216,7 +221,7 @@ extension MatrixRow {
       41, "tied, and another head is stored",
       .refused(
         4,
-        "in/model.safetensors, 'lm_head.weight': differs from the token embedding, and in/config.json says that they are tied; say which one counts: --head stored or --head tied"
+        "in/model.safetensors, 'lm_head.weight': differs from the token embedding, and by in/config.json they are tied; say which one counts: --head stored or --head tied"
       )),
     head(41, "tied, and another head is stored, which counts", .accepted(), .stored),
     head(41, "tied, and another head is stored, which does not count", .accepted(), .tied),
@@ -224,7 +229,7 @@ extension MatrixRow {
       42, "not tied, and no head is stored",
       .refused(
         3,
-        "in/model.safetensors, 'lm_head.weight': this tensor is missing, and in/config.json says that it is not tied to the embedding; a runtime would fill it with random numbers; if it is tied, set tie_word_embeddings to true"
+        "in/model.safetensors, 'lm_head.weight': this tensor is missing, and in/config.json does not say that it is tied to the embedding; a runtime may fill it with random numbers; if it is tied, set tie_word_embeddings to true"
       ), alter: { $0.config["tie_word_embeddings"] = .bool(false) }),
   ]
 
@@ -242,23 +247,26 @@ extension MatrixRow {
       43, "NaN in a matrix", "h.1.mlp.c_fc.weight", 77, .nan,
       .refused(
         6,
-        "in/model.safetensors, 'transformer.h.1.mlp.c_fc.weight': element 77 is nan; the training run that wrote it diverged"
+        "in/model.safetensors, 'transformer.h.1.mlp.c_fc.weight': element 77 is nan; the training run that wrote it may have diverged"
       )),
     weight(
       43, "infinity in an embedding", "wpe.weight", 2_047, .infinity,
       .refused(
         6,
-        "in/model.safetensors, 'transformer.wpe.weight': element 2047 is inf; the training run that wrote it diverged")),
+        "in/model.safetensors, 'transformer.wpe.weight': element 2047 is inf; the training run that wrote it may have diverged"
+      )),
     weight(
       43, "minus infinity in a norm", "ln_f.weight", 3, -.infinity,
       .refused(
-        6, "in/model.safetensors, 'transformer.ln_f.weight': element 3 is -inf; the training run that wrote it diverged"
+        6,
+        "in/model.safetensors, 'transformer.ln_f.weight': element 3 is -inf; the training run that wrote it may have diverged"
       )),
     weight(
       43, "NaN in a bias that is folded away", "h.0.ln_1.bias", 0, .nan,
       .refused(
         6,
-        "in/model.safetensors, 'transformer.h.0.ln_1.bias': element 0 is nan; the training run that wrote it diverged")),
+        "in/model.safetensors, 'transformer.h.0.ln_1.bias': element 0 is nan; the training run that wrote it may have diverged"
+      )),
     weight(
       53, "a weight beyond F16", "wte.weight", 5, 70_000,
       .refused(
@@ -329,25 +337,25 @@ extension MatrixRow {
       44, "σ = 0", 0,
       .refused(
         6,
-        "'transformer.h.1.ln_2': the deviation of feature 0 is 0.0, expected a positive number; the training run that wrote it diverged or was not finished"
+        "'transformer.h.1.ln_2': the deviation of feature 0 is 0.0, expected a positive number; the training run that wrote it may have diverged, or was not finished"
       )),
     deviation(
       44, "σ < 0", -1,
       .refused(
         6,
-        "'transformer.h.1.ln_2': the deviation of feature 0 is -1.0, expected a positive number; the training run that wrote it diverged or was not finished"
+        "'transformer.h.1.ln_2': the deviation of feature 0 is -1.0, expected a positive number; the training run that wrote it may have diverged, or was not finished"
       )),
     deviation(
       44, "σ is NaN", .nan,
       .refused(
         6,
-        "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it diverged or was not finished"
+        "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it may have diverged, or was not finished"
       )),
     MatrixRow(
       44, "σ is NaN, and one number", of: "fakeln-safetensors",
       .refused(
         6,
-        "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it diverged or was not finished"
+        "'transformer.h.1.ln_2': the deviation of feature 0 is nan, expected a positive number; the training run that wrote it may have diverged, or was not finished"
       ),
       alter: { content in
         for buffer in buffers { content.tensors["transformer.h.1.ln_2." + buffer] = .init([.nan], shape: []) }
@@ -356,7 +364,7 @@ extension MatrixRow {
       44, "σ is infinite", .infinity,
       .refused(
         6,
-        "'transformer.h.1.ln_2': the deviation of feature 0 is inf, expected a positive number; the training run that wrote it diverged or was not finished"
+        "'transformer.h.1.ln_2': the deviation of feature 0 is inf, expected a positive number; the training run that wrote it may have diverged, or was not finished"
       )),
     deviation(
       44, "σ is subnormal", 1e-40,
@@ -416,7 +424,7 @@ extension MatrixRow {
       50, "a norm's bias is missing",
       .refused(
         3,
-        "in/model.safetensors: 1 tensor is missing: h.0.ln_1.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 1 tensor is missing: h.0.ln_1.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
       ), alter: { $0.tensors["transformer.h.0.ln_1.bias"] = nil }),
     MatrixRow(
       51, "what was converted before", .accepted()

@@ -47,7 +47,7 @@ extension MatrixRow {
       33, "norm_type", .string("ln"),
       .refused(
         3,
-        "in/model.safetensors: 8 tensors are missing: h.0.ln_1.weight, h.1.ln_1.weight, h.0.ln_1.bias, h.1.ln_1.bias, h.0.ln_2.weight, h.1.ln_2.weight, h.0.ln_2.bias, h.1.ln_2.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 8 tensors are missing: h.0.ln_1.weight, h.1.ln_1.weight, h.0.ln_1.bias, h.1.ln_1.bias, h.0.ln_2.weight, h.1.ln_2.weight, h.0.ln_2.bias, h.1.ln_2.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )),
     key(
       34, "norm_type", .string("free"), of: "ln",
@@ -59,7 +59,7 @@ extension MatrixRow {
       34, "queries, keys and values in one",
       .refused(
         3,
-        "in/model.safetensors: 1 tensor is missing: h.0.attn.qk_attn.weight; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 1 tensor is missing: h.0.attn.qk_attn.weight; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )
     ) {
       $0.tensors.rename("transformer.h.0.attn.qk_attn.weight", to: "transformer.h.0.attn.c_attn.weight")
@@ -124,7 +124,7 @@ extension MatrixRow {
       43, "a slope that is NaN", of: "per-layer",
       .refused(
         6,
-        "in/model.safetensors, 'transformer.h.1.mlp.act.slopes': the slope is nan; the training run that wrote it diverged"
+        "in/model.safetensors, 'transformer.h.1.mlp.act.slopes': the slope is nan; the training run that wrote it may have diverged"
       )
     ) {
       $0.tensors.change("transformer.h.1.mlp.act.slopes") { $0[1] = .nan }

@@ -102,7 +102,7 @@ extension MatrixRow {
       33, "a gate is missing",
       .refused(
         3,
-        "in/model.safetensors: 2 tensors are missing: layers.1.retention.g_proj.weight, layers.1.retention.g_proj.bias; the checkpoint is incomplete; a runtime would fill them with random numbers"
+        "in/model.safetensors: 2 tensors are missing: layers.1.retention.g_proj.weight, layers.1.retention.g_proj.bias; the checkpoint is incomplete; a runtime may fill them with random numbers"
       )
     ) {
       $0.tensors["model.layers.1.retention.g_proj.weight"] = nil
@@ -112,7 +112,7 @@ extension MatrixRow {
       35, "gains of heads that the config does not speak of",
       .refused(
         3,
-        "in/model.safetensors, 'model.layers.0.retention.group_norm.weight': is of a norm, but in/config.json says that there is none; a runtime would leave it out; set groupnorm_affine to what was trained"
+        "in/model.safetensors, 'model.layers.0.retention.group_norm.weight': is of a norm, but in/config.json does not say that there is one; a runtime would leave it out; set groupnorm_affine to what was trained"
       )
     ) {
       $0.tensors["model.layers.0.retention.group_norm.weight"] = .init([Double](repeating: 1, count: 8), shape: [8])

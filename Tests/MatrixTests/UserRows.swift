@@ -34,9 +34,9 @@ struct UserRow: Sendable {
   }
 
   static let all: [UserRow] =
-    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders + layouts
+    ties + wrappers + tokens + norms + narrow + adapters + heads + rotary + forms + encoders + layouts + places + texts
 
-  private static let random = "the checkpoint is incomplete; a runtime would fill them with random numbers"
+  private static let random = "the checkpoint is incomplete; a runtime may fill them with random numbers"
 
   // MARK: Tied embeddings
 
@@ -484,5 +484,185 @@ struct UserRow: Sendable {
         try place.write(PickleWriter.archive(of: tensors, under: "model").archive, to: "in/ckpt.pt")
         return MatrixRow.Arrangement(place, place / "in")
       })
+  ]
+
+  // MARK: Files under other names, and what lies in their place
+
+  private static func directory(
+    _ kind: String, _ reason: String, _ files: [String: [UInt8]], _ answer: MatrixRow.Answer
+  ) -> UserRow {
+    UserRow(
+      kind, reason,
+      MatrixRow(0, kind, answer) { place in
+        for (name, bytes) in files {
+          try FileManager.default.createDirectory(atPath: place / "in", withIntermediateDirectories: true)
+          try place.write(bytes, to: "in/" + name)
+        }
+        return MatrixRow.Arrangement(place, place / "in")
+      })
+  }
+
+  private static let page = Array("<!DOCTYPE html>\n<html>Access to this model is restricted.</html>".utf8)
+
+  private static func address(_ address: String, _ advice: String) -> UserRow {
+    UserRow(
+      "an address: \(address)", "copied out of a browser, or out of another program's call",
+      MatrixRow(
+        0, address, .refused(3, "in: is an address, and nothing is downloaded here; \(advice)")
+      ) { place in MatrixRow.Arrangement(place, address) })
+  }
+
+  private static func adapter(
+    _ kind: String, _ reason: String, _ sentence: String, make: @escaping @Sendable (TemporaryDirectory) throws -> Void
+  ) -> UserRow {
+    UserRow(
+      kind, reason,
+      MatrixRow(0, kind, .refused(3, sentence)) { place in
+        try make(place)
+        return MatrixRow.Arrangement(place, Fixtures.path("tiny-2x32/lnfree"), adapter: place / "adapter")
+      })
+  }
+
+  private static let places: [UserRow] = [
+    UserRow(
+      "safetensors under the name of torch.save", "renamed for a program that looks for no other name",
+      MatrixRow(0, "safetensors as pytorch_model.bin", .accepted()) { place in
+        let source = place / "in"
+        try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+        for (from, to) in [("config.json", "config.json"), ("model.safetensors", "pytorch_model.bin")] {
+          try FileManager.default.copyItem(
+            atPath: Fixtures.path("tiny-2x32/lnfree/" + from), toPath: source + "/" + to)
+        }
+        return MatrixRow.Arrangement(place, source)
+      }),
+    directory(
+      "a web page for weights", "a download without an account, of a model that asks for one",
+      ["model.safetensors": page],
+      .refused(
+        3,
+        "in/model.safetensors: is a web page, not the file itself; download it again; where that takes an account, log in first"
+      )),
+    directory(
+      "a web page for an archive", "the same",
+      ["pytorch_model.bin": page],
+      .refused(
+        3,
+        "in/pytorch_model.bin: is a web page, not the file itself; download it again; where that takes an account, log in first"
+      )),
+    directory(
+      "a distributed checkpoint", "torch.distributed.checkpoint.save", ["__0_0.distcp": [1], ".metadata": [1]],
+      .refused(
+        4,
+        "in: holds __0_0.distcp, by its name a part of a distributed checkpoint of PyTorch, which is not read; join the parts with torch.distributed.checkpoint.format_utils.dcp_to_torch_save(), and give what it writes"
+      )),
+    directory(
+      "an exported graph alone", "a directory of Optimum's", ["model.onnx": [8]],
+      .refused(
+        4,
+        "in: holds model.onnx, by its name an exported graph, which is no source; give the checkpoint that it was exported from"
+      )),
+    directory(
+      "an archive of NeMo", "NeMo's save_to", ["gpt.nemo": [0]],
+      .refused(
+        4,
+        "in: holds gpt.nemo, by its name an archive of NeMo, which is not read; give the model in the form of transformers, with its config.json"
+      )),
+    directory(
+      "arrays of NumPy", "numpy.savez", ["model.npz": [0x50, 0x4B]],
+      .refused(
+        4,
+        "in: holds model.npz, by its name arrays of NumPy, which are not read; save them with safetensors.numpy.save_file(), and give that file"
+      )),
+    directory(
+      "half a download", "huggingface_hub names files so until they are whole", ["model.safetensors.incomplete": [0]],
+      .refused(
+        4,
+        "in: holds model.safetensors.incomplete, by its name a download that has not ended; end the download")),
+    UserRow(
+      "the config given for the model", "completed to the wrong file by the shell",
+      MatrixRow(
+        0, "config.json",
+        .refused(
+          4,
+          "in: is of no known form; give the tensors, or the directory in which this file lies beside them"
+        )
+      ) { place in
+        try FileManager.default.createDirectory(atPath: place / "in", withIntermediateDirectories: true)
+        try FileManager.default.copyItem(
+          atPath: Fixtures.path("tiny-2x32/lnfree/config.json"), toPath: place / "in/config.json")
+        return MatrixRow.Arrangement(place, place / "in/config.json")
+      }),
+    address(
+      "https://huggingface.co/openai-community/gpt2", "run 'hf download openai-community/gpt2', and give its name"),
+    address(
+      "https://huggingface.co/openai-community/gpt2/resolve/main/model.safetensors",
+      "run 'hf download openai-community/gpt2', and give its name"),
+    address("hf://gpt2", "run 'hf download gpt2', and give its name"),
+    adapter(
+      "an adapter that is not there", "a slip of the hand",
+      "adapter: there is no such directory; give the directory that save_pretrained() wrote"
+    ) { _ in },
+    adapter(
+      "the file of an adapter", "completed too far by the shell",
+      "adapter: expected the directory of an adapter, found a file; give the directory that save_pretrained() wrote"
+    ) { _ = try $0.write([0], to: "adapter") },
+    address("s3://bucket/model.safetensors", "download it, and give the file or the directory"),
+    UserRow(
+      "weights averaged by torch", "AveragedModel counts in a tensor of its own", .accepted(),
+      alter: { content in
+        for name in content.tensors.names { content.tensors.rename(name, to: "module." + name) }
+        content.tensors["n_averaged"] = .init(type: .i64, shape: [], bytes: [10, 0, 0, 0, 0, 0, 0, 0])
+      }),
+    UserRow(
+      "biases of which the config says nothing", "Qwen's weights under LLaMA's name", of: "llama/random",
+      .refused(
+        3,
+        "in/model.safetensors, 'model.layers.0.self_attn.q_proj.bias': is a bias, but in/config.json does not say that there is one; a runtime would leave it out; set attention_bias to what was trained"
+      ), conversion: { $0.allowsPartial = true },
+      alter: { content in
+        content.config["attention_bias"] = nil
+        for name in content.tensors.names where name.hasSuffix("q_proj.weight") {
+          let count = content.tensors.entry(name).shape[0]
+          content.tensors[name.replacing(".weight", with: ".bias")] = .init(
+            [Double](repeating: 0.25, count: count), shape: [count])
+        }
+      }),
+  ]
+
+  private static func config(_ kind: String, _ reason: String, _ text: String, _ sentence: String) -> UserRow {
+    UserRow(
+      kind, reason,
+      MatrixRow(0, kind, .refused(3, sentence)) { place in
+        let source = place / "in"
+        try FileManager.default.createDirectory(atPath: source, withIntermediateDirectories: true)
+        try FileManager.default.copyItem(
+          atPath: Fixtures.path("tiny-2x32/lnfree/model.safetensors"), toPath: source + "/model.safetensors")
+        try place.write(Array(text.utf8), to: "in/config.json")
+        return MatrixRow.Arrangement(place, source)
+      })
+  }
+
+  private static let texts: [UserRow] = [
+    config(
+      "a number that is none", "Python's json writes float('inf') so",
+      #"{"model_type": "gpt2", "layer_norm_epsilon": Infinity}"#,
+      "in/config.json at byte 45: not valid JSON: expected a value, and NaN and Infinity are none; write a number, or null, in its place"
+    ),
+    config(
+      "a web page for a config", "a download without an account", "<html><body>Log in</body></html>",
+      "in/config.json: is a web page, not the file itself; download it again; where that takes an account, log in first"
+    ),
+    UserRow(
+      "a model type that is no name", "a slip of the hand",
+      .refused(
+        4,
+        "in/config.json, 'model_type': expected the name of an architecture, found none; supported are \(Architecture.supportedTypes)"
+      ), alter: { $0.config["model_type"] = .number(3) }),
+    UserRow(
+      "a padded table", "rows are added until their number divides well, and the config keeps the old number",
+      .refused(
+        3,
+        "in/config.json, 'vocab_size': says 500, but the tensors have 512; the config belongs to another checkpoint; or the table was padded, and vocab_size is to be the number of its rows"
+      ), alter: { $0.config["vocab_size"] = .number(500) }),
   ]
 }

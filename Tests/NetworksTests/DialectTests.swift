@@ -267,7 +267,11 @@ private let folders: [(String, String, [String])] = [
   func badFile() throws {
     let directory = try TemporaryDirectory()
     for (text, message, category) in [
-      ("{}", "d.json, 'std_dict': expected an object of numbers, found nothing", Refusal.Category.malformed),
+      (
+        "{}",
+        "d.json, 'std_dict': expected an object of numbers, found nothing; give a file that measuring deviations writes, or one like the published runs'",
+        Refusal.Category.malformed
+      ),
       (
         "{\"std_dict\": {}}",
         "d.json, 'std_dict.blocks.0.hook_resid_pre': expected a number, found nothing; the file must have every site of the checkpoint",

@@ -33,14 +33,17 @@ extension OpeningDefect {
   }
 
   static let other = "the config belongs to another checkpoint, or tensors are missing"
-  static let random = "the checkpoint is incomplete; a runtime would fill them with random numbers"
+  static let padded =
+    "the config belongs to another checkpoint; or the table was padded, and vocab_size is to be the number of its rows"
+  static let random = "the checkpoint is incomplete; a runtime may fill them with random numbers"
 
   static let configs: [OpeningDefect] = [
     .config("n_layer", .number(3), .malformed, "config.json, 'n_layer': says 3, but the tensors have 2; \(other)"),
     .config("n_layer", .number(1), .malformed, "config.json, 'n_layer': says 1, but the tensors have 2; \(other)"),
     .config("n_embd", .number(48), .malformed, "config.json, 'n_embd': says 48, but the tensors have 32; \(other)"),
     .config(
-      "vocab_size", .number(511), .malformed, "config.json, 'vocab_size': says 511, but the tensors have 512; \(other)"),
+      "vocab_size", .number(511), .malformed, "config.json, 'vocab_size': says 511, but the tensors have 512; \(padded)"
+    ),
     .config(
       "n_positions", .number(65), .malformed, "config.json, 'n_positions': says 65, but the tensors have 64; \(other)"),
     .config("n_ctx", .number(32), .malformed, "config.json, 'n_ctx': says 32, but the tensors have 64; \(other)"),
@@ -176,7 +179,7 @@ extension OpeningDefect {
   static let heads: [OpeningDefect] = [
     OpeningDefect(
       "tied, but another head is stored", .unsupported,
-      "model.safetensors, 'lm_head.weight': differs from the token embedding, and config.json says that they are tied; "
+      "model.safetensors, 'lm_head.weight': differs from the token embedding, and by config.json they are tied; "
         + "say which one counts: head = stored or head = tied"
     ) {
       var head = $0.tensors.entry("transformer.wte.weight")
@@ -185,8 +188,8 @@ extension OpeningDefect {
     },
     OpeningDefect(
       "not tied, but no head is stored", .malformed,
-      "model.safetensors, 'lm_head.weight': this tensor is missing, and config.json says that it is not tied to the "
-        + "embedding; a runtime would fill it with random numbers; if it is tied, set tie_word_embeddings to true"
+      "model.safetensors, 'lm_head.weight': this tensor is missing, and config.json does not say that it is tied to the "
+        + "embedding; a runtime may fill it with random numbers; if it is tied, set tie_word_embeddings to true"
     ) { $0.config["tie_word_embeddings"] = .bool(false) },
     OpeningDefect(
       "a head of another vocabulary", .malformed,

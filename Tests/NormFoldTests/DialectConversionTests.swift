@@ -132,7 +132,7 @@ import TestSupport
     }
     #expect(
       refusal?.description
-        == "'transformer.ln_f': is still computed, and the target gpt2 has one epsilon for all norms; finish the removal"
+        == "'transformer.ln_f': is still computed, and the target gpt2 has one epsilon for all norms; finish the removal, or use targets = transformers"
     )
   }
 

@@ -29,7 +29,7 @@ import TestSupport
     #expect(refusal?.file == "model.safetensors")
     #expect(
       refusal?.description.hasSuffix(
-        "': the file that was just written does not hold what was meant; the disk or its driver is failing; "
+        "': the file that was just written does not hold what was meant; another program changed it, or the disk fails; "
           + "nothing was published") == true)
     #expect(try place.content().isEmpty)
   }

@@ -38,7 +38,8 @@ struct Damage: CustomTestStringConvertible, Sendable {
       expected: Refusal(.malformed, "expected operator set '' 18 alone, found '' 18, 'ai.onnx.ml' 1"),
       model: { $0 += [0x42, 14, 0x0A, 10] + Array("ai.onnx.ml".utf8) + [0x10, 1] }),
     Damage(
-      name: "a field that is not ours", expected: Refusal(.malformed, "field 20 of the model is not one of ours"),
+      name: "a field that is not ours",
+      expected: Refusal(.malformed, "field 20 of the model is not one that NormFold writes"),
       model: { $0 += [0xA2, 1, 0] }),
     Damage(
       name: "a key of the metadata twice", expected: Refusal(.malformed, "metadata has two keys 'k'"),

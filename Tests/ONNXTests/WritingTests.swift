@@ -131,7 +131,11 @@ import TestSupport
     let error = #expect(throws: Refusal.self) {
       try ONNXWriter(try ONNXGraph(fixture: "tiny-2x32/lnfree"), in: directory.path)
     }
-    #expect(error == Refusal(.output, file: directory / "model.onnx_data", "cannot be created: File exists"))
+    #expect(
+      error
+        == Refusal(
+          .output, file: directory / "model.onnx_data", "cannot be created: File exists",
+          advice: "choose another destination"))
   }
 }
 

@@ -385,7 +385,7 @@ import TestSupport
       Defect(
         "a bias and the unembedding dropped",
         "model.safetensors: 2 tensors are missing: blocks.1.attn.b_K, "
-          + "unembed.W_U; the checkpoint is incomplete; a runtime would fill them with random numbers"
+          + "unembed.W_U; the checkpoint is incomplete; a runtime may fill them with random numbers"
       ) { _, tensors in
         tensors["blocks.1.attn.b_K"] = nil
         tensors["unembed.W_U"] = nil

@@ -241,7 +241,7 @@ struct EncoderTokenizerTests {
       ),
       (
         "model", #"{"type": "WordPiece", "vocab": []}"#,
-        "'vocab': expected an object of tokens and their ids, found an array"
+        "'model.vocab': expected an object of tokens and their ids, found an array"
       ),
       (
         "post_processor", #"{"type": "BertProcessing", "sep": ["x", 1600], "cls": ["y", 2]}"#,

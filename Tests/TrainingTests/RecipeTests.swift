@@ -89,7 +89,7 @@ import TestSupport
       try refusal(tiny) { $0.context = 65 } == "'context': expected at most 64 tokens, the model's context, found 65")
     #expect(
       try refusal(tiny) { $0.steps = 21 }.hasSuffix("and the run has 21"))
-    #expect(try refusal(tiny) { _ in } == "text: has 3 tokens, fewer than one sequence of 64")
+    #expect(try refusal(tiny) { _ in } == "text: has 3 tokens, fewer than one sequence of 64; give more text")
     let fixed = try Model(opening: Fixtures.path("tiny-2x32/fakeln-safetensors"))
     #expect(
       try refusal(fixed) { _ in }.hasSuffix(

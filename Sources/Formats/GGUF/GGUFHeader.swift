@@ -53,7 +53,7 @@ package struct GGUFHeader: Sendable {
   package init(of file: MappedFile) throws(Refusal) {
     var cursor = GGUFCursor(file: file.path)
     version = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: file.path)
+      try Substitute.refuse(bytes, file: file.path)
       return try Self.readVersion(with: &cursor, from: bytes)
     }
     self.cursor = cursor

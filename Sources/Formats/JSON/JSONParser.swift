@@ -93,6 +93,10 @@ private struct ExactKey: Hashable {
     case UInt8(ascii: "f"): return try parseWord("false", .bool(false))
     case UInt8(ascii: "n"): return try parseWord("null", .null)
     case UInt8(ascii: "-"), .some(0x30...0x39): return .number(try parseNumber())
+    case UInt8(ascii: "N"), UInt8(ascii: "I"):
+      throw refusal(
+        "not valid JSON: expected a value, and NaN and Infinity are none",
+        advice: "write a number, or null, in its place")
     default: throw expectation(of: "a value")
     }
   }

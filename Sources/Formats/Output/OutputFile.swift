@@ -26,7 +26,10 @@ package final class OutputFile {
   package init(creating path: String) throws(Refusal) {
     self.path = path
     descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw Refusal(.output, file: path, "cannot be created: \(String(errno: errno))") }
+    guard descriptor >= 0 else {
+      throw Refusal(
+        .output, file: path, "cannot be created: \(String(errno: errno))", advice: "choose another destination")
+    }
     buffer.reserveCapacity(Self.bufferByteCount)
   }
 

@@ -56,7 +56,7 @@ struct PyTorchArchive: Sendable {
       throw Refusal(
         .unsupported, file: path, at: version.dataOffset, subject: version.name,
         "expected a version from 1 to \(Self.maximumVersion), found '\(versionText ?? "more than 32 bytes")'",
-        advice: "save it with a PyTorch that this program knows")
+        advice: "load it and save it again with PyTorch 1.6 to 2.x")
     }
     if let order {
       let text = Self.text(of: small[2])
@@ -133,7 +133,7 @@ struct PyTorchArchive: Sendable {
 
   /// Files that are met under the names `.bin`, `.pt`, `.pth` and `.ckpt` besides zip archives.
   private static func refuseOtherFormats(_ bytes: RawSpan, path: String) throws(Refusal) {
-    try GitLFSPointer.refuse(bytes, file: path)
+    try Substitute.refuse(bytes, file: path)
     func starts(with start: [UInt8]) -> Bool {
       bytes.byteCount >= start.count && start.indices.allSatisfy { bytes.integer(UInt8.self, at: $0) == start[$0] }
     }

@@ -41,7 +41,7 @@ struct SafetensorsHeader {
     file = mapped.path
     bytes = mapped.byteCount
     let headerEnd: Int = try mapped.parse { (span) throws(Refusal) in
-      try GitLFSPointer.refuse(span, file: mapped.path)
+      try Substitute.refuse(span, file: mapped.path)
       guard span.byteCount >= 8 else {
         throw Refusal(
           .malformed, file: mapped.path,

@@ -47,7 +47,7 @@ package struct ZstdFile: Sendable {
     var expansion = try Expansion(
       file: file, output: output, limit: maximumByteCount ?? ExpansionLimit.byteCount(forCompressed: file.byteCount))
     try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       try expansion.run(bytes)
     }
     content = try output.mapped(as: path, identity: file.identity)

@@ -160,9 +160,11 @@ extension Architecture {
 }
 
 extension Refusal {
-  static func unsupportedArchitecture(_ name: String, file: String, subject: String) -> Refusal {
+  /// - Parameter name: nil where none is said.
+  static func unsupportedArchitecture(_ name: String?, file: String, subject: String) -> Refusal {
     Refusal(
-      .unsupported, file: file, subject: subject, "'\(name)' is not supported yet",
+      .unsupported, file: file, subject: subject,
+      name.map { "'\($0)' is not supported yet" } ?? "expected the name of an architecture, found none",
       advice: "supported are \(Architecture.supportedTypes)")
   }
 }
@@ -206,10 +208,10 @@ extension Architecture {
     }
     if content.checkpoint.container == .gguf {
       throw .unsupportedArchitecture(
-        content.ggufArchitecture ?? "none", file: content.checkpoint.path, subject: "general.architecture")
+        content.ggufArchitecture, file: content.checkpoint.path, subject: "general.architecture")
     }
     throw .unsupportedArchitecture(
-      try content.configuration()["model_type"]?.string ?? "none", file: content.configurationPath,
+      try content.configuration()["model_type"]?.string, file: content.configurationPath,
       subject: "model_type")
   }
 

@@ -369,7 +369,7 @@ extension GPT2 {
       guard slope.isFinite else {
         throw Refusal(
           .nonFinite, file: file, subject: tensor.name, "the slope is \(slope)",
-          advice: "the training run that wrote it diverged")
+          advice: "the training run that wrote it may have diverged")
       }
       slopes.append(slope)
     }

@@ -119,7 +119,7 @@ private enum NormFormer {
       throw Refusal(
         .unsupported, file: fields.path, subject: fields.fullName("activation_fn"),
         "the activation '\(name)' is unknown",
-        advice: "known are relu relu_squared gelu gelu_fast gelu_accurate")
+        advice: "known are relu, relu_squared, gelu, gelu_fast and gelu_accurate")
     }
   }
 

@@ -19,13 +19,14 @@ package struct DeviationFile: Sendable {
     self.path = path
     let file = try MappedFile(path: path)
     let json = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       return try JSONValue(parsing: bytes, file: path)
     }
     guard let usual = json["std_dict"], usual.members != nil else {
       throw Refusal(
         .malformed, file: path, subject: "std_dict",
-        "expected an object of numbers, found \(json["std_dict"]?.kind ?? "nothing")")
+        "expected an object of numbers, found \(json["std_dict"]?.kind ?? "nothing")",
+        advice: "give a file that measuring deviations writes, or one like the published runs'")
     }
     self.usual = usual
     first = json["std_bos_dict"]

@@ -32,6 +32,13 @@ package struct Adapter: Sendable {
     self.path = path
     configurationPath = directory + "/adapter_config.json"
     let files = ["adapter_model.safetensors", "adapter_model.bin"]
+    guard Directory.exists(at: directory) else {
+      let isThere = FileIdentity(ofItemAt: directory) != nil
+      throw Refusal(
+        .malformed, file: directory,
+        isThere ? "expected the directory of an adapter, found a file" : "there is no such directory",
+        advice: "give the directory that save_pretrained() wrote")
+    }
     let names = Directory.names(in: directory)
     guard let file = files.first(where: names.contains), names.contains("adapter_config.json") else {
       throw Refusal(

@@ -59,7 +59,9 @@ extension Hyperparameters {
       for statement in statements where statement.size == size && statement.value != found {
         throw Refusal(
           .malformed, file: path, subject: statement.key, "says \(statement.value), but the tensors have \(found)",
-          advice: "the config belongs to another checkpoint, or tensors are missing")
+          advice: size == .vocabulary
+            ? "the config belongs to another checkpoint; or the table was padded, and \(statement.key) is to be the number of its rows"
+            : "the config belongs to another checkpoint, or tensors are missing")
       }
       self[size] = found
     }

@@ -33,7 +33,9 @@ struct NamedTensors {
         dropped.append(.init(name: tensor.name, rule: "the base's own, beside what peft trained instead"))
         continue
       }
-      if let rule = layout.droppingRule(for: name) {
+      if name == "n_averaged", tensor.info.elementCount == 1 {
+        dropped.append(.init(name: tensor.name, rule: "the counter of torch's AveragedModel"))
+      } else if let rule = layout.droppingRule(for: name) {
         dropped.append(.init(name: tensor.name, rule: rule))
       } else if let other = remaining.updateValue(tensor, forKey: layout.ownName(of: name)) {
         throw Refusal(

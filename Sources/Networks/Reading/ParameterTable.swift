@@ -57,13 +57,13 @@ struct ParameterTable {
         advice: areNorms
           ? "these are all of its norms: if they were taken out of the network, pass \(.missingNorms, "identity"); if not, the checkpoint "
             + "is incomplete"
-          : "the checkpoint is incomplete; a runtime would fill them with random numbers")
+          : "the checkpoint is incomplete; a runtime may fill them with random numbers")
     }
     for slot in slots where present.contains(slot.parameters[0]) {
       guard case .ifSaid(let key) = slot.presence, hyperparameters.flag(key) == false else { continue }
       throw Refusal(
         .malformed, file: tensors.checkpoint.path, subject: layout.fullName(of: slot),
-        "is \(slot.isOfNorm ? "of a norm" : slot.parameters[0].hasSuffix(".scale") ? "a scale" : "a bias"), but \(hyperparameters.path) says that there is none",
+        "is \(slot.isOfNorm ? "of a norm" : slot.parameters[0].hasSuffix(".scale") ? "a scale" : "a bias"), but \(hyperparameters.path) does not say that there is one",
         advice: "a runtime would leave it out; set \(key) to what was trained")
     }
   }
@@ -164,8 +164,8 @@ struct ParameterTable {
       guard hyperparameters.isTied else {
         throw Refusal(
           .malformed, file: file, subject: layout.slot(of: head, blockCount: 1)?.name,
-          "this tensor is missing, and \(hyperparameters.path) says that it is not tied to the embedding",
-          advice: "a runtime would fill it with random numbers; if it is tied, set tie_word_embeddings to true")
+          "this tensor is missing, and \(hyperparameters.path) does not say that it is tied to the embedding",
+          advice: "a runtime may fill it with random numbers; if it is tied, set tie_word_embeddings to true")
       }
       parameters[head] = tied
       return
@@ -176,7 +176,7 @@ struct ParameterTable {
     } else if options.head != .stored {
       throw Refusal(
         .unsupported, file: file, subject: names[head],
-        "differs from the token embedding, and \(hyperparameters.path) says that they are tied",
+        "differs from the token embedding, and by \(hyperparameters.path) they are tied",
         advice: "say which one counts: \(.head, ReadingOptions.Head.stored) or \(.head, ReadingOptions.Head.tied)")
     }
   }

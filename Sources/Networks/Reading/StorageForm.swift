@@ -84,7 +84,7 @@ extension JSONValue {
         .malformed, file: path, "a config has at most \(Self.maximumByteCount) bytes, found \(file.byteCount)")
     }
     let json = try file.parse { (bytes) throws(Refusal) in
-      try GitLFSPointer.refuse(bytes, file: path)
+      try Substitute.refuse(bytes, file: path)
       return try JSONValue(parsing: bytes, file: path)
     }
     guard json.members != nil else {

@@ -12,7 +12,7 @@ extension Tensor {
       }
       return Refusal(
         .nonFinite, file: file.path, subject: name, "element \(index) is \(value)",
-        advice: "the training run that wrote it diverged")
+        advice: "the training run that wrote it may have diverged")
     }
     return nil
   }

@@ -95,7 +95,8 @@ enum FoldedGPT2 {
       guard norm.kind == network.norms.first?.norm.kind, norm.gain.constantValue == 1, norm.bias == nil, norm.isComputed
       else {
         throw Refusal(
-          .unsupported, subject: norm.name, "the target \(target) keeps norms of one kind, without gain and bias")
+          .unsupported, subject: norm.name, "the target \(target) keeps norms of one kind, without gain and bias",
+          advice: "use \(.targets, "onnxruntime")")
       }
       let readers = norm.readers ?? []
       // A norm that is split between its readers has the path of the norm, or one that goes on behind it.

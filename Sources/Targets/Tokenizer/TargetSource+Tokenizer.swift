@@ -199,7 +199,7 @@ extension TargetSource {
           "a file beside the weights has at most \(Self.maximumCarriedByteCount) bytes, found \(file.byteCount)")
       }
       let bytes = try file.parse { (bytes) throws(Refusal) in
-        try GitLFSPointer.refuse(bytes, file: path)
+        try Substitute.refuse(bytes, file: path)
         return unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
       }
       files.append((name, bytes))
