@@ -88,7 +88,8 @@ extension Span {
       try options.report {
       } _: { workers in
         let run = try TrainingRun<Float>(
-          model.network, namesAfter: model.layout.prefix, recipe: Recipe(named: place.appending(path: "recipe.json").path),
+          model.network, namesAfter: model.layout.prefix,
+          recipe: Recipe(named: place.appending(path: "recipe.json").path),
           tokens: TrainingTokens(file: place.appending(path: "tokens.bin").path), workers: workers)
         _ = try run.advance()
       }
