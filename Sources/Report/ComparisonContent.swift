@@ -40,10 +40,17 @@ extension IntegerDrift {
       of: networks.indices.map { network in
         (networks[network].name, all.map { $0.networks[network].difference.logits.meanDivergence })
       })
+    // Of the tokens that the probes go on with; networks that continue no text have no such loss.
+    let losses = WidthFigure.lossFigure(
+      all.map(\.arithmetic.name),
+      of: networks.indices.map { network in
+        (networks[network].name, all.map { $0.networks[network].difference.logits.lossDifference ?? .nan })
+      })
+    let byWidth = others.isEmpty ? [] : [widths] + (losses.map { [$0] } ?? [])
     return .init(
       id: "integers", title: "In integers",
       lead: "Each network in \(arithmetic.name), held against itself in double precision. Nothing is claimed of it.",
-      content: (figure.map { [$0] } ?? []) + (others.isEmpty ? [] : [widths]) + all.map(\.table))
+      content: (figure.map { [$0] } ?? []) + byWidth + all.map(\.table))
   }
 
   private var table: DataTable {
@@ -66,8 +73,34 @@ extension IntegerDrift {
   }
 }
 
-/// A figure of what integers of several widths cost each network.
+extension LogitDifference {
+  /// The mean loss minus the reference's, in nats; nil where there is none.
+  fileprivate var lossDifference: Double? {
+    guard let loss, let referenceLoss else { return nil }
+    return loss - referenceLoss
+  }
+}
+
+/// Figures of what integers of several widths cost each network.
 enum WidthFigure {
+  /// - Parameters:
+  ///   - names: of the integers.
+  ///   - networks: each with the difference of the loss for each of these, NaN where there is none.
+  /// - Returns: nil where no network has a loss.
+  static func lossFigure(_ names: [String], of networks: [(name: String, differences: [Double])]) -> Figure? {
+    guard networks.contains(where: { $0.differences.contains(where: \.isFinite) }) else { return nil }
+    return Figure(
+      id: "width-losses-figure", title: "Loss by the width of integers",
+      caption:
+        "The mean loss of each network in integers, on the tokens that it was to predict, minus its loss in floating point.",
+      chart: LineChart(
+        series: networks.enumerated().map { index, network in
+          LineChart.Series(
+            name: network.name, mark: index,
+            points: network.differences.enumerated().map { .init(x: Double($0), y: $1) })
+        }, xTitle: "integers", yTitle: "nats", horizontal: .categories(names), vertical: .linear, height: 320))
+  }
+
   /// - Parameters:
   ///   - names: of the integers.
   ///   - networks: each with a divergence for each of these.

@@ -102,12 +102,15 @@ extension EvaluationReport {
     let figure = WidthFigure.figure(
       [integers.arithmetic.name] + otherIntegers.map(\.arithmetic.name),
       of: [("integers", [integers.divergence.mean] + otherIntegers.map(\.divergence.mean))])
+    let losses = WidthFigure.lossFigure(
+      [integers.arithmetic.name] + otherIntegers.map(\.arithmetic.name),
+      of: [("integers", ([loss.mean] + otherIntegers.map(\.meanLoss)).map { $0 - integers.floatLoss.mean })])
     return .init(
       id: "integers", title: "In integers",
       lead:
         "The losses above are in \(integers.arithmetic.name). In floating point the mean loss is "
         + "\(Quantity.fixed(integers.floatLoss.mean, digits: 5)) nats.",
-      content: (otherIntegers.isEmpty ? [] : [figure]) + [table])
+      content: (otherIntegers.isEmpty ? [] : [figure] + (losses.map { [$0] } ?? [])) + [table])
   }
 
   private static func signed(_ value: Double) -> String { (value >= 0 ? "+" : "") + Quantity.fixed(value, digits: 4) }
