@@ -128,7 +128,7 @@ extension CheckpointLocation {
         "give the one that is meant: \(holders.map { directory + "/" + $0 }.listed("or"))")
   }
 
-  /// What files of other programs are, by the ends of their names, and what to give instead.
+  /// Files of other programs by the ends of their names: what they are, and what to give instead.
   private static let otherForms: [(end: String, problem: String, advice: Message)] = [
     (
       ".distcp", "a part of a distributed checkpoint of PyTorch, which is not read",

@@ -1,4 +1,4 @@
-/// What lies where a file should be: the small text that git leaves where git-lfs has not fetched the real one, or the web
+/// Something that lies where a file should be: the small text that git leaves where git-lfs has not fetched the real one, or the web
 /// page that a server sent in its place.
 package enum Substitute {
   private static let pointer = Array("version https://git-lfs".utf8)

@@ -1,5 +1,5 @@
-/// What was measured on some chunks of a text, in a form that one process can hand to another: numbers, which arrive with
-/// the same bits.
+/// A measurement of some chunks of a text, in a form that one process can hand to another: numbers, which arrive with the
+/// same bits.
 protocol MeasuredGroup: Sendable {
   /// Everything that it consists of.
   var numbers: [Double] { get }

@@ -89,31 +89,35 @@ enum WidthFigure {
   /// - Returns: nil where no network has a loss.
   static func lossFigure(_ names: [String], of networks: [(name: String, differences: [Double])]) -> Figure? {
     guard networks.contains(where: { $0.differences.contains(where: \.isFinite) }) else { return nil }
-    return Figure(
+    return figure(
       id: "width-losses-figure", title: "Loss by the width of integers",
       caption:
         "The mean loss of each network in integers, on the tokens that it was to predict, minus its loss in floating point.",
-      chart: LineChart(
-        series: networks.enumerated().map { index, network in
-          LineChart.Series(
-            name: network.name, mark: index,
-            points: network.differences.enumerated().map { .init(x: Double($0), y: $1) })
-        }, xTitle: "integers", yTitle: "nats", horizontal: .categories(names), vertical: .linear, height: 320))
+      names, networks.map { ($0.name, $0.differences) }, vertical: .linear)
   }
 
   /// - Parameters:
   ///   - names: of the integers.
   ///   - networks: each with a divergence for each of these.
   static func figure(_ names: [String], of networks: [(name: String, divergences: [Double])]) -> Figure {
-    Figure(
+    figure(
       id: "widths-figure", title: "Divergence by the width of integers",
       caption: "The mean Kullback-Leibler divergence of each network in integers from itself in floating point.",
+      names, networks.map { ($0.name, $0.divergences) }, vertical: .logarithmic)
+  }
+
+  private static func figure(
+    id: String, title: String, caption: String, _ names: [String], _ networks: [(name: String, values: [Double])],
+    vertical: LineChart.Vertical
+  ) -> Figure {
+    Figure(
+      id: id, title: title, caption: caption,
       chart: LineChart(
         series: networks.enumerated().map { index, network in
           LineChart.Series(
             name: network.name, mark: index,
-            points: network.divergences.enumerated().map { .init(x: Double($0), y: $1) })
-        }, xTitle: "integers", yTitle: "nats", horizontal: .categories(names), vertical: .logarithmic, height: 320))
+            points: network.values.enumerated().map { .init(x: Double($0), y: $1) })
+        }, xTitle: "integers", yTitle: "nats", horizontal: .categories(names), vertical: vertical, height: 320))
   }
 }
 

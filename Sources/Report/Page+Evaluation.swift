@@ -75,7 +75,7 @@ extension EvaluationReport {
     ]
   }
 
-  /// What integers do to the model; with several kinds of them, beside each other.
+  /// The section on the model in integers; with several kinds of them, beside each other.
   fileprivate func section(on integers: IntegerEvaluation) -> Page.Section {
     var table = DataTable(
       "In integers, against floating point",

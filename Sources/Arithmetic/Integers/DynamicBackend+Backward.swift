@@ -5,7 +5,7 @@ import Synchronization
 /// The way back through linear maps, embeddings and norms in dynamic fixed point (arXiv 2207.08822, 2209.09815): derivatives
 /// become integers of the weights' width, and every product on the way back is one of integers.
 ///
-/// What the papers leave open is decided here: one sequence is the tensor of a derivative; derivatives are rounded at random
+/// The papers leave some things open, which are decided here: one sequence is the tensor of a derivative; derivatives are rounded at random
 /// by ``CountedRandom``; rounding on the way forward counts as the identity; a norm's pullback is what ``pullBack(_:of:by:)`` says.
 /// All tensors have one exponent.
 extension DynamicBackend {

@@ -48,7 +48,7 @@ package protocol LogitProgram: Sendable {
 ///       print("\(overflow.place) reaches \(overflow.value), and \(overflow.type) ends at \(overflow.largest)")
 ///     }
 public struct ProgramOverflow: Sendable, Codable, Equatable {
-  /// What computes it: `blocks.2.attention.mixed.scores`.
+  /// The name of the value that holds it: `blocks.2.attention.mixed.scores`.
   public var place: String
   public var value: Double
   /// The type, and the largest number that it holds.
