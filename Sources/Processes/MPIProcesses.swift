@@ -8,9 +8,9 @@ import Synchronization
 
 /// The processes that a launcher of MPI (`mpirun`, `srun`) started this one with.
 package enum LaunchedProcesses {
-  /// Joins them. To be called once, by the thread that trains.
+  /// Joins them. To be called once, by the thread that does the work.
   ///
-  /// - Throws: `.usage` where there are several, and they could not work together: each would train, and write, alone.
+  /// - Throws: `.usage` where there are several, and they could not work together: each would do all of the work, and write, alone.
   package static func join() throws(Refusal) -> any ProcessGroup {
     let launched = launchedCount(ProcessInfo.processInfo.environment)
     #if MPI
