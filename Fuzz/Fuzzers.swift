@@ -190,12 +190,12 @@ extension Fuzzer {
         }
       }),
     "onnx": Fuzzer(
-      fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXWriter.dataName, 288_768),
+      fileName: ONNXNames.model, seeds: ["seeds/onnx/tiny.onnx"], zeros: (ONNXNames.data, 288_768),
       maximumByteCount: 12_288, run: .file { _ = try ONNXGraph(reading: $0.directory) }),
     // A graph of another program is searched for a network's numbers and computed: nodes in any order on values of any
     // shape.
     "export": Fuzzer(
-      fileName: ONNXWriter.modelName, seeds: ["seeds/onnx/exported.onnx"], maximumByteCount: 8_192,
+      fileName: ONNXNames.model, seeds: ["seeds/onnx/exported.onnx"], maximumByteCount: 8_192,
       run: .file { place in
         let program = try ImportedProgram(
           ONNXGraph(importing: place.path), like: try smallNetwork.get(), file: place.path)
@@ -204,7 +204,7 @@ extension Fuzzer {
         _ = try program.run(probe, products: program.products.map { [Double](repeating: 0.5, count: rows * $0.width) })
       }),
     "operators": Fuzzer(
-      fileName: ONNXWriter.modelName,
+      fileName: ONNXNames.model,
       seeds: ["elementwise", "comparisons", "reductions", "shapes", "products", "lookups", "patches"].map {
         "seeds/onnx/\($0).onnx"
       }, maximumByteCount: 1_024,

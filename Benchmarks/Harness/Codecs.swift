@@ -28,8 +28,8 @@ struct Codecs: ParsableCommand {
         }
       }
       let path = place.path + "/\(type.displayName).gguf"
-      let writer = try GGUFWriter(
-        creating: path, metadata: [("general.architecture", .string("none"))],
+      let writer = try TensorWriter(
+        gguf: path, metadata: [("general.architecture", .string("none"))],
         tensors: [TensorInfo(name: "values", type: type, shape: [count / 256, 256])])
       try writer.append(bytes)
       try writer.finish()

@@ -75,8 +75,8 @@ struct MakeCheckpoint: ParsableCommand {
     let path = directory + "/model.safetensors"
     try? FileManager.default.removeItem(atPath: path)
     let shapes = Self.shapes(blocks: blocks, width: width)
-    let writer = try SafetensorsWriter(
-      creating: path, tensors: shapes.map { TensorInfo(name: $0.name, type: .f32, shape: $0.shape) },
+    let writer = try TensorWriter(
+      safetensors: path, tensors: shapes.map { TensorInfo(name: $0.name, type: .f32, shape: $0.shape) },
       metadata: ["format": "pt"])
     var normals = Normals(state: 1)
     let byName = Dictionary(uniqueKeysWithValues: shapes.map { ($0.name, $0) })
@@ -167,7 +167,7 @@ struct MakeHeader: ParsableCommand {
     let infos = (0..<tensors).map {
       TensorInfo(name: "transformer.h.\($0).attn.c_attn.weight", type: .f32, shape: [2, 2])
     }
-    let writer = try SafetensorsWriter(creating: path, tensors: infos)
+    let writer = try TensorWriter(safetensors: path, tensors: infos)
     for _ in infos { try writer.append([UInt8](repeating: 0, count: 16)) }
     try writer.finish()
     let times = try (0..<rounds).map { _ in

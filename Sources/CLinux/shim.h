@@ -22,3 +22,8 @@ int mallopt(int, int);
 
 #define M_TRIM_THRESHOLD (-1)
 #define M_MMAP_THRESHOLD (-3)
+
+// Linux 5.14; the C library's headers may be older.
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif

@@ -33,7 +33,7 @@ static void handle(int signal_number, siginfo_t *info, void *context) {
     if (start == 0 || address < start || address - start >= atomic_load(&slots[i].byte_count)) continue;
     void *page = (void *)(address & page_mask);
     // The thread that reads holds the mapping, so it is not being unmapped meanwhile.
-    if (mmap(page, ~page_mask + 1, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) break;
+    if (mmap(page, ~page_mask + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) break;
     ptrdiff_t none = -1;
     atomic_compare_exchange_strong(&slots[i].damage, &none, (ptrdiff_t)((uintptr_t)page - start));
     errno = saved;

@@ -51,20 +51,25 @@ public struct Workers: Sendable, Hashable, Encodable {
     _ taskCount: Int, _ body: @Sendable (Int) throws(Failure) -> Void
   ) throws(Failure) {
     if let recorder { return try recorder.record(taskCount, body) }
-    let helperCount = taskCount > 1 ? idle.take(atMost: taskCount - 1) : 0
-    guard helperCount > 0 else {
-      for task in 0..<taskCount { try body(task) }
-      return
+    // As long as no thread is idle, this one does it alone, at no cost.
+    var doneCount = 0
+    while doneCount < taskCount, taskCount - doneCount == 1 || idle.isEmpty {
+      try body(doneCount)
+      doneCount += 1
     }
+    guard doneCount < taskCount else { return }
     let failures = Mutex<[Int: Failure]>([:])
-    let next = Atomic(0)
+    let next = Atomic(doneCount)
     // No task behind one that failed is begun: those before it all are.
     let end = Atomic(taskCount)
-    /// Runs tasks until none is left.
+    let team = Team(idle)
+    /// Runs tasks until none is left, and asks those that are idle by now to help.
     func work() {
       while true {
         let task = next.add(1, ordering: .relaxed).oldValue
-        guard task < end.load(ordering: .relaxed) else { return }
+        let rest = end.load(ordering: .relaxed) - task
+        guard rest > 0 else { return }
+        team.recruit(atMost: rest - 1)
         do throws(Failure) {
           try body(task)
         } catch {
@@ -73,18 +78,7 @@ public struct Workers: Sendable, Hashable, Encodable {
         }
       }
     }
-    withoutActuallyEscaping(work) { work in
-      let team = Team(idle)
-      // A helper that begins too late does not touch it.
-      unsafe withUnsafePointer(to: work) { work in
-        nonisolated(unsafe) let work = unsafe work
-        for _ in 0..<helperCount {
-          DispatchQueue.global().async { team.help { unsafe work.pointee() } }
-        }
-        unsafe work.pointee()
-        team.disband()
-      }
-    }
+    withoutActuallyEscaping(work) { work in unsafe withUnsafePointer(to: work) { unsafe team.run($0) } }
     if let first = failures.withLock({ $0.min { $0.key < $1.key } }) { throw first.value }
   }
 
@@ -119,21 +113,35 @@ private final class Pair<First, Second>: @unchecked Sendable {
 }
 
 /// The threads that work on the tasks of one call.
-private final class Team: Sendable {
+@safe private final class Team: @unchecked Sendable {
   private let idle: IdleThreads
   private let state = Mutex((helperCount: 0, isOpen: true))
   private let isDone = DispatchSemaphore(value: 0)
+  /// What each of them does. It is gone when the team is no longer open.
+  private nonisolated(unsafe) var work: UnsafePointer<() -> Void>?
 
   init(_ idle: IdleThreads) { self.idle = idle }
 
-  /// Runs `work`, unless all tasks have been taken meanwhile.
-  func help(_ work: () -> Void) {
+  func run(_ work: UnsafePointer<() -> Void>) {
+    unsafe self.work = work
+    unsafe work.pointee()
+    disband()
+  }
+
+  /// Has idle threads help.
+  func recruit(atMost wanted: Int) {
+    guard wanted > 0, !idle.isEmpty else { return }
+    for _ in 0..<idle.take(atMost: wanted) { DispatchQueue.global().async { self.help() } }
+  }
+
+  /// Works, unless all tasks have been taken meanwhile.
+  private func help() {
     let isIn = state.withLock { state in
       if state.isOpen { state.helperCount += 1 }
       return state.isOpen
     }
     if isIn {
-      work()
+      unsafe work?.pointee()
       let isLast = state.withLock { state in
         state.helperCount -= 1
         return state.helperCount == 0 && !state.isOpen
@@ -144,7 +152,7 @@ private final class Team: Sendable {
   }
 
   /// Waits for those that are at work. Meanwhile the calling thread counts as idle.
-  func disband() {
+  private func disband() {
     let isAlone = state.withLock { state in
       state.isOpen = false
       return state.helperCount == 0
@@ -161,6 +169,8 @@ private final class IdleThreads: Sendable {
   private let count: Atomic<Int>
 
   init(count: Int) { self.count = Atomic(max(0, count)) }
+
+  var isEmpty: Bool { count.load(ordering: .relaxed) <= 0 }
 
   /// Returns how many were taken.
   func take(atMost wanted: Int) -> Int {

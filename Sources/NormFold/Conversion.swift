@@ -149,7 +149,7 @@ public struct Conversion: Sendable, Encodable {
 
     let checks = model.checkpoint.integrityChecks
     try workers.forEach(checks.count) { (index) throws(Refusal) in try checks[index].verify() }
-    let (sourceFiles, pieces) = try write(prepared, of: model, progress: progress)
+    let (sourceFiles, pieces, syncing) = try write(prepared, of: model, progress: progress)
     let items = prepared
     let (checked, files) = try workers.both { () throws(Refusal) -> (Verification, tensorCounts: [Int])? in
       guard verifies else { return nil }
@@ -168,6 +168,7 @@ public struct Conversion: Sendable, Encodable {
       }
       return files
     }
+    for files in syncing { try files.wait() }
     var drifts: [IntegerDrift] = []
     for arithmetic in integers.map({ [$0] + otherIntegers }) ?? [] {
       drifts.append(try integerDrift(in: arithmetic, of: model, folded: prepared[0].plan.folded))
@@ -203,14 +204,14 @@ public struct Conversion: Sendable, Encodable {
 
   /// Writes everything, and says in each file what the source was, whose digest is computed meanwhile.
   ///
-  /// - Returns: the source's files, and by output the pieces of its tensors.
+  /// - Returns: the source's files, by output the pieces of its tensors, and what waits for the device.
   private func write(
     _ prepared: [Prepared], of model: Model, progress: ConversionProgress.Handler
-  ) throws(Refusal) -> ([ConversionReport.SourceFile], pieces: [[String: [TensorPiece]]]) {
+  ) throws(Refusal) -> ([ConversionReport.SourceFile], pieces: [[String: [TensorPiece]]], syncing: [Syncing]) {
     let placeholder = model.checkpoint.files.map { _ in digest.placeholder }.joined(separator: " ")
     let (written, sourceFiles) = try workers.both {
-      () throws(Refusal) -> [(writer: any TensorWriter, pieces: [String: [TensorPiece]])] in
-      var written: [(writer: any TensorWriter, pieces: [String: [TensorPiece]])] = []
+      () throws(Refusal) -> [(writer: TensorWriter, pieces: [String: [TensorPiece]])] in
+      var written: [(writer: TensorWriter, pieces: [String: [TensorPiece]])] = []
       for item in prepared {
         if prepared.count > 1 { try createDirectory(item.directory) }
         let writer = try item.output.writer(
@@ -221,12 +222,13 @@ public struct Conversion: Sendable, Encodable {
     } _: { () throws(Refusal) in
       try ConversionReport.SourceFile.all(model.checkpoint.files, by: digest, workers: workers)
     }
+    var syncing: [Syncing] = []
     for (item, file) in zip(prepared, written) {
       try file.writer.amend(placeholder, by: sourceFiles.map(\.digest).joined(separator: " "))
-      try file.writer.finish()
+      syncing.append(try file.writer.complete())
       try writeSideFiles(of: item)
     }
-    return (sourceFiles, written.map(\.pieces))
+    return (sourceFiles, written.map(\.pieces), syncing)
   }
 
   private func write(_ card: ModelCard, into directory: String) throws(Refusal) -> ConversionReport.Output.File {
@@ -320,7 +322,7 @@ public struct Conversion: Sendable, Encodable {
   }
 
   private func write(
-    _ item: Prepared, to writer: any TensorWriter, progress: ConversionProgress.Handler
+    _ item: Prepared, to writer: TensorWriter, progress: ConversionProgress.Handler
   ) throws(Refusal) -> [String: [TensorPiece]] {
     let total = item.output.byteCount
     return try TensorStream(item.output, file: item.output.fileName, workers: workers).write(

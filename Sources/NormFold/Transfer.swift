@@ -195,7 +195,7 @@ public struct Transfer: Sendable, Encodable {
     try staged.requireSpace(infos.reduce(0) { $0 + $1.byteCount })
     let fileName = "model.safetensors"
     let shards = SafetensorsShards(of: infos, maximumByteCount: maximumShardByteCount, name: fileName)
-    let writer = try ShardedSafetensorsWriter(creating: shards, in: staged.path, metadata: metadata)
+    let writer = try TensorWriter(safetensors: shards, in: staged.path, metadata: metadata)
     let byName = Dictionary(choices.map { ($0.name, $0.tensor) }) { first, _ in first }
     for info in writer.order {
       guard let tensor = byName[info.name] else { preconditionFailure("\(info.name) was not chosen") }

@@ -14,7 +14,7 @@ extension Network {
     let end = JSONValue.number(endOfText ?? 0)
     let decoder = JSONValue.object([
       "session_options": .object(["log_id": .string("onnxruntime-genai"), "provider_options": .array([])]),
-      "filename": .string(ONNXWriter.modelName), "head_size": .number(headsWidth / headCount),
+      "filename": .string(ONNXNames.model), "head_size": .number(headsWidth / headCount),
       "hidden_size": .number(headsWidth),
       "inputs": .object([
         "input_ids": .string("input_ids"), "attention_mask": .string("attention_mask"),

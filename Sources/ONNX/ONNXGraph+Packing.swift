@@ -24,8 +24,8 @@ extension ONNXGraph {
       first, _ in first
     }
     let (lookup, rest) = parts
-    return (lookup.map { [(ONNXWriter.lookupName, $0.packed(dataName, ranges))] } ?? [])
-      + [(ONNXWriter.modelName, rest.packed(dataName, ranges))]
+    return (lookup.map { [(ONNXNames.lookup, $0.packed(dataName, ranges))] } ?? [])
+      + [(ONNXNames.model, rest.packed(dataName, ranges))]
   }
 
   /// The graph that looks the embeddings up, nil where the whole reads ids, and the one of all other nodes.
@@ -51,7 +51,7 @@ extension ONNXGraph {
     let model = unsafe arena.make(onnx__model_proto__init)
     unsafe model.pointee.has_ir_version = 1
     unsafe model.pointee.ir_version = Int64(form.formatVersion)
-    unsafe model.pointee.producer_name = arena.string(ONNXWriter.producer)
+    unsafe model.pointee.producer_name = arena.string(ONNXNames.producer)
     if let version = metadata["normfold.version"] { unsafe model.pointee.producer_version = arena.string(version) }
     let operators = unsafe arena.make(onnx__operator_set_id_proto__init)
     unsafe operators.pointee.domain = arena.string("")

@@ -7,20 +7,20 @@ extension ONNXGraph {
   /// GPT-2 takes less than a megabyte; masks and rotations of a plain one are bytes, which do not grow.
   static let maximumModelByteCount = 32 << 20
 
-  /// Reads back what ``ONNXWriter`` wrote, and trusts nothing of it: the model in every field, its structure by
+  /// Reads back what a writer of graphs wrote, and trusts nothing of it: the model in every field, its structure by
   /// ``check(file:)``, and that the weights fill the data file without gap or overlap. The contents of external
   /// initializers are stored tensors of the data file.
   ///
   /// - Throws: `.malformed` with the first rule that is broken.
   package init(reading directory: String) throws(Refusal) {
-    let model = try UnpackedModel(Self.openModel(ONNXWriter.modelName, in: directory), origin: .ours)
-    let data = try Self.openData(directory + "/" + ONNXWriter.dataName)
+    let model = try UnpackedModel(Self.openModel(ONNXNames.model, in: directory), origin: .ours)
+    let data = try Self.openData(directory + "/" + ONNXNames.data)
     self = try model.graph(data: data)
     if inputs.map(\.name) == [Self.embeddingsName] {
-      let lookup = try UnpackedModel(Self.openModel(ONNXWriter.lookupName, in: directory), origin: .ours)
-      try join(lookup.graph(data: data), file: directory + "/" + ONNXWriter.lookupName)
+      let lookup = try UnpackedModel(Self.openModel(ONNXNames.lookup, in: directory), origin: .ours)
+      try join(lookup.graph(data: data), file: directory + "/" + ONNXNames.lookup)
     }
-    try check(file: directory + "/" + ONNXWriter.modelName)
+    try check(file: directory + "/" + ONNXNames.model)
     try checkCoverage(of: data)
   }
 
@@ -45,7 +45,7 @@ extension ONNXGraph {
     else {
       throw Refusal(
         .malformed, file: file, subject: Self.embeddingsName,
-        "is not what \(ONNXWriter.modelName) reads")
+        "is not what \(ONNXNames.model) reads")
     }
     form = .plain(length: length, readsEmbeddings: true)
     inputs = lookup.inputs

@@ -7,7 +7,7 @@ import NormFoldNetworks
 @safe final class UnpackedModel: Sendable {
   /// The origin of a model, which decides what is accepted.
   enum Origin {
-    /// Only what ``ONNXWriter`` writes.
+    /// Only what a writer of graphs writes.
     case ours
     /// Anything that the format defines.
     case any
@@ -63,7 +63,7 @@ import NormFoldNetworks
   }
 
   /// Is true if the model says that this program wrote it.
-  var isOurs: Bool { unsafe text(model.pointee.producer_name) == ONNXWriter.producer }
+  var isOurs: Bool { unsafe text(model.pointee.producer_name) == ONNXNames.producer }
 
   func importedGraph(besides files: ONNXDataFiles) throws(Refusal) -> ONNXGraph {
     let model = unsafe model.pointee
@@ -252,8 +252,8 @@ import NormFoldNetworks
         "expected the keys length, location, offset of external data, found \(entries.keys.sorted().joined(separator: ", "))"
       )
     }
-    guard entries["location"] == ONNXWriter.dataName else {
-      throw refusal(info.name, "expected location '\(ONNXWriter.dataName)', found '\(entries["location"] ?? "")'")
+    guard entries["location"] == ONNXNames.data else {
+      throw refusal(info.name, "expected location '\(ONNXNames.data)', found '\(entries["location"] ?? "")'")
     }
     func number(_ key: String) throws(Refusal) -> Int {
       let literal = entries[key] ?? ""
@@ -273,7 +273,7 @@ import NormFoldNetworks
     guard offset <= data.byteCount, length <= data.byteCount - offset else {
       throw refusal(
         info.name,
-        "bytes \(offset) to \(offset.addingReportingOverflow(length).partialValue) lie outside \(ONNXWriter.dataName), which has \(data.byteCount)",
+        "bytes \(offset) to \(offset.addingReportingOverflow(length).partialValue) lie outside \(ONNXNames.data), which has \(data.byteCount)",
         advice: "the data file is incomplete")
     }
     return Tensor(info: info, file: data, byteOffset: offset)

@@ -42,16 +42,16 @@ package struct ONNXTarget: Target {
       "\(path) is left out: the graph gives \(network.task.outputName) alone, as Optimum's does"
     }
     return TargetOutput(
-      fileName: ONNXWriter.dataName,
+      fileName: ONNXNames.data,
       parameters: graph.externalInitializers.map { TargetOutput.StoredParameter(info: $0.info, value: $0.value) },
       writer: { (path, metadata) throws(Refusal) in
         var graph = graph
         graph.metadata = metadata
-        return try ONNXWriter(graph, in: String(path.dropLast(ONNXWriter.dataName.count + 1)))
+        return try TensorWriter(onnx: graph, in: String(path.dropLast(ONNXNames.data.count + 1)))
       },
       readTensors: { (directory) throws(Refusal) in
         let written = try ONNXGraph(reading: directory)
-        try written.requireSame(as: graph, file: ONNXWriter.modelName)
+        try written.requireSame(as: graph, file: ONNXNames.model)
         return written.externalInitializers.compactMap { $0.value.storedTensor }
       },
       sideFiles: sideFiles,
@@ -61,14 +61,14 @@ package struct ONNXTarget: Target {
 
   package func written(in directory: String) throws(Refusal) -> WrittenModel {
     .program(
-      ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXWriter.modelName)))
+      ONNXProgram(evaluator: try ONNXEvaluator(ONNXGraph(reading: directory), file: ONNXNames.model)))
   }
 
   /// Returns notes on what holds of a graph of fixed length only; none for other graphs.
   private static func notes(on form: ONNXGraph.Form) -> [Message] {
     guard let length = form.length else { return [] }
     let given =
-      form.readsEmbeddings ? "embeddings, which \(ONNXWriter.lookupName) gives for ids" : "ids"
+      form.readsEmbeddings ? "embeddings, which \(ONNXNames.lookup) gives for ids" : "ids"
     return [
       "takes \(length) \(given); what stands behind a shorter text is not seen by it",
       "a hidden token scores −\(Int(-ONNXLowering.hiddenScore)) in attention: none of it is seen where the largest score of a row is above −150",
@@ -120,7 +120,7 @@ package struct ONNXProgram: LogitProgram {
 
   /// The model file: the path itself, or the file of the usual name in the directory that it names.
   package static func modelFile(at path: String) -> String {
-    path.hasSuffix(".onnx") ? path : path + "/" + ONNXWriter.modelName
+    path.hasSuffix(".onnx") ? path : path + "/" + ONNXNames.model
   }
 
   /// The network that the graph computes, where it is one of the form that this program writes.

@@ -116,7 +116,7 @@ package struct TargetOutput: Sendable {
   package private(set) var tensorFileNames: [String]
   package let parameters: [StoredParameter]
   /// Creates the file at a path; the metadata say what made it.
-  package let writer: @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter
+  package let writer: @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> TensorWriter
   /// Reads the tensors back from the directory, by name; whatever else the files say must be what was meant.
   package let readTensors: @Sendable (_ directory: String) throws(Refusal) -> [Tensor]
   /// Other files, by name.
@@ -129,7 +129,7 @@ package struct TargetOutput: Sendable {
   /// An output whose file of tensors is a checkpoint that our own readers open.
   package init(
     fileName: String, parameters: [StoredParameter],
-    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
+    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> TensorWriter,
     sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {
     self.init(
@@ -150,8 +150,8 @@ package struct TargetOutput: Sendable {
     self.init(
       fileName: name, parameters: parameters,
       writer: { (path, metadata) throws(Refusal) in
-        try ShardedSafetensorsWriter(
-          creating: shards, in: String(path.dropLast(name.count + 1)),
+        try TensorWriter(
+          safetensors: shards, in: String(path.dropLast(name.count + 1)),
           metadata: metadata.merging(["format": "pt"]) { $1 })
       },
       readTensors: { (directory) throws(Refusal) in
@@ -163,7 +163,7 @@ package struct TargetOutput: Sendable {
 
   package init(
     fileName: String, parameters: [StoredParameter],
-    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> any TensorWriter,
+    writer: @escaping @Sendable (_ path: String, _ metadata: [String: String]) throws(Refusal) -> TensorWriter,
     readTensors: @escaping @Sendable (_ directory: String) throws(Refusal) -> [Tensor],
     sideFiles: [(name: String, bytes: [UInt8])], notes: [Message]
   ) {

@@ -1,8 +1,8 @@
 import NormFoldFormats
 import NormFoldNetworks
 
-/// Computes the recipes of an output a few blocks of rows at a time and writes them: never more than a few blocks of
-/// numbers in memory, whatever the size of the model. While one batch of blocks is written the next one is computed.
+/// Computes the recipes of an output, each block of rows where it is to lie: never more than a few blocks of numbers in memory,
+/// whatever the size of the model.
 package struct TensorStream: Sendable {
   /// Called with the bytes written so far.
   package typealias Progress = @Sendable (_ byteCount: Int) -> Void
@@ -25,60 +25,75 @@ package struct TensorStream: Sendable {
     let isLast: Bool
   }
 
-  /// Writes every tensor in the writer's order. The writer is left to be finished.
+  /// Writes every tensor. The writer is left to be finished.
   ///
   /// - Parameter takesFingerprints: whether anyone is going to ask for them.
   /// - Returns: the fingerprints of each tensor's bytes as they were meant, by name.
   /// - Throws: `.nonFinite` where a weight is NaN or infinite, or too large for its type; `.output`.
   package func write(
-    to writer: any TensorWriter, takesFingerprints: Bool = true, progress: Progress
+    to writer: TensorWriter, takesFingerprints: Bool = true, progress: Progress
   ) throws(Refusal) -> [String: [TensorPiece]] {
-    let parameters = writer.order.map { info in
-      guard let parameter = byName[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
+    let places = writer.places
+    let parameters = places.map { place in
+      guard let parameter = byName[place.info.name] else {
+        preconditionFailure("the writer asks for \(place.info.name)")
+      }
       return parameter
     }
     let batches = Self.batches(
       of: parameters.map(\.value),
       elementCount: max(Self.blocksPerBatch, 8 * workers.count) * ParameterReader.blockElementCount)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
-    let sink = Sink(writer: writer)
     var pieces = parameters.map { _ in [TensorPiece]() }
-    var computed: [Slot<EncodedRows>] = []
+    var written = Written()
     try prepare(batches.first ?? [], parameters, readers)
     for (number, batch) in batches.enumerated() {
-      let slots = batch.map { _ in Slot<EncodedRows>() }
       let fingerprints = batch.map { _ in Slot<TensorPiece>() }
-      let previous = computed
       let next = number + 1 < batches.count ? Self.starts(batches[number + 1]) : []
-      try workers.forEach(1 + batch.count + next.count) { (task) throws(Refusal) in
-        if task == 0 {
-          try sink.take(previous)
-          progress(sink.byteCount)
-        } else if task <= batch.count {
-          let block = batch[task - 1]
+      let runs = written.runs
+      try workers.forEach(runs.count + batch.count + next.count) { (task) throws(Refusal) in
+        if task < runs.count {
+          runs[task].file.begin(runs[task].part)
+        } else if task < runs.count + batch.count {
+          let block = batch[task - runs.count]
           guard let reader = readers[block.tensor].value else { preconditionFailure("a reader is missing") }
-          let parameter = parameters[block.tensor]
-          let rows = try encode(block.rows, of: parameter, through: reader)
-          slots[task - 1].value = rows
-          guard takesFingerprints else { return }
-          let first = parameter.info.byteCount / reader.rowCount * block.rows.lowerBound
-          fingerprints[task - 1].value = unsafe try rows.withBytes { bytes in
-            unsafe TensorPiece(bytes: first..<first + bytes.count, fingerprint: Fingerprint(of: bytes))
-          }
+          fingerprints[task - runs.count].value = try write(
+            block, of: parameters[block.tensor], through: reader, to: places[block.tensor],
+            takesFingerprint: takesFingerprints)
         } else {
-          let tensor = next[task - batch.count - 1]
+          let tensor = next[task - runs.count - batch.count]
           readers[tensor].value = ParameterReader(parameters[tensor].value, workers: workers)
         }
       }
+      written.runs = []
       for (block, piece) in zip(batch, fingerprints) {
         if block.isLast { readers[block.tensor].value = nil }
         if let piece = piece.value { pieces[block.tensor].append(piece) }
+        written.add(
+          places[block.tensor].range(bytes(of: block, in: parameters[block.tensor])), of: places[block.tensor].file)
       }
-      computed = slots
+      progress(written.byteCount)
     }
-    try sink.take(computed)
-    progress(sink.byteCount)
     return Dictionary(uniqueKeysWithValues: zip(parameters.map(\.info.name), pieces))
+  }
+
+  /// The bytes of its tensor that a block is.
+  private func bytes(of block: Block, in parameter: TargetOutput.StoredParameter) -> Range<Int> {
+    let rowByteCount = parameter.info.byteCount / parameter.value.rowCount
+    return block.rows.lowerBound * rowByteCount..<block.rows.upperBound * rowByteCount
+  }
+
+  private func write(
+    _ block: Block, of parameter: TargetOutput.StoredParameter, through reader: ParameterReader, to place: TensorPlace,
+    takesFingerprint: Bool
+  ) throws(Refusal) -> TensorPiece? {
+    let part = bytes(of: block, in: parameter)
+    return try unsafe place.file.fill(place.range(part), inPlace: workers.count >= TensorFile.leastThreadCount) {
+      (bytes) throws(Refusal) in
+      try unsafe encode(block.rows, of: parameter, through: reader, into: bytes)
+      guard takesFingerprint else { return nil }
+      return unsafe TensorPiece(bytes: part, fingerprint: Fingerprint(of: UnsafeRawBufferPointer(bytes)))
+    }
   }
 
   private func prepare(
@@ -117,24 +132,25 @@ package struct TensorStream: Sendable {
   /// The tensors that begin in a batch.
   private static func starts(_ batch: [Block]) -> [Int] { batch.filter { $0.rows.lowerBound == 0 }.map(\.tensor) }
 
+  /// Computes rows and stores them.
   private func encode(
-    _ rows: Range<Int>, of parameter: TargetOutput.StoredParameter, through reader: ParameterReader
-  ) throws(Refusal) -> EncodedRows {
+    _ rows: Range<Int>, of parameter: TargetOutput.StoredParameter, through reader: ParameterReader,
+    into bytes: UnsafeMutableRawBufferPointer
+  ) throws(Refusal) {
     let info = parameter.info
     if let stored = StoredRows(rows, of: parameter) {
       guard stored.areFinite else { throw notFinite(parameter) }
-      return .stored(stored)
+      unsafe stored.copy(to: bytes)
+      return
     }
     let values = UnsafeMutableBufferPointer<Double>.allocate(capacity: rows.count * reader.columnCount)
     defer { unsafe values.deallocate() }
     unsafe reader.read(rows: rows, columns: 0..<reader.columnCount, into: values)
     let firstElement = rows.lowerBound * reader.columnCount
     guard UnsafeBufferPointer(values).areFinite else { throw notFinite(parameter) }
-    let result = ComputedRows(byteCount: info.byteCount / reader.rowCount * rows.count)
-    if let index = unsafe info.type.encode(UnsafeBufferPointer(values), into: result.bytes) {
+    if let index = unsafe info.type.encode(UnsafeBufferPointer(values), into: bytes) {
       throw overflow(of: unsafe values[index], at: firstElement + index, info: info)
     }
-    return .computed(result)
   }
 
   /// `.nonFinite`, naming the stored tensor that the NaN or infinity comes from, where it is in one.
@@ -159,28 +175,25 @@ private final class Slot<Value>: @unchecked Sendable {
   var value: Value?
 }
 
-/// The bytes of some rows, as they are to be stored.
-private enum EncodedRows {
-  case computed(ComputedRows)
-  /// The rows as they lie in the source.
-  case stored(StoredRows)
+/// What was written and the device was not told to begin with.
+private struct Written {
+  /// Contiguous parts of files.
+  var runs: [(file: TensorFile, part: Range<Int>)] = []
+  private(set) var byteCount = 0
 
-  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws(Refusal) -> Result) throws(Refusal) -> Result {
-    switch self {
-    case .computed(let rows): try unsafe body(UnsafeRawBufferPointer(rows.bytes))
-    case .stored(let rows): try unsafe rows.withBytes(body)
+  /// Long enough for the device, short enough for many threads to share them.
+  private static let runByteCount = 8 << 20
+
+  mutating func add(_ part: Range<Int>, of file: TensorFile) {
+    byteCount += part.count
+    if let last = runs.last, last.file === file, last.part.upperBound <= part.lowerBound,
+      last.part.count < Self.runByteCount
+    {
+      runs[runs.count - 1].part = last.part.lowerBound..<part.upperBound
+    } else {
+      runs.append((file, part))
     }
   }
-}
-
-@safe private final class ComputedRows {
-  let bytes: UnsafeMutableRawBufferPointer
-
-  /// With a larger alignment glibc asks for more than it keeps, so that what is freed never fits the next one of the same size:
-  /// between fingerprints, which stay, half a gigabyte of holes was left behind a network of 1.1 billion parameters.
-  init(byteCount: Int) { unsafe bytes = .allocate(byteCount: byteCount, alignment: 16) }
-
-  deinit { unsafe bytes.deallocate() }
 }
 
 /// Rows that need no computing: numbers of the source in the type that they are written in.
@@ -200,9 +213,9 @@ private struct StoredRows {
     range = first * byteCount..<(first + rows.count * view.leadingDimension) * byteCount
   }
 
-  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws(Refusal) -> Result) throws(Refusal) -> Result {
-    try tensor.withBytes { (bytes) throws(Refusal) in
-      try unsafe bytes.extracting(range).withUnsafeBytes { (bytes) throws(Refusal) in try unsafe body(bytes) }
+  func copy(to bytes: UnsafeMutableRawBufferPointer) {
+    tensor.withBytes { stored in
+      unsafe stored.extracting(range).withUnsafeBytes { unsafe bytes.copyMemory(from: $0) }
     }
   }
 
@@ -242,25 +255,6 @@ private struct StoredRows {
       largest = exponent > largest ? exponent : largest
     }
     return largest
-  }
-}
-
-/// A sink takes the rows in their order. One thread at a time uses it.
-private final class Sink: @unchecked Sendable {
-  private let writer: any TensorWriter
-  private(set) var byteCount = 0
-
-  init(writer: any TensorWriter) { self.writer = writer }
-
-  func take(_ slots: [Slot<EncodedRows>]) throws(Refusal) {
-    for slot in slots {
-      guard let rows = slot.value else { preconditionFailure("a block was not computed") }
-      try unsafe rows.withBytes { (bytes) throws(Refusal) in
-        try unsafe writer.append(bytes)
-        byteCount += bytes.count
-      }
-      slot.value = nil
-    }
   }
 }
 

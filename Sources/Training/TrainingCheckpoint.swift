@@ -120,7 +120,7 @@ package struct TrainingCheckpoint: Sendable {
       }
     }
     let values = Dictionary(uniqueKeysWithValues: tensors.map { ($0.info.name, $0.value) })
-    let writer = try SafetensorsWriter(creating: path, tensors: tensors.map(\.info), metadata: ["format": "pt"])
+    let writer = try TensorWriter(safetensors: path, tensors: tensors.map(\.info), metadata: ["format": "pt"])
     for info in writer.order {
       guard let value = values[info.name] else { preconditionFailure("the writer asks for \(info.name)") }
       if info.type == .bool {
@@ -133,7 +133,7 @@ package struct TrainingCheckpoint: Sendable {
   }
 
   private static func append<Scalar: ArithmeticScalar>(
-    _ value: Parameter, as scalar: Scalar.Type, to writer: SafetensorsWriter
+    _ value: Parameter, as scalar: Scalar.Type, to writer: TensorWriter
   ) throws(Refusal) {
     try unsafe ParameterReader(value).forEachBlock { (_, block) throws(Refusal) in
       let line = unsafe [Scalar](unsafeUninitializedCapacity: block.count) { buffer, count in
@@ -144,7 +144,7 @@ package struct TrainingCheckpoint: Sendable {
     }
   }
 
-  private static func append<Scalar>(_ numbers: [Scalar], to writer: SafetensorsWriter) throws(Refusal) {
+  private static func append<Scalar>(_ numbers: [Scalar], to writer: TensorWriter) throws(Refusal) {
     let result: Result<Void, Refusal> = unsafe numbers.withUnsafeBytes { bytes in
       do throws(Refusal) { return unsafe .success(try writer.append(bytes)) } catch { return .failure(error) }
     }
@@ -166,7 +166,7 @@ package struct TrainingCheckpoint: Sendable {
     // As the writer orders tensors of one type.
     let tensors = infos.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
     let writer = try run.processes.together { () throws(Refusal) in
-      try path.map { (path) throws(Refusal) in try SafetensorsWriter(creating: path, tensors: tensors) }
+      try path.map { (path) throws(Refusal) in try TensorWriter(safetensors: path, tensors: tensors) }
     }
     precondition(writer.map { $0.order.map(\.name) == tensors.map(\.name) } ?? true, "the writer has another order")
     // A process that cannot write goes on to receive what the others send, and says so at the end.

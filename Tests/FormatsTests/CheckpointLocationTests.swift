@@ -47,8 +47,8 @@ struct LocationCase: CustomTestStringConvertible {
     func write(to path: String) throws {
       switch self {
       case .tensors(let names):
-        let writer = try SafetensorsWriter(
-          creating: path, tensors: names.map { .init(name: $0, type: .f32, shape: [2]) })
+        let writer = try TensorWriter(
+          safetensors: path, tensors: names.map { .init(name: $0, type: .f32, shape: [2]) })
         for _ in writer.order { try writer.append([0, 0, 0x80, 0x3F, 0, 0, 0, 0x40]) }
         try writer.finish()
       case .archive: try Data(ZipWriter(records: PickleWriter.sound).archive).write(to: URL(filePath: path))

@@ -35,7 +35,7 @@ struct GGUFWriterTests {
     to path: String, metadata: [(key: String, value: GGUFValue)] = metadata, tensors: [TensorInfo] = tensors,
     alignment: Int = 32, piece: Int = 13
   ) throws {
-    let writer = try GGUFWriter(creating: path, metadata: metadata, tensors: tensors, alignment: alignment)
+    let writer = try TensorWriter(gguf: path, metadata: metadata, tensors: tensors, alignment: alignment)
     for info in writer.order {
       let bytes = bytes(of: info)
       for start in stride(from: 0, to: bytes.count, by: piece) {
@@ -92,7 +92,7 @@ struct GGUFWriterTests {
     let source = try MappedFile(path: Fixtures.path("found/stories260K/stories260K.gguf"))
     let header = try GGUFHeader(of: source)
     let path = directory / "out.gguf"
-    let writer = try GGUFWriter(creating: path, metadata: header.metadata, tensors: header.entries.map(\.info))
+    let writer = try TensorWriter(gguf: path, metadata: header.metadata, tensors: header.entries.map(\.info))
     for entry in header.entries {
       let tensor = Tensor(info: entry.info, file: source, byteOffset: entry.byteOffset)
       let result: Result<Void, Refusal> = tensor.withBytes { bytes in
@@ -164,7 +164,7 @@ struct GGUFWriterTests {
     let directory = try TemporaryDirectory()
     let path = directory / "out.gguf"
     let refusal = #expect(throws: Refusal.self) {
-      _ = try GGUFWriter(creating: path, metadata: test.metadata, tensors: test.tensors)
+      _ = try TensorWriter(gguf: path, metadata: test.metadata, tensors: test.tensors)
     }
     #expect(refusal?.description.replacing(directory.path + "/", with: "") == test.refusal)
     #expect(refusal?.category == .unsupported)

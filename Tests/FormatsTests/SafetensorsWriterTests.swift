@@ -7,7 +7,7 @@ private func write(
   _ tensors: [TensorInfo], metadata: [String: String] = [:], to path: String, piece: Int = .max,
   bytes: (TensorInfo) -> [UInt8]
 ) throws -> [UInt8] {
-  let writer = try SafetensorsWriter(creating: path, tensors: tensors, metadata: metadata)
+  let writer = try TensorWriter(safetensors: path, tensors: tensors, metadata: metadata)
   for info in writer.order {
     var rest = bytes(info)[...]
     while !rest.isEmpty {
@@ -86,8 +86,8 @@ func rewrites(_ name: String, piece: Int) throws {
   let directory = try TemporaryDirectory()
   let types = ElementType.allCases.filter { ElementType.safetensorsNames.contains($0.displayName) }
   #expect(types.count == 22)
-  let writer = try SafetensorsWriter(
-    creating: directory / "m.safetensors",
+  let writer = try TensorWriter(
+    safetensors: directory / "m.safetensors",
     tensors: types.flatMap { type in
       ["b", "a", "Z", "é", "a.b"].map { TensorInfo(name: "\($0) \(type)", type: type, shape: [4]) }
     })
@@ -172,7 +172,7 @@ struct Unwritable: CustomTestStringConvertible {
 func refusesToWrite(_ row: Unwritable) throws {
   let directory = try TemporaryDirectory()
   let verdict = Verdict(in: directory.path) {
-    _ = try SafetensorsWriter(creating: directory / "m.safetensors", tensors: row.tensors, metadata: row.metadata)
+    _ = try TensorWriter(safetensors: directory / "m.safetensors", tensors: row.tensors, metadata: row.metadata)
     return ("", [])
   }
   #expect(verdict == row.verdict, "ROW|\(row.testDescription)|\(verdict)|END")
@@ -185,7 +185,7 @@ func refusesToWrite(_ row: Unwritable) throws {
   try FileManager.default.createSymbolicLink(atPath: directory / "link", withDestinationPath: directory / "nowhere")
   for name in ["there", "link"] {
     let verdict = Verdict(in: directory.path) {
-      _ = try SafetensorsWriter(creating: directory / name, tensors: [])
+      _ = try TensorWriter(safetensors: directory / name, tensors: [])
       return ("", [])
     }
     #expect(verdict == .refused("\(name): cannot be created: File exists; choose another destination"))

@@ -33,8 +33,8 @@ private func link(_ name: String, to target: String, in directory: TemporaryDire
 
 private func write(_ names: [String], to name: String, in directory: TemporaryDirectory) throws {
   try? FileManager.default.removeItem(atPath: directory / name)
-  let writer = try SafetensorsWriter(
-    creating: directory / name, tensors: names.map { .init(name: $0, type: .f32, shape: [2]) })
+  let writer = try TensorWriter(
+    safetensors: directory / name, tensors: names.map { .init(name: $0, type: .f32, shape: [2]) })
   for _ in writer.order { try writer.append([0, 0, 0x80, 0x3F, 0, 0, 0, 0x40]) }
   try writer.finish()
 }

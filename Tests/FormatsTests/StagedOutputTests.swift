@@ -387,8 +387,8 @@ func fullDisk() throws {
   do {
     let staged = try StagedOutput(directory: directory / "out", replacing: true)
     let name = staged.path.dropFirst(directory.path.count + 1)
-    let writer = try SafetensorsWriter(
-      creating: staged.path + "/model.safetensors", tensors: [.init(name: "a", type: .u8, shape: [2 << 20])])
+    let writer = try TensorWriter(
+      safetensors: staged.path + "/model.safetensors", tensors: [.init(name: "a", type: .u8, shape: [2 << 20])])
     let verdict = Verdict(in: directory.path) {
       try writer.append([UInt8](repeating: 1, count: 2 << 20))
       return ("", [])

@@ -117,8 +117,8 @@ import TestSupport
     let path = place / "model.safetensors"
     let text = String(repeating: "0", count: 64)
     let other = String(repeating: "5e", count: 32)
-    let writer = try SafetensorsWriter(
-      creating: path, tensors: [TensorInfo(name: "a", type: .u8, shape: [3])], metadata: ["sum": text, "other": "x"])
+    let writer = try TensorWriter(
+      safetensors: path, tensors: [TensorInfo(name: "a", type: .u8, shape: [3])], metadata: ["sum": text, "other": "x"])
     try writer.append([7, 8, 9])
     try writer.amend(text, by: other)
     try writer.finish()

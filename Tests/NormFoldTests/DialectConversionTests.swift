@@ -1,3 +1,4 @@
+import Foundation
 import NormFold
 import NormFoldArithmetic
 import NormFoldFormats
@@ -53,6 +54,20 @@ import TestSupport
     )
     #expect(a.tensors.map(\.info) == b.tensors.map(\.info))
     for (one, other) in zip(a.tensors, b.tensors) { #expect(Fingerprint(of: one) == Fingerprint(of: other)) }
+  }
+
+  @Test("Few threads, which hand over what they compute, write the bytes of many, which compute in pages of the file")
+  func threads() throws {
+    let source = Fixtures.path("shakespeare-4x128/fakeln-safetensors")
+    let files = ["transformers": "model.safetensors", "llama.cpp": "model.gguf", "onnxruntime": "model.onnx_data"]
+    for (target, name) in files {
+      let written = try [1, 64].map { count in
+        let place = try Workplace()
+        try place.convert(source, to: [target]) { $0.workers = Workers(count: count) }
+        return try Data(contentsOf: URL(filePath: "\(place.output)/\(name)"))
+      }
+      #expect(written[0] == written[1])
+    }
   }
 
   @Test("A checkpoint compressed by zstd converts like the one it was")

@@ -185,14 +185,14 @@ extension [UInt8] {
     var graph = try ONNXGraph(fixture: "tiny-2x32/lnfree")
     try graph.write(to: directory.path)
     try damage.graph(&graph)
-    var model = graph.packed(dataName: ONNXWriter.dataName)[0].bytes
+    var model = graph.packed(dataName: ONNXNames.data)[0].bytes
     try damage.model(&model)
-    var data = [UInt8](try #require(FileManager.default.contents(atPath: directory / ONNXWriter.dataName)))
+    var data = [UInt8](try #require(FileManager.default.contents(atPath: directory / ONNXNames.data)))
     try damage.data(&data)
-    try directory.write(model, to: ONNXWriter.modelName)
-    try directory.write(data, to: ONNXWriter.dataName)
+    try directory.write(model, to: ONNXNames.model)
+    try directory.write(data, to: ONNXNames.data)
     var expected = damage.expected
-    expected.file = directory / (damage.inData ? ONNXWriter.dataName : ONNXWriter.modelName)
+    expected.file = directory / (damage.inData ? ONNXNames.data : ONNXNames.model)
     #expect(throws: expected) { try ONNXGraph(reading: directory.path) }
   }
 
@@ -200,7 +200,7 @@ extension [UInt8] {
   func links() throws {
     let directory = try TemporaryDirectory()
     try ONNXGraph(fixture: "tiny-2x32/lnfree").write(to: directory.path)
-    let data = directory / ONNXWriter.dataName
+    let data = directory / ONNXNames.data
     try FileManager.default.linkItem(atPath: data, toPath: directory / "other")
     #expect(
       throws: Refusal(
@@ -219,7 +219,7 @@ extension [UInt8] {
   func tooLarge() throws {
     let directory = try TemporaryDirectory()
     let path = try directory.write(
-      [UInt8](repeating: 0, count: (32 << 20) + 1), to: ONNXWriter.modelName)
+      [UInt8](repeating: 0, count: (32 << 20) + 1), to: ONNXNames.model)
     #expect(
       throws: Refusal(
         .malformed, file: path,
@@ -238,7 +238,7 @@ extension [UInt8] {
     let directory = try TemporaryDirectory()
     let graph = try ONNXGraph(fixture: "tiny-2x32/lnfree", form: form)
     try graph.write(to: directory.path)
-    let files = graph.packed(dataName: ONNXWriter.dataName)
+    let files = graph.packed(dataName: ONNXNames.data)
     var state: UInt64 = 7
     func random(below limit: Int) -> Int {
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407

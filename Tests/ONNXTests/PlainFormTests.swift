@@ -42,7 +42,7 @@ import TestSupport
     let read = try ONNXGraph(reading: directory.path)
     try read.requireSame(as: graph)
     #expect(read.form == form)
-    let files = read.packed(dataName: ONNXWriter.dataName)
+    let files = read.packed(dataName: ONNXNames.data)
     #expect(
       files.map(\.name)
         == (form.readsEmbeddings ? ["embed_tokens.onnx", "model.onnx"] : ["model.onnx"]))
@@ -55,11 +55,11 @@ import TestSupport
   func join() throws {
     let directory = try TemporaryDirectory()
     try ONNXGraph(fixture: "tiny-2x32/lnfree", form: Self.forms[1]).write(to: directory.path)
-    let lookup = directory / ONNXWriter.lookupName
+    let lookup = directory / ONNXNames.lookup
     let other = try ONNXGraph(
       fixture: "tiny-2x32/lnfree", form: .plain(length: 13, readsEmbeddings: true))
     try directory.write(
-      other.packed(dataName: ONNXWriter.dataName)[0].bytes, to: ONNXWriter.lookupName)
+      other.packed(dataName: ONNXNames.data)[0].bytes, to: ONNXNames.lookup)
     #expect(
       throws: Refusal(
         .malformed, file: lookup, subject: "inputs_embeds", "is not what model.onnx reads")

@@ -62,7 +62,7 @@ import TestSupport
     let graph = try ONNXGraph(fixture: "tiny-2x32/lnfree")
     let (whole, pieces) = (try TemporaryDirectory(), try TemporaryDirectory())
     try graph.write(to: whole.path)
-    let writer = try ONNXWriter(graph, in: pieces.path)
+    let writer = try TensorWriter(onnx: graph, in: pieces.path)
     var bytes: [UInt8] = []
     for (_, value) in graph.externalInitializers {
       for number in ParameterReader(value).values() { withUnsafeBytes(of: Float(number)) { bytes += $0 } }
@@ -129,7 +129,7 @@ import TestSupport
     let directory = try TemporaryDirectory()
     try directory.write([1], to: "model.onnx_data")
     let error = #expect(throws: Refusal.self) {
-      try ONNXWriter(try ONNXGraph(fixture: "tiny-2x32/lnfree"), in: directory.path)
+      try TensorWriter(onnx: try ONNXGraph(fixture: "tiny-2x32/lnfree"), in: directory.path)
     }
     #expect(
       error

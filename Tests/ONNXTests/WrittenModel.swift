@@ -9,7 +9,7 @@ import TestSupport
 extension ONNXGraph {
   /// Writes both files, each weight rounded once to its type.
   func write(to directory: String) throws {
-    let writer = try ONNXWriter(self, in: directory)
+    let writer = try TensorWriter(onnx: self, in: directory)
     for (info, value) in externalInitializers {
       try ParameterReader(value).forEachBlock { _, block in
         switch info.type {

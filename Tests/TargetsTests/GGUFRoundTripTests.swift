@@ -71,8 +71,8 @@ struct GGUFRoundTripTests {
     let file = try converted.checkpoint()
     let place = try TemporaryDirectory()
     let factors = TensorInfo(name: "rope_freqs.weight", type: .f32, shape: [3])
-    let writer = try GGUFWriter(
-      creating: place / "model.gguf", metadata: converted.header().metadata,
+    let writer = try TensorWriter(
+      gguf: place / "model.gguf", metadata: converted.header().metadata,
       tensors: file.tensors.map(\.info) + [factors])
     for info in writer.order {
       try writer.append(
@@ -108,8 +108,8 @@ struct GGUFRoundTripTests {
     let place = try TemporaryDirectory()
     let table = try #require(source["transformer.wte.weight"])
     let head = TensorInfo(name: "lm_head.weight", type: .f32, shape: [512, 32])
-    let writer = try SafetensorsWriter(
-      creating: place / "model.safetensors", tensors: source.tensors.map(\.info) + [head], metadata: [:])
+    let writer = try TensorWriter(
+      safetensors: place / "model.safetensors", tensors: source.tensors.map(\.info) + [head], metadata: [:])
     for info in writer.order {
       // The embedding upside down is an unembedding of its own.
       try writer.append(source[info.name]?.bytes ?? Array(table.bytes.chunked(32 * 4).reversed().joined()))

@@ -224,7 +224,7 @@ struct LlamaCppTokenizerTests {
     let vocabulary = try #require(try Vocabulary(directory: place.path))
     let keys = try vocabulary.ggufKeys(vocabularySize: 1_200)
     let gguf = place / "model.gguf"
-    try GGUFWriter(creating: gguf, metadata: [("general.architecture", .string("llama"))] + keys, tensors: []).finish()
+    try TensorWriter(gguf: gguf, metadata: [("general.architecture", .string("llama"))] + keys, tensors: []).finish()
     let (own, written) = (try Tokenizer(opening: place.path), try Tokenizer(opening: gguf))
     let back = try TemporaryDirectory()
     let header = try GGUFHeader(of: MappedFile(path: gguf))

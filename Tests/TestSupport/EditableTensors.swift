@@ -91,7 +91,7 @@ package struct EditableTensors {
   /// Writes a safetensors file.
   package func write(to path: String) throws {
     let infos = entries.map { TensorInfo(name: $0, type: $1.type, shape: $1.shape) }
-    let writer = try SafetensorsWriter(creating: path, tensors: infos)
+    let writer = try TensorWriter(safetensors: path, tensors: infos)
     for info in writer.order {
       try entry(info.name).bytes.withUnsafeBytes { try writer.append($0) }
     }

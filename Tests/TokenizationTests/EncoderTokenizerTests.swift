@@ -198,7 +198,7 @@ struct EncoderTokenizerTests {
     #expect(values["tokenizer.ggml.unknown_token_id"] == .u32(1) && values["tokenizer.ggml.cls_token_id"] == .u32(2))
     let place = try TemporaryDirectory()
     let path = place / "model.gguf"
-    try GGUFWriter(creating: path, metadata: [("general.architecture", .string("bert"))] + keys, tensors: []).finish()
+    try TensorWriter(gguf: path, metadata: [("general.architecture", .string("bert"))] + keys, tensors: []).finish()
     let own = try Tokenizer(opening: Self.bert)
     let header = try GGUFHeader(of: MappedFile(path: path))
     for file in try #require(try Vocabulary(gguf: header, path: path)).files {

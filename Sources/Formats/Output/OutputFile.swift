@@ -1,4 +1,3 @@
-import CNormFoldLinux
 import Glibc
 
 /// A file being written: buffered, its bytes counted, durable when finished.
@@ -10,8 +9,6 @@ package final class OutputFile {
   /// The bytes written so far, those in the buffer included.
   package private(set) var byteCount = 0
   private var storedByteCount = 0
-  /// The bytes that the device was told to write.
-  private var startedByteCount = 0
   private var descriptor: Int32
   private var buffer: [UInt8] = []
 
@@ -20,16 +17,11 @@ package final class OutputFile {
   /// From here on copying costs more than a call of the system.
   private static let directByteCount = 1 << 16
 
-  private static let writebackByteCount = 8 << 20
-
   /// - Throws: `.output` where the file exists or its directory cannot be written.
   package init(creating path: String) throws(Refusal) {
     self.path = path
     descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else {
-      throw Refusal(
-        .output, file: path, "cannot be created: \(String(errno: errno))", advice: "choose another destination")
-    }
+    guard descriptor >= 0 else { throw Refusal(creating: path, errno) }
     buffer.reserveCapacity(Self.bufferByteCount)
   }
 
@@ -51,46 +43,13 @@ package final class OutputFile {
     try unsafe bytes.span.bytes.withUnsafeBytes { (buffer) throws(Refusal) in try unsafe write(buffer) }
   }
 
-  /// Writes zeros up to the next multiple of `alignment`.
-  package func pad(to alignment: Int) throws(Refusal) {
-    let remainder = byteCount % alignment
-    if remainder > 0 { try write([UInt8](repeating: 0, count: alignment - remainder)) }
-  }
-
-  /// Replaces the first occurrence of a text in `head`, the bytes that the file begins with, by another of its length.
-  package func amend(_ text: String, by other: String, in head: [UInt8]) throws(Refusal) {
-    let (old, new) = (Array(text.utf8), Array(other.utf8))
-    precondition(old.count == new.count, "the texts are not of one length")
-    // The library's search: Swift's own takes a tenth of a second for the two megabytes of a tokenizer.
-    let found = unsafe head.withUnsafeBytes { head in
-      unsafe old.withUnsafeBytes { old in
-        unsafe memmem(head.baseAddress, UInt(head.count), old.baseAddress, UInt(old.count)).map { found in
-          unsafe head.baseAddress.map { unsafe UnsafeRawPointer(found) - $0 } ?? 0
-        }
-      }
-    }
-    guard let offset = found else { preconditionFailure("\(text) is not in the file") }
-    try flush()
-    var done = 0
-    while done < new.count {
-      let count = unsafe new[done...].withUnsafeBytes {
-        unsafe pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done))
-      }
-      if count < 0 {
-        if errno == EINTR { continue }
-        throw refusal("written", at: offset + done, errno)
-      }
-      done += count
-    }
-  }
-
   /// Flushes, syncs to the device and closes.
   package func finish() throws(Refusal) {
     try flush()
-    guard fsync(descriptor) == 0 else { throw refusal("synced to disk", errno) }
+    guard fsync(descriptor) == 0 else { throw Refusal(path, cannotBe: "synced to disk", errno) }
     let result = close(descriptor)
     descriptor = -1
-    guard result == 0 else { throw refusal("closed", errno) }
+    guard result == 0 else { throw Refusal(path, cannotBe: "closed", errno) }
   }
 
   private func flush() throws(Refusal) {
@@ -107,27 +66,28 @@ package final class OutputFile {
       let count = unsafe Glibc.write(descriptor, remaining.baseAddress, remaining.count)
       if count < 0 {
         if errno == EINTR { continue }
-        throw refusal("written", at: storedByteCount, errno)
+        throw Refusal(path, cannotBe: "written", at: storedByteCount, errno)
       }
       storedByteCount += count
-      // The device begins while the next bytes are computed, so that little is left to wait for at the end.
-      if storedByteCount - startedByteCount >= Self.writebackByteCount {
-        _ = sync_file_range(
-          descriptor, Int64(startedByteCount), Int64(storedByteCount - startedByteCount), UInt32(START_WRITEBACK))
-        startedByteCount = storedByteCount
-      }
       unsafe remaining = UnsafeRawBufferPointer(rebasing: remaining[count...])
     }
   }
+}
 
-  private func refusal(_ verb: String, at offset: Int? = nil, _ code: Int32) -> Refusal {
+extension Refusal {
+  /// `.output`: a file that cannot be created.
+  init(creating path: String, _ code: Int32) {
+    self.init(.output, file: path, "cannot be created: \(String(errno: code))", advice: "choose another destination")
+  }
+
+  /// `.output`, with the system's reason.
+  init(_ path: String, cannotBe verb: Message, at offset: Int? = nil, _ code: Int32) {
     let advice: Message =
       switch code {
       case ENOSPC, EDQUOT: "free some space and run it again; nothing was replaced"
       case EFBIG: "'ulimit -f' or the file system does not allow a file of this size; nothing was replaced"
       default: ""
       }
-    return Refusal(
-      .output, file: path, at: offset, "cannot be \(verb): \(String(errno: code))", advice: advice)
+    self.init(.output, file: path, at: offset, "cannot be \(verb): \(String(errno: code))", advice: advice)
   }
 }

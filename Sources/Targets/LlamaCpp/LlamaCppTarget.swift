@@ -93,7 +93,7 @@ package struct LlamaCppTarget: Target {
       fileName: "model.gguf", parameters: parameters,
       writer: { (path, provenance) throws(Refusal) in
         let made = provenance.sorted { $0.key < $1.key }.map { ($0.key, GGUFValue.string($0.value)) }
-        return try GGUFWriter(creating: path, metadata: keys + made, tensors: parameters.map(\.info))
+        return try TensorWriter(gguf: path, metadata: keys + made, tensors: parameters.map(\.info))
       },
       sideFiles: [],
       notes: network.noteOnLastNorm + notes(on: parameters, layout: stock.layout, type: options.type, isTied: isTied)

@@ -5,51 +5,42 @@
 /// Types with the widest alignment come first, so that every tensor is aligned to its own element; within a type the
 /// names ascend by bytes. Spaces bring the header to a multiple of 8. The reference writes metadata in the order of
 /// a hash table with a random seed, so a file with several keys differs from run to run; here the keys ascend too.
-package final class SafetensorsWriter: TensorWriter {
-  package let order: [TensorInfo]
-  private let file: OutputFile
-  private let header: [UInt8]
-  private var current = 0
-  /// The number of bytes that the current tensor still lacks.
-  private var missingByteCount: Int
-
+extension TensorWriter {
   /// Creates the file and writes its header.
   ///
   /// - Parameter metadata: left out where empty.
   /// - Throws: `.unsupported` where safetensors, or our own reader, would not accept such a file; `.output` where it
   ///   cannot be created.
-  package init(creating path: String, tensors: [TensorInfo], metadata: [String: String] = [:]) throws(Refusal) {
-    let header = try SafetensorsLayout(of: tensors, metadata: metadata, file: path)
-    order = header.order
-    missingByteCount = order.first?.byteCount ?? 0
-    self.header = header.bytes
-    file = try OutputFile(creating: path)
-    try file.write(header.bytes)
-    skipComplete()
+  package convenience init(safetensors path: String, tensors: [TensorInfo], metadata: [String: String] = [:])
+    throws(Refusal)
+  {
+    try self.init(safetensors: [(path, tensors)], metadata: metadata)
   }
 
-  /// - Precondition: the bytes do not run over the end of the current tensor.
-  package func append(_ bytes: UnsafeRawBufferPointer) throws(Refusal) {
-    guard bytes.count > 0 else { return }
-    precondition(bytes.count <= missingByteCount, "more bytes than the current tensor has")
-    try unsafe file.write(bytes)
-    missingByteCount -= bytes.count
-    skipComplete()
+  /// Creates all files of shards in a directory and writes their headers.
+  package convenience init(
+    safetensors shards: SafetensorsShards, in directory: String, metadata: [String: String]
+  ) throws(Refusal) {
+    try self.init(safetensors: shards.files.map { (directory + "/" + $0.name, $0.tensors) }, metadata: metadata)
   }
 
-  package func amend(_ text: String, by other: String) throws(Refusal) { try file.amend(text, by: other, in: header) }
-
-  package func finish() throws(Refusal) {
-    precondition(current == order.count, "a tensor is not complete")
-    try file.finish()
-  }
-
-  /// Moves to the next tensor that has bytes to come; empty tensors have none.
-  private func skipComplete() {
-    while missingByteCount == 0, current < order.count {
-      current += 1
-      if current < order.count { missingByteCount = order[current].byteCount }
+  private convenience init(safetensors files: [(path: String, tensors: [TensorInfo])], metadata: [String: String])
+    throws(Refusal)
+  {
+    var places: [TensorPlace] = []
+    var created: [TensorFile] = []
+    for (path, tensors) in files {
+      let layout = try SafetensorsLayout(of: tensors, metadata: metadata, file: path)
+      let byteCount = layout.order.reduce(layout.bytes.count) { $0 + $1.byteCount }
+      let file = try TensorFile(creating: path, head: layout.bytes, byteCount: byteCount)
+      created.append(file)
+      var end = layout.bytes.count
+      for info in layout.order {
+        places.append(TensorPlace(info: info, file: file, byteOffset: end))
+        end += info.byteCount
+      }
     }
+    self.init(places, in: created)
   }
 }
 
