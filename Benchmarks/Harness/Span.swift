@@ -30,7 +30,7 @@ struct Span: ParsableCommand {
 
     func run() throws {
       let output = "span-output"
-      try options.report {
+      try options.report { _ in
         try? FileManager.default.removeItem(atPath: output)
       } _: { workers in
         var conversion = Conversion(source: checkpoint, destination: output, targets: [target])
@@ -52,7 +52,7 @@ struct Span: ParsableCommand {
 
     func run() throws {
       let tokens = (0..<sequences * length).map { $0 * 769 % 50_000 }
-      try options.report {
+      try options.report { _ in
       } _: { workers in
         var input = MeasurementInput(model: checkpoint, text: .ids(tokens))
         input.chunking.contextLength = length
@@ -85,13 +85,16 @@ extension Span {
       let ids = (0..<sequences * length).map { UInt16($0 * 769 % 50_000) }
       try ids.withUnsafeBytes { try Data($0).write(to: place.appending(path: "tokens.bin")) }
       let model = try Model(opening: checkpoint)
-      try options.report {
-      } _: { workers in
-        let run = try TrainingRun<Float>(
+      // What a run does once, before its first step, is none of the step.
+      var next: TrainingRun<Float>?
+      try options.report { workers in
+        next = nil
+        next = try TrainingRun<Float>(
           model.network, namesAfter: model.layout.prefix,
           recipe: Recipe(named: place.appending(path: "recipe.json").path),
           tokens: TrainingTokens(file: place.appending(path: "tokens.bin").path), workers: workers)
-        _ = try run.advance()
+      } _: { _ in
+        _ = try next?.advance()
       }
     }
   }
@@ -111,7 +114,7 @@ extension Span.Options {
 
   /// Prints the steps of the longest chain that take more than a hundredth of it, those of the longest task of each below it.
   private static func printChain(of steps: [TaskRecorder.Step], depth: Int = 0, least: Double? = nil) {
-    let least = least ?? chain(of: steps) / 100
+    let least = least ?? chain(of: steps) / 1000
     for (number, step) in steps.enumerated() where chain(of: step) >= least {
       let margin = String(repeating: "  ", count: depth)
       switch step {
@@ -124,14 +127,16 @@ extension Span.Options {
     }
   }
 
-  func report(_ prepare: () -> Void, _ body: (Workers) throws -> Void) throws {
-    prepare()
+  func report(_ prepare: (Workers) throws -> Void, _ body: (Workers) throws -> Void) throws {
+    try prepare(.all)
     prepareProcessForArithmetic()
     // The file comes into memory.
     try body(.all)
-    prepare()
     let recorder = TaskRecorder()
-    try body(Workers(count: cut, recordedBy: recorder))
+    let recorded = Workers(count: cut, recordedBy: recorder)
+    try prepare(recorded)
+    recorder.restart()
+    try body(recorded)
     let steps = recorder.finish()
     if chain { Self.printChain(of: steps) }
     let graph = TaskGraph(steps)
@@ -147,12 +152,15 @@ extension Span.Options {
       var times: [Double] = []
       var predictions: [Double] = []
       for _ in 0..<rounds {
-        prepare()
         let recorder = TaskRecorder()
-        try body(Workers(count: count, recordedBy: recorder))
+        let recorded = Workers(count: count, recordedBy: recorder)
+        try prepare(recorded)
+        recorder.restart()
+        try body(recorded)
         predictions.append(TaskGraph(recorder.finish()).duration(onCores: count))
-        prepare()
-        times.append(try seconds { try body(Workers(count: count)) })
+        let workers = Workers(count: count)
+        try prepare(workers)
+        times.append(try seconds { try body(workers) })
       }
       print("measured on \(count) threads\t\(times.median)\ts")
       print("measured over predicted, \(count) threads\t\(times.median / predictions.median)\tratio")

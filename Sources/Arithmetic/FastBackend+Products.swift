@@ -3,19 +3,22 @@ import NormFoldFormats
 import NormFoldNetworks
 
 /// A part of a product that one task computes.
-private struct ProductTile: Sendable {
-  let rows: Range<Int>
-  let outputs: Range<Int>
+package struct ProductTile: Sendable {
+  package let rows: Range<Int>
+  package let outputs: Range<Int>
 
-  /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones; over many, narrow
-  /// parts would have the tokens copied again and again, and rows are cut as well. With OpenBLAS 0.3.21 on Zen 3, parts of
-  /// 512 × 1,024 cost 3% of 1,024 tokens, half as large ones 6 to 13%; those of 256 outputs cost 4% of 256 tokens.
-  static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
-    let widths = [(rowCount: 64, width: 64), (rowCount: 512, width: 256)]
-    let narrowest = widths.first { rowCount < $0.rowCount }?.width ?? 1_024
-    return tiles(
+  /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones; over many, rows are
+  /// cut as well. With OpenBLAS 0.3.21 and its AVX-512 kernels, parts of 512 × 256 cost 3 to 8% of 1,024 tokens, as those
+  /// of 512 × 1,024 do, half as large ones 5 to 14%, and those of 128 rows 13 to 32%; 256 outputs cost 0 to 3% of 256 tokens.
+  package static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
+    tiles(
       rowCount: rowCount, rowSize: min(rowCount, 512), outputCount: outputCount,
-      width: max(narrowest, outputCount / 32 / 64 * 64))
+      width: max(rowCount < 64 ? 64 : 256, outputCount / 32 / 64 * 64))
+  }
+
+  /// Cuts a product over many more numbers than it has rows or columns.
+  package static func squares(rowCount: Int, outputCount: Int) -> [ProductTile] {
+    tiles(rowCount: rowCount, rowSize: 256, outputCount: outputCount, width: 256)
   }
 
   private static func tiles(rowCount: Int, rowSize: Int, outputCount: Int, width: Int) -> [ProductTile] {

@@ -16,7 +16,13 @@ package final class TaskRecorder: @unchecked Sendable {
 
   package init() { start = clock.now }
 
-  /// Returns the steps that were done since the recorder was made.
+  /// Forgets what was done so far.
+  package func restart() {
+    open = [[]]
+    start = clock.now
+  }
+
+  /// Returns the steps that were done since the recorder was made or restarted.
   package func finish() -> [Step] {
     close()
     return open[0]

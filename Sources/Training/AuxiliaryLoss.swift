@@ -71,12 +71,16 @@ final class DeviationSums: @unchecked Sendable {
   private(set) var sums: [String: (sum: Double, count: Int)] = [:]
 
   /// Operations that read one norm with different deviations read the same values: the first of them counts.
-  func add<Scalar: ArithmeticScalar>(_ x: Matrix<Scalar>, of norm: Norm, epsilon: Double) {
+  func add<Scalar: ArithmeticScalar>(_ x: Matrix<Scalar>, of norm: Norm, epsilon: Double, workers: Workers) {
     guard sums[norm.name] == nil else { return }
-    let sum = (0..<x.rowCount).reduce(0) { sum, row in
-      unsafe sum + (Self.moments(of: x.row(row), isCentred: norm.kind == .layer).variance + epsilon).squareRoot()
+    let deviations = Matrix<Double>(rows: 1, columns: x.rowCount)
+    workers.forEachPart(of: x.rowCount, size: 32) { rows in
+      for row in rows {
+        let variance = unsafe Self.moments(of: x.row(row), isCentred: norm.kind == .layer).variance
+        unsafe deviations.start[row] = (variance + epsilon).squareRoot()
+      }
     }
-    sums[norm.name] = (sum, x.rowCount)
+    sums[norm.name] = (unsafe deviations.values.reduce(0, +), x.rowCount)
   }
 
   /// In double precision; the variance is of the differences from the mean.

@@ -9,14 +9,21 @@ import Numerics
 enum Pullback {
   /// dx = dy · Wᵀ.
   static func linear<Scalar: ArithmeticScalar>(
-    _ upper: Matrix<Scalar>, through entry: TrainedParameters<Scalar>.Entry, of parameters: TrainedParameters<Scalar>
+    _ upper: Matrix<Scalar>, through entry: TrainedParameters<Scalar>.Entry, of parameters: TrainedParameters<Scalar>,
+    workers: Workers
   ) -> Matrix<Scalar> {
     let width = entry.isTransposed ? entry.shape[1] : entry.shape[0]
     let result = Matrix<Scalar>(rows: upper.rowCount, columns: width)
-    unsafe Scalar.multiply(
-      rows: upper.rowCount, columns: width, inner: upper.columnCount, upper.start, strideA: upper.columnCount,
-      parameters.value(of: entry), strideB: entry.stride, isTransposed: !entry.isTransposed, factor: 1, beta: 0,
-      into: result.start, strideC: width)
+    let tiles = ProductTile.tiles(rowCount: upper.rowCount, outputCount: width)
+    workers.forEach(tiles.count) { number in
+      let tile = tiles[number]
+      let (row, column) = (tile.rows.lowerBound, tile.outputs.lowerBound)
+      unsafe Scalar.multiply(
+        rows: tile.rows.count, columns: tile.outputs.count, inner: upper.columnCount,
+        upper.start + row * upper.columnCount, strideA: upper.columnCount,
+        parameters.value(of: entry) + column * (entry.isTransposed ? 1 : entry.stride), strideB: entry.stride,
+        isTransposed: !entry.isTransposed, factor: 1, beta: 0, into: result.start + row * width + column, strideC: width)
+    }
     return result
   }
 
@@ -25,7 +32,7 @@ enum Pullback {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   static func norm<Scalar: ArithmeticScalar>(
-    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by norm: Norm
+    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by norm: Norm, workers: Workers
   ) throws(Refusal) -> (derivative: Matrix<Scalar>, gain: [Double], bias: [Double]) {
     let width = x.columnCount
     let isCentred = norm.kind == .layer
@@ -39,10 +46,41 @@ enum Pullback {
       throw Refusal(.unsupported, subject: norm.name, "a norm of this kind is not trained")
     }
     let result = Matrix<Scalar>(rows: x.rowCount, columns: width)
+    // The sums of some rows each, which are added in their order.
+    let partCount = (x.rowCount + normRows - 1) / normRows
+    let sums = Matrix<Double>.zeros(rows: 2 * partCount, columns: width)
+    let (known, factors) = (epsilon, fixed)
+    workers.forEachPart(of: x.rowCount, size: normRows) { rows in
+      let part = rows.lowerBound / normRows
+      unsafe addRows(
+        rows, of: upper, x, isCentred: isCentred, gain: gain, epsilon: known, fixed: factors, into: result,
+        gains: sums.row(2 * part), biases: sums.row(2 * part + 1))
+    }
     var (gains, biases) = ([Double](repeating: 0, count: width), [Double](repeating: 0, count: width))
+    for part in 0..<partCount {
+      let (gain, bias) = unsafe (sums.row(2 * part), sums.row(2 * part + 1))
+      for index in 0..<width {
+        gains[index] += unsafe gain[index]
+        biases[index] += unsafe bias[index]
+      }
+    }
+    return (result, gains, biases)
+  }
+
+  /// Rows of a norm that one thread takes at a time.
+  private static let normRows = 32
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private static func addRows<Scalar: ArithmeticScalar>(
+    _ rows: Range<Int>, of upper: Matrix<Scalar>, _ x: Matrix<Scalar>, isCentred: Bool, gain: [Scalar],
+    epsilon: Scalar?, fixed: [Scalar], into result: Matrix<Scalar>, gains: UnsafeMutableBufferPointer<Double>,
+    biases: UnsafeMutableBufferPointer<Double>
+  ) {
+    let width = x.columnCount
     let normalised = Matrix<Scalar>(rows: 1, columns: width)
     let (n, count) = unsafe (normalised.values, Scalar(width))
-    for row in 0..<x.rowCount {
+    for row in rows {
       let (values, up, derivative) = unsafe (x.row(row), upper.row(row), result.row(row))
       let mean = isCentred ? sum(width) { unsafe values[$0] } / count : 0
       for index in 0..<width { unsafe n[index] = unsafe values[index] - mean }
@@ -64,11 +102,10 @@ enum Pullback {
         }
       }
       for index in 0..<width {
-        gains[index] += unsafe Double(up[index] * n[index])
-        biases[index] += unsafe Double(up[index])
+        unsafe gains[index] += unsafe Double(up[index] * n[index])
+        unsafe biases[index] += unsafe Double(up[index])
       }
     }
-    return (result, gains, biases)
   }
 
   /// In eight partial sums, which the compiler may not make of one by itself.
@@ -96,64 +133,96 @@ enum Pullback {
   @specialized(where Scalar == Double)
   static func attention<Scalar: ArithmeticScalar>(
     _ upper: Matrix<Scalar>, query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>,
-    output: Matrix<Scalar>, by attention: Attention
+    output: Matrix<Scalar>, by attention: Attention, workers: Workers
   ) -> (query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>) {
     let (count, width, keyWidth) = (query.rowCount, query.columnCount, key.columnCount)
-    let dHead = width / attention.headCount
-    let scale = Scalar(attention.scale)
     let dQuery = Matrix<Scalar>(rows: count, columns: width)
     let dKey = Matrix<Scalar>.zeros(rows: count, columns: keyWidth)
     let dValue = Matrix<Scalar>.zeros(rows: count, columns: keyWidth)
-    let step = min(attentionRows, count)
-    let (shares, slopes) = (Matrix<Scalar>(rows: step, columns: count), Matrix<Scalar>(rows: step, columns: count))
-    for head in 0..<attention.headCount {
-      let own = head * dHead
-      let shared = head * attention.keyValueHeadCount / attention.headCount * dHead
-      for first in stride(from: 0, to: count, by: step) {
-        let rows = first..<min(first + step, count)
-        let length = rows.upperBound
-        let corner = first * width + own
-        unsafe Scalar.multiply(
-          rows: rows.count, columns: length, inner: dHead, query.start + corner, strideA: width, key.start + shared,
-          strideB: keyWidth, isTransposed: true, factor: scale, beta: 0, into: shares.start, strideC: length)
-        unsafe Scalar.multiply(
-          rows: rows.count, columns: length, inner: dHead, upper.start + corner, strideA: width,
-          value.start + shared, strideB: keyWidth, isTransposed: true, factor: 1, beta: 0, into: slopes.start,
-          strideC: length)
-        for row in rows {
-          let start = (row - first) * length
-          let share = unsafe UnsafeMutableBufferPointer(start: shares.start + start, count: length)
-          let slope = unsafe slopes.start + start
-          unsafe Kernels.softmax(UnsafeMutableBufferPointer(rebasing: share[...row]))
-          let (up, out) = unsafe (upper.start + row * width + own, output.start + row * width + own)
-          let level = sum(dHead) { unsafe up[$0] * out[$0] }
-          for column in 0...row {
-            unsafe slope[column] = unsafe share[column] * (slope[column] - level) * scale
-          }
-          for column in row + 1..<max(row + 1, length) { unsafe (share[column], slope[column]) = (0, 0) }
-        }
-        unsafe Scalar.multiply(
-          rows: rows.count, columns: dHead, inner: length, slopes.start, strideA: length, key.start + shared,
-          strideB: keyWidth, isTransposed: false, factor: 1, beta: 0, into: dQuery.start + corner, strideC: width)
-        unsafe Scalar.addTransposedProduct(
-          rows: length, columns: dHead, inner: rows.count, slopes.start, strideA: length, query.start + corner,
-          strideB: width, into: dKey.start + shared, strideC: keyWidth)
-        unsafe Scalar.addTransposedProduct(
-          rows: length, columns: dHead, inner: rows.count, shares.start, strideA: length, upper.start + corner,
-          strideB: width, into: dValue.start + shared, strideC: keyWidth)
+    let sharing = attention.headCount / attention.keyValueHeadCount
+    workers.forEach(attention.keyValueHeadCount) { group in
+      for head in group * sharing..<(group + 1) * sharing {
+        attend(
+          head, upper, query: query, key: key, value: value, output: output, by: attention,
+          into: (dQuery, dKey, dValue))
       }
     }
     return (dQuery, dKey, dValue)
   }
 
-  /// The derivative of an activation, from what it read.
+  /// Adds what one head contributes.
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
+  private static func attend<Scalar: ArithmeticScalar>(
+    _ head: Int, _ upper: Matrix<Scalar>, query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>,
+    output: Matrix<Scalar>, by attention: Attention,
+    into derivatives: (query: Matrix<Scalar>, key: Matrix<Scalar>, value: Matrix<Scalar>)
+  ) {
+    let (count, width, keyWidth) = (query.rowCount, query.columnCount, key.columnCount)
+    let dHead = width / attention.headCount
+    let scale = Scalar(attention.scale)
+    let (dQuery, dKey, dValue) = derivatives
+    let step = min(attentionRows, count)
+    let (shares, slopes) = (Matrix<Scalar>(rows: step, columns: count), Matrix<Scalar>(rows: step, columns: count))
+    let own = head * dHead
+    let shared = head * attention.keyValueHeadCount / attention.headCount * dHead
+    for first in stride(from: 0, to: count, by: step) {
+      let rows = first..<min(first + step, count)
+      let length = rows.upperBound
+      let corner = first * width + own
+      unsafe Scalar.multiply(
+        rows: rows.count, columns: length, inner: dHead, query.start + corner, strideA: width, key.start + shared,
+        strideB: keyWidth, isTransposed: true, factor: scale, beta: 0, into: shares.start, strideC: length)
+      unsafe Scalar.multiply(
+        rows: rows.count, columns: length, inner: dHead, upper.start + corner, strideA: width,
+        value.start + shared, strideB: keyWidth, isTransposed: true, factor: 1, beta: 0, into: slopes.start,
+        strideC: length)
+      for row in rows {
+        let start = (row - first) * length
+        let share = unsafe UnsafeMutableBufferPointer(start: shares.start + start, count: length)
+        let slope = unsafe slopes.start + start
+        unsafe Kernels.softmax(UnsafeMutableBufferPointer(rebasing: share[...row]))
+        let (up, out) = unsafe (upper.start + row * width + own, output.start + row * width + own)
+        let level = sum(dHead) { unsafe up[$0] * out[$0] }
+        for column in 0...row {
+          unsafe slope[column] = unsafe share[column] * (slope[column] - level) * scale
+        }
+        for column in row + 1..<max(row + 1, length) { unsafe (share[column], slope[column]) = (0, 0) }
+      }
+      unsafe Scalar.multiply(
+        rows: rows.count, columns: dHead, inner: length, slopes.start, strideA: length, key.start + shared,
+        strideB: keyWidth, isTransposed: false, factor: 1, beta: 0, into: dQuery.start + corner, strideC: width)
+      unsafe Scalar.addTransposedProduct(
+        rows: length, columns: dHead, inner: rows.count, slopes.start, strideA: length, query.start + corner,
+        strideB: width, into: dKey.start + shared, strideC: keyWidth)
+      unsafe Scalar.addTransposedProduct(
+        rows: length, columns: dHead, inner: rows.count, shares.start, strideA: length, upper.start + corner,
+        strideB: width, into: dValue.start + shared, strideC: keyWidth)
+    }
+  }
+
+  /// The derivative of an activation, from what it read.
   static func activation<Scalar: ArithmeticScalar>(
-    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by activation: Activation
+    _ upper: Matrix<Scalar>, of x: Matrix<Scalar>, by activation: Activation, workers: Workers
   ) -> Matrix<Scalar> {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
-    let (x, up, y) = unsafe (x.values, upper.values, result.values)
+    unsafe workers.forEachPart(of: x.values.count, size: elementsPerTask) { part in
+      unsafe self.activation(
+        UnsafeMutableBufferPointer(rebasing: upper.values[part]), of: UnsafeMutableBufferPointer(rebasing: x.values[part]),
+        by: activation, into: UnsafeMutableBufferPointer(rebasing: result.values[part]))
+    }
+    return result
+  }
+
+  /// Numbers that one thread takes at a time, where each costs little.
+  private static let elementsPerTask = 1 << 14
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private static func activation<Scalar: ArithmeticScalar>(
+    _ up: UnsafeMutableBufferPointer<Scalar>, of x: UnsafeMutableBufferPointer<Scalar>, by activation: Activation,
+    into y: UnsafeMutableBufferPointer<Scalar>
+  ) {
     switch activation {
     case .geluTanh:
       // y = x·s with s = 1 / (1 + e⁻²ᵘ), u = √(2/π)(x + 0.044715x³): y' = s + x·s(1 − s)·2u'.
@@ -198,7 +267,6 @@ enum Pullback {
       let slope = Scalar(slope)
       for index in 0..<x.count { unsafe y[index] = unsafe x[index] > 0 ? up[index] : up[index] * slope }
     }
-    return result
   }
 
   /// Numbers that stay in the first cache between two loops.
@@ -217,15 +285,26 @@ enum Pullback {
       for index in range { unsafe y[index] = unsafe 1 / (1 + y[index]) }
     }
   }
-}
 
-extension Matrix {
+  /// The sum of two derivatives.
+  static func sum<Scalar: ArithmeticScalar>(
+    _ a: Matrix<Scalar>, _ b: Matrix<Scalar>, workers: Workers
+  ) -> Matrix<Scalar> {
+    let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
+    unsafe workers.forEachPart(of: a.values.count, size: elementsPerTask) { part in
+      unsafe add(
+        UnsafeMutableBufferPointer(rebasing: a.values[part]), UnsafeMutableBufferPointer(rebasing: b.values[part]),
+        into: UnsafeMutableBufferPointer(rebasing: result.values[part]))
+    }
+    return result
+  }
+
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
-  static func + (a: Matrix, b: Matrix) -> Matrix {
-    let result = Matrix(rows: a.rowCount, columns: a.columnCount)
-    let (a, b, sum) = unsafe (a.values, b.values, result.values)
+  static func add<Scalar: ArithmeticScalar>(
+    _ a: UnsafeMutableBufferPointer<Scalar>, _ b: UnsafeMutableBufferPointer<Scalar>,
+    into sum: UnsafeMutableBufferPointer<Scalar>
+  ) {
     for index in 0..<sum.count { unsafe sum[index] = unsafe a[index] + b[index] }
-    return result
   }
 }

@@ -9,6 +9,7 @@ import NormFoldNetworks
 final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   let network: Network
   let tokens: [Int]
+  private let workers: Workers
   private let backend: TrainingBackend<Scalar>
   /// Computes linear maps, embeddings and norms in integers, where those of the step do.
   var integers: DynamicBackend<Scalar>? { backend.integers }
@@ -31,6 +32,7 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
   ) {
     self.network = network
     self.tokens = tokens
+    self.workers = workers
     self.arithmetic = arithmetic
     self.number = number
     let probe = Probe(name: "text", tokens: tokens)
@@ -71,7 +73,7 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
 
   /// Adds to the derivative of the loss by a value.
   func add(_ derivative: Matrix<Scalar>, at path: Path) {
-    derivatives[path] = derivatives[path].map { $0 + derivative } ?? derivative
+    derivatives[path] = derivatives[path].map { Pullback.sum($0, derivative, workers: workers) } ?? derivative
   }
 
   /// The integers of the derivative by a value, or by some of its rows.
@@ -115,25 +117,26 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
         add(integers.pullBack(integersOfUpper, through: map.weight, at: node.path), at: node.operands[0])
         break
       }
-      add(Pullback.linear(upper, through: parameters.entry(of: map.weight), of: parameters), at: node.operands[0])
+      add(Pullback.linear(upper, through: parameters.entry(of: map.weight), of: parameters, workers: workers), at: node.operands[0])
     case .norm(let norm):
       let (derivative, gain, bias) =
         if let integers, let rounded = rounded(upper, at: node.path) {
           try integers.pullBack(rounded, of: value(0), by: norm)
         } else {
-          try Pullback.norm(upper, of: value(0), by: norm)
+          try Pullback.norm(upper, of: value(0), by: norm, workers: workers)
         }
       (found.gain, found.bias) = (gain, bias)
       add(derivative, at: node.operands[0])
     case .rotate: add(try mirrored.evaluate(node, [upper]), at: node.operands[0])
     case .attend(let attention):
       let result = try Pullback.attention(
-        upper, query: value(0), key: value(1), value: value(2), output: self.value(at: node.path), by: attention)
+        upper, query: value(0), key: value(1), value: value(2), output: self.value(at: node.path), by: attention,
+        workers: workers)
       for (operand, derivative) in zip(node.operands, [result.query, result.key, result.value]) {
         add(derivative, at: operand)
       }
     case .activate(let activation):
-      add(Pullback.activation(upper, of: try value(0), by: activation), at: node.operands[0])
+      add(Pullback.activation(upper, of: try value(0), by: activation, workers: workers), at: node.operands[0])
     case .scale: add(try backend.evaluate(node, [upper]), at: node.operands[0])
     case .add: for operand in node.operands { add(upper, at: operand) }
     case .multiply:

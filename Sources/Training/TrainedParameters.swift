@@ -202,7 +202,12 @@ import NormFoldNetworks
 
   func gradient(of entry: Entry) -> UnsafeMutablePointer<Scalar> { unsafe gradients.start + entry.offset }
 
-  package func clearGradients() { unsafe gradients.values.update(repeating: 0) }
+  package func clearGradients(workers: Workers) {
+    workers.forEachPart(of: gradients.columnCount, size: 1 << 20) { part in
+      unsafe UnsafeMutableRawPointer(gradients.start + part.lowerBound).initializeMemory(
+        as: UInt8.self, repeating: 0, count: part.count * MemoryLayout<Scalar>.stride)
+    }
+  }
 }
 
 extension ArithmeticScalar {
@@ -216,7 +221,9 @@ extension Matrix {
 
   static func zeros(rows: Int, columns: Int) -> Matrix {
     let result = Matrix(rows: rows, columns: columns)
-    unsafe result.values.initialize(repeating: 0)
+    // By bytes, which the compiler makes one call of: by numbers it would be a loop over values of any type.
+    unsafe UnsafeMutableRawPointer(result.start).initializeMemory(
+      as: UInt8.self, repeating: 0, count: rows * columns * MemoryLayout<Scalar>.stride)
     return result
   }
 }

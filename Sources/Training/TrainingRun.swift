@@ -225,7 +225,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     guard targetCount > 0 else {
       throw Refusal(.malformed, file: tokens.source, "step \(step) reads no token that is to be predicted")
     }
-    parameters.clearGradients()
+    parameters.clearGradients(workers: workers)
     let own = TrainingStep(
       network: network, parameters: parameters, workers: workers, targetCount: targetCount,
       microBatchCount: recipe.microBatches, maskedTarget: recipe.maskedTarget,

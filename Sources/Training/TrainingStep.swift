@@ -47,7 +47,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let records = passes.map { _ in DeviationSums() }
     try workers.forEach(passes.count) { (index) throws(Refusal) in
       try passes[index].run(keeping: kept) { _, norm, x in
-        if let epsilon = measured[norm.name] { records[index].add(x, of: norm, epsilon: epsilon) }
+        if let epsilon = measured[norm.name] { records[index].add(x, of: norm, epsilon: epsilon, workers: workers) }
       }
     }
     for record in records {
@@ -60,12 +60,22 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     if let auxiliary {
       sums.auxiliary += try auxiliary.pullBack(passes, share: 1 / Double(microBatchCount)) / Double(microBatchCount)
     }
+    // While derivatives by values go on to the operation before, those by the parameters of the one behind it are added up.
+    var behind: (node: Network.Node, found: [ParameterDerivatives<Scalar>])?
     for node in network.nodes.reversed() where node.path != network.output {
-      try workers.forEach(passes.count) { (index) throws(Refusal) in
-        try passes[index].pullBack(node, parameters: parameters)
+      let last = behind
+      try workers.forEach(2) { (task) throws(Refusal) in
+        if task == 0 {
+          try workers.forEach(passes.count) { (index) throws(Refusal) in
+            try passes[index].pullBack(node, parameters: parameters)
+          }
+        } else if let last {
+          addDerivatives(of: last.node, last.found, of: passes)
+        }
       }
-      addDerivatives(of: node, from: passes)
+      behind = (node, passes.map(\.found))
     }
+    if let behind { addDerivatives(of: behind.node, behind.found, of: passes) }
   }
 
   /// The share in the loss that sequences have, without any derivative.
@@ -107,23 +117,28 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   /// Rows of a weight whose derivatives are computed by one thread at a time.
   private static var weightRows: Int { 128 }
   /// Columns likewise, where a vector or the rows of a table are added up.
-  private static var columns: Int { 128 }
+  private static var columns: Int { 32 }
 
-  private func addDerivatives(of node: Network.Node, from passes: [SequencePass<Scalar>]) {
-    let found = passes.map(\.found)
+  private func addDerivatives(
+    of node: Network.Node, _ found: [ParameterDerivatives<Scalar>], of passes: [SequencePass<Scalar>]
+  ) {
     switch node.operation {
-    case .embed(let table, let index): addRows(of: parameters.entry(of: table), by: index, from: passes)
+    case .embed(let table, let index): addRows(of: parameters.entry(of: table), by: index, found, of: passes)
     case .linear(let map):
       let weight = parameters.entry(of: map.weight)
-      forEachPart(of: weight.shape[0], Self.weightRows) { rows in
-        for derivatives in found {
-          if let x = derivatives.integersOfOperand, let up = derivatives.integers {
+      if integers != nil {
+        forEachPart(of: weight.shape[0], Self.weightRows) { rows in
+          for derivatives in found {
+            guard let x = derivatives.integersOfOperand, let up = derivatives.integers else { continue }
             addProduct(weight.isTransposed ? up : x, weight.isTransposed ? x : up, rows: rows, to: weight)
-            continue
           }
-          guard let x = derivatives.operand, let up = derivatives.upper else { continue }
-          addProduct(weight.isTransposed ? up : x, weight.isTransposed ? x : up, rows: rows, to: weight)
         }
+      } else {
+        addProducts(
+          found.compactMap { found in
+            guard let x = found.operand, let up = found.upper else { return nil }
+            return weight.isTransposed ? (up, x) : (x, up)
+          }, to: weight)
       }
       if let bias = map.bias { addColumnSums(of: found.compactMap(\.upper), to: parameters.entry(of: bias)) }
     case .norm(let norm):
@@ -139,14 +154,49 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     workers.forEach((count + size - 1) / size) { body($0 * size..<min(($0 + 1) * size, count)) }
   }
 
-  /// Some rows of AᵀB.
-  private func addProduct(
-    _ a: Matrix<Scalar>, _ b: Matrix<Scalar>, rows: Range<Int>, to entry: TrainedParameters<Scalar>.Entry
+  /// Tiles that a product is cut into at least, where there are sequences enough.
+  private static var leastTileCount: Int { 64 }
+
+  /// Adds Σ AᵀB over the sequences. A small weight has few tiles: these are added up for some sequences each, and the sums
+  /// are added in their order.
+  private func addProducts(
+    _ factors: [(Matrix<Scalar>, Matrix<Scalar>)], to entry: TrainedParameters<Scalar>.Entry
   ) {
-    unsafe Scalar.addTransposedProduct(
-      rows: rows.count, columns: b.columnCount, inner: a.rowCount, a.start + rows.lowerBound, strideA: a.columnCount,
-      b.start, strideB: b.columnCount, into: parameters.gradient(of: entry) + rows.lowerBound * entry.stride,
-      strideC: entry.stride)
+    let tiles = ProductTile.squares(rowCount: entry.shape[0], outputCount: entry.shape[1])
+    let groupCount = min(factors.count, (Self.leastTileCount + tiles.count - 1) / tiles.count)
+    guard groupCount > 0 else { return }
+    let groups = (0..<groupCount).map { group in
+      factors.count * group / groupCount..<factors.count * (group + 1) / groupCount
+    }
+    let sums = Matrix<Scalar>(rows: (groupCount - 1) * entry.shape[0], columns: entry.shape[1])
+    workers.forEach(tiles.count * groupCount) { number in
+      let (group, tile) = (number / tiles.count, tiles[number % tiles.count])
+      let (row, column) = (tile.rows.lowerBound, tile.outputs.lowerBound)
+      // The first group adds to what is there, the others begin with nothing.
+      var result = unsafe parameters.gradient(of: entry) + row * entry.stride + column
+      let stride = group == 0 ? entry.stride : entry.shape[1]
+      if group > 0 {
+        unsafe result = sums.start + ((group - 1) * entry.shape[0] + row) * entry.shape[1] + column
+        for row in 0..<tile.rows.count {
+          unsafe (result + row * stride).initialize(repeating: 0, count: tile.outputs.count)
+        }
+      }
+      for (a, b) in factors[groups[group]] {
+        unsafe Scalar.addTransposedProduct(
+          rows: tile.rows.count, columns: tile.outputs.count, inner: a.rowCount, a.start + row, strideA: a.columnCount,
+          b.start + column, strideB: b.columnCount, into: result, strideC: stride)
+      }
+    }
+    guard groupCount > 1 else { return }
+    workers.forEachPart(of: entry.shape[0], size: max(1, (1 << 14) / entry.shape[1])) { rows in
+      for row in rows {
+        let gradient = unsafe UnsafeMutableBufferPointer(
+          start: parameters.gradient(of: entry) + row * entry.stride, count: entry.shape[1])
+        for group in 1..<groupCount {
+          unsafe Pullback.add(gradient, sums.row((group - 1) * entry.shape[0] + row), into: gradient)
+        }
+      }
+    }
   }
 
   private func addProduct(
@@ -165,15 +215,17 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   @specialized(where Scalar == Double)
   private func addColumnSums(of matrices: [Matrix<Scalar>], to entry: TrainedParameters<Scalar>.Entry) {
     forEachPart(of: entry.count, Self.columns) { columns in
-      var sums = [Double](repeating: 0, count: columns.count)
-      for matrix in matrices {
-        for row in 0..<matrix.rowCount {
-          let line = unsafe matrix.row(row)
-          for column in columns { sums[column - columns.lowerBound] += unsafe Double(line[column]) }
+      unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: columns.count) { sums in
+        unsafe sums.initialize(repeating: 0)
+        for matrix in matrices {
+          for row in 0..<matrix.rowCount {
+            let line = unsafe matrix.start + row * matrix.columnCount + columns.lowerBound
+            for column in 0..<sums.count { unsafe sums[column] += unsafe Double(line[column]) }
+          }
         }
+        let gradient = unsafe parameters.gradient(of: entry) + columns.lowerBound
+        for column in 0..<sums.count { unsafe gradient[column] += unsafe Scalar(sums[column]) }
       }
-      let gradient = unsafe parameters.gradient(of: entry)
-      for column in columns { unsafe gradient[column] += Scalar(sums[column - columns.lowerBound]) }
     }
   }
 
@@ -181,17 +233,18 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   private func addRows(
-    of entry: TrainedParameters<Scalar>.Entry, by index: Operation.Index, from passes: [SequencePass<Scalar>]
+    of entry: TrainedParameters<Scalar>.Entry, by index: Operation.Index,
+    _ found: [ParameterDerivatives<Scalar>], of passes: [SequencePass<Scalar>]
   ) {
     forEachPart(of: entry.stride, Self.columns) { columns in
-      for pass in passes {
-        if let integers = pass.found.integers {
+      for (pass, found) in zip(passes, found) {
+        if let integers = found.integers {
           unsafe integers.addRows(
             at: index == .token ? pass.tokens : Array(pass.tokens.indices), columns: columns,
             to: parameters.gradient(of: entry), stride: entry.stride)
           continue
         }
-        guard let upper = pass.found.upper else { continue }
+        guard let upper = found.upper else { continue }
         for (position, token) in pass.tokens.enumerated() {
           let gradient = unsafe parameters.gradient(of: entry) + (index == .token ? token : position) * entry.stride
           let line = unsafe upper.row(position)
@@ -204,10 +257,12 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   // MARK: Cross entropy
 
   /// Tokens whose logits are in memory at a time.
-  private static var headTokens: Int { 256 }
+  private static var headTokens: Int { 1_024 }
   /// Tokens or vocabulary entries that one thread takes at a time.
-  private static var headRows: Int { 64 }
-  private static var vocabulary: Int { 2_048 }
+  private static var headRows: Int { 8 }
+  private static var vocabulary: Int { 512 }
+  /// Parts of the vocabulary over each of which products are added up by one thread at a time.
+  private static func shareCount(ofVocabulary size: Int) -> Int { max(1, (size + 4_199) / 4_200) }
 
   /// The cross entropy of every next token, some tokens' logits at a time: logits → loss → their derivatives in place →
   /// those by the residual stream and the unembedding. The last token of a sequence predicts nothing.
@@ -219,6 +274,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let longest = passes.map { $0.tokens.count - 1 }.max() ?? 0
     let logits = Matrix<Scalar>(
       rows: integers == nil ? min(Self.headTokens, longest) : 0, columns: vocabularySize)
+    let sums = Matrix<Scalar>(
+      rows: logits.rowCount * Self.shareCount(ofVocabulary: vocabularySize), columns: map.weight.rowCount)
     var sum = 0.0
     for pass in passes {
       let x = try pass.value(at: node.operands[0])
@@ -235,7 +292,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       let derivative = Matrix<Scalar>.zeros(rows: x.rowCount, columns: x.columnCount)
       for first in stride(from: 0, to: x.rowCount - 1, by: Self.headTokens) {
         let rows = first..<min(first + Self.headTokens, x.rowCount - 1)
-        sum += head(map, x, rows, targets: pass.tokens[(rows.lowerBound + 1)...], logits, into: derivative)
+        sum += head(map, x, rows, targets: pass.tokens[(rows.lowerBound + 1)...], logits, sums, into: derivative)
       }
       pass.add(derivative, at: node.operands[0])
     }
@@ -266,7 +323,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
 
   private func head(
     _ map: LinearMap, _ x: Matrix<Scalar>, _ rows: Range<Int>, targets: ArraySlice<Int>, _ logits: Matrix<Scalar>,
-    into derivative: Matrix<Scalar>
+    _ sums: Matrix<Scalar>, into derivative: Matrix<Scalar>
   ) -> Double {
     let weight = parameters.entry(of: map.weight)
     let (width, vocabularySize) = (x.columnCount, logits.columnCount)
@@ -279,12 +336,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       for row in part {
         unsafe losses.start[row] = unsafe pullBackLoss(logits.row(row), target: targets[row])
       }
-      unsafe Scalar.multiply(
-        rows: part.count, columns: width, inner: vocabularySize, logits.start + part.lowerBound * vocabularySize,
-        strideA: vocabularySize, parameters.value(of: weight), strideB: weight.stride,
-        isTransposed: !weight.isTransposed, factor: 1, beta: 0,
-        into: derivative.start + start + part.lowerBound * width, strideC: width)
     }
+    unsafe pullBackLogits(logits, rows.count, through: weight, sums, into: derivative.start + start)
     let parts = weight.isTransposed ? Self.vocabulary : Self.weightRows
     forEachPart(of: weight.shape[0], parts) { part in
       let gradient = unsafe parameters.gradient(of: weight) + part.lowerBound * weight.stride
@@ -308,6 +361,38 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       }
     }
     return unsafe losses.values.reduce(0, +)
+  }
+
+  /// The derivative by the residual stream [rows, D] from those by the logits: the sums over some parts of the vocabulary, which
+  /// are added in their order. Few rows and columns, and a long sum, would occupy few threads.
+  private func pullBackLogits(
+    _ logits: Matrix<Scalar>, _ rowCount: Int, through weight: TrainedParameters<Scalar>.Entry,
+    _ sums: Matrix<Scalar>, into derivative: UnsafeMutablePointer<Scalar>
+  ) {
+    let (vocabularySize, width) = (logits.columnCount, sums.columnCount)
+    let shareCount = Self.shareCount(ofVocabulary: vocabularySize)
+    let share = (vocabularySize + shareCount - 1) / shareCount
+    let tiles = ProductTile.tiles(rowCount: rowCount, outputCount: width)
+    workers.forEach(shareCount * tiles.count) { number in
+      let tile = tiles[number % tiles.count]
+      let first = number / tiles.count * share
+      let (row, column) = (tile.rows.lowerBound, tile.outputs.lowerBound)
+      let start = (first * (weight.isTransposed ? weight.stride : 1)) + column * (weight.isTransposed ? 1 : weight.stride)
+      unsafe Scalar.multiply(
+        rows: tile.rows.count, columns: tile.outputs.count, inner: min(share, vocabularySize - first),
+        logits.start + row * vocabularySize + first, strideA: vocabularySize, parameters.value(of: weight) + start,
+        strideB: weight.stride, isTransposed: !weight.isTransposed, factor: 1, beta: 0,
+        into: sums.start + (number / tiles.count * rowCount + row) * width + column, strideC: width)
+    }
+    nonisolated(unsafe) let derivative = unsafe derivative
+    workers.forEachPart(of: rowCount * width, size: 1 << 14) { part in
+      let result = unsafe UnsafeMutableBufferPointer(start: derivative + part.lowerBound, count: part.count)
+      for number in 0..<shareCount {
+        let sum = unsafe UnsafeMutableBufferPointer(
+          start: sums.start + number * rowCount * width + part.lowerBound, count: part.count)
+        if number == 0 { _ = unsafe result.update(from: sum) } else { unsafe Pullback.add(result, sum, into: result) }
+      }
+    }
   }
 
   /// The same with products in integers: the derivatives by the logits of these tokens are one tensor.

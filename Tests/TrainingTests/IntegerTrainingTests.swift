@@ -259,7 +259,7 @@ private struct PlainStep {
     }
     var derivatives: [Path: Matrix<Double>] = [:]
     func add(_ derivative: Matrix<Double>, at path: Path) {
-      derivatives[path] = derivatives[path].map { $0 + derivative } ?? derivative
+      derivatives[path] = derivatives[path].map { Pullback.sum($0, derivative, workers: .all) } ?? derivative
     }
     func matrix(_ numbers: [Double], rows: Int) -> Matrix<Double> {
       let result = Matrix<Double>(rows: rows, columns: numbers.count / rows)
@@ -327,12 +327,12 @@ private struct PlainStep {
       case .attend(let attention):
         guard let output = values[node.path] else { preconditionFailure("not computed") }
         let result = Pullback.attention(
-          upper, query: value(0), key: value(1), value: value(2), output: output, by: attention)
+          upper, query: value(0), key: value(1), value: value(2), output: output, by: attention, workers: .all)
         for (operand, derivative) in zip(node.operands, [result.query, result.key, result.value]) {
           add(derivative, at: operand)
         }
       case .activate(let activation):
-        add(Pullback.activation(upper, of: value(0), by: activation), at: node.operands[0])
+        add(Pullback.activation(upper, of: value(0), by: activation, workers: .all), at: node.operands[0])
       case .scale: add(try float.evaluate(node, [upper]), at: node.operands[0])
       case .add: for operand in node.operands { add(upper, at: operand) }
       case .multiply:

@@ -24,7 +24,7 @@ import TestSupport
       bias: kind == .layer ? reference.parameter("\(name).in.bias") : nil,
       deviation: isFixed
         ? .fixed(reference.parameter("\(name).in.sigma")) : .computed(epsilon: kind == .layer ? 1e-5 : 1e-6))
-    let result = try Pullback.norm(reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: norm)
+    let result = try Pullback.norm(reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: norm, workers: .all)
     expect(result.derivative.array, "\(name).grad.x")
     expect(result.gain, "\(name).grad.gain")
     if kind == .layer { expect(result.bias, "\(name).grad.bias") }
@@ -38,7 +38,7 @@ import TestSupport
     ])
   func activations(name: String, activation: Activation) {
     let result = Pullback.activation(
-      reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: activation)
+      reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: activation, workers: .all)
     expect(result.array, "\(name).grad.x")
   }
 
@@ -48,7 +48,7 @@ import TestSupport
     let result = Pullback.attention(
       reference.matrix("attention.up"), query: reference.matrix("attention.in.query"),
       key: reference.matrix("attention.in.key"), value: reference.matrix("attention.in.value"),
-      output: reference.matrix("attention.out"), by: own)
+      output: reference.matrix("attention.out"), by: own, workers: .all)
     expect(result.query.array, "attention.grad.query")
     expect(result.key.array, "attention.grad.key")
     expect(result.value.array, "attention.grad.value")
