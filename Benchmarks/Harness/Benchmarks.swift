@@ -4,7 +4,9 @@ import ArgumentParser
 @main struct Benchmarks: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "normfold-benchmarks",
-    subcommands: [MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self, IntegerProducts.self])
+    subcommands: [
+      MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self, Step.self, IntegerProducts.self,
+    ])
 }
 
 /// Seconds that `body` takes.

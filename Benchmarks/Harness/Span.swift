@@ -74,25 +74,12 @@ extension Span {
     @OptionGroup var options: Options
 
     func run() throws {
-      let place = FileManager.default.temporaryDirectory.appending(path: "normfold-span-\(getpid())")
-      try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
-      defer { try? FileManager.default.removeItem(at: place) }
-      let recipe = """
-        {"context": \(length), "batch": \(sequences), "micro_batches": 1, "steps": 1000, "lr": 1e-4, "min_lr": 1e-4, "warmup": 0,
-         "betas": [0.9, 0.999], "adam_eps": 1e-8, "weight_decay": 0.01, "clip": 1.0, "momentum": 0.9, "schedule": {}}
-        """
-      try Data(recipe.utf8).write(to: place.appending(path: "recipe.json"))
-      let ids = (0..<sequences * length).map { UInt16($0 * 769 % 50_000) }
-      try ids.withUnsafeBytes { try Data($0).write(to: place.appending(path: "tokens.bin")) }
-      let model = try Model(opening: checkpoint)
+      let training = try RandomTraining(of: checkpoint, sequences: sequences, length: length)
       // What a run does once, before its first step, is none of the step.
       var next: TrainingRun<Float>?
       try options.report { workers in
         next = nil
-        next = try TrainingRun<Float>(
-          model.network, namesAfter: model.layout.prefix,
-          recipe: Recipe(named: place.appending(path: "recipe.json").path),
-          tokens: TrainingTokens(file: place.appending(path: "tokens.bin").path), workers: workers)
+        next = try training.run(workers)
       } _: { _ in
         _ = try next?.advance()
       }

@@ -248,8 +248,8 @@ extension RemovalPlan {
       (lines + [
         "  Memory: \(Quantity.bytes(byteCount)).",
         "  Products: \(Quantity.short(operationsPerToken / 1e9)) GFLOP a token, \(Quantity.scientific(operationCount)) in all.",
-        "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) cores, if each does three quarters of the "
-          + "\(speed) that a product reaches on one core of this machine now.",
+        "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) \(cores == 1 ? "core" : "cores"), if each does three quarters of the "
+          + "\(speed) that products reach now while all cores of this machine multiply.",
       ] + (machines > 1 ? severalText(cores: cores, machines: machines) : [])).joined(separator: "\n")
   }
 
@@ -258,7 +258,7 @@ extension RemovalPlan {
       "\(Quantity.duration(3_600 * hours(machines: machines, cores: cores, bytesPerSecond: speed))) over \(name)"
     }
     return [
-      "  On \(machines) machines of \(cores) cores: \(times.joined(separator: ", ")). Each sends and receives "
+      "  On \(machines) machines of \(cores) \(cores == 1 ? "core" : "cores"): \(times.joined(separator: ", ")). Each sends and receives "
         + "\(Quantity.bytes(Int(exchangedByteCount(processes: machines)))) a step.",
       "  With --shard-optimizer, \(Quantity.bytes(byteCount(sharedBy: machines))) on each of them.",
     ]

@@ -117,7 +117,8 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
         add(integers.pullBack(integersOfUpper, through: map.weight, at: node.path), at: node.operands[0])
         break
       }
-      add(Pullback.linear(upper, through: parameters.entry(of: map.weight), of: parameters, workers: workers), at: node.operands[0])
+      let weight = parameters.entry(of: map.weight)
+      add(Pullback.linear(upper, through: weight, of: parameters, workers: workers), at: node.operands[0])
     case .norm(let norm):
       let (derivative, gain, bias) =
         if let integers, let rounded = rounded(upper, at: node.path) {

@@ -178,7 +178,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       if group > 0 {
         unsafe result = sums.start + ((group - 1) * entry.shape[0] + row) * entry.shape[1] + column
         for row in 0..<tile.rows.count {
-          unsafe (result + row * stride).initialize(repeating: 0, count: tile.outputs.count)
+          unsafe UnsafeMutableRawPointer(result + row * stride).initializeMemory(
+            as: UInt8.self, repeating: 0, count: tile.outputs.count * MemoryLayout<Scalar>.stride)
         }
       }
       for (a, b) in factors[groups[group]] {
@@ -219,14 +220,25 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
         unsafe sums.initialize(repeating: 0)
         for matrix in matrices {
           for row in 0..<matrix.rowCount {
-            let line = unsafe matrix.start + row * matrix.columnCount + columns.lowerBound
-            for column in 0..<sums.count { unsafe sums[column] += unsafe Double(line[column]) }
+            unsafe Self.add(UnsafeMutableBufferPointer(rebasing: matrix.row(row)[columns]), to: sums)
           }
         }
         let gradient = unsafe parameters.gradient(of: entry) + columns.lowerBound
         for column in 0..<sums.count { unsafe gradient[column] += unsafe Scalar(sums[column]) }
       }
     }
+  }
+
+  @specialized(where Scalar == Float)
+  @specialized(where Scalar == Double)
+  private static func add(_ line: UnsafeMutableBufferPointer<Scalar>, to sums: UnsafeMutableBufferPointer<Double>) {
+    let whole = line.count / 8 * 8
+    for column in stride(from: 0, to: whole, by: 8) {
+      var terms = SIMD8<Double>()
+      for lane in 0..<8 { terms[lane] = unsafe Double(line[column + lane]) }
+      for lane in 0..<8 { unsafe sums[column + lane] += terms[lane] }
+    }
+    for column in whole..<line.count { unsafe sums[column] += unsafe Double(line[column]) }
   }
 
   /// Rows of a table get the sum over all tokens that read them.
@@ -262,7 +274,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   private static var headRows: Int { 8 }
   private static var vocabulary: Int { 512 }
   /// Parts of the vocabulary over each of which products are added up by one thread at a time.
-  private static func shareCount(ofVocabulary size: Int) -> Int { max(1, (size + 4_199) / 4_200) }
+  static func headRowCount(ofTokens count: Int) -> Int { min(headTokens, count) }
+  static func shareCount(ofVocabulary size: Int) -> Int { max(1, (size + 4_199) / 4_200) }
 
   /// The cross entropy of every next token, some tokens' logits at a time: logits → loss → their derivatives in place →
   /// those by the residual stream and the unembedding. The last token of a sequence predicts nothing.
@@ -273,7 +286,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let vocabularySize = map.weight.columnCount
     let longest = passes.map { $0.tokens.count - 1 }.max() ?? 0
     let logits = Matrix<Scalar>(
-      rows: integers == nil ? min(Self.headTokens, longest) : 0, columns: vocabularySize)
+      rows: integers == nil ? Self.headRowCount(ofTokens: longest) : 0, columns: vocabularySize)
     let sums = Matrix<Scalar>(
       rows: logits.rowCount * Self.shareCount(ofVocabulary: vocabularySize), columns: map.weight.rowCount)
     var sum = 0.0
@@ -377,7 +390,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       let tile = tiles[number % tiles.count]
       let first = number / tiles.count * share
       let (row, column) = (tile.rows.lowerBound, tile.outputs.lowerBound)
-      let start = (first * (weight.isTransposed ? weight.stride : 1)) + column * (weight.isTransposed ? 1 : weight.stride)
+      let start =
+        (first * (weight.isTransposed ? weight.stride : 1)) + column * (weight.isTransposed ? 1 : weight.stride)
       unsafe Scalar.multiply(
         rows: tile.rows.count, columns: tile.outputs.count, inner: min(share, vocabularySize - first),
         logits.start + row * vocabularySize + first, strideA: vocabularySize, parameters.value(of: weight) + start,
@@ -440,5 +454,16 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     for index in 0..<logits.count { unsafe logits[index] *= factor }
     unsafe logits[target] -= Scalar(1 / count)
     return (largest + .log(sum) - found) / count
+  }
+}
+
+extension TrainingRun {
+  /// The number of numbers that the pullback of the unembedding needs beside those that are kept: logits of some tokens, and
+  /// parts of their derivative's sums.
+  package static func headNumberCount(of network: Network, context: Int) -> Int {
+    let rows = TrainingStep<Scalar>.headRowCount(ofTokens: context - 1)
+    let size = network.vocabularySize
+    return rows
+      * (size + TrainingStep<Scalar>.shareCount(ofVocabulary: size) * (network.unembedding?.weight.rowCount ?? 0))
   }
 }

@@ -24,7 +24,8 @@ import TestSupport
       bias: kind == .layer ? reference.parameter("\(name).in.bias") : nil,
       deviation: isFixed
         ? .fixed(reference.parameter("\(name).in.sigma")) : .computed(epsilon: kind == .layer ? 1e-5 : 1e-6))
-    let result = try Pullback.norm(reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: norm, workers: .all)
+    let result = try Pullback.norm(
+      reference.matrix("\(name).up"), of: reference.matrix("\(name).in.x"), by: norm, workers: .all)
     expect(result.derivative.array, "\(name).grad.x")
     expect(result.gain, "\(name).grad.gain")
     if kind == .layer { expect(result.bias, "\(name).grad.bias") }
