@@ -22,7 +22,8 @@ enum Pullback {
         rows: tile.rows.count, columns: tile.outputs.count, inner: upper.columnCount,
         upper.start + row * upper.columnCount, strideA: upper.columnCount,
         parameters.value(of: entry) + column * (entry.isTransposed ? 1 : entry.stride), strideB: entry.stride,
-        isTransposed: !entry.isTransposed, factor: 1, beta: 0, into: result.start + row * width + column, strideC: width)
+        isTransposed: !entry.isTransposed, factor: 1, beta: 0, into: result.start + row * width + column, strideC: width
+      )
     }
     return result
   }
@@ -208,7 +209,8 @@ enum Pullback {
     let result = Matrix<Scalar>(rows: x.rowCount, columns: x.columnCount)
     unsafe workers.forEachPart(of: x.values.count, size: elementsPerTask) { part in
       unsafe self.activation(
-        UnsafeMutableBufferPointer(rebasing: upper.values[part]), of: UnsafeMutableBufferPointer(rebasing: x.values[part]),
+        UnsafeMutableBufferPointer(rebasing: upper.values[part]),
+        of: UnsafeMutableBufferPointer(rebasing: x.values[part]),
         by: activation, into: UnsafeMutableBufferPointer(rebasing: result.values[part]))
     }
     return result
