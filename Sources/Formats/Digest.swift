@@ -1,4 +1,5 @@
 import CNormFoldCrypto
+import CNormFoldKernels
 import Synchronization
 
 /// A SHA-256 digest.
@@ -55,6 +56,29 @@ extension Digest {
   }
 }
 
+extension Digest {
+  /// The digests of two pieces of a file, one behind the other, on a processor that computes two at a time.
+  ///
+  /// - Parameters:
+  ///   - start: the first byte of the first piece.
+  ///   - byteCount: of each, a multiple of 64.
+  package static func pair(of file: MappedFile, at start: Int, byteCount: Int) -> (Digest, Digest) {
+    precondition(byteCount % 64 == 0 && start + 2 * byteCount <= file.byteCount)
+    var bytes = [UInt8](repeating: 0, count: 64)
+    file.withBytes { all in
+      let pieces = all.extracting(start..<start + 2 * byteCount)
+      unsafe pieces.withUnsafeBytes { pieces in
+        guard let first = pieces.baseAddress else { return }
+        unsafe bytes.withUnsafeMutableBufferPointer { digests in
+          guard let place = digests.baseAddress else { return }
+          unsafe normfold_sha256_pair(first, first + byteCount, byteCount, place)
+        }
+      }
+    }
+    return (Digest(bytes: Array(bytes[..<32])), Digest(bytes: Array(bytes[32...])))
+  }
+}
+
 /// A way to tell files from each other.
 ///
 ///     conversion.digest = .sha256
@@ -71,7 +95,14 @@ public enum DigestAlgorithm: String, Sendable, Codable, CaseIterable {
     guard self == .tree else { return described(Digest(of: file)) }
     let count = (file.byteCount + Self.pieceByteCount - 1) / Self.pieceByteCount
     let digests = Mutex([Digest?](repeating: nil, count: count))
-    workers.forEach(count) { piece in
+    let pairCount = normfold_has_sha256_pairs() ? file.byteCount / Self.pieceByteCount / 2 : 0
+    workers.forEach(count - pairCount) { task in
+      guard task >= pairCount else {
+        let pair = Digest.pair(of: file, at: 2 * task * Self.pieceByteCount, byteCount: Self.pieceByteCount)
+        digests.withLock { ($0[2 * task], $0[2 * task + 1]) = pair }
+        return
+      }
+      let piece = pairCount + task
       let start = piece * Self.pieceByteCount
       let digest = Digest(of: file, bytes: start..<min(start + Self.pieceByteCount, file.byteCount))
       digests.withLock { $0[piece] = digest }

@@ -106,4 +106,11 @@ void normfold_gelu_tanh(const float *x, size_t count, float *y);
 // y = x / (1 + e^(-x))
 void normfold_silu(const float *x, size_t count, float *y);
 
+// Whether this processor computes two digests at a time.
+bool normfold_has_sha256_pairs(void);
+
+// The SHA-256 of two pieces of as many bytes, a multiple of 64: 2 × 32 bytes.
+void normfold_sha256_pair(
+    const void *first, const void *second, size_t byteCount, uint8_t *digests);
+
 #endif
