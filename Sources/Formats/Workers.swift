@@ -117,7 +117,7 @@ private final class Pair<First, Second>: @unchecked Sendable {
   private let idle: IdleThreads
   private let state = Mutex((helperCount: 0, isOpen: true))
   private let isDone = DispatchSemaphore(value: 0)
-  /// What each of them does. It is gone when the team is no longer open.
+  /// The work that each of them does. It is gone when the team is no longer open.
   private nonisolated(unsafe) var work: UnsafePointer<() -> Void>?
 
   init(_ idle: IdleThreads) { self.idle = idle }

@@ -175,7 +175,7 @@ private final class Slot<Value>: @unchecked Sendable {
   var value: Value?
 }
 
-/// What was written and the device was not told to begin with.
+/// The parts of files that are written, and that the device was not told to begin with.
 private struct Written {
   /// Contiguous parts of files.
   var runs: [(file: TensorFile, part: Range<Int>)] = []

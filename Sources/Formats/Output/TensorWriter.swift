@@ -5,7 +5,7 @@ import Synchronization
 package struct TensorPlace: Sendable {
   package let info: TensorInfo
   package let file: TensorFile
-  /// Where its first byte is.
+  /// The place of its first byte in the file.
   package let byteOffset: Int
 
   package init(info: TensorInfo, file: TensorFile, byteOffset: Int) {
@@ -25,7 +25,7 @@ package final class TensorWriter {
   private let files: [TensorFile]
   private let finishing: (_ amendments: [Amendment]) throws(Refusal) -> Void
   private var amendments: [Amendment] = []
-  /// Where ``append(_:)`` goes on.
+  /// The tensor with which ``append(_:)`` goes on, and how many of its bytes are written.
   private var current = 0
   private var doneByteCount = 0
 
