@@ -37,15 +37,15 @@ import Synchronization
     let descriptor = unsafe open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o666)
     self.descriptor = Atomic(descriptor)
     guard descriptor >= 0 else { throw Refusal(creating: path, errno) }
+    let isLong = ftruncate(descriptor, off_t(byteCount)) == 0
+    let code = errno
     var mapping: (base: UnsafeMutableRawPointer, number: Int32)?
-    if byteCount >= Self.leastMappedByteCount, ftruncate(descriptor, off_t(byteCount)) == 0 {
+    if isLong, byteCount >= Self.leastMappedByteCount {
       unsafe mapping = Self.map(descriptor, byteCount: byteCount)
     }
     unsafe base = mapping?.base
     unsafe guardNumber = mapping?.number ?? -1
-    guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
-      throw Refusal(path, cannotBe: "made \(byteCount.bytes) long", errno)
-    }
+    guard isLong else { throw Refusal(path, cannotBe: "made \(byteCount.bytes) long", code) }
     try write(head, at: 0)
   }
 
