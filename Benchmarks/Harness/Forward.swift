@@ -158,9 +158,9 @@ struct Products: Sendable {
     _ product: Product, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ c: UnsafeMutablePointer<Float>
   ) {
     if product.isATransposed {
-      return Float.addTransposedProduct(
+      return Float.multiplyTransposed(
         rows: product.rows, columns: product.columns, inner: product.inner, a, strideA: product.rows, b,
-        strideB: product.strideB, into: c, strideC: product.columns)
+        strideB: product.strideB, beta: 1, into: c, strideC: product.columns)
     }
     Float.multiply(
       rows: product.rows, columns: product.columns, inner: product.inner, a, strideA: product.inner, b,

@@ -41,6 +41,7 @@ struct Step: ParsableCommand {
   @Option(help: "Tokens of each.") var length = 256
   @Option var rounds = 5
   @Option var threads = 2
+  @Flag(help: "Run the steps alone, as for a profiler.") var stepsAlone = false
 
   func run() throws {
     let training = try RandomTraining(of: checkpoint, sequences: sequences, length: length)
@@ -53,7 +54,7 @@ struct Step: ParsableCommand {
     var alone: [Double] = []
     for round in 0...rounds {
       let whole = try seconds { _ = try run.advance() }
-      let bare = seconds { workers.forEach(sequences) { products.run(on: operands[$0]) } }
+      let bare = stepsAlone ? whole : seconds { workers.forEach(sequences) { products.run(on: operands[$0]) } }
       guard round > 0 else { continue }
       steps.append(whole)
       alone.append(bare)
@@ -62,5 +63,7 @@ struct Step: ParsableCommand {
     print("step of \(sequences) × \(length)\t\(tokens / steps.median)\ttokens/s")
     print("its matrix products alone\t\(tokens / alone.median)\ttokens/s")
     print("products alone over the step\t\(zip(alone, steps).map { $0 / $1 }.median)\tratio")
+    // On a machine with busy neighbours the fastest of many rounds says more than the one in the middle.
+    print("fastest products over the fastest step\t\((alone.min() ?? 0) / (steps.min() ?? 1))\tratio")
   }
 }

@@ -12,19 +12,55 @@ package protocol ArithmeticScalar: ComputeScalar, Real {
     _ b: UnsafePointer<Self>, strideB: Int, isTransposed: Bool, factor: Self, beta: Self,
     into c: UnsafeMutablePointer<Self>, strideC: Int)
 
-  /// C = Aᵀ·B + C on row-major matrices, A stored [k, m], B [k, n].
-  static func addTransposedProduct(
+  /// C = Aᵀ·B + β·C on row-major matrices, A stored [k, m], B [k, n].
+  static func multiplyTransposed(
     rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
-    _ b: UnsafePointer<Self>, strideB: Int, into c: UnsafeMutablePointer<Self>, strideC: Int)
+    _ b: UnsafePointer<Self>, strideB: Int, beta: Self, into c: UnsafeMutablePointer<Self>, strideC: Int)
 
   /// Replaces each x by eˣ.
   static func exponentials(_ x: UnsafeMutableBufferPointer<Self>)
+
+  /// The largest number; −∞ of nothing. NaN counts for nothing.
+  static func largest(_ x: UnsafeMutableBufferPointer<Self>) -> Self
+
+  /// Replaces each x by e^(x − shift).
+  /// - Returns: their sum.
+  static func sumOfExponentials(_ x: UnsafeMutableBufferPointer<Self>, shiftedBy shift: Self) -> Self
 
   /// y = ½x(1 + tanh u) = x / (1 + e⁻²ᵘ) with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
   static func geluTanh(_ x: UnsafeMutableBufferPointer<Self>, into y: UnsafeMutableBufferPointer<Self>)
 
   /// y = x / (1 + e⁻ˣ)
   static func silu(_ x: UnsafeMutableBufferPointer<Self>, into y: UnsafeMutableBufferPointer<Self>)
+
+  // Training
+
+  /// y = up ⊙ the derivative of ``geluTanh(_:into:)`` at x.
+  static func geluTanhSlope(
+    _ up: UnsafeMutableBufferPointer<Self>, of x: UnsafeMutableBufferPointer<Self>,
+    into y: UnsafeMutableBufferPointer<Self>)
+
+  /// y = up ⊙ the derivative of ``silu(_:into:)`` at x.
+  static func siluSlope(
+    _ up: UnsafeMutableBufferPointer<Self>, of x: UnsafeMutableBufferPointer<Self>,
+    into y: UnsafeMutableBufferPointer<Self>)
+
+  /// sum = a + b; the sum may be one of them.
+  static func add(
+    _ a: UnsafeMutableBufferPointer<Self>, _ b: UnsafeMutableBufferPointer<Self>,
+    into sum: UnsafeMutableBufferPointer<Self>)
+
+  /// Σx², in double precision.
+  static func sumOfSquares(_ x: UnsafeMutableBufferPointer<Self>) -> Double
+
+  /// Adds some columns of all rows to their sums, row by row.
+  static func addColumns(
+    _ columns: Range<Int>, of matrix: Matrix<Self>, to sums: UnsafeMutableBufferPointer<Double>)
+
+  /// A step of AdamW with some numbers: parameters, gradient, first and second moments.
+  static func takeStep(
+    of count: Int, _ p: UnsafeMutablePointer<Self>, gradient g: UnsafePointer<Self>,
+    moments m: UnsafeMutablePointer<Self>, _ v: UnsafeMutablePointer<Self>, _ factors: AdamWFactors)
 }
 
 extension Float: ArithmeticScalar {
@@ -46,13 +82,13 @@ extension Float: ArithmeticScalar {
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
   }
 
-  package static func addTransposedProduct(
+  package static func multiplyTransposed(
     rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Float>, strideA: Int,
-    _ b: UnsafePointer<Float>, strideB: Int, into c: UnsafeMutablePointer<Float>, strideC: Int
+    _ b: UnsafePointer<Float>, strideB: Int, beta: Float, into c: UnsafeMutablePointer<Float>, strideC: Int
   ) {
     unsafe cblas_sgemm(
       CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1, a, blasint(strideA), b,
-      blasint(strideB), 1, c, blasint(strideC))
+      blasint(strideB), beta, c, blasint(strideC))
   }
 }
 
@@ -75,13 +111,13 @@ extension Double: ArithmeticScalar {
       a, blasint(strideA), b, blasint(strideB), beta, c, blasint(strideC))
   }
 
-  package static func addTransposedProduct(
+  package static func multiplyTransposed(
     rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Double>, strideA: Int,
-    _ b: UnsafePointer<Double>, strideB: Int, into c: UnsafeMutablePointer<Double>, strideC: Int
+    _ b: UnsafePointer<Double>, strideB: Int, beta: Double, into c: UnsafeMutablePointer<Double>, strideC: Int
   ) {
     unsafe cblas_dgemm(
       CblasRowMajor, CblasTrans, CblasNoTrans, blasint(m), blasint(n), blasint(k), 1, a, blasint(strideA), b,
-      blasint(strideB), 1, c, blasint(strideC))
+      blasint(strideB), beta, c, blasint(strideC))
   }
 }
 

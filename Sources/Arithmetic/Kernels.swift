@@ -88,29 +88,7 @@ package enum Kernels {
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
   package static func exponentials<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
-    let largest = unsafe largest(x)
-    for index in 0..<x.count { unsafe x[index] -= largest }
-    unsafe Scalar.exponentials(x)
-    return unsafe sum(x)
-  }
-
-  /// −∞ of nothing; NaN counts for nothing. In four parts, none of which waits for another.
-  @specialized(where Scalar == Float)
-  @specialized(where Scalar == Double)
-  package static func largest<Scalar: ArithmeticScalar>(_ x: UnsafeMutableBufferPointer<Scalar>) -> Scalar {
-    let none = -Scalar.infinity
-    var (a, b, c, d) = (none, none, none, none)
-    let whole = x.count / 4 * 4
-    for index in stride(from: 0, to: whole, by: 4) {
-      a = unsafe x[index] > a ? x[index] : a
-      b = unsafe x[index + 1] > b ? x[index + 1] : b
-      c = unsafe x[index + 2] > c ? x[index + 2] : c
-      d = unsafe x[index + 3] > d ? x[index + 3] : d
-    }
-    for index in whole..<x.count { a = unsafe x[index] > a ? x[index] : a }
-    a = b > a ? b : a
-    c = d > c ? d : c
-    return c > a ? c : a
+    unsafe Scalar.sumOfExponentials(x, shiftedBy: Scalar.largest(x))
   }
 
   @specialized(where Scalar == Float)

@@ -1,3 +1,5 @@
+import Glibc
+
 /// Activations, row-major [rows, columns]: one row a token. Written once, by the operation that makes it.
 @safe package final class Matrix<Scalar: ArithmeticScalar>: @unchecked Sendable {
   package let rowCount: Int
@@ -9,7 +11,7 @@
   package init(rows: Int, columns: Int) {
     rowCount = rows
     columnCount = columns
-    unsafe start = .allocate(capacity: rows * columns)
+    unsafe start = .allocate(inLargePages: rows * columns)
   }
 
   deinit { unsafe start.deallocate() }
@@ -37,5 +39,18 @@
         count = unsafe values.count
       }
     }
+  }
+}
+
+extension UnsafeMutablePointer {
+  /// Memory for so many numbers; many of them in pages of 2 MB, where the kernel gives them: going across the rows of a matrix
+  /// needs an entry of the processor's table for each page.
+  package static func allocate(inLargePages count: Int) -> Self {
+    let (pageSize, byteCount) = (2 << 20, count * MemoryLayout<Pointee>.stride)
+    guard byteCount >= 2 * pageSize else { return .allocate(capacity: count) }
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: pageSize)
+    // Whether they are given or not, the memory is the same. The rest behind the last whole page is left as it is.
+    _ = unsafe madvise(memory, byteCount / pageSize * pageSize, MADV_HUGEPAGE)
+    return unsafe memory.bindMemory(to: Pointee.self, capacity: count)
   }
 }

@@ -1,6 +1,7 @@
 #include "kernels.h"
 #include "bits.h"
 #include "clones.h"
+#include <math.h>
 
 // e^x to within two units in the last place: x = k·ln 2 + r with |r| ≤ ½ ln 2, and e^r by its series up to r^7, whose rest is
 // below a tenth of a unit. ln 2 is taken in two parts, the first of which has so few bits that its product with k is exact.
@@ -30,6 +31,36 @@ CLONES void normfold_exponentials(float *x, size_t count) {
   for (size_t i = 0; i < count; i++) x[i] = exponential(x[i]);
 }
 
+enum { LANES = 16 };
+
+CLONES float normfold_largest(const float *x, size_t count) {
+  float largest[LANES];
+  for (size_t lane = 0; lane < LANES; lane++) largest[lane] = -INFINITY;
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (size_t lane = 0; lane < LANES; lane++) largest[lane] = x[i + lane] > largest[lane] ? x[i + lane] : largest[lane];
+  for (; i < count; i++) largest[0] = x[i] > largest[0] ? x[i] : largest[0];
+  for (size_t lane = 1; lane < LANES; lane++) largest[0] = largest[lane] > largest[0] ? largest[lane] : largest[0];
+  return largest[0];
+}
+
+CLONES float normfold_sum_of_exponentials(float *x, size_t count, float shift) {
+  float sums[LANES] = {0};
+  size_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    for (size_t lane = 0; lane < LANES; lane++) {
+      x[i + lane] = exponential(x[i + lane] - shift);
+      sums[lane] += x[i + lane];
+    }
+  for (size_t width = LANES / 2; width > 0; width /= 2)
+    for (size_t lane = 0; lane < width; lane++) sums[lane] += sums[lane + width];
+  for (; i < count; i++) {
+    x[i] = exponential(x[i] - shift);
+    sums[0] += x[i];
+  }
+  return sums[0];
+}
+
 CLONES void normfold_gelu_tanh(const float *x, size_t count, float *y) {
   const float inner = -1.5957691216057308f, cubic = 0.044715f;
   for (size_t i = 0; i < count; i++) {
@@ -38,6 +69,25 @@ CLONES void normfold_gelu_tanh(const float *x, size_t count, float *y) {
   }
 }
 
+// With s = 1 / (1 + e^(-2u)): y' = s + x·s(1 − s)·2u'.
+CLONES void normfold_gelu_tanh_slope(const float *up, const float *x, size_t count, float *y) {
+  const float inner = 1.5957691216057308f, cubic = 0.044715f, steep = 3 * 0.044715f;
+  for (size_t i = 0; i < count; i++) {
+    float v = x[i];
+    float s = 1 / (1 + exponential(-inner * (v + cubic * v * v * v)));
+    y[i] = up[i] * (s + v * s * (1 - s) * (inner * (1 + steep * v * v)));
+  }
+}
+
 CLONES void normfold_silu(const float *x, size_t count, float *y) {
   for (size_t i = 0; i < count; i++) y[i] = x[i] / (1 + exponential(-x[i]));
+}
+
+// With s = 1 / (1 + e^(-x)): y' = s + x·s(1 − s).
+CLONES void normfold_silu_slope(const float *up, const float *x, size_t count, float *y) {
+  for (size_t i = 0; i < count; i++) {
+    float v = x[i];
+    float s = 1 / (1 + exponential(-v));
+    y[i] = up[i] * (s + v * s * (1 - s));
+  }
 }

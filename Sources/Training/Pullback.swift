@@ -8,12 +8,14 @@ import Numerics
 /// Row vectors, y = xW + b. Legend: T tokens, x what was read, g the derivative by the normalised value, d features.
 enum Pullback {
   /// dx = dy · Wᵀ.
+  ///
+  /// - Parameter sum: what the result is added to, in its place; nil for nothing.
   static func linear<Scalar: ArithmeticScalar>(
     _ upper: Matrix<Scalar>, through entry: TrainedParameters<Scalar>.Entry, of parameters: TrainedParameters<Scalar>,
-    workers: Workers
+    to sum: Matrix<Scalar>? = nil, workers: Workers
   ) -> Matrix<Scalar> {
     let width = entry.isTransposed ? entry.shape[1] : entry.shape[0]
-    let result = Matrix<Scalar>(rows: upper.rowCount, columns: width)
+    let result = sum ?? Matrix<Scalar>(rows: upper.rowCount, columns: width)
     let tiles = ProductTile.tiles(rowCount: upper.rowCount, outputCount: width)
     workers.forEach(tiles.count) { number in
       let tile = tiles[number]
@@ -22,8 +24,8 @@ enum Pullback {
         rows: tile.rows.count, columns: tile.outputs.count, inner: upper.columnCount,
         upper.start + row * upper.columnCount, strideA: upper.columnCount,
         parameters.value(of: entry) + column * (entry.isTransposed ? 1 : entry.stride), strideB: entry.stride,
-        isTransposed: !entry.isTransposed, factor: 1, beta: 0, into: result.start + row * width + column, strideC: width
-      )
+        isTransposed: !entry.isTransposed, factor: 1, beta: sum == nil ? 0 : 1,
+        into: result.start + row * width + column, strideC: width)
     }
     return result
   }
@@ -193,12 +195,12 @@ enum Pullback {
       unsafe Scalar.multiply(
         rows: rows.count, columns: dHead, inner: length, slopes.start, strideA: length, key.start + shared,
         strideB: keyWidth, isTransposed: false, factor: 1, beta: 0, into: dQuery.start + corner, strideC: width)
-      unsafe Scalar.addTransposedProduct(
+      unsafe Scalar.multiplyTransposed(
         rows: length, columns: dHead, inner: rows.count, slopes.start, strideA: length, query.start + corner,
-        strideB: width, into: dKey.start + shared, strideC: keyWidth)
-      unsafe Scalar.addTransposedProduct(
+        strideB: width, beta: 1, into: dKey.start + shared, strideC: keyWidth)
+      unsafe Scalar.multiplyTransposed(
         rows: length, columns: dHead, inner: rows.count, shares.start, strideA: length, upper.start + corner,
-        strideB: width, into: dValue.start + shared, strideC: keyWidth)
+        strideB: width, beta: 1, into: dValue.start + shared, strideC: keyWidth)
     }
   }
 
@@ -226,16 +228,7 @@ enum Pullback {
     into y: UnsafeMutableBufferPointer<Scalar>
   ) {
     switch activation {
-    case .geluTanh:
-      // y = x·s with s = 1 / (1 + e⁻²ᵘ), u = √(2/π)(x + 0.044715x³): y' = s + x·s(1 − s)·2u'.
-      let inner = Scalar(2 * (2 / Double.pi).squareRoot())
-      let (cubic, steep) = (Scalar(0.044715), Scalar(3 * 0.044715))
-      unsafe throughSigmoid(x, into: y, -inner) { v in v + cubic * v * v * v }
-      for index in 0..<x.count {
-        let (v, s) = unsafe (x[index], y[index])
-        let slope = inner * (1 + steep * v * v)
-        unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s) * slope)
-      }
+    case .geluTanh: unsafe Scalar.geluTanhSlope(up, of: x, into: y)
     case .reluSquared:
       for index in 0..<x.count { unsafe y[index] = unsafe up[index] * 2 * max(x[index], 0) }
     case .tanh:
@@ -249,12 +242,7 @@ enum Pullback {
         let t = Scalar.tanh(unsafe x[index] / limit)
         unsafe y[index] = unsafe up[index] * (1 - t * t)
       }
-    case .silu:
-      unsafe throughSigmoid(x, into: y, -1) { $0 }
-      for index in 0..<x.count {
-        let (v, s) = unsafe (x[index], y[index])
-        unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s))
-      }
+    case .silu: unsafe Scalar.siluSlope(up, of: x, into: y)
     case .geluErf:
       // Φ(x) + x·φ(x), Φ(x) = ½erfc(−x/√2).
       let (root, height) = (Scalar(0.5).squareRoot(), Scalar(1 / (2 * Double.pi).squareRoot()))
@@ -271,42 +259,14 @@ enum Pullback {
     }
   }
 
-  /// Numbers that stay in the first cache between two loops.
-  private static let chunk = 2_048
-
-  /// 1 / (1 + e^(factor · exponent(x))).
-  @inline(__always)
-  private static func throughSigmoid<Scalar: ArithmeticScalar>(
-    _ x: UnsafeMutableBufferPointer<Scalar>, into y: UnsafeMutableBufferPointer<Scalar>, _ factor: Scalar,
-    _ exponent: (Scalar) -> Scalar
-  ) {
-    for start in stride(from: 0, to: x.count, by: chunk) {
-      let range = start..<min(start + chunk, x.count)
-      for index in range { unsafe y[index] = unsafe factor * exponent(x[index]) }
-      unsafe Scalar.exponentials(UnsafeMutableBufferPointer(rebasing: y[range]))
-      for index in range { unsafe y[index] = unsafe 1 / (1 + y[index]) }
-    }
-  }
-
-  /// The sum of two derivatives.
-  static func sum<Scalar: ArithmeticScalar>(
-    _ a: Matrix<Scalar>, _ b: Matrix<Scalar>, workers: Workers
-  ) -> Matrix<Scalar> {
-    let result = Matrix<Scalar>(rows: a.rowCount, columns: a.columnCount)
-    unsafe workers.forEachPart(of: a.values.count, size: elementsPerTask) { part in
-      unsafe add(
-        UnsafeMutableBufferPointer(rebasing: a.values[part]), UnsafeMutableBufferPointer(rebasing: b.values[part]),
-        into: UnsafeMutableBufferPointer(rebasing: result.values[part]))
-    }
-    return result
-  }
-
-  @specialized(where Scalar == Float)
-  @specialized(where Scalar == Double)
+  /// sum = a + b, of two derivatives. The sum may be one of them.
   static func add<Scalar: ArithmeticScalar>(
-    _ a: UnsafeMutableBufferPointer<Scalar>, _ b: UnsafeMutableBufferPointer<Scalar>,
-    into sum: UnsafeMutableBufferPointer<Scalar>
+    _ a: Matrix<Scalar>, _ b: Matrix<Scalar>, into sum: Matrix<Scalar>, workers: Workers
   ) {
-    for index in 0..<sum.count { unsafe sum[index] = unsafe a[index] + b[index] }
+    workers.forEachPart(of: sum.rowCount * sum.columnCount, size: elementsPerTask) { part in
+      unsafe Scalar.add(
+        UnsafeMutableBufferPointer(rebasing: a.values[part]), UnsafeMutableBufferPointer(rebasing: b.values[part]),
+        into: UnsafeMutableBufferPointer(rebasing: sum.values[part]))
+    }
   }
 }

@@ -73,7 +73,24 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
 
   /// Adds to the derivative of the loss by a value.
   func add(_ derivative: Matrix<Scalar>, at path: Path) {
-    derivatives[path] = derivatives[path].map { Pullback.sum($0, derivative, workers: workers) } ?? derivative
+    if let sum = takeOwnDerivative(at: path) {
+      Pullback.add(sum, derivative, into: sum, workers: workers)
+      derivatives[path] = sum
+    } else if let other = derivatives[path] {
+      let sum = Matrix<Scalar>(rows: other.rowCount, columns: other.columnCount)
+      Pullback.add(other, derivative, into: sum, workers: workers)
+      derivatives[path] = sum
+    } else {
+      derivatives[path] = derivative
+    }
+  }
+
+  /// Gives away the derivative by a value, to be added to in its place; nil where there is none, or something else holds it, too.
+  private func takeOwnDerivative(at path: Path) -> Matrix<Scalar>? {
+    guard var sum = derivatives.removeValue(forKey: path) else { return nil }
+    if isKnownUniquelyReferenced(&sum) { return sum }
+    derivatives[path] = sum
+    return nil
   }
 
   /// The integers of the derivative by a value, or by some of its rows.
@@ -118,7 +135,8 @@ final class SequencePass<Scalar: ArithmeticScalar>: @unchecked Sendable {
         break
       }
       let weight = parameters.entry(of: map.weight)
-      add(Pullback.linear(upper, through: weight, of: parameters, workers: workers), at: node.operands[0])
+      let sum = takeOwnDerivative(at: node.operands[0])
+      add(Pullback.linear(upper, through: weight, of: parameters, to: sum, workers: workers), at: node.operands[0])
     case .norm(let norm):
       let (derivative, gain, bias) =
         if let integers, let rounded = rounded(upper, at: node.path) {

@@ -1,6 +1,7 @@
 import NormFoldArithmetic
 import NormFoldFormats
 import NormFoldNetworks
+import Synchronization
 
 /// The parameters of a network while it is trained, each once, beside its gradient and the optimiser's two moments.
 ///
@@ -10,6 +11,8 @@ import NormFoldNetworks
   package struct Entry: Sendable {
     /// `blocks.0.attention.query.weight`
     package let name: String
+    /// The place among ``TrainedParameters/entries``.
+    fileprivate let number: Int
     /// The shape of the parameter as it lies in memory.
     package let shape: [Int]
     /// Is true if a row of the matrix that is meant is a column in memory, as where a weight lies [out, in].
@@ -37,8 +40,11 @@ import NormFoldNetworks
   package let momentRange: Range<Int>
   /// The numbers of which one process keeps moments, but for the last one, which has what is left.
   private let shareSize: Int
-  private let values: UnsafeMutablePointer<Scalar>
+  /// The start of ``allValues``.
+  package let values: UnsafeMutablePointer<Scalar>
   private let file: MappedFile
+  /// By the place of a parameter: whether a part of this step's gradient is there. What lies there else is of the step before.
+  private let hasGradient = Mutex<[Bool]>([])
   /// By what ``network`` holds, as it lies and transposed.
   private var places: [Parameter: Entry] = [:]
 
@@ -57,7 +63,8 @@ import NormFoldNetworks
       // As it is stored, so that rows are read as they lie.
       let isTransposed = isMatrix && (parameter.storedView?.isTransposed ?? parameter.readsAcrossStoredRows)
       let source = isTransposed ? parameter.transposed() : parameter
-      entries.append(Entry(name: name, shape: source.shape, isTransposed: isTransposed, offset: end))
+      entries.append(
+        Entry(name: name, number: entries.count, shape: source.shape, isTransposed: isTransposed, offset: end))
       sources.append(source)
       end += (source.elementCount + Self.alignment - 1) / Self.alignment * Self.alignment
     }
@@ -74,11 +81,12 @@ import NormFoldNetworks
       }
     }
     self.entries = entries
-    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: end * MemoryLayout<Scalar>.stride, alignment: 64)
-    unsafe values =
-      memory.initializeMemory(as: Scalar.self, repeating: 0).baseAddress
-      ?? .allocate(capacity: 1)
-    unsafe file = MappedFile(owning: memory, path: "the parameters in training")
+    unsafe values = .allocate(inLargePages: max(1, end))
+    unsafe UnsafeMutableRawPointer(values).initializeMemory(
+      as: UInt8.self, repeating: 0, count: end * MemoryLayout<Scalar>.stride)
+    unsafe file = MappedFile(
+      owning: UnsafeMutableRawBufferPointer(start: values, count: end * MemoryLayout<Scalar>.stride),
+      path: "the parameters in training")
     gradients = .zeros(count: end)
     sharesMoments = share.count > 1
     shareSize = (end + share.count * Self.alignment - 1) / (share.count * Self.alignment) * Self.alignment
@@ -202,11 +210,32 @@ import NormFoldNetworks
 
   func gradient(of entry: Entry) -> UnsafeMutablePointer<Scalar> { unsafe gradients.start + entry.offset }
 
-  package func clearGradients(workers: Workers) {
-    workers.forEachPart(of: gradients.columnCount, size: 1 << 20) { part in
-      unsafe UnsafeMutableRawPointer(gradients.start + part.lowerBound).initializeMemory(
+  // MARK: The gradient of a step
+
+  /// Begins a step: nothing is added up yet.
+  func beginGradients() { hasGradient.withLock { $0 = entries.map { _ in false } } }
+
+  /// Returns whether what is added to a gradient next is the first of the step, and is to take the place of what lies there.
+  func beginsGradient(of entry: Entry) -> Bool {
+    hasGradient.withLock { has in
+      defer { has[entry.number] = true }
+      return !has[entry.number]
+    }
+  }
+
+  /// Makes a gradient zero, if nothing was added to it in this step.
+  func clearGradient(of entry: Entry, workers: Workers) {
+    guard beginsGradient(of: entry) else { return }
+    workers.forEachPart(of: entry.count, size: 1 << 18) { part in
+      // By bytes, which the compiler makes one call of: by numbers it would be a loop over values of any type.
+      unsafe UnsafeMutableRawPointer(gradient(of: entry) + part.lowerBound).initializeMemory(
         as: UInt8.self, repeating: 0, count: part.count * MemoryLayout<Scalar>.stride)
     }
+  }
+
+  /// Ends a step: what it has nothing of is zero.
+  func endGradients(workers: Workers) {
+    for entry in entries { clearGradient(of: entry, workers: workers) }
   }
 }
 

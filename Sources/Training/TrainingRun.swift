@@ -225,7 +225,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     guard targetCount > 0 else {
       throw Refusal(.malformed, file: tokens.source, "step \(step) reads no token that is to be predicted")
     }
-    parameters.clearGradients(workers: workers)
+    parameters.beginGradients()
     let own = TrainingStep(
       network: network, parameters: parameters, workers: workers, targetCount: targetCount,
       microBatchCount: recipe.microBatches, maskedTarget: recipe.maskedTarget,
@@ -239,6 +239,7 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     for microBatch in processes.share(of: batches.count, rank: processes.rank) {
       try own.add(batches[microBatch], from: microBatch * recipe.batch, to: &sums)
     }
+    parameters.endGradients(workers: workers)
     sums = try processes.sum(sums)
     unsafe try processes.sum(all: parameters.gradients.values)
     return (sums.loss, sums.auxiliary, sums.deviations.mapValues { $0.sum / Double($0.count) })

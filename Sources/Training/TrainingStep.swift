@@ -60,23 +60,34 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     if let auxiliary {
       sums.auxiliary += try auxiliary.pullBack(passes, share: 1 / Double(microBatchCount)) / Double(microBatchCount)
     }
-    // While derivatives by values go on to the operation before, those by the parameters of the one behind it are added up.
-    var behind: (node: Network.Node, found: [ParameterDerivatives<Scalar>])?
-    for node in network.nodes.reversed() where node.path != network.output {
+    // While derivatives by values go on to the norm before, those by the parameters that lie behind it are added up.
+    var behind: [Found] = []
+    for part in network.partsOnTheWayBack {
       let last = behind
-      try workers.forEach(2) { (task) throws(Refusal) in
-        if task == 0 {
-          try workers.forEach(passes.count) { (index) throws(Refusal) in
-            try passes[index].pullBack(node, parameters: parameters)
-          }
-        } else if let last {
-          addDerivatives(of: last.node, last.found, of: passes)
-        }
+      let (found, _) = try workers.both { () throws(Refusal) in
+        try pullBack(part, passes)
+      } _: { () throws(Refusal) in
+        addDerivatives(last, of: passes)
       }
-      behind = (node, passes.map(\.found))
+      behind = found
     }
-    if let behind { addDerivatives(of: behind.node, behind.found, of: passes) }
+    addDerivatives(behind, of: passes)
   }
+
+  /// Runs the pullbacks of some operations, one behind the other.
+  private func pullBack(_ nodes: [Network.Node], _ passes: [SequencePass<Scalar>]) throws(Refusal) -> [Found] {
+    var found: [Found] = []
+    for node in nodes {
+      try workers.forEach(passes.count) { (index) throws(Refusal) in
+        try passes[index].pullBack(node, parameters: parameters)
+      }
+      found.append((node, passes.map(\.found)))
+    }
+    return found
+  }
+
+  /// What pullbacks of an operation found, by sequence.
+  private typealias Found = (node: Network.Node, derivatives: [ParameterDerivatives<Scalar>])
 
   /// The share in the loss that sequences have, without any derivative.
   func loss(of sequences: [[Int]]) throws(Refusal) -> Double {
@@ -119,14 +130,22 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   /// Columns likewise, where a vector or the rows of a table are added up.
   private static var columns: Int { 32 }
 
+  /// Operations have parameters of their own: none is added to by two of them.
+  private func addDerivatives(_ found: [Found], of passes: [SequencePass<Scalar>]) {
+    workers.forEach(found.count) { addDerivatives(of: found[$0].node, found[$0].derivatives, of: passes) }
+  }
+
   private func addDerivatives(
     of node: Network.Node, _ found: [ParameterDerivatives<Scalar>], of passes: [SequencePass<Scalar>]
   ) {
     switch node.operation {
-    case .embed(let table, let index): addRows(of: parameters.entry(of: table), by: index, found, of: passes)
+    case .embed(let table, let index):
+      parameters.clearGradient(of: parameters.entry(of: table), workers: workers)
+      addRows(of: parameters.entry(of: table), by: index, found, of: passes)
     case .linear(let map):
       let weight = parameters.entry(of: map.weight)
       if integers != nil {
+        parameters.clearGradient(of: weight, workers: workers)
         forEachPart(of: weight.shape[0], Self.weightRows) { rows in
           for derivatives in found {
             guard let x = derivatives.integersOfOperand, let up = derivatives.integers else { continue }
@@ -142,6 +161,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       }
       if let bias = map.bias { addColumnSums(of: found.compactMap(\.upper), to: parameters.entry(of: bias)) }
     case .norm(let norm):
+      parameters.clearGradient(of: parameters.entry(of: norm.gain), workers: workers)
+      if let bias = norm.bias { parameters.clearGradient(of: parameters.entry(of: bias), workers: workers) }
       for derivatives in found where !derivatives.gain.isEmpty {
         add(derivatives.gain, to: parameters.entry(of: norm.gain))
         if let bias = norm.bias { add(derivatives.bias, to: parameters.entry(of: bias)) }
@@ -154,38 +175,37 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     workers.forEach((count + size - 1) / size) { body($0 * size..<min(($0 + 1) * size, count)) }
   }
 
-  /// Tiles that a product is cut into at least, where there are sequences enough.
-  private static var leastTileCount: Int { 64 }
+  /// Products of two numbers that one thread takes at a time, about: hundredths of a second.
+  private static var productsPerTask: Int { 1 << 29 }
 
-  /// Adds Σ AᵀB over the sequences. A small weight has few tiles: these are added up for some sequences each, and the sums
-  /// are added in their order.
+  /// Adds Σ AᵀB over the sequences. A tile over many tokens is added up for some sequences each, and the sums are added in
+  /// their order.
   private func addProducts(
     _ factors: [(Matrix<Scalar>, Matrix<Scalar>)], to entry: TrainedParameters<Scalar>.Entry
   ) {
     let tiles = ProductTile.squares(rowCount: entry.shape[0], outputCount: entry.shape[1])
-    let groupCount = min(factors.count, (Self.leastTileCount + tiles.count - 1) / tiles.count)
-    guard groupCount > 0 else { return }
+    guard let largest = tiles.first, !factors.isEmpty else { return }
+    let tokenCount = factors.reduce(0) { $0 + $1.0.rowCount }
+    let productCount = largest.rows.count * largest.outputs.count * tokenCount
+    let groupCount = min(factors.count, (productCount + Self.productsPerTask - 1) / Self.productsPerTask)
     let groups = (0..<groupCount).map { group in
       factors.count * group / groupCount..<factors.count * (group + 1) / groupCount
     }
     let sums = Matrix<Scalar>(rows: (groupCount - 1) * entry.shape[0], columns: entry.shape[1])
+    let beginsGradient = parameters.beginsGradient(of: entry)
     workers.forEach(tiles.count * groupCount) { number in
       let (group, tile) = (number / tiles.count, tiles[number % tiles.count])
       let (row, column) = (tile.rows.lowerBound, tile.outputs.lowerBound)
-      // The first group adds to what is there, the others begin with nothing.
+      // The first group adds to what is there of this step, the others begin with nothing.
       var result = unsafe parameters.gradient(of: entry) + row * entry.stride + column
       let stride = group == 0 ? entry.stride : entry.shape[1]
-      if group > 0 {
-        unsafe result = sums.start + ((group - 1) * entry.shape[0] + row) * entry.shape[1] + column
-        for row in 0..<tile.rows.count {
-          unsafe UnsafeMutableRawPointer(result + row * stride).initializeMemory(
-            as: UInt8.self, repeating: 0, count: tile.outputs.count * MemoryLayout<Scalar>.stride)
-        }
-      }
+      if group > 0 { unsafe result = sums.start + ((group - 1) * entry.shape[0] + row) * entry.shape[1] + column }
+      var begins = group > 0 || beginsGradient
       for (a, b) in factors[groups[group]] {
-        unsafe Scalar.addTransposedProduct(
+        unsafe Scalar.multiplyTransposed(
           rows: tile.rows.count, columns: tile.outputs.count, inner: a.rowCount, a.start + row, strideA: a.columnCount,
-          b.start + column, strideB: b.columnCount, into: result, strideC: stride)
+          b.start + column, strideB: b.columnCount, beta: begins ? 0 : 1, into: result, strideC: stride)
+        begins = false
       }
     }
     guard groupCount > 1 else { return }
@@ -194,7 +214,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
         let gradient = unsafe UnsafeMutableBufferPointer(
           start: parameters.gradient(of: entry) + row * entry.stride, count: entry.shape[1])
         for group in 1..<groupCount {
-          unsafe Pullback.add(gradient, sums.row((group - 1) * entry.shape[0] + row), into: gradient)
+          unsafe Scalar.add(gradient, sums.row((group - 1) * entry.shape[0] + row), into: gradient)
         }
       }
     }
@@ -212,33 +232,16 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     for index in numbers.indices { unsafe gradient[index] += Scalar(numbers[index]) }
   }
 
-  @specialized(where Scalar == Float)
-  @specialized(where Scalar == Double)
   private func addColumnSums(of matrices: [Matrix<Scalar>], to entry: TrainedParameters<Scalar>.Entry) {
+    parameters.clearGradient(of: entry, workers: workers)
     forEachPart(of: entry.count, Self.columns) { columns in
       unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: columns.count) { sums in
         unsafe sums.initialize(repeating: 0)
-        for matrix in matrices {
-          for row in 0..<matrix.rowCount {
-            unsafe Self.add(UnsafeMutableBufferPointer(rebasing: matrix.row(row)[columns]), to: sums)
-          }
-        }
+        for matrix in matrices { unsafe Scalar.addColumns(columns, of: matrix, to: sums) }
         let gradient = unsafe parameters.gradient(of: entry) + columns.lowerBound
         for column in 0..<sums.count { unsafe gradient[column] += unsafe Scalar(sums[column]) }
       }
     }
-  }
-
-  @specialized(where Scalar == Float)
-  @specialized(where Scalar == Double)
-  private static func add(_ line: UnsafeMutableBufferPointer<Scalar>, to sums: UnsafeMutableBufferPointer<Double>) {
-    let whole = line.count / 8 * 8
-    for column in stride(from: 0, to: whole, by: 8) {
-      var terms = SIMD8<Double>()
-      for lane in 0..<8 { terms[lane] = unsafe Double(line[column + lane]) }
-      for lane in 0..<8 { unsafe sums[column + lane] += terms[lane] }
-    }
-    for column in whole..<line.count { unsafe sums[column] += unsafe Double(line[column]) }
   }
 
   /// Rows of a table get the sum over all tokens that read them.
@@ -272,7 +275,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   private static var headTokens: Int { 1_024 }
   /// Tokens or vocabulary entries that one thread takes at a time.
   private static var headRows: Int { 8 }
-  private static var vocabulary: Int { 512 }
+  private static func vocabulary(tokenCount: Int) -> Int { tokenCount > 512 ? 512 : 768 }
   /// Parts of the vocabulary over each of which products are added up by one thread at a time.
   static func headRowCount(ofTokens count: Int) -> Int { min(headTokens, count) }
   static func shareCount(ofVocabulary size: Int) -> Int { max(1, (size + 4_199) / 4_200) }
@@ -319,7 +322,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let weight = parameters.entry(of: map.weight)
     let (width, vocabularySize) = (x.columnCount, logits.columnCount)
     let bias = map.bias.map { parameters.entry(of: $0) }
-    forEachPart(of: vocabularySize, Self.vocabulary) { part in
+    forEachPart(of: vocabularySize, Self.vocabulary(tokenCount: rows.count)) { part in
       unsafe Scalar.multiply(
         rows: rows.count, columns: part.count, inner: width, x.start + rows.lowerBound * width, strideA: width,
         parameters.value(of: weight) + part.lowerBound * (weight.isTransposed ? weight.stride : 1),
@@ -350,22 +353,28 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
         unsafe losses.start[row] = unsafe pullBackLoss(logits.row(row), target: targets[row])
       }
     }
-    unsafe pullBackLogits(logits, rows.count, through: weight, sums, into: derivative.start + start)
-    let parts = weight.isTransposed ? Self.vocabulary : Self.weightRows
-    forEachPart(of: weight.shape[0], parts) { part in
-      let gradient = unsafe parameters.gradient(of: weight) + part.lowerBound * weight.stride
-      if weight.isTransposed {
-        unsafe Scalar.addTransposedProduct(
-          rows: part.count, columns: width, inner: rows.count, logits.start + part.lowerBound,
-          strideA: vocabularySize, x.start + start, strideB: width, into: gradient, strideC: weight.stride)
-      } else {
-        unsafe Scalar.addTransposedProduct(
-          rows: part.count, columns: vocabularySize, inner: rows.count, x.start + start + part.lowerBound,
-          strideA: width, logits.start, strideB: vocabularySize, into: gradient, strideC: weight.stride)
+    let beta: Scalar = parameters.beginsGradient(of: weight) ? 0 : 1
+    let parts = weight.isTransposed ? Self.vocabulary(tokenCount: rows.count) : Self.weightRows
+    _ = workers.both {
+      unsafe pullBackLogits(logits, rows.count, through: weight, sums, into: derivative.start + start)
+    } _: {
+      forEachPart(of: weight.shape[0], parts) { part in
+        let gradient = unsafe parameters.gradient(of: weight) + part.lowerBound * weight.stride
+        if weight.isTransposed {
+          unsafe Scalar.multiplyTransposed(
+            rows: part.count, columns: width, inner: rows.count, logits.start + part.lowerBound,
+            strideA: vocabularySize, x.start + start, strideB: width, beta: beta, into: gradient,
+            strideC: weight.stride)
+        } else {
+          unsafe Scalar.multiplyTransposed(
+            rows: part.count, columns: vocabularySize, inner: rows.count, x.start + start + part.lowerBound,
+            strideA: width, logits.start, strideB: vocabularySize, beta: beta, into: gradient, strideC: weight.stride)
+        }
       }
     }
     if let bias {
-      forEachPart(of: vocabularySize, Self.vocabulary) { part in
+      parameters.clearGradient(of: bias, workers: workers)
+      forEachPart(of: vocabularySize, Self.vocabulary(tokenCount: rows.count)) { part in
         let gradient = unsafe parameters.gradient(of: bias)
         for row in 0..<rows.count {
           let line = unsafe logits.row(row)
@@ -404,7 +413,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       for number in 0..<shareCount {
         let sum = unsafe UnsafeMutableBufferPointer(
           start: sums.start + number * rowCount * width + part.lowerBound, count: part.count)
-        if number == 0 { _ = unsafe result.update(from: sum) } else { unsafe Pullback.add(result, sum, into: result) }
+        if number == 0 { _ = unsafe result.update(from: sum) } else { unsafe Scalar.add(result, sum, into: result) }
       }
     }
   }
@@ -429,8 +438,9 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     _ = unsafe UnsafeMutableBufferPointer(rebasing: derivative.values[(rows.lowerBound * found.columnCount)...])
       .update(from: UnsafeBufferPointer(found.values))
     let weight = parameters.entry(of: map.weight)
+    parameters.clearGradient(of: weight, workers: workers)
     let own = x.rows(rows)
-    forEachPart(of: weight.shape[0], weight.isTransposed ? Self.vocabulary : Self.weightRows) { part in
+    forEachPart(of: weight.shape[0], weight.isTransposed ? Self.vocabulary(tokenCount: rows.count) : Self.weightRows) { part in
       addProduct(weight.isTransposed ? upper : own, weight.isTransposed ? own : upper, rows: part, to: weight)
     }
     if let bias = map.bias { addColumnSums(of: [logits], to: parameters.entry(of: bias)) }
@@ -447,13 +457,25 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
       return 0
     }
     let found = unsafe Double(logits[target])
-    let largest = unsafe Double(Kernels.largest(logits))
-    let sum = unsafe Double(Kernels.exponentials(logits))
+    let largest = unsafe Scalar.largest(logits)
+    let sum = unsafe Double(Scalar.sumOfExponentials(logits, shiftedBy: largest))
     let count = Double(targetCount)
     let factor = Scalar(1 / (sum * count))
     for index in 0..<logits.count { unsafe logits[index] *= factor }
     unsafe logits[target] -= Scalar(1 / count)
-    return (largest + .log(sum) - found) / count
+    return (Double(largest) + .log(sum) - found) / count
+  }
+}
+
+extension Network {
+  /// The operations behind which logits are computed, from the last one back, in parts that end at a norm.
+  fileprivate var partsOnTheWayBack: [[Node]] {
+    var parts: [[Node]] = [[]]
+    for node in nodes.reversed() where node.path != output {
+      parts[parts.count - 1].append(node)
+      if case .norm = node.operation { parts.append([]) }
+    }
+    return parts
   }
 }
 

@@ -259,7 +259,8 @@ private struct PlainStep {
     }
     var derivatives: [Path: Matrix<Double>] = [:]
     func add(_ derivative: Matrix<Double>, at path: Path) {
-      derivatives[path] = derivatives[path].map { Pullback.sum($0, derivative, workers: .all) } ?? derivative
+      guard let old = derivatives[path] else { return derivatives[path] = derivative }
+      derivatives[path] = matrix(zip(old.array, derivative.array).map(+), rows: old.rowCount)
     }
     func matrix(_ numbers: [Double], rows: Int) -> Matrix<Double> {
       let result = Matrix<Double>(rows: rows, columns: numbers.count / rows)

@@ -129,10 +129,10 @@ package struct IntegerMatrix: Sendable {
   ) {
     let columns = other.numbers.columnCount
     let product = Matrix<Double>(rows: rows.count, columns: columns)
-    unsafe product.values.update(repeating: 0)
-    unsafe Double.addTransposedProduct(
+    unsafe Double.multiplyTransposed(
       rows: rows.count, columns: columns, inner: numbers.rowCount, numbers.start + rows.lowerBound,
-      strideA: numbers.columnCount, other.numbers.start, strideB: columns, into: product.start, strideC: columns)
+      strideA: numbers.columnCount, other.numbers.start, strideB: columns, beta: 0, into: product.start,
+      strideC: columns)
     unsafe product.add(times: .power(exponent + other.exponent), to: sums, stride: stride)
   }
 

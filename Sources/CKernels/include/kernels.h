@@ -100,11 +100,46 @@ uint32_t normfold_largest_magnitude_bits(const float *x, size_t count);
 // Replaces each x by e^x, to within two units in the last place.
 void normfold_exponentials(float *x, size_t count);
 
+// The largest number; -infinity of nothing. NaN counts for nothing.
+float normfold_largest(const float *x, size_t count);
+
+// Replaces each x by e^(x - shift), and returns their sum, in sixteen partial sums.
+float normfold_sum_of_exponentials(float *x, size_t count, float shift);
+
 // y = x / (1 + e^(-2u)) = x(1 + tanh u) / 2 with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
 void normfold_gelu_tanh(const float *x, size_t count, float *y);
 
+// y = up · d/dx of the function above at x.
+void normfold_gelu_tanh_slope(const float *up, const float *x, size_t count, float *y);
+
 // y = x / (1 + e^(-x))
 void normfold_silu(const float *x, size_t count, float *y);
+
+// y = up · d/dx of the function above at x.
+void normfold_silu_slope(const float *up, const float *x, size_t count, float *y);
+
+// The factors of a step of AdamW, as the functions below use them.
+typedef struct {
+  double clipping, kept, newMoment, newSquare, oldSquare, root, length, epsilon;
+} normfold_adamw_factors;
+
+// Loops of training, for Float and Double. The same bits with every instruction set.
+#define DECLARE(suffix, type)                                                                                      \
+  /* With g' = g · clipping: m += (g' − m) · newMoment, v = v · oldSquare + g'² · newSquare,                        \
+     p = p · kept + m · length / (√v / root + epsilon). */                                                         \
+  void normfold_adamw_##suffix(                                                                                    \
+      type *p, const type *g, type *m, type *v, size_t count, const normfold_adamw_factors *factors);              \
+  /* In double precision, in sixteen partial sums. */                                                              \
+  double normfold_sum_of_squares_##suffix(const type *x, size_t count);                                            \
+  /* sum = a + b; sum may be a or b. */                                                                            \
+  void normfold_add_##suffix(const type *a, const type *b, size_t count, type *sum);                               \
+  /* sums += Σ over the rows of x, in double precision, row by row. */                                             \
+  void normfold_add_columns_##suffix(                                                                              \
+      const type *x, size_t stride, size_t rowCount, size_t columnCount, double *sums);
+
+DECLARE(float, float)
+DECLARE(double, double)
+#undef DECLARE
 
 // Whether this processor computes two digests at a time.
 bool normfold_has_sha256_pairs(void);
