@@ -1,4 +1,5 @@
 import ArgumentParser
+import NormFoldArithmetic
 
 /// What `Benchmarks/run` calls for the figures that need our own code: checkpoints to measure with, and kernels.
 @main struct Benchmarks: ParsableCommand {
@@ -7,6 +8,11 @@ import ArgumentParser
     subcommands: [
       MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self, Step.self, IntegerProducts.self,
     ])
+
+  static func main() {
+    restartWhereOpenBLASIsTooOld()
+    main(nil)
+  }
 }
 
 /// Seconds that `body` takes.

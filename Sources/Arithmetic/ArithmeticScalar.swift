@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import CNormFoldLinux
 import CNormFoldOpenBLAS
 import Glibc
@@ -140,6 +141,21 @@ package func prepareProcessForArithmetic() {
   // The largest threshold that glibc takes: 32 MiB.
   _ = mallopt(M_MMAP_THRESHOLD, 32 << 20)
   _ = mallopt(M_TRIM_THRESHOLD, .max)
+}
+
+/// Starts this program again where OpenBLAS does not know the processor, and returns otherwise.
+///
+/// OpenBLAS takes its oldest kernels, Prescott's, for every processor that is newer than itself: with version 0.3.21 an Emerald
+/// Rapids multiplied at a fifth of its speed. It reads OPENBLAS_CORETYPE once, when it is loaded. A user's own value stays.
+package func restartWhereOpenBLASIsTooOld() {
+  guard unsafe getenv("OPENBLAS_CORETYPE") == nil, let core = unsafe normfold_openblas_core(),
+    let taken = unsafe openblas_get_corename(), unsafe strcmp(taken, "Prescott") == 0,
+    let path = unsafe realpath("/proc/self/exe", nil)
+  else { return }
+  _ = unsafe setenv("OPENBLAS_CORETYPE", core, 1)
+  // Returns only where it fails; then everything goes on, at the lower speed.
+  _ = unsafe execv(path, CommandLine.unsafeArgv)
+  unsafe free(path)
 }
 
 /// A precision that a network is computed in.

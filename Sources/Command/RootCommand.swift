@@ -40,6 +40,7 @@ struct RootCommand: ParsableCommand {
 
   static func main() {
     StandardStreams.reserveClosed()
+    restartWhereOpenBLASIsTooOld()
     StandardStreams.turnSignalsIntoErrors()
     Interruption.removeStagedOutputOnSignals()
     prepareProcessForArithmetic()

@@ -96,7 +96,7 @@ public struct RemovalPlan: Sendable, Encodable {
     operationCount = operationsPerToken * Double(tokenCount)
     let scalar = removal.precision == .single ? MemoryLayout<Float>.stride : MemoryLayout<Double>.stride
     gradientByteCount = scalar * parameterCount
-    let kept = network.keptWidth(recomputesBlocks: removal.recomputesBlocks)
+    let kept = network.keptWidth(recomputesBlocks: removal.recomputesBlocks) + network.derivativeWidth
     // Integers of the weights are kept in Doubles.
     let integerCount = removal.integers == nil ? 0 : parameterCount
     byteCount =

@@ -440,7 +440,8 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     let weight = parameters.entry(of: map.weight)
     parameters.clearGradient(of: weight, workers: workers)
     let own = x.rows(rows)
-    forEachPart(of: weight.shape[0], weight.isTransposed ? Self.vocabulary(tokenCount: rows.count) : Self.weightRows) { part in
+    forEachPart(of: weight.shape[0], weight.isTransposed ? Self.vocabulary(tokenCount: rows.count) : Self.weightRows) {
+      part in
       addProduct(weight.isTransposed ? upper : own, weight.isTransposed ? own : upper, rows: part, to: weight)
     }
     if let bias = map.bias { addColumnSums(of: [logits], to: parameters.entry(of: bias)) }
@@ -476,6 +477,13 @@ extension Network {
       if case .norm = node.operation { parts.append([]) }
     }
     return parts
+  }
+
+  /// Returns how many derivatives by a token's values there are at a time: those of the part that is on its way back, and
+  /// those of the part behind it, which are still being multiplied.
+  package var derivativeWidth: Int {
+    let widths = partsOnTheWayBack.map { part in part.reduce(0) { $0 + width(of: $1.path) } }
+    return zip(widths, widths.dropFirst()).map(+).max() ?? widths.reduce(0, +)
   }
 }
 

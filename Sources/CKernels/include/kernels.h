@@ -141,6 +141,10 @@ DECLARE(float, float)
 DECLARE(double, double)
 #undef DECLARE
 
+// The value of OPENBLAS_CORETYPE for the widest kernels of OpenBLAS that this processor runs; null where those that every
+// x86-64 runs are all there is, or it is another kind of processor.
+const char *normfold_openblas_core(void);
+
 // Whether this processor computes two digests at a time.
 bool normfold_has_sha256_pairs(void);
 
