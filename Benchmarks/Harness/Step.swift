@@ -54,16 +54,17 @@ struct Step: ParsableCommand {
     var alone: [Double] = []
     for round in 0...rounds {
       let whole = try seconds { _ = try run.advance() }
-      let bare = stepsAlone ? whole : seconds { workers.forEach(sequences) { products.run(on: operands[$0]) } }
+      let bare = stepsAlone ? nil : seconds { workers.forEach(sequences) { products.run(on: operands[$0]) } }
       guard round > 0 else { continue }
       steps.append(whole)
-      alone.append(bare)
+      bare.map { alone.append($0) }
     }
     let tokens = Double(sequences * length)
     print("step of \(sequences) × \(length)\t\(tokens / steps.median)\ttokens/s")
+    guard !stepsAlone else { return }
     print("its matrix products alone\t\(tokens / alone.median)\ttokens/s")
     print("products alone over the step\t\(zip(alone, steps).map { $0 / $1 }.median)\tratio")
-    // On a machine with busy neighbours the fastest of many rounds says more than the one in the middle.
+    // Where neighbours slow down single rounds, these two are from the quiet ones.
     print("fastest products over the fastest step\t\((alone.min() ?? 0) / (steps.min() ?? 1))\tratio")
   }
 }

@@ -145,8 +145,9 @@ package func prepareProcessForArithmetic() {
 
 /// Starts this program again where OpenBLAS does not know the processor, and returns otherwise.
 ///
-/// OpenBLAS takes its oldest kernels, Prescott's, for every processor that is newer than itself: with version 0.3.21 an Emerald
-/// Rapids multiplied at a fifth of its speed. It reads OPENBLAS_CORETYPE once, when it is loaded. A user's own value stays.
+/// OpenBLAS 0.3.21 takes its oldest kernels, Prescott's, for an Emerald Rapids (model 207), which is newer, and multiplies at a
+/// quarter of the speed that those for AVX-512 have there. It reads OPENBLAS_CORETYPE once, when it is loaded. A user's own
+/// value stays.
 package func restartWhereOpenBLASIsTooOld() {
   guard unsafe getenv("OPENBLAS_CORETYPE") == nil, let core = unsafe normfold_openblas_core(),
     let taken = unsafe openblas_get_corename(), unsafe strcmp(taken, "Prescott") == 0,

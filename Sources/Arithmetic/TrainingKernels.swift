@@ -95,7 +95,7 @@ extension Double {
   }
 }
 
-/// What a step of AdamW multiplies by, computed in double precision and used in that of the parameters.
+/// The numbers that a step of AdamW multiplies by. They are computed in double precision, and used in that of the parameters.
 package struct AdamWFactors: Sendable {
   fileprivate let cValue: normfold_adamw_factors
 

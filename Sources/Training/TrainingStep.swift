@@ -86,7 +86,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
     return found
   }
 
-  /// What pullbacks of an operation found, by sequence.
+  /// An operation and what its pullbacks found, one for each sequence.
   private typealias Found = (node: Network.Node, derivatives: [ParameterDerivatives<Scalar>])
 
   /// The share in the loss that sequences have, without any derivative.
@@ -275,6 +275,7 @@ struct TrainingStep<Scalar: ArithmeticScalar> {
   private static var headTokens: Int { 1_024 }
   /// Tokens or vocabulary entries that one thread takes at a time.
   private static var headRows: Int { 8 }
+  /// Wide parts of the vocabulary are faster; over many tokens they would be long tasks.
   private static func vocabulary(tokenCount: Int) -> Int { tokenCount > 512 ? 512 : 768 }
   /// Parts of the vocabulary over each of which products are added up by one thread at a time.
   static func headRowCount(ofTokens count: Int) -> Int { min(headTokens, count) }
