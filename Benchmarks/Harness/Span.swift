@@ -75,7 +75,9 @@ extension Span {
 
     func run() throws {
       let training = try RandomTraining(of: checkpoint, sequences: sequences, length: length)
-      // What a run does once, before its first step, is none of the step.
+      // What a run does once, before its first step, is none of the step. It finds the memory of the step before it.
+      let memory = KeptMemory()
+      defer { withExtendedLifetime(memory) {} }
       var next: TrainingRun<Float>?
       try options.report { workers in
         next = nil

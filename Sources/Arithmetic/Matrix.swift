@@ -6,15 +6,21 @@ import Glibc
   package let columnCount: Int
   /// Valid as long as the matrix: whoever uses it holds on to the matrix meanwhile.
   package let start: UnsafeMutablePointer<Scalar>
+  /// How many bytes of memory there are, which may be more than the values take.
+  private let capacity: Int
 
   /// Uninitialised.
   package init(rows: Int, columns: Int) {
     rowCount = rows
     columnCount = columns
-    unsafe start = .allocate(inLargePages: rows * columns)
+    let byteCount = rows * columns * MemoryLayout<Scalar>.stride
+    let block = unsafe KeptMemory.take(byteCount)
+    capacity = unsafe block?.count ?? byteCount
+    unsafe start = (block?.baseAddress ?? .allocate(inLargePages: byteCount)).bindMemory(
+      to: Scalar.self, capacity: rows * columns)
   }
 
-  deinit { unsafe start.deallocate() }
+  deinit { unsafe KeptMemory.give(UnsafeMutableRawBufferPointer(start: start, count: capacity)) }
 
   package var values: UnsafeMutableBufferPointer<Scalar> {
     unsafe UnsafeMutableBufferPointer(start: start, count: rowCount * columnCount)
@@ -42,15 +48,15 @@ import Glibc
   }
 }
 
-extension UnsafeMutablePointer {
-  /// Memory for so many numbers; many of them in pages of 2 MB, where the kernel gives them: going across the rows of a matrix
-  /// needs an entry of the processor's table for each page.
-  package static func allocate(inLargePages count: Int) -> Self {
-    let (pageSize, byteCount) = (2 << 20, count * MemoryLayout<Pointee>.stride)
-    guard byteCount >= 2 * pageSize else { return .allocate(capacity: count) }
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: pageSize)
+extension UnsafeMutableRawPointer {
+  /// Memory of so many bytes, aligned for any number; much of it in pages of 2 MB, where the kernel gives them: going across
+  /// the rows of a matrix needs an entry of the processor's table for each page.
+  package static func allocate(inLargePages byteCount: Int) -> Self {
+    let pageSize = 2 << 20
+    guard byteCount >= 2 * pageSize else { return .allocate(byteCount: byteCount, alignment: 16) }
+    let memory = allocate(byteCount: byteCount, alignment: pageSize)
     // Whether they are given or not, the memory is the same. The rest behind the last whole page is left as it is.
     _ = unsafe madvise(memory, byteCount / pageSize * pageSize, MADV_HUGEPAGE)
-    return unsafe memory.bindMemory(to: Pointee.self, capacity: count)
+    return unsafe memory
   }
 }

@@ -81,9 +81,9 @@ import Synchronization
       }
     }
     self.entries = entries
-    unsafe values = .allocate(inLargePages: max(1, end))
-    unsafe UnsafeMutableRawPointer(values).initializeMemory(
-      as: UInt8.self, repeating: 0, count: end * MemoryLayout<Scalar>.stride)
+    let memory = unsafe UnsafeMutableRawPointer.allocate(inLargePages: end * MemoryLayout<Scalar>.stride)
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0, count: end * MemoryLayout<Scalar>.stride)
+    unsafe values = memory.bindMemory(to: Scalar.self, capacity: end)
     unsafe file = MappedFile(
       owning: UnsafeMutableRawBufferPointer(start: values, count: end * MemoryLayout<Scalar>.stride),
       path: "the parameters in training")

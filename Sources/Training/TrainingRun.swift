@@ -40,6 +40,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
   private let optimizer: AdamW
   /// Every site, in the order of the schedule's kinds and of the layers.
   private let sites: [Site]
+  /// Each step makes matrices like those of the step before.
+  private let memory = KeptMemory()
   /// The text that stands before the names of norms, and not before those of sites.
   private let prefix: String
   private let epsilons: [String: Double]
