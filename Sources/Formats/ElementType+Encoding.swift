@@ -86,7 +86,7 @@ extension ElementType {
     case .bf16:
       unsafe normfold_encode_bf16(x, count, b)
       return unsafe firstFinite(x, count, from: Float(bitPattern: 0x7F7F_8000))
-    case .q8_0: unsafe FastBlocks.encodeQ8x0(x, count / 32, b)
+    case .q8_0: if unsafe normfold_encode_q8_0(x, count / 32, b) != 0 { return nil }
     case .q5_0: unsafe FastBlocks.encodeQ5x0(x, count / 32, b)
     case .q5_1: unsafe FastBlocks.encodeQ5x1(x, count / 32, b)
     case .q4_0: unsafe FastBlocks.encodeQ4x0(x, count / 32, b)

@@ -1,3 +1,5 @@
+import CNormFoldKernels
+
 extension ElementType {
   /// The type that rows of `rowLength` elements are stored in where this one is asked for: F16 where it has blocks and
   /// the rows do not fill them. So does llama.cpp's quantiser.
@@ -19,16 +21,8 @@ extension ElementType {
         unsafe encode(UnsafeBufferPointer(start: part, count: count), into: bytes)
         guard let stored = bytes.baseAddress else { return }
         switch self {
-        case .f16:
-          for index in 0..<count {
-            unsafe part[index] = Float(
-              float16Bits: stored.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
-          }
-        case .bf16:
-          for index in 0..<count {
-            unsafe part[index] = Float(
-              bfloat16Bits: stored.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
-          }
+        case .f16: unsafe normfold_decode_f16_float(stored, count, part)
+        case .bf16: unsafe normfold_decode_bf16_float(stored, count, part)
         default: unsafe decodeWholeBlocks(stored, count: count / elementsPerBlock, into: part)
         }
       }

@@ -88,6 +88,9 @@ void normfold_decode_f16_double(const void *x, size_t count, double *y);
 void normfold_encode_bf16(const float *x, size_t count, void *y);
 void normfold_encode_f16(const float *x, size_t count, void *y);
 
+// Blocks of 32 floats as ggml's Q8_0: a scale, binary16, and 32 bytes. Returns 0 where a scale is infinite or NaN.
+int normfold_encode_q8_0(const float *x, size_t blockCount, void *y);
+
 // Doubles to floats, rounded to nearest, and rounded to odd: where a double lies between two floats, to the one whose last
 // bit is 1. Rounding that once more, to fewer bits, gives what rounding the double would (Boldo and Melquiond, When double
 // rounding is odd, 2005), and no finite value becomes infinite.

@@ -11,11 +11,6 @@ extension FastBlocks {
   private static func bits(_ values: SIMD16<Float>) -> SIMD16<Int32> { unsafe unsafeBitCast(values, to: Words.self) }
 
   @inline(__always)
-  private static func magnitude(_ values: SIMD16<Float>) -> SIMD16<Float> {
-    unsafe unsafeBitCast(bits(values) & 0x7FFF_FFFF, to: Values.self)
-  }
-
-  @inline(__always)
   private static func load(_ x: UnsafePointer<Float>) -> SIMD16<Float> {
     unsafe UnsafeRawPointer(x).loadUnaligned(as: Values.self)
   }
@@ -61,19 +56,6 @@ extension FastBlocks {
     return rest[1] < rest[0] ? rest[1] : rest[0]
   }
 
-  /// The nearest integers, ties away from zero; 0 for NaN and for magnitudes of 256 or more.
-  @inline(__always)
-  private static func rounded(_ v: SIMD16<Float>) -> SIMD16<Int32> {
-    let magnitudes = map(magnitude(v)) { a in
-      let inRange = a < 256 ? a : 0
-      let even = (inRange + shift) - shift
-      // A tie that went down to an even number is exactly one half above it.
-      return even + (inRange - even == 0.5 ? 1 : 0)
-    }
-    let sign = bits(v) &>> 31
-    return (integers(magnitudes) ^ sign) &- sign
-  }
-
   /// The integral parts of values from 0 on, at most `largest`; 0 for NaN and for 256 or more.
   @inline(__always)
   private static func truncated(_ v: SIMD16<Float>, _ largest: Float) -> SIMD16<Int32> {
@@ -95,19 +77,6 @@ extension FastBlocks {
   @inline(__always)
   private static func store(_ q: SIMD16<Int32>, _ b: UnsafeMutableRawPointer, _ offset: Int) {
     unsafe b.storeBytes(of: SIMD16<UInt8>(truncatingIfNeeded: q), toByteOffset: offset, as: SIMD16<UInt8>.self)
-  }
-
-  static func encodeQ8x0(_ x: UnsafePointer<Float>, _ n: Int, _ b: UnsafeMutableRawPointer) {
-    for index in 0..<n {
-      let (p, o) = unsafe (x + index * 32, b + index * 34)
-      let (first, second) = unsafe (load(p), load(p + 16))
-      let (a, c) = (magnitude(first), magnitude(second))
-      let d = largest(larger(a, c)) / 127
-      let inverse = d == 0 ? 0 : 1 / d
-      unsafe o.storeBytes(of: d.float16Bits, as: UInt16.self)
-      unsafe store(rounded(first * inverse), o, 2)
-      unsafe store(rounded(second * inverse), o, 18)
-    }
   }
 
   /// The value of largest magnitude, the first on ties.
