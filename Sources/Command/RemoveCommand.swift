@@ -248,7 +248,7 @@ extension RemovalPlan {
       (lines + [
         "  Memory: \(Quantity.bytes(byteCount)).",
         "  Products: \(Quantity.short(operationsPerToken / 1e9)) GFLOP a token, \(Quantity.scientific(operationCount)) in all.",
-        "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) \(cores == 1 ? "core" : "cores"), if each does three quarters of the "
+        "  Time: \(Quantity.duration(3_600 * hours(cores: cores))) on \(cores) \(cores == 1 ? "core" : "cores"), if each does five sixths of the "
           + "\(speed) that products reach now while all cores of this machine multiply.",
       ] + (machines > 1 ? severalText(cores: cores, machines: machines) : [])).joined(separator: "\n")
   }

@@ -34,9 +34,9 @@ public struct RemovalPlan: Sendable, Encodable {
   public let operationsPerSecond: Double
 
   /// The share of a product's speed that a training step is taken to reach.
-  private static let efficiency = 0.75
+  private static let efficiency = 5.0 / 6
 
-  /// The time that the run takes on so many cores like this machine's, if a step reaches three quarters of the products' speed.
+  /// The time that the run takes on so many cores like this machine's, if a step reaches five sixths of the products' speed.
   public func hours(cores: Int) -> Double {
     operationCount / (operationsPerSecond * Self.efficiency * Double(cores)) / 3_600
   }
