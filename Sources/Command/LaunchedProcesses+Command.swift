@@ -18,8 +18,14 @@ extension LaunchedProcesses {
     do {
       status = try body(processes)
     } catch {
+      guard processes.rank != processes.reportingRank, let refusal = error as? Refusal else {
+        processes.leave()
+        throw error
+      }
+      // A launcher ends the others when one has ended, and drops what they say meanwhile: the one that speaks goes first.
+      Interruption.endSilently(with: ExitStatus(refusal.category))
       processes.leave()
-      guard processes.rank != processes.reportingRank, let refusal = error as? Refusal else { throw error }
+      sleep(2)
       throw ExitStatus.Verdict(status: ExitStatus(refusal.category))
     }
     processes.leave()

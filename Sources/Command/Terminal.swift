@@ -54,10 +54,17 @@ extension String {
 
 enum Interruption {
   private static let isUnderway = Atomic(false)
+  /// The status to end with where a signal comes after the work; negative before that.
+  private static let finalStatus = Atomic<Int32>(-1)
 
   /// Never returns once a signal is being handled: files that vanish under a run that goes on are no error of its own.
   static func waitIfUnderway() {
     while isUnderway.load(ordering: .sequentiallyConsistent) { sleep(1) }
+  }
+
+  /// From now on a signal ends the process with this status, without a word: its work is over.
+  static func endSilently(with status: ExitStatus) {
+    finalStatus.store(status.rawValue, ordering: .sequentiallyConsistent)
   }
 
   /// SIGINT, SIGTERM and SIGHUP remove what was staged and end the run; the destination is as it was, unless the output
@@ -76,6 +83,8 @@ enum Interruption {
   private nonisolated(unsafe) static let sources = signals.map { number in
     let source = DispatchSource.makeSignalSource(signal: number, queue: .global(qos: .userInitiated))
     source.setEventHandler {
+      let status = finalStatus.load(ordering: .sequentiallyConsistent)
+      if status >= 0 { _exit(status) }
       isUnderway.store(true, ordering: .sequentiallyConsistent)
       let hasPublished = StagedOutput.removeAll()
       StandardError.write(
