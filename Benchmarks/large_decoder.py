@@ -21,7 +21,10 @@ import time
 import numpy
 
 HEADS, VOCABULARY = 32, 32000
-SIZES = {"1b": {"blocks": 22, "width": 2048, "hidden": 5632, "groups": 4}, "7b": {"blocks": 32, "width": 4096, "hidden": 11008, "groups": 32}}
+SIZES = {
+    "1b": {"blocks": 22, "width": 2048, "hidden": 5632, "groups": 4},
+    "7b": {"blocks": 32, "width": 4096, "hidden": 11008, "groups": 32},
+}
 
 
 def tensors(blocks, width, hidden, groups):

@@ -28,7 +28,7 @@ package final class KeptMemory: Sendable {
     unsafe unused.forEach { unsafe $0.deallocate() }
   }
 
-  /// How many bytes are kept for matrices to come.
+  /// The number of bytes that are kept for matrices to come.
   package static var byteCount: Int { state.withLock { unsafe $0.blocks.reduce(0) { $0 + $1.count } } }
 
   /// A block of at least so many bytes, and at most a quarter more, from those that are kept: the smallest one.

@@ -6,7 +6,7 @@ import Glibc
   package let columnCount: Int
   /// Valid as long as the matrix: whoever uses it holds on to the matrix meanwhile.
   package let start: UnsafeMutablePointer<Scalar>
-  /// How many bytes of memory there are, which may be more than the values take.
+  /// The size of the memory in bytes, which may be more than the values take.
   private let capacity: Int
 
   /// Uninitialised.

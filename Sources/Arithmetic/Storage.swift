@@ -81,9 +81,6 @@ extension UnsafeMutableBufferPointer where Element: ArithmeticScalar {
   func round(to type: ElementType, unit: Float, columnCount: Int) {
     guard type.isEncodable, type != .f32, type != .f64 else { return }
     precondition(columnCount % type.elementsPerBlock == 0)
-    if unit == 1, Element.self == Float.self {
-      return unsafe withMemoryRebound(to: Float.self) { unsafe type.roundTrip($0) }
-    }
     unsafe withUnsafeTemporaryAllocation(of: Float.self, capacity: columnCount) { line in
       for start in stride(from: 0, to: count, by: columnCount) {
         for column in 0..<columnCount { unsafe line[column] = unsafe Float(self[start + column]) * unit }
