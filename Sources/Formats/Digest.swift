@@ -56,26 +56,102 @@ extension Digest {
   }
 }
 
-extension Digest {
-  /// The digests of two pieces of a file, one behind the other, on a processor that computes two at a time.
+/// Ways to compute the digests of pieces of a file, one behind the other and equally long. All give the same ones.
+package enum DigestMethod: CaseIterable, Sendable {
+  /// libcrypto's.
+  case alone
+  /// Two at a time, with the instructions that processors have for SHA-256.
+  case pairs
+  /// Sixteen at a time, one in each lane of a vector.
+  case lanes
+
+  /// Whether this processor has the instructions.
+  package var isAvailable: Bool {
+    switch self {
+    case .alone: true
+    case .pairs: normfold_has_sha256_pairs()
+    case .lanes: normfold_has_sha256_lanes()
+    }
+  }
+
+  /// How many pieces are computed at a time.
+  package var pieceCount: Int {
+    switch self {
+    case .alone: 1
+    case .pairs: 2
+    case .lanes: 16
+    }
+  }
+
+  /// The one that takes the least time for so many pieces on this processor. Lanes take as long for few pieces as for many.
+  fileprivate static func fastest(forPieces count: Int) -> DigestMethod {
+    if normfold_prefers_sha256_lanes(), count >= DigestMethod.lanes.pieceCount / 2 { return .lanes }
+    return count > 1 && DigestMethod.pairs.isAvailable ? .pairs : .alone
+  }
+
+  /// The digests of pieces.
   ///
   /// - Parameters:
   ///   - start: the first byte of the first piece.
+  ///   - count: at most ``pieceCount``.
   ///   - byteCount: of each, a multiple of 64.
-  package static func pair(of file: MappedFile, at start: Int, byteCount: Int) -> (Digest, Digest) {
-    precondition(byteCount % 64 == 0 && start + 2 * byteCount <= file.byteCount)
-    var bytes = [UInt8](repeating: 0, count: 64)
+  package func digests(of file: MappedFile, at start: Int, count: Int, byteCount: Int) -> [Digest] {
+    precondition(byteCount % 64 == 0 && start + count * byteCount <= file.byteCount && count <= pieceCount)
+    guard self != .alone, count > 1 else {
+      return (0..<count).map { Digest(of: file, bytes: start + $0 * byteCount..<start + ($0 + 1) * byteCount) }
+    }
+    var bytes = [UInt8](repeating: 0, count: 32 * count)
     file.withBytes { all in
-      let pieces = all.extracting(start..<start + 2 * byteCount)
+      let pieces = all.extracting(start..<start + count * byteCount)
       unsafe pieces.withUnsafeBytes { pieces in
         guard let first = pieces.baseAddress else { return }
+        let places: [UnsafeRawPointer?] = unsafe (0..<count).map { unsafe first + $0 * byteCount }
         unsafe bytes.withUnsafeMutableBufferPointer { digests in
-          guard let place = digests.baseAddress else { return }
-          unsafe normfold_sha256_pair(first, first + byteCount, byteCount, place)
+          guard let target = digests.baseAddress else { return }
+          if self == .pairs {
+            unsafe normfold_sha256_pair(first, first + byteCount, byteCount, target)
+          } else {
+            unsafe places.withUnsafeBufferPointer {
+              unsafe normfold_sha256_lanes($0.baseAddress, count, byteCount, target)
+            }
+          }
         }
       }
     }
-    return (Digest(bytes: Array(bytes[..<32])), Digest(bytes: Array(bytes[32...])))
+    return (0..<count).map { Digest(bytes: Array(bytes[32 * $0..<32 * ($0 + 1)])) }
+  }
+}
+
+extension Digest {
+  /// The digest of the digests of a file's pieces.
+  ///
+  /// - Parameters:
+  ///   - pieceByteCount: of each, a multiple of 64; the last one may be shorter.
+  ///   - method: the way to compute those of whole pieces; nil for the fastest.
+  package init(treeOf file: MappedFile, pieceByteCount: Int, workers: Workers, by method: DigestMethod? = nil) {
+    let wholeCount = file.byteCount / pieceByteCount
+    let ofEachThread = (wholeCount + workers.count - 1) / workers.count
+    let method = method ?? .fastest(forPieces: ofEachThread)
+    // Every thread has as many.
+    let rounds = (ofEachThread + method.pieceCount - 1) / method.pieceCount
+    let share = max(1, (ofEachThread + rounds - 1) / max(1, rounds))
+    let taskCount = (wholeCount + share - 1) / share
+    let rest = wholeCount * pieceByteCount..<file.byteCount
+    let digests = Mutex([[Digest]](repeating: [], count: taskCount + 1))
+    workers.forEach(rest.isEmpty ? taskCount : taskCount + 1) { task in
+      let first = task * share
+      let found =
+        task == taskCount
+        ? [Digest(of: file, bytes: rest)]
+        : method.digests(
+          of: file, at: first * pieceByteCount, count: min(share, wholeCount - first), byteCount: pieceByteCount)
+      digests.withLock { $0[task] = found }
+    }
+    let root = DigestContext()
+    for digest in digests.withLock(\.self).joined() {
+      unsafe digest.bytes.withUnsafeBytes { unsafe root.update($0) }
+    }
+    self = root.finish()
   }
 }
 
@@ -93,25 +169,7 @@ public enum DigestAlgorithm: String, Sendable, Codable, CaseIterable {
   /// The algorithm and the digest: `sha256:5e…`.
   package func digest(of file: MappedFile, workers: Workers) -> String {
     guard self == .tree else { return described(Digest(of: file)) }
-    let count = (file.byteCount + Self.pieceByteCount - 1) / Self.pieceByteCount
-    let digests = Mutex([Digest?](repeating: nil, count: count))
-    let pairCount = normfold_has_sha256_pairs() ? file.byteCount / Self.pieceByteCount / 2 : 0
-    workers.forEach(count - pairCount) { task in
-      guard task >= pairCount else {
-        let pair = Digest.pair(of: file, at: 2 * task * Self.pieceByteCount, byteCount: Self.pieceByteCount)
-        digests.withLock { ($0[2 * task], $0[2 * task + 1]) = pair }
-        return
-      }
-      let piece = pairCount + task
-      let start = piece * Self.pieceByteCount
-      let digest = Digest(of: file, bytes: start..<min(start + Self.pieceByteCount, file.byteCount))
-      digests.withLock { $0[piece] = digest }
-    }
-    let root = DigestContext()
-    for digest in digests.withLock(\.self) {
-      if let digest { unsafe digest.bytes.withUnsafeBytes { unsafe root.update($0) } }
-    }
-    return described(root.finish())
+    return described(Digest(treeOf: file, pieceByteCount: Self.pieceByteCount, workers: workers))
   }
 
   /// A text that is as long as those that ``digest(of:workers:)`` returns.

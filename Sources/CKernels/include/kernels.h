@@ -155,4 +155,12 @@ bool normfold_has_sha256_pairs(void);
 void normfold_sha256_pair(
     const void *first, const void *second, size_t byteCount, uint8_t *digests);
 
+// Whether this processor has vectors of sixteen words, and whether it takes less time with them than with instructions for SHA-256.
+bool normfold_has_sha256_lanes(void);
+bool normfold_prefers_sha256_lanes(void);
+
+// The SHA-256 of at most sixteen pieces, at least one, of as many bytes, a multiple of 64: 32 bytes each. It takes the same time for
+// one as for sixteen.
+void normfold_sha256_lanes(const void *const *pieces, size_t pieceCount, size_t byteCount, uint8_t *digests);
+
 #endif
