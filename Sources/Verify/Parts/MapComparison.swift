@@ -93,14 +93,21 @@ struct MapComparison: Sendable {
     var errors: [Double] = []
   }
 
-  init(_ reference: MapNumbers, _ candidate: MapNumbers, shift: InputShift? = nil, allowance: Allowance) {
+  /// - Parameter readsFewInputs: whether tiles are going to have all outputs of few inputs: rows of a block are inputs then, unless
+  ///   numbers are stored in blocks.
+  init(
+    _ reference: MapNumbers, _ candidate: MapNumbers, shift: InputShift? = nil, allowance: Allowance,
+    readsFewInputs: Bool = false
+  ) {
     self.reference = reference
     self.candidate = candidate
     self.shift = shift
     self.allowance = allowance
     inputCount = candidate.weight.rowCount
     outputCount = min(reference.weight.columnCount, candidate.weight.columnCount)
-    rowsAreOutputs = candidate.weight.readsAcrossStoredRows
+    // Blocks of a file run along its rows.
+    let hasBlocks = [reference, candidate].contains { $0.error?.hasBlocks == true }
+    rowsAreOutputs = candidate.weight.readsAcrossStoredRows && (hasBlocks || !readsFewInputs)
   }
 
   /// Parts of the matrix that can be compared at the same time, each of about so many elements.
@@ -133,7 +140,10 @@ struct MapComparison: Sendable {
   var wholeThrough: InputShift? { shift.map { reference.weight.projected($0.values, $0.errors) } }
 
   /// Compares one tile.
-  func tile(inputs: Range<Int>, outputs: Range<Int>) -> Tile {
+  ///
+  /// - Parameter isOver: returns true where it is enough to know that something is beyond its bound, and something is: the rest
+  ///   of the tile is left out.
+  func tile(inputs: Range<Int>, outputs: Range<Int>, unless isOver: (Difference) -> Bool = { _ in false }) -> Tile {
     let (rows, columns) = rowsAreOutputs ? (outputs, inputs) : (inputs, outputs)
     let mine = Side(
       reference, isReference: true, shift: shift, rowsAreOutputs: rowsAreOutputs, inputs: inputs, outputs: outputs)
@@ -149,6 +159,7 @@ struct MapComparison: Sendable {
     let limits = bounds.kernelLimits(columnCount: columns.count)
     let rowErrors = RowErrors(reference: bounds.blockErrors(of: mine), candidate: bounds.blockErrors(of: theirs))
     unsafe mine.rows.forEachRow(with: theirs.rows, rows: rows, columns: columns) { row, isFloat, r, c in
+      if isOver(tile.difference) { return }
       let exceeds = unsafe limits.isExceeded(
         by: r, c, isFloat: isFloat, mine, theirs, errors: rowErrors, row: row - rows.lowerBound,
         limit: min(1, tile.difference.ratio))

@@ -51,24 +51,37 @@ struct PartsComparison {
   /// - Returns: the parts by group.
   private func compare(_ groups: [GroupPair], in stream: StreamRelation) -> [[PartsClaim.Part]] {
     var parts = groups.map { _ in [PartsClaim.Part]() }
+    let forms = groups.map { $0.forms(in: stream) }
     var open = groups.indices.map { (index: $0, form: 0) }
+    var failed: [Int] = []
     while !open.isEmpty {
-      let round = open.map { (group: groups[$0.index], form: groups[$0.index].forms(in: stream)[$0.form]) }
-      let results = compare(round, in: stream)
+      let round = open.map { (group: groups[$0.index], form: forms[$0.index][$0.form]) }
+      // Which elements are beyond their bounds counts where there is no other form.
+      let results = compare(round, in: stream, wholly: open.map { forms[$0.index].count == 1 })
       var next: [(index: Int, form: Int)] = []
       for ((index, form), found) in zip(open, results) {
-        let holds = found.allSatisfy(\.holds)
-        // Where no form holds, the strictest one says what is wrong.
-        if holds || form == 0 { parts[index] = found }
-        if !holds, form + 1 < groups[index].forms(in: stream).count { next.append((index, form + 1)) }
+        if found.allSatisfy(\.holds) || forms[index].count == 1 {
+          parts[index] = found
+        } else if form + 1 < forms[index].count {
+          next.append((index, form + 1))
+        } else {
+          failed.append(index)
+        }
       }
       open = next
+    }
+    // Where no form holds, the strictest one says what is wrong.
+    let strictest = failed.map { (group: groups[$0], form: forms[$0][0]) }
+    for (index, found) in zip(failed, compare(strictest, in: stream, wholly: failed.map { _ in true })) {
+      parts[index] = found
     }
     return parts
   }
 
+  /// - Parameter wholly: by group, whether all of it is compared; else the comparison may end where something is beyond its
+  ///   bound.
   private func compare(
-    _ round: [(group: GroupPair, form: ComparisonForm)], in stream: StreamRelation
+    _ round: [(group: GroupPair, form: ComparisonForm)], in stream: StreamRelation, wholly: [Bool]
   ) -> [[PartsClaim.Part]] {
     let allowance = allowance
     let comparisons = round.map { $0.group.comparison($0.form, in: stream, allowance: allowance) }
@@ -78,8 +91,10 @@ struct PartsComparison {
     let found = Mutex((tiles: round.map { _ in [MapComparison.Tile]() }, vectors: round.map { _ in Difference?.none }))
     workers.forEach(tiles.count) { number in
       let tile = tiles[number]
-      guard let result = comparisons[tile.index]?.tile(inputs: tile.inputs, outputs: tile.outputs) else { return }
-      found.withLock { $0.tiles[tile.index].append(result) }
+      let result = comparisons[tile.index]?.tile(inputs: tile.inputs, outputs: tile.outputs) {
+        !wholly[tile.index] && !$0.holds
+      }
+      if let result { found.withLock { $0.tiles[tile.index].append(result) } }
     }
     let byGroup = found.withLock { $0.tiles }
     workers.forEach(round.count) { number in

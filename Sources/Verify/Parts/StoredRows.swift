@@ -34,7 +34,8 @@ struct StoredRows: Sendable {
       }
       return
     }
-    let rowsPerBlock = max(16, (1 << 14) / max(1, columns.count))
+    // As many as ParameterReader reads of a matrix.
+    let rowsPerBlock = max(1, ParameterReader.blockElementCount / max(1, columns.count) / 16) * 16
     let capacity = rowsPerBlock * columns.count
     unsafe withUnsafeTemporaryAllocation(of: Double.self, capacity: (other == nil ? 1 : 2) * capacity) { all in
       let mine = unsafe UnsafeMutableBufferPointer(rebasing: all[..<capacity])

@@ -52,9 +52,10 @@ struct StreamRelation: Sendable {
           let b = writer.candidate.numbers(.init(output: theirs)),
           a.weight.columnCount == b.weight.columnCount
         else { continue }
-        let comparison = MapComparison(a, b, allowance: allowance)
-        for row in rows where comparison.tile(inputs: row, outputs: 0..<b.weight.columnCount).difference.holds {
-          counts[index] += 1
+        let comparison = MapComparison(a, b, allowance: allowance, readsFewInputs: true)
+        for row in rows {
+          let tile = comparison.tile(inputs: row, outputs: 0..<b.weight.columnCount) { !$0.holds }
+          if tile.difference.holds { counts[index] += 1 }
         }
       }
     }
