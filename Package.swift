@@ -54,7 +54,7 @@ let package = Package(
         "CNormFoldCrypto",
       ],
       swiftSettings: hot),
-    .target(name: "NormFoldNetworks", dependencies: ["NormFoldFormats"], swiftSettings: hot),
+    .target(name: "NormFoldNetworks", dependencies: ["NormFoldFormats", "CNormFoldKernels"], swiftSettings: hot),
     .target(name: "NormFoldFolding", dependencies: ["NormFoldNetworks"], swiftSettings: strictest),
     .target(
       name: "NormFoldArithmetic",
@@ -96,7 +96,9 @@ let package = Package(
       swiftSettings: hot),
     .target(
       name: "NormFoldTargets",
-      dependencies: ["NormFoldONNX", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats"],
+      dependencies: [
+        "NormFoldONNX", "NormFoldNetworks", "NormFoldTokenization", "NormFoldFormats", "CNormFoldKernels",
+      ],
       swiftSettings: strictest),
     .target(name: "CNormFoldOnnxProto", dependencies: ["CNormFoldProtobuf"], exclude: ["onnx.proto"]),
     .target(

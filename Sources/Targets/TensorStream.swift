@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import NormFoldFormats
 import NormFoldNetworks
 
@@ -147,7 +148,7 @@ package struct TensorStream: Sendable {
     defer { unsafe values.deallocate() }
     unsafe reader.read(rows: rows, columns: 0..<reader.columnCount, into: values)
     let firstElement = rows.lowerBound * reader.columnCount
-    guard UnsafeBufferPointer(values).areFinite else { throw notFinite(parameter) }
+    guard unsafe normfold_are_finite_double(values.baseAddress, values.count) else { throw notFinite(parameter) }
     if let index = unsafe info.type.encode(UnsafeBufferPointer(values), into: bytes) {
       throw overflow(of: unsafe values[index], at: firstElement + index, info: info)
     }
@@ -224,50 +225,11 @@ private struct StoredRows {
     tensor.withBytes { bytes in
       unsafe bytes.extracting(range).withUnsafeBytes { bytes in
         switch tensor.info.type {
-        case .f16: unsafe Self.largestExponent(in: bytes, mask: 0x7C00) < 0x7C00
-        case .bf16: unsafe Self.largestExponent(in: bytes, mask: 0x7F80) < 0x7F80
-        default: unsafe Self.zero(in: bytes) == 0
+        case .f16: unsafe normfold_are_finite_16(bytes.baseAddress, bytes.count / 2, 0x7C00)
+        case .bf16: unsafe normfold_are_finite_16(bytes.baseAddress, bytes.count / 2, 0x7F80)
+        default: unsafe normfold_are_finite_32(bytes.baseAddress, bytes.count / 4, 0x7F80_0000)
         }
       }
     }
-  }
-
-  /// The sum of zero times each Float: NaN where one is not finite.
-  private static func zero(in bytes: UnsafeRawBufferPointer) -> Float {
-    typealias Lanes = SIMD8<Float>
-    var sums = Lanes()
-    let whole = bytes.count / MemoryLayout<Lanes>.size * MemoryLayout<Lanes>.size
-    for offset in stride(from: 0, to: whole, by: MemoryLayout<Lanes>.size) {
-      unsafe sums += bytes.loadUnaligned(fromByteOffset: offset, as: Lanes.self) * 0
-    }
-    var sum = sums.sum()
-    for offset in stride(from: whole, to: bytes.count, by: 4) {
-      unsafe sum += bytes.loadUnaligned(fromByteOffset: offset, as: Float.self) * 0
-    }
-    return sum
-  }
-
-  /// Signed numbers, of which the processor has a maximum.
-  private static func largestExponent(in bytes: UnsafeRawBufferPointer, mask: Int16) -> Int16 {
-    var largest: Int16 = 0
-    for offset in stride(from: 0, to: bytes.count, by: 2) {
-      let exponent = unsafe bytes.loadUnaligned(fromByteOffset: offset, as: Int16.self) & mask
-      largest = exponent > largest ? exponent : largest
-    }
-    return largest
-  }
-}
-
-extension UnsafeBufferPointer<Double> {
-  /// One multiplication by zero finds every NaN and infinity without a branch in the loop.
-  fileprivate var areFinite: Bool {
-    var sums = SIMD4<Double>()
-    let whole = count / 4 * 4
-    for index in stride(from: 0, to: whole, by: 4) {
-      unsafe sums += SIMD4(self[index], self[index + 1], self[index + 2], self[index + 3]) * 0
-    }
-    var sum = sums.sum()
-    for index in whole..<count { unsafe sum += self[index] * 0 }
-    return sum == 0
   }
 }

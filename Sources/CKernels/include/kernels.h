@@ -144,6 +144,28 @@ DECLARE(float, float)
 DECLARE(double, double)
 #undef DECLARE
 
+// Loops over rows of doubles. The same bits with every instruction set.
+// x = x · factors, x = x · factor, x = x - others, x = x - shift
+void normfold_multiply(double *x, const double *factors, size_t count);
+void normfold_scale(double *x, size_t count, double factor);
+void normfold_subtract(double *x, const double *others, size_t count);
+void normfold_shift(double *x, size_t count, double shift);
+// Σ x and Σ x · y, in sixteen partial sums.
+double normfold_sum(const double *x, size_t count);
+double normfold_sum_of_products(const double *x, const double *y, size_t count);
+// sums += Σ over the rows of x, each times its weight.
+void normfold_add_weighted_rows(
+    const double *x, size_t rowCount, size_t columnCount, const double *weights, double *sums);
+
+// Whether no number is NaN or infinite: none has all bits of its exponent set. Numbers of 32 or 16 bits may begin at any byte.
+bool normfold_are_finite_double(const double *x, size_t count);
+bool normfold_are_finite_32(const void *x, size_t count, uint32_t exponent);
+bool normfold_are_finite_16(const void *x, size_t count, uint16_t exponent);
+
+// Rows of floats, which may begin at any byte and are `stride` floats apart, become columns of y.
+void normfold_transpose_f32_double(
+    const void *x, size_t stride, size_t rowCount, size_t columnCount, double *y, size_t targetStride);
+
 // The value of OPENBLAS_CORETYPE for the widest kernels of OpenBLAS that this processor runs; null where those that every
 // x86-64 runs are all there is, or it is another kind of processor.
 const char *normfold_openblas_core(void);

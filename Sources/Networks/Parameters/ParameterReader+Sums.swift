@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import NormFoldFormats
 
 /// Passes over the whole matrix, in parts that several threads share. Where it is cut does not depend on how many they are.
@@ -28,25 +29,11 @@ extension ParameterReader {
 
   private func columnSums(of wanted: Range<Int>, weighing weights: [Double]?) -> [Double] {
     var sums = [Double](repeating: 0, count: columnCount)
+    let ones = weights == nil ? [Double](repeating: 1, count: rowsPerBlock) : []
     unsafe forEachBlock(of: wanted) { rows, values in
-      unsafe sums.withUnsafeMutableBufferPointer { sums in
-        guard let sums = sums.baseAddress, var line = unsafe UnsafePointer(values.baseAddress) else { return }
-        var row = rows.lowerBound
-        // Four at a time, so that the sums are fetched a quarter as often.
-        while row + 4 <= rows.upperBound {
-          let (a, b, c, d) = weights.map { ($0[row], $0[row + 1], $0[row + 2], $0[row + 3]) } ?? (1, 1, 1, 1)
-          let (second, third, fourth) = unsafe (line + columnCount, line + 2 * columnCount, line + 3 * columnCount)
-          for column in 0..<columnCount {
-            unsafe sums[column] += (a * line[column] + b * second[column]) + (c * third[column] + d * fourth[column])
-          }
-          unsafe line += 4 * columnCount
-          row += 4
-        }
-        for row in row..<rows.upperBound {
-          let weight = weights?[row] ?? 1
-          for column in 0..<columnCount { unsafe sums[column] += weight * line[column] }
-          unsafe line += columnCount
-        }
+      let weights = weights?[rows] ?? ones[..<rows.count]
+      unsafe weights.withUnsafeBufferPointer { weights in
+        unsafe normfold_add_weighted_rows(values.baseAddress, rows.count, columnCount, weights.baseAddress, &sums)
       }
     }
     return sums

@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import NormFoldFormats
 
 /// Reads the numbers of a ``Parameter``, any rectangle of it at a time, in double precision.
@@ -31,8 +32,8 @@ package struct ParameterReader: Sendable {
   /// 256 KiB of Double: a block stays in a core's own cache between the steps of a recipe.
   package static let blockElementCount = 1 << 15
 
-  /// Rows that are read together at least where they run across stored rows, so that what is fetched of each stored row
-  /// is used: a line of the cache holds 16 Floats.
+  /// Rows are read in multiples of so many where they run across stored rows, so that what is fetched of each stored row is
+  /// used: a line of the cache holds 16 Floats.
   private static let rowsAcross = 16
 
   /// - Parameters:
@@ -49,7 +50,8 @@ package struct ParameterReader: Sendable {
   /// Returns the number of rows in a block of about ``blockElementCount`` elements.
   package static func rowsPerBlock(of parameter: Parameter) -> Int {
     let fitting = blockElementCount / max(1, parameter.columnCount)
-    return min(max(parameter.readsAcrossStoredRows ? rowsAcross : 1, fitting), max(1, parameter.rowCount))
+    let whole = parameter.readsAcrossStoredRows ? max(1, fitting / rowsAcross) * rowsAcross : max(1, fitting)
+    return min(whole, max(1, parameter.rowCount))
   }
 
   private static func node(for parameter: Parameter, _ readsPartsOfRows: Bool, _ workers: Workers) -> Node {
@@ -176,35 +178,31 @@ package struct ParameterReader: Sendable {
       for (position, row) in rows.enumerated() {
         let line = unsafe target + position * rowStride
         if let rowFactors {
-          let factor = rowFactors[row]
-          for column in 0..<columns.count { unsafe line[column] *= factor }
+          unsafe normfold_scale(line, columns.count, rowFactors[row])
         } else if let columnFactors {
-          unsafe columnFactors.withUnsafeBufferPointer { factors in
-            for column in 0..<columns.count { unsafe line[column] *= factors[columns.lowerBound + column] }
+          unsafe columnFactors[columns].withUnsafeBufferPointer { factors in
+            unsafe normfold_multiply(line, factors.baseAddress, columns.count)
           }
         }
       }
     case .minusColumnMeans(let inner, let means):
       unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
-      unsafe means.withUnsafeBufferPointer { means in
+      unsafe means[columns].withUnsafeBufferPointer { means in
         for row in 0..<rows.count {
-          let line = unsafe target + row * rowStride
-          for column in 0..<columns.count { unsafe line[column] -= means[columns.lowerBound + column] }
+          unsafe normfold_subtract(target + row * rowStride, means.baseAddress, columns.count)
         }
       }
     case .minusRowMeans(let inner, .some(let means)):
       unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
       for (position, row) in rows.enumerated() {
-        let line = unsafe target + position * rowStride
-        for column in 0..<columns.count { unsafe line[column] -= means[row] }
+        unsafe normfold_shift(target + position * rowStride, columns.count, means[row])
       }
     case .minusRowMeans(let inner, nil):
       unsafe Self.readCentred(inner, rows, columns, into: target, rowStride: rowStride)
     case .multiplied(let inner, let factor):
       unsafe inner.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
       for row in 0..<rows.count {
-        let line = unsafe target + row * rowStride
-        for column in 0..<columns.count { unsafe line[column] *= factor }
+        unsafe normfold_scale(target + row * rowStride, columns.count, factor)
       }
     case .sum(let a, let b):
       unsafe a.read(rows: rows, columns: columns, into: target, rowStride: rowStride)
@@ -303,7 +301,7 @@ package struct ParameterReader: Sendable {
 
   private static func centre(_ line: UnsafeMutableBufferPointer<Double>) {
     let mean = UnsafeBufferPointer(line).sum / Double(line.count)
-    for index in 0..<line.count { unsafe line[index] -= mean }
+    unsafe normfold_shift(line.baseAddress, line.count, mean)
   }
 
   /// Rows of `a` times the wanted columns of `b`; the inner extent is small (the rank of an adapter).
