@@ -43,10 +43,12 @@ package struct TensorStream: Sendable {
     }
     let batches = Self.batches(
       of: parameters.map(\.value),
-      elementCount: max(Self.blocksPerBatch, 8 * workers.count) * ParameterReader.blockElementCount)
+      elementCount: max(Self.blocksPerBatch, isInPlace ? Self.blocksPerThread * workers.count : 0)
+        * ParameterReader.blockElementCount)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
     var pieces = parameters.map { _ in [TensorPiece]() }
-    var written = Written()
+    // In place, pages are taken out of the mapping first: a millisecond and more for 1 MB.
+    var written = Written(runByteCount: isInPlace ? 1 << 20 : 8 << 20)
     try prepare(batches.first ?? [], parameters, readers)
     for (number, batch) in batches.enumerated() {
       let fingerprints = batch.map { _ in Slot<TensorPiece>() }
@@ -78,6 +80,8 @@ package struct TensorStream: Sendable {
     return Dictionary(uniqueKeysWithValues: zip(parameters.map(\.info.name), pieces))
   }
 
+  private var isInPlace: Bool { workers.count >= TensorFile.leastThreadCount }
+
   /// The bytes of its tensor that a block is.
   private func bytes(of block: Block, in parameter: TargetOutput.StoredParameter) -> Range<Int> {
     let rowByteCount = parameter.info.byteCount / parameter.value.rowCount
@@ -89,7 +93,7 @@ package struct TensorStream: Sendable {
     takesFingerprint: Bool
   ) throws(Refusal) -> TensorPiece? {
     let part = bytes(of: block, in: parameter)
-    return try unsafe place.file.fill(place.range(part), inPlace: workers.count >= TensorFile.leastThreadCount) {
+    return try unsafe place.file.fill(place.range(part), inPlace: isInPlace) {
       (bytes) throws(Refusal) in
       try unsafe encode(block.rows, of: parameter, through: reader, into: bytes)
       guard takesFingerprint else { return nil }
@@ -109,6 +113,9 @@ package struct TensorStream: Sendable {
   /// Blocks of a batch, of about 256 KiB each (``ParameterReader/blockElementCount`` numbers in double precision): enough that
   /// threads seldom wait for each other, few enough that memory does not show it.
   private static let blocksPerBatch = 192
+  /// For each thread, where blocks are computed in pages of the file and take no other memory: the kernel reads as much of a file
+  /// ahead as the device is set to, 8 MB on many virtual machines, and whoever asks for the first page of that waits for all.
+  private static let blocksPerThread = 32
 
   /// All blocks of all tensors, about `elementCount` numbers at a time.
   private static func batches(of parameters: [Parameter], elementCount: Int) -> [[Block]] {
@@ -182,13 +189,15 @@ private struct Written {
   var runs: [(file: TensorFile, part: Range<Int>)] = []
   private(set) var byteCount = 0
 
-  /// Long enough for the device, short enough for many threads to share them.
-  private static let runByteCount = 8 << 20
+  init(runByteCount: Int) { self.runByteCount = runByteCount }
+
+  /// Long enough for the device, short enough for the threads to share them.
+  let runByteCount: Int
 
   mutating func add(_ part: Range<Int>, of file: TensorFile) {
     byteCount += part.count
     if let last = runs.last, last.file === file, last.part.upperBound <= part.lowerBound,
-      last.part.count < Self.runByteCount
+      last.part.count < runByteCount
     {
       runs[runs.count - 1].part = last.part.lowerBound..<part.upperBound
     } else {

@@ -1,5 +1,6 @@
 import CNormFoldLinux
 import CNormFoldMappingGuard
+import Dispatch
 import Glibc
 import Synchronization
 
@@ -135,6 +136,9 @@ import Synchronization
     try unsafe bytes.span.bytes.withUnsafeBytes { (bytes) throws(Refusal) in try unsafe write(bytes, at: offset) }
   }
 
+  /// Waits for the device in the place of the threads that compute.
+  private let writeback = DispatchQueue(label: "writeback")
+
   /// Has the device begin with a part while others are computed, so that little is left to wait for at the end.
   package func begin(_ part: Range<Int>) {
     if let base = unsafe base {
@@ -142,8 +146,11 @@ import Synchronization
       let pages = Self.pages(of: part)
       unsafe madvise(base + pages.lowerBound, pages.count, MADV_DONTNEED)
     }
-    _ = sync_file_range(
-      descriptor.load(ordering: .relaxed), Int64(part.lowerBound), Int64(part.count), UInt32(START_WRITEBACK))
+    // It waits where the device has enough to do.
+    writeback.async {
+      _ = sync_file_range(
+        self.descriptor.load(ordering: .relaxed), Int64(part.lowerBound), Int64(part.count), UInt32(START_WRITEBACK))
+    }
   }
 
   private static func pages(of part: Range<Int>) -> Range<Int> {
@@ -180,13 +187,15 @@ import Synchronization
         "cannot be written: the device failed, or another program made the file shorter",
         advice: "nothing was replaced")
     }
-    unmap()
   }
 
-  /// Syncs the file to the device and closes it.
+  /// Syncs the file to the device and closes it. Taking its pages out of the mapping takes a while, too.
   ///
   /// - Throws: `.output`.
   func sync() throws(Refusal) {
+    unmap()
+    // Nothing is begun on a number that may be another file's by now.
+    writeback.sync {}
     let descriptor = descriptor.exchange(-1, ordering: .relaxed)
     let isSynced = fsync(descriptor) == 0
     let code = errno
