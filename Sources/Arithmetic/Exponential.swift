@@ -7,6 +7,10 @@ extension Float {
     unsafe normfold_exponentials(x.baseAddress, x.count)
   }
 
+  package static func areFinite(_ x: UnsafeMutableBufferPointer<Float>) -> Bool {
+    unsafe normfold_are_finite_32(x.baseAddress, x.count, 0x7F80_0000)
+  }
+
   package static func largest(_ x: UnsafeMutableBufferPointer<Float>) -> Float {
     unsafe normfold_largest(x.baseAddress, x.count)
   }
@@ -28,6 +32,10 @@ extension Double {
   /// Replaces each x by eˣ. The system's function is as fast as two lanes of the instructions that every x86-64 has.
   package static func exponentials(_ x: UnsafeMutableBufferPointer<Double>) {
     for index in 0..<x.count { unsafe x[index] = unsafe .exp(x[index]) }
+  }
+
+  package static func areFinite(_ x: UnsafeMutableBufferPointer<Double>) -> Bool {
+    unsafe normfold_are_finite_double(x.baseAddress, x.count)
   }
 
   /// In four parts, none of which waits for another.

@@ -13,7 +13,7 @@ package struct ProductTile: Sendable {
   package static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
     tiles(
       rowCount: rowCount, rowSize: min(rowCount, 512), outputCount: outputCount,
-      width: max(rowCount < 64 ? 64 : 256, outputCount / 32 / 64 * 64))
+      width: max(rowCount < 64 ? 64 : rowCount < 256 ? 128 : 256, outputCount / 32 / 64 * 64))
   }
 
   /// Cuts a product into equal parts that are large in both directions, the largest one first. Over 256 numbers, parts of

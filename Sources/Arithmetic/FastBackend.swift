@@ -284,7 +284,8 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
       let isFinite =
         task.rows.count == 1 || !isCausal
         || (seen.start..<seen.start + longest).allSatisfy { token in
-          unsafe seen.value.row(token)[keyFeature..<keyFeature + dHead].allSatisfy(\.isFinite)
+          unsafe Scalar.areFinite(
+            UnsafeMutableBufferPointer(rebasing: seen.value.row(token)[keyFeature..<keyFeature + dHead]))
         }
       let step = isFinite ? task.rows.count : 1
       unsafe withUnsafeTemporaryAllocation(of: Scalar.self, capacity: step * (longest + 1)) { memory in

@@ -105,8 +105,10 @@ package struct Comparison: Sendable {
   /// The largest |logit| of the reference.
   package let largestLogit: Double
 
-  /// Logits of this many vocabulary entries are in memory at a time.
+  /// Entries of the vocabulary whose logits one task computes.
   private static let vocabularyBlock = 2_048
+  /// Logits that are in memory at a time, in bytes, unless those of one block are more.
+  private static let logitByteCount = 64 << 20
 
   /// - Parameters:
   ///   - reference: what the others are held against.
@@ -170,18 +172,26 @@ package struct Comparison: Sendable {
       }
     }
 
-    for (step, start) in stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).enumerated() {
-      let range = start..<min(start + Self.vocabularyBlock, vocabularySize)
-      let logits = Mutex([MatrixRows?](repeating: nil, count: runs.count))
-      workers.forEach(order.count) { index in
-        let block = runs[order[index]].logits(of: range)
-        logits.withLock { $0[order[index]] = block }
+    let ranges = stride(from: 0, to: vocabularySize, by: Self.vocabularyBlock).map {
+      $0..<min($0 + Self.vocabularyBlock, vocabularySize)
+    }
+    // Several blocks at a time give many threads something to do.
+    let rowCount = requests.reduce(0) { $0 + $1.probes[...].tokenCount * ($1.candidates.count + 1) }
+    let blockByteCount = max(1, rowCount * Self.vocabularyBlock * MemoryLayout<Double>.size)
+    let together = max(1, min(workers.count / 8, Self.logitByteCount / blockByteCount))
+    for first in stride(from: 0, to: ranges.count, by: together) {
+      let part = ranges[first..<min(first + together, ranges.count)]
+      let logits = Mutex(part.map { _ in [MatrixRows?](repeating: nil, count: runs.count) })
+      workers.forEach(part.count * order.count) { task in
+        let (block, run) = (task / order.count, order[task % order.count])
+        let found = runs[run].logits(of: part[first + block])
+        logits.withLock { $0[block][run] = found }
       }
-      let blocks = logits.withLock { $0.compactMap(\.self) }
+      let blocks = logits.withLock { zip($0, part).map { (logits: $0.compactMap(\.self), range: $1) } }
       states.withLock { states in
-        for index in states.indices { states[index].tokens.add(blocks, range: range, workers: workers) }
+        for index in states.indices { states[index].tokens.add(blocks, workers: workers) }
       }
-      progress(depth + 3 + step, total)
+      progress(depth + 2 + first + part.count, total)
     }
     return states.withLock { $0.map { Comparison($0, of: runs) } }
   }

@@ -66,7 +66,7 @@ struct SharedRuns {
 }
 
 extension ArraySlice<Probe> {
-  fileprivate var tokenCount: Int { reduce(0) { $0 + $1.tokens.count } }
+  var tokenCount: Int { reduce(0) { $0 + $1.tokens.count } }
 }
 
 extension Network {

@@ -51,37 +51,43 @@ struct TokenStatistics {
       count: places.count)
   }
 
-  /// Tokens that one thread takes at a time.
-  private static let chunk = 8
+  /// Tokens that one thread takes at a time, at most.
+  private static let largestChunk = 8
 
-  /// - Parameter logits: of each run.
-  mutating func add(_ logits: [MatrixRows], range: Range<Int>, workers: Workers) {
+  /// The logits of each run for a range of the vocabulary.
+  typealias Block = (logits: [MatrixRows], range: Range<Int>)
+
+  /// - Parameter blocks: one behind the other.
+  mutating func add(_ blocks: [Block], workers: Workers) {
     if isSingle {
-      add(logits, range: range, workers: workers, weighedIn: Float.self)
+      add(blocks, workers: workers, weighedIn: Float.self)
     } else {
-      add(logits, range: range, workers: workers, weighedIn: Double.self)
+      add(blocks, workers: workers, weighedIn: Double.self)
     }
   }
 
   private mutating func add<Weight: ArithmeticScalar>(
-    _ logits: [MatrixRows], range: Range<Int>, workers: Workers, weighedIn _: Weight.Type
+    _ blocks: [Block], workers: Workers, weighedIn _: Weight.Type
   ) {
     let (places, slices) = (places, slices)
+    let chunk = max(1, min(Self.largestChunk, tokens.count / (2 * workers.count)))
     unsafe tokens.withUnsafeMutableBufferPointer { tokens in
       // Each token is one thread's alone.
       nonisolated(unsafe) let tokens = unsafe tokens
-      unsafe workers.forEach((tokens.count + Self.chunk - 1) / Self.chunk) { part in
-        var workspace = TokenWorkspace<Weight>(runs: slices.count, width: range.count)
-        defer { workspace.deallocate() }
-        for token in unsafe part * Self.chunk..<min((part + 1) * Self.chunk, tokens.count) {
-          for (run, slice) in slices.enumerated() {
-            unsafe workspace.rows[run] =
-              unsafe slice.tokens.contains(token)
-              ? logits[slice.run].row(
-                slice.rows.lowerBound + token - slice.tokens.lowerBound, room: workspace.lines[run])
-              : nil
+      unsafe workers.forEach((tokens.count + chunk - 1) / chunk) { part in
+        for (logits, range) in blocks {
+          var workspace = TokenWorkspace<Weight>(runs: slices.count, width: range.count)
+          defer { workspace.deallocate() }
+          for token in unsafe part * chunk..<min((part + 1) * chunk, tokens.count) {
+            for (run, slice) in slices.enumerated() {
+              unsafe workspace.rows[run] =
+                unsafe slice.tokens.contains(token)
+                ? logits[slice.run].row(
+                  slice.rows.lowerBound + token - slice.tokens.lowerBound, room: workspace.lines[run])
+                : nil
+            }
+            unsafe tokens[token].add(workspace, first: range.lowerBound, target: places[token].next)
           }
-          unsafe tokens[token].add(workspace, first: range.lowerBound, target: places[token].next)
         }
       }
     }

@@ -3,8 +3,8 @@ import NormFoldFormats
 
 /// Passes over the whole matrix, in parts that several threads share. Where it is cut does not depend on how many they are.
 extension ParameterReader {
-  /// Numbers of a part: 8 MB of Double.
-  private static let partElementCount = 1 << 20
+  /// Numbers of a part: 1 MB of Double.
+  private static let partElementCount = 1 << 17
 
   /// Calls `body` with each part of the rows, and returns the results in order.
   private func byPart<Result: Sendable>(_ workers: Workers, _ body: @Sendable (Range<Int>) -> Result) -> [Result] {

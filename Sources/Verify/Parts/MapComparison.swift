@@ -111,7 +111,7 @@ struct MapComparison: Sendable {
   }
 
   /// Parts of the matrix that can be compared at the same time, each of about so many elements.
-  func tiles(ofAbout elementCount: Int = 1 << 20) -> [(inputs: Range<Int>, outputs: Range<Int>)] {
+  func tiles(ofAbout elementCount: Int = 1 << 18) -> [(inputs: Range<Int>, outputs: Range<Int>)] {
     let splitsInputs = !reference.centresInput && !candidate.centresInput && shift == nil && !rowsAreOutputs
     let splitsOutputs = !splitsInputs && !reference.centresOutput && !candidate.centresOutput
     guard splitsInputs || splitsOutputs else { return [(0..<inputCount, 0..<outputCount)] }
@@ -352,8 +352,7 @@ extension MapComparison {
       return KernelLimits(
         reference: limits(reference, referenceRelative, counts: allowance.countsReferenceRounding),
         candidate: limits(candidate, candidateRelative, counts: true),
-        columnSlacks: columnSlack ?? [Double](repeating: 0, count: columnCount), rowSlacks: rowSlack,
-        zeros: [Double](repeating: 0, count: columnCount))
+        columnSlacks: columnSlack ?? [Double](repeating: 0, count: columnCount), rowSlacks: rowSlack)
     }
   }
 
@@ -363,8 +362,8 @@ extension MapComparison {
     let candidate: StorageError?
   }
 
-  /// The numbers that the kernel needs besides the rows.
-  private struct KernelLimits {
+  /// The numbers that the kernel needs besides the rows. It is a class, so that a row copies none of its arrays.
+  private final class KernelLimits {
     struct OfSide {
       let columnFactors: [Double]
       let columnShifts: [Double]
@@ -377,6 +376,12 @@ extension MapComparison {
     let columnSlacks: [Double]
     let rowSlacks: [Double]?
     let zeros: [Double]
+
+    init(reference: OfSide, candidate: OfSide, columnSlacks: [Double], rowSlacks: [Double]?) {
+      (self.reference, self.candidate) = (reference, candidate)
+      (self.columnSlacks, self.rowSlacks) = (columnSlacks, rowSlacks)
+      zeros = [Double](repeating: 0, count: columnSlacks.count)
+    }
 
     /// Returns whether an element of a row is farther off than `limit` times its bound.
     func isExceeded(

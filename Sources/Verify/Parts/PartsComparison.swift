@@ -24,7 +24,7 @@ struct PartsComparison {
     }
     var groups = groupPairs(of: pairs, &claim)
     let stream = StreamRelation(
-      groups, widths: (reference.streamWidth, candidate.streamWidth), allowance: allowance)
+      groups, widths: (reference.streamWidth, candidate.streamWidth), allowance: allowance, workers: workers)
     claim.stream = stream.relation
     var parts = compare(groups, in: stream)
     // What heads of retention are is their decay, and its weights do not sum to one.

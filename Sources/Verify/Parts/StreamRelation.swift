@@ -1,5 +1,6 @@
 import NormFoldFormats
 import NormFoldNetworks
+import Synchronization
 
 /// The relation of the residual streams of two networks, as read off their tables and output maps.
 ///
@@ -32,33 +33,33 @@ struct StreamRelation: Sendable {
   /// Looks at some rows of everything that writes into the stream, and chooses the relation that most of them obey.
   ///
   /// - Parameter widths: of the streams of reference and candidate.
-  init(_ groups: [GroupPair], widths: (Int, Int), allowance: Allowance) {
+  init(_ groups: [GroupPair], widths: (Int, Int), allowance: Allowance, workers: Workers) {
     guard widths.0 == widths.1 else {
       relation = widths.0 > widths.1 ? .compressed : .expanded
       return
     }
     let writers = groups.filter { $0.writesStream && $0.reference.weight != nil && $0.candidate.weight != nil }
     let candidates: [PartsClaim.Stream] = [.same, .centred, .uncentred, .upToMean]
-    var counts = candidates.map { _ in 0 }
-    for writer in writers {
+    let found = Mutex(candidates.map { _ in 0 })
+    workers.forEach(writers.count * candidates.count) { task in
+      let (writer, index) = (writers[task / candidates.count], task % candidates.count)
       let rowCount = min(writer.reference.weight?.rowCount ?? 0, writer.candidate.weight?.rowCount ?? 0)
       // Whole blocks, where the type has some: they may run along the inputs.
       let width = writer.candidate.weight?.storageError?.type.elementsPerBlock ?? 1
       let step = max(width, rowCount / 8 / width * width)
       let rows = stride(from: 0, to: rowCount, by: step).map { $0..<min($0 + width, rowCount) }
-      for (index, relation) in candidates.enumerated() {
-        let (mine, theirs) = StreamRelation(relation).centredOutputs
-        guard let a = writer.reference.numbers(.init(output: mine)),
-          let b = writer.candidate.numbers(.init(output: theirs)),
-          a.weight.columnCount == b.weight.columnCount
-        else { continue }
-        let comparison = MapComparison(a, b, allowance: allowance, readsFewInputs: true)
-        for row in rows {
-          let tile = comparison.tile(inputs: row, outputs: 0..<b.weight.columnCount) { !$0.holds }
-          if tile.difference.holds { counts[index] += 1 }
-        }
+      let (mine, theirs) = StreamRelation(candidates[index]).centredOutputs
+      guard let a = writer.reference.numbers(.init(output: mine)),
+        let b = writer.candidate.numbers(.init(output: theirs)),
+        a.weight.columnCount == b.weight.columnCount
+      else { return }
+      let comparison = MapComparison(a, b, allowance: allowance, readsFewInputs: true)
+      let count = rows.count { row in
+        comparison.tile(inputs: row, outputs: 0..<b.weight.columnCount) { !$0.holds }.difference.holds
       }
+      found.withLock { $0[index] += count }
     }
+    let counts = found.withLock(\.self)
     let most = counts.max() ?? 0
     relation = zip(candidates, counts).first { $0.1 == most }?.0 ?? .same
   }
