@@ -47,13 +47,13 @@ package struct TensorStream: Sendable {
         * ParameterReader.blockElementCount)
     let readers = parameters.map { _ in Slot<ParameterReader>() }
     var pieces = parameters.map { _ in [TensorPiece]() }
-    // In place, pages are taken out of the mapping first: a millisecond and more for 1 MB.
-    var written = Written(runByteCount: isInPlace ? 1 << 20 : 8 << 20)
+    // In place, pages are taken out of the mapping first, which takes a while.
+    var written = Written(runByteCount: isInPlace ? TensorFile.pageByteCount : 8 << 20)
     try prepare(batches.first ?? [], parameters, readers)
     for (number, batch) in batches.enumerated() {
       let fingerprints = batch.map { _ in Slot<TensorPiece>() }
       let next = number + 1 < batches.count ? Self.starts(batches[number + 1]) : []
-      let runs = written.runs
+      let runs = written.takeRuns()
       try workers.forEach(runs.count + batch.count + next.count) { (task) throws(Refusal) in
         if task < runs.count {
           runs[task].file.begin(runs[task].part)
@@ -68,7 +68,6 @@ package struct TensorStream: Sendable {
           readers[tensor].value = ParameterReader(parameters[tensor].value, workers: workers)
         }
       }
-      written.runs = []
       for (block, piece) in zip(batch, fingerprints) {
         if block.isLast { readers[block.tensor].value = nil }
         if let piece = piece.value { pieces[block.tensor].append(piece) }
@@ -113,8 +112,8 @@ package struct TensorStream: Sendable {
   /// Blocks of a batch, of about 256 KiB each (``ParameterReader/blockElementCount`` numbers in double precision): enough that
   /// threads seldom wait for each other, few enough that memory does not show it.
   private static let blocksPerBatch = 192
-  /// For each thread, where blocks are computed in pages of the file and take no other memory: the kernel reads as much of a file
-  /// ahead as the device is set to, 8 MB on many virtual machines, and whoever asks for the first page of that waits for all.
+  /// For each thread, where blocks are computed in pages of the file and take no other memory: of each batch, the threads wait for the
+  /// longest task, which may be one that the kernel prepares pages for.
   private static let blocksPerThread = 32
 
   /// All blocks of all tensors, about `elementCount` numbers at a time.
@@ -185,23 +184,33 @@ private final class Slot<Value>: @unchecked Sendable {
 
 /// The parts of files that are written, and that the device was not told to begin with.
 private struct Written {
-  /// Contiguous parts of files.
-  var runs: [(file: TensorFile, part: Range<Int>)] = []
+  /// One for each file.
+  private var parts: [(file: TensorFile, part: Range<Int>)] = []
   private(set) var byteCount = 0
+  /// Long enough for the device, short enough for the threads to share them.
+  private let runByteCount: Int
 
   init(runByteCount: Int) { self.runByteCount = runByteCount }
 
-  /// Long enough for the device, short enough for the threads to share them.
-  let runByteCount: Int
-
   mutating func add(_ part: Range<Int>, of file: TensorFile) {
     byteCount += part.count
-    if let last = runs.last, last.file === file, last.part.upperBound <= part.lowerBound,
-      last.part.count < runByteCount
-    {
-      runs[runs.count - 1].part = last.part.lowerBound..<part.upperBound
+    if let last = parts.last, last.file === file, last.part.upperBound <= part.lowerBound {
+      parts[parts.count - 1].part = last.part.lowerBound..<part.upperBound
     } else {
-      runs.append((file, part))
+      parts.append((file, part))
+    }
+  }
+
+  /// Hands out what the device is to begin with now: of the file that is being written, whole pages.
+  mutating func takeRuns() -> [(file: TensorFile, part: Range<Int>)] {
+    guard let (file, part) = parts.last else { return [] }
+    let end = max(part.lowerBound, part.upperBound / TensorFile.pageByteCount * TensorFile.pageByteCount)
+    let whole = parts.dropLast() + [(file, part.lowerBound..<end)]
+    parts = [(file, end..<part.upperBound)]
+    return whole.flatMap { file, part in
+      stride(from: part.lowerBound, to: part.upperBound, by: runByteCount).map {
+        (file, $0..<min($0 + runByteCount, part.upperBound))
+      }
     }
   }
 }

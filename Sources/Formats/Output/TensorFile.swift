@@ -53,6 +53,9 @@ import Synchronization
   private static func map(_ descriptor: Int32, byteCount: Int) -> (base: UnsafeMutableRawPointer, number: Int32)? {
     let address = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else { return nil }
+    // The first one to ask for a page makes the kernel prepare as much of the file as it reads ahead, 8 MB on many virtual machines,
+    // and all others wait. Of a mapping with large pages, it prepares one of them.
+    _ = unsafe madvise(address, byteCount, MADV_HUGEPAGE)
     let number = unsafe mapping_guard_add(address, byteCount)
     guard number >= 0 else {
       unsafe munmap(address, byteCount)
@@ -135,6 +138,10 @@ import Synchronization
   private func write(_ bytes: [UInt8], at offset: Int) throws(Refusal) {
     try unsafe bytes.span.bytes.withUnsafeBytes { (bytes) throws(Refusal) in try unsafe write(bytes, at: offset) }
   }
+
+  /// Parts that the device is told to begin with end at a multiple of this, the size of a large page: whoever writes to a page of
+  /// which a part is on its way waits for the device.
+  package static let pageByteCount = 2 << 20
 
   /// Waits for the device in the place of the threads that compute.
   private let writeback = DispatchQueue(label: "writeback")
