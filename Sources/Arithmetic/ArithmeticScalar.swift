@@ -18,7 +18,7 @@ package protocol ArithmeticScalar: ComputeScalar, Real {
     rows m: Int, columns n: Int, inner k: Int, _ a: UnsafePointer<Self>, strideA: Int,
     _ b: UnsafePointer<Self>, strideB: Int, beta: Self, into c: UnsafeMutablePointer<Self>, strideC: Int)
 
-  /// Whether no number is NaN or infinite.
+  /// Returns whether no number is NaN or infinite.
   static func areFinite(_ x: UnsafeMutableBufferPointer<Self>) -> Bool
 
   /// Replaces each x by eˣ.

@@ -9,7 +9,8 @@ package struct ProductTile: Sendable {
 
   /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones; over many, rows are
   /// cut as well. With OpenBLAS 0.3.21 and its AVX-512 kernels, parts of 512 × 256 cost 3 to 8% of 1,024 tokens, as those
-  /// of 512 × 1,024 do, half as large ones 5 to 14%, and those of 128 rows 13 to 32%; 256 outputs cost 0 to 3% of 256 tokens.
+  /// of 512 × 1,024 do, half as large ones 5 to 14%, and those of 128 rows 13 to 32%; 256 outputs cost 0 to 3% of 256 tokens. Over fewer tokens, as a
+  /// verification has, 128 outputs make twice as many parts.
   package static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
     tiles(
       rowCount: rowCount, rowSize: min(rowCount, 512), outputCount: outputCount,

@@ -1,5 +1,4 @@
 #include "kernels.h"
-#include "bits.h"
 #include "clones.h"
 
 // The same bits with every instruction set: a product and a sum are rounded one after the other, and sums have a fixed order.
@@ -60,12 +59,14 @@ CLONES void normfold_add_weighted_rows(
     for (size_t i = 0; i < columnCount; i++) sums[i] += weights[row] * x[row * columnCount + i];
 }
 
-// Elements of mapped files begin where they begin.
-typedef uint32_t unaligned_32 __attribute__((aligned(1)));
-typedef uint16_t unaligned_16 __attribute__((aligned(1)));
+// The bits of numbers of any type. Elements of mapped files begin where they begin.
+typedef uint64_t bits_64 __attribute__((may_alias));
+typedef uint32_t unaligned_32 __attribute__((aligned(1), may_alias));
+typedef uint16_t unaligned_16 __attribute__((aligned(1), may_alias));
 
 CLONES bool normfold_are_finite_double(const double *x, size_t count) {
-  const uint64_t exponent = 0x7FF0000000000000, *bits = (const uint64_t *)x;
+  const uint64_t exponent = 0x7FF0000000000000;
+  const bits_64 *bits = (const bits_64 *)x;
   uint64_t others = 0;
   for (size_t i = 0; i < count; i++) others |= (uint64_t)((bits[i] & exponent) == exponent);
   return others == 0;

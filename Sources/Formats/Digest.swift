@@ -65,7 +65,7 @@ package enum DigestMethod: CaseIterable, Sendable {
   /// Sixteen at a time, one in each lane of a vector.
   case lanes
 
-  /// Whether this processor has the instructions.
+  /// Is true if this processor has the instructions.
   package var isAvailable: Bool {
     switch self {
     case .alone: true
@@ -74,7 +74,7 @@ package enum DigestMethod: CaseIterable, Sendable {
     }
   }
 
-  /// How many pieces are computed at a time.
+  /// The number of pieces that are computed at a time.
   package var pieceCount: Int {
     switch self {
     case .alone: 1

@@ -112,8 +112,8 @@ package struct TensorStream: Sendable {
   /// Blocks of a batch, of about 256 KiB each (``ParameterReader/blockElementCount`` numbers in double precision): enough that
   /// threads seldom wait for each other, few enough that memory does not show it.
   private static let blocksPerBatch = 192
-  /// For each thread, where blocks are computed in pages of the file and take no other memory: of each batch, the threads wait for the
-  /// longest task, which may be one that the kernel prepares pages for.
+  /// For each thread, where blocks are computed in pages of the file and take no other memory. Each batch ends with a wait for its
+  /// longest task, so that fewer batches are better.
   private static let blocksPerThread = 32
 
   /// All blocks of all tensors, about `elementCount` numbers at a time.

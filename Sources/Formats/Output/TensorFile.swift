@@ -53,8 +53,8 @@ import Synchronization
   private static func map(_ descriptor: Int32, byteCount: Int) -> (base: UnsafeMutableRawPointer, number: Int32)? {
     let address = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
     guard let address = unsafe address, unsafe address != MAP_FAILED else { return nil }
-    // The first one to ask for a page makes the kernel prepare as much of the file as it reads ahead, 8 MB on many virtual machines,
-    // and all others wait. Of a mapping with large pages, it prepares one of them.
+    // Whoever asks for a page first has the kernel prepare as much of the file as it reads ahead, and the others wait. Where that is
+    // 8 MB, the longest wait for 500 MB was 1.4 to 15 ms with large pages, 2.5 to 25 ms without (five runs each).
     _ = unsafe madvise(address, byteCount, MADV_HUGEPAGE)
     let number = unsafe mapping_guard_add(address, byteCount)
     guard number >= 0 else {
@@ -139,8 +139,7 @@ import Synchronization
     try unsafe bytes.span.bytes.withUnsafeBytes { (bytes) throws(Refusal) in try unsafe write(bytes, at: offset) }
   }
 
-  /// Parts that the device is told to begin with end at a multiple of this, the size of a large page: whoever writes to a page of
-  /// which a part is on its way waits for the device.
+  /// The size of a large page, which goes to the device as a whole.
   package static let pageByteCount = 2 << 20
 
   /// Waits for the device in the place of the threads that compute.
