@@ -8,14 +8,14 @@ extension Float {
     _ up: UnsafeMutableBufferPointer<Float>, of x: UnsafeMutableBufferPointer<Float>,
     into y: UnsafeMutableBufferPointer<Float>
   ) {
-    unsafe normfold_gelu_tanh_slope(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
+    unsafe normfold_gelu_tanh_slope_float(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
   }
 
   package static func siluSlope(
     _ up: UnsafeMutableBufferPointer<Float>, of x: UnsafeMutableBufferPointer<Float>,
     into y: UnsafeMutableBufferPointer<Float>
   ) {
-    unsafe normfold_silu_slope(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
+    unsafe normfold_silu_slope_float(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
   }
 
   package static func add(
@@ -49,24 +49,14 @@ extension Double {
     _ up: UnsafeMutableBufferPointer<Double>, of x: UnsafeMutableBufferPointer<Double>,
     into y: UnsafeMutableBufferPointer<Double>
   ) {
-    // y = x·s with s = 1 / (1 + e⁻²ᵘ), u = √(2/π)(x + 0.044715x³): y' = s + x·s(1 − s)·2u'.
-    let inner = 2 * (2 / Double.pi).squareRoot()
-    for index in 0..<x.count {
-      let v = unsafe x[index]
-      let s = 1 / (1 + .exp(-inner * (v + 0.044715 * v * v * v)))
-      unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s) * (inner * (1 + 3 * 0.044715 * v * v)))
-    }
+    unsafe normfold_gelu_tanh_slope_double(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
   }
 
   package static func siluSlope(
     _ up: UnsafeMutableBufferPointer<Double>, of x: UnsafeMutableBufferPointer<Double>,
     into y: UnsafeMutableBufferPointer<Double>
   ) {
-    for index in 0..<x.count {
-      let v = unsafe x[index]
-      let s = 1 / (1 + .exp(-v))
-      unsafe y[index] = unsafe up[index] * (s + v * s * (1 - s))
-    }
+    unsafe normfold_silu_slope_double(up.baseAddress, x.baseAddress, x.count, y.baseAddress)
   }
 
   package static func add(

@@ -16,6 +16,18 @@ static inline uint32_t as_bits(float value) {
   return bits;
 }
 
+static inline double as_double(uint64_t bits) {
+  double value;
+  memcpy(&value, &bits, 8);
+  return value;
+}
+
+static inline uint64_t double_bits(double value) {
+  uint64_t bits;
+  memcpy(&bits, &value, 8);
+  return bits;
+}
+
 // Infinite from 65,520 on. Below 2^-14 the numbers of binary16 are multiples of 2^-24, as the floats above 0.5 are, so that
 // the addition rounds as it must.
 static inline uint16_t to_f16(float value) {

@@ -30,6 +30,27 @@ import TestSupport
     }
   }
 
+  @Test("eˣ in double precision is within two units in the last place, from the smallest to the largest result")
+  func wideExponential() {
+    var found = (0..<20_001).map { -745 + Double($0) * (1_454.7 / 20_000) }
+    let x = found
+    found.withUnsafeMutableBufferPointer { Double.exponentials($0) }
+    for (x, found) in zip(x, found) { #expect(abs(found - exp(x)) <= 2 * exp(x).ulp, "at \(x)") }
+  }
+
+  @Test(
+    "eˣ of what has no ordinary result, in double precision",
+    arguments: [
+      (0, 1), (-Double.infinity, 0), (.infinity, .infinity), (-800, 0), (800, .infinity), (709.79, .infinity),
+      (-0.0, 1),
+      (-1e300, 0), (1e300, .infinity),
+    ] as [(Double, Double)])
+  func wideSpecial(x: Double, expected: Double) {
+    var found = [x, 1, .nan, 2, 3, 4, 5, 6, 7, 8, x]
+    found.withUnsafeMutableBufferPointer { Double.exponentials($0) }
+    #expect(found[0] == expected && found[10] == expected && found[2].isNaN && !found[3].isNaN)
+  }
+
   @Test(
     "eˣ of what has no ordinary result",
     arguments: [

@@ -100,26 +100,25 @@ void normfold_narrow_to_odd(const double *x, size_t count, float *y);
 // The bits of the largest |x|, NaNs being larger than all numbers.
 uint32_t normfold_largest_magnitude_bits(const float *x, size_t count);
 
-// Replaces each x by e^x, to within two units in the last place.
-void normfold_exponentials(float *x, size_t count);
+#define DECLARE(suffix, type)                                                                                          \
+  /* Replaces each x by e^x, to within two units in the last place. */                                                 \
+  void normfold_exponentials_##suffix(type *x, size_t count);                                                          \
+  /* The largest number; -infinity of nothing. NaN counts for nothing. */                                              \
+  type normfold_largest_##suffix(const type *x, size_t count);                                                         \
+  /* Replaces each x by e^(x - shift), and returns their sum, in sixteen partial sums. */                              \
+  type normfold_sum_of_exponentials_##suffix(type *x, size_t count, type shift);                                       \
+  /* y = x / (1 + e^(-2u)) = x(1 + tanh u) / 2 with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u. */\
+  void normfold_gelu_tanh_##suffix(const type *x, size_t count, type *y);                                              \
+  /* y = up · d/dx of the function above at x. */                                                                      \
+  void normfold_gelu_tanh_slope_##suffix(const type *up, const type *x, size_t count, type *y);                        \
+  /* y = x / (1 + e^(-x)) */                                                                                           \
+  void normfold_silu_##suffix(const type *x, size_t count, type *y);                                                   \
+  /* y = up · d/dx of the function above at x. */                                                                      \
+  void normfold_silu_slope_##suffix(const type *up, const type *x, size_t count, type *y);
 
-// The largest number; -infinity of nothing. NaN counts for nothing.
-float normfold_largest(const float *x, size_t count);
-
-// Replaces each x by e^(x - shift), and returns their sum, in sixteen partial sums.
-float normfold_sum_of_exponentials(float *x, size_t count, float shift);
-
-// y = x / (1 + e^(-2u)) = x(1 + tanh u) / 2 with u = √(2/π)(x + 0.044715x³): without the cancellation of 1 + tanh u.
-void normfold_gelu_tanh(const float *x, size_t count, float *y);
-
-// y = up · d/dx of the function above at x.
-void normfold_gelu_tanh_slope(const float *up, const float *x, size_t count, float *y);
-
-// y = x / (1 + e^(-x))
-void normfold_silu(const float *x, size_t count, float *y);
-
-// y = up · d/dx of the function above at x.
-void normfold_silu_slope(const float *up, const float *x, size_t count, float *y);
+DECLARE(float, float)
+DECLARE(double, double)
+#undef DECLARE
 
 // The factors of a step of AdamW, as the functions below use them.
 typedef struct {
