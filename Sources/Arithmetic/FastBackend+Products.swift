@@ -7,26 +7,45 @@ package struct ProductTile: Sendable {
   package let rows: Range<Int>
   package let outputs: Range<Int>
 
-  /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones; over many, rows are
-  /// cut as well. With OpenBLAS 0.3.21 and its AVX-512 kernels, parts of 512 × 256 cost 3 to 8% of 1,024 tokens, as those
-  /// of 512 × 1,024 do, half as large ones 5 to 14%, and those of 128 rows 13 to 32%; 256 outputs cost 0 to 3% of 256 tokens. Over fewer tokens, as a
-  /// verification has, 128 outputs make twice as many parts.
-  package static func tiles(rowCount: Int, outputCount: Int) -> [ProductTile] {
-    tiles(
-      rowCount: rowCount, rowSize: min(rowCount, 512), outputCount: outputCount,
-      width: max(rowCount < 64 ? 64 : rowCount < 256 ? 128 : 256, outputCount / 32 / 64 * 64))
+  /// Cuts a product. Over few tokens it is the weight that takes the time, in narrow parts as in wide ones: there are many, of 128
+  /// outputs at most in small networks. Over 256 and more, rows are cut as well, and BLAS copies the operands of every part before it
+  /// multiplies them: of 1,024 tokens, products in parts of 512 × 256 have 0.81 of the speed of the whole with OpenBLAS 0.3.21 on an Ice
+  /// Lake, of 512 × 512 0.89, of 1,024 × 512 0.96 and of 1,024 × 768 0.99. So parts are as large as leaves one to each thread.
+  ///
+  /// - Parameter threadCount: how many threads are to have a part at a time, where there are so many parts. With some of BLAS's kernels
+  ///   the last bits depend on the parts.
+  package static func tiles(
+    rowCount: Int, outputCount: Int, threadCount: Int = manyThreads
+  ) -> [ProductTile] {
+    guard rowCount >= 256 else {
+      return tiles(
+        rowCount: rowCount, rowSize: rowCount, outputCount: outputCount,
+        width: max(rowCount < 64 ? 64 : 128, outputCount / 32 / 64 * 64))
+    }
+    let shapes = [(1_024, 1_024), (1_024, 512), (512, 512), (512, 256)].lazy.map { rows, outputs in
+      tiles(
+        rowCount: rowCount, rowSize: size(of: rowCount, atMost: rows), outputCount: outputCount,
+        width: size(of: outputCount, atMost: outputs))
+    }
+    return shapes.first { $0.count >= threadCount } ?? shapes[3]
+  }
+
+  /// The number of threads that products are cut for where no bit of a result may depend on how many there are.
+  package static let manyThreads = 64
+
+  /// The size of parts that are as equal as multiples of 64 can be.
+  private static func size(of count: Int, atMost largest: Int) -> Int {
+    let parts = max(1, (count + largest - 1) / largest)
+    return (count + 64 * parts - 1) / (64 * parts) * 64
   }
 
   /// Cuts a product into equal parts that are large in both directions, the largest one first. Over 256 numbers, parts of
   /// 256 × 256 take 11 to 18% longer than the whole with OpenBLAS's kernels for AVX-512, 6 to 9% with those for AVX2; of
   /// 768 × 384 2 to 7 and 2 to 5%; of 768 × 768 0 to 4%.
   package static func squares(rowCount: Int, outputCount: Int) -> [ProductTile] {
-    func size(_ count: Int) -> Int {
-      let parts = max(1, (count + 767) / 768)
-      return (count + 64 * parts - 1) / (64 * parts) * 64
-    }
-    return tiles(
-      rowCount: rowCount, rowSize: size(rowCount), outputCount: outputCount, width: size(outputCount))
+    tiles(
+      rowCount: rowCount, rowSize: size(of: rowCount, atMost: 768), outputCount: outputCount,
+      width: size(of: outputCount, atMost: 768))
   }
 
   private static func tiles(rowCount: Int, rowSize: Int, outputCount: Int, width: Int) -> [ProductTile] {
@@ -66,6 +85,20 @@ extension FastBackend {
   /// 1.0 for 2 to 13 rows of one that is stored [out, in], more beyond. A verification of a large network has 13 rows.
   private static func readsInPlace(rowCount: Int, isTransposed: Bool) -> Bool { rowCount <= (isTransposed ? 12 : 16) }
 
+  /// Returns how many outputs of one row's product a task computes. Of a weight [in, out] a task reads a piece of each row: with
+  /// pieces of 384 floats memory gives 25 GB/s to two cores where pieces of 64 get 18, those of 128 and 192 19. Of one that is
+  /// stored [out, in] it reads whole rows, some 50 µs long, so that no thread waits long for another.
+  ///
+  /// This product may be cut as the workers need it: each output is the same sum, whichever are computed with it.
+  private static func outputsPerTask(
+    inputCount: Int, outputCount: Int, isTransposed: Bool, workers: Workers
+  ) -> Int {
+    let size =
+      isTransposed
+      ? min((1 << 18) / max(1, inputCount), outputCount / (4 * workers.count)) : min(384, outputCount / workers.count)
+    return max(1, size / 64) * 64
+  }
+
   /// xW + b: [T, in] → [T, out].
   @specialized(where Scalar == Float)
   @specialized(where Scalar == Double)
@@ -94,8 +127,27 @@ extension FastBackend {
         x.start + tile.rows.lowerBound * x.columnCount, strideA: x.columnCount, weight, strideB: stride,
         isTransposed: isTransposed, factor: 1, beta: bias == nil ? 0 : 1, into: corner, strideC: result.columnCount)
     }
+    if rounding == nil, let row = x as? Matrix<Float>, x.rowCount == 1,
+      let stored = InPlaceWeight(map.weight, as: Float.self)
+    {
+      let width = Self.outputsPerTask(
+        inputCount: x.columnCount, outputCount: result.columnCount, isTransposed: stored.isTransposed,
+        workers: workers)
+      workers.forEachPart(of: result.columnCount, size: width) { outputs in
+        // Scalar is Float here, since x is a matrix of Floats.
+        let corner = unsafe UnsafeMutableRawPointer(begin(ProductTile(rows: 0..<1, outputs: outputs)))
+          .assumingMemoryBound(to: Float.self)
+        if bias == nil { unsafe corner.update(repeating: 0, count: outputs.count) }
+        unsafe stored.withColumns(from: outputs.lowerBound) { (weight: UnsafePointer<Float>) in
+          unsafe normfold_row_product(
+            outputs.count, x.columnCount, row.start, weight, stored.stride, stored.isTransposed, corner)
+        }
+      }
+      return result
+    }
     // The same for weights of both kinds: so are the bits of the result.
-    let tiles = ProductTile.tiles(rowCount: x.rowCount, outputCount: result.columnCount)
+    let tiles = ProductTile.tiles(
+      rowCount: x.rowCount, outputCount: result.columnCount, threadCount: workers.cut)
     if let stored = InPlaceWeight(map.weight, as: Scalar.self), rounding == nil {
       workers.forEach(tiles.count) { number in
         let tile = tiles[number]

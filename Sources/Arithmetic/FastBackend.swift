@@ -16,8 +16,11 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   /// Keys and values of the tokens before those of the one probe.
   private let cache: KeyValueCache<Scalar>?
   let tokenCount: Int
-  /// Who shares an operation. How it is cut does not depend on how many they are: neither does any bit of the result.
+  /// Who shares an operation. How it is cut, and so the last bits of the products of many tokens, depends on the number of threads
+  /// that work is cut for, and not on how many there are.
   let workers: Workers
+  /// What one operation is done with is there for the next.
+  private let memory = KeptMemory()
 
   package init(
     probes: [Probe], rounding: Storage? = nil, otherNorms: [NormsOfRows] = [], workers: Workers = .one

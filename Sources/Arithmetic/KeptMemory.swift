@@ -7,7 +7,7 @@ import Synchronization
 /// where memory that is there already is cleared at 11 GB/s.
 package final class KeptMemory: Sendable {
   /// Smaller matrices are left to the allocator, which keeps their memory by itself.
-  static let smallestByteCount = 1 << 20
+  static let smallestByteCount = 1 << 17
 
   @safe private struct State: @unchecked Sendable {
     var holderCount = 0

@@ -1,3 +1,4 @@
+import CNormFoldKernels
 import Dispatch
 import FoundationEssentials
 import Synchronization
@@ -12,12 +13,15 @@ import Synchronization
 public struct Workers: Sendable, Hashable, Encodable {
   /// The number of threads that work at a time.
   public let count: Int
+  /// The number of threads that work is cut for: of work whose last bits depend on how it is cut, they depend on this.
+  package private(set) var cut: Int
   /// Shared by all copies.
   private let idle: IdleThreads
   private let recorder: TaskRecorder?
 
   public init(count: Int) {
     self.count = max(1, count)
+    cut = self.count
     // More threads than cores would wait for each other.
     idle = IdleThreads(count: min(self.count, ProcessInfo.processInfo.activeProcessorCount) - 1)
     recorder = nil
@@ -28,8 +32,16 @@ public struct Workers: Sendable, Hashable, Encodable {
   /// - Parameter count: the number of threads that work is cut for.
   package init(count: Int, recordedBy recorder: TaskRecorder) {
     self.count = max(1, count)
+    cut = self.count
     idle = IdleThreads(count: 0)
     self.recorder = recorder
+  }
+
+  /// Returns the same threads, for work that is cut as other threads than these would have it.
+  package func cut(for count: Int) -> Workers {
+    var workers = self
+    workers.cut = count
+    return workers
   }
 
   /// One thread for each core.
@@ -116,7 +128,9 @@ private final class Pair<First, Second>: @unchecked Sendable {
 @safe private final class Team: @unchecked Sendable {
   private let idle: IdleThreads
   private let state = Mutex((helperCount: 0, isOpen: true))
-  private let isDone = DispatchSemaphore(value: 0)
+  /// Is true once the team is no longer open and its last helper has ended.
+  private let isDone = Atomic(false)
+  private let done = DispatchSemaphore(value: 0)
   /// The work that each of them does. It is gone when the team is no longer open.
   private nonisolated(unsafe) var work: UnsafePointer<() -> Void>?
 
@@ -131,49 +145,101 @@ private final class Pair<First, Second>: @unchecked Sendable {
   /// Has idle threads help.
   func recruit(atMost wanted: Int) {
     guard wanted > 0, !idle.isEmpty else { return }
-    for _ in 0..<idle.take(atMost: wanted) { DispatchQueue.global().async { self.help() } }
+    idle.send(atMost: wanted, to: self)
   }
 
   /// Works, unless all tasks have been taken meanwhile.
-  private func help() {
+  func help() {
     let isIn = state.withLock { state in
       if state.isOpen { state.helperCount += 1 }
       return state.isOpen
     }
-    if isIn {
-      unsafe work?.pointee()
-      let isLast = state.withLock { state in
-        state.helperCount -= 1
-        return state.helperCount == 0 && !state.isOpen
-      }
-      if isLast { isDone.signal() }
+    guard isIn else { return }
+    unsafe work?.pointee()
+    let isLast = state.withLock { state in
+      state.helperCount -= 1
+      return state.helperCount == 0 && !state.isOpen
     }
-    idle.put(back: 1)
+    if isLast {
+      isDone.store(true, ordering: .releasing)
+      done.signal()
+    }
   }
 
-  /// Waits for those that are at work. Meanwhile the calling thread counts as idle.
+  /// Waits for those that are at work: awake for a moment, then asleep, where the calling thread counts as idle.
   private func disband() {
     let isAlone = state.withLock { state in
       state.isOpen = false
       return state.helperCount == 0
     }
-    guard !isAlone else { return }
+    guard !isAlone, !IdleThreads.isTrueWithinAMoment({ isDone.load(ordering: .acquiring) }) else { return }
     idle.put(back: 1)
-    isDone.wait()
+    done.wait()
     idle.takeAway(1)
   }
 }
 
-/// The number of threads that have nothing to do.
+/// The threads that have nothing to do.
+///
+/// One that has ended its work stays awake for a moment, since waking a thread takes as long as small work does: a token
+/// that is generated has a hundred products one behind the other, of some 100 µs each.
 private final class IdleThreads: Sendable {
   private let count: Atomic<Int>
+  /// How many of them are awake, and the teams that wait for one of these, never more than there are.
+  private let lounge = Mutex((awakeCount: 0, teams: [Team]()))
+  /// The number of teams that wait, to be looked at without the lock.
+  private let waitingCount = Atomic(0)
 
   init(count: Int) { self.count = Atomic(max(0, count)) }
 
   var isEmpty: Bool { count.load(ordering: .relaxed) <= 0 }
 
+  /// Has threads help a team, those first that are awake.
+  func send(atMost wanted: Int, to team: Team) {
+    let taken = take(atMost: wanted)
+    guard taken > 0 else { return }
+    let awake = lounge.withLock { lounge in
+      let awake = min(taken, lounge.awakeCount - lounge.teams.count)
+      lounge.teams.append(contentsOf: repeatElement(team, count: awake))
+      waitingCount.store(lounge.teams.count, ordering: .releasing)
+      return awake
+    }
+    for _ in awake..<taken { DispatchQueue.global().async { self.serve(team) } }
+  }
+
+  /// What a thread does from being woken until it sleeps again.
+  private func serve(_ first: Team) {
+    var team: Team? = first
+    while let current = team {
+      current.help()
+      lounge.withLock { $0.awakeCount += 1 }
+      put(back: 1)
+      _ = Self.isTrueWithinAMoment { waitingCount.load(ordering: .relaxed) > 0 }
+      team = lounge.withLock { lounge in
+        lounge.awakeCount -= 1
+        let next = lounge.teams.popLast()
+        waitingCount.store(lounge.teams.count, ordering: .releasing)
+        return next
+      }
+    }
+  }
+
+  /// Returns whether a condition is met before a moment is over, which takes less than to fall asleep and wake again.
+  static func isTrueWithinAMoment(_ condition: () -> Bool) -> Bool {
+    let end = ContinuousClock.now + moment
+    repeat {
+      for _ in 0..<16 {
+        if condition() { return true }
+        normfold_pause()
+      }
+    } while ContinuousClock.now < end
+    return false
+  }
+
+  private static let moment = Duration.microseconds(100)
+
   /// Returns how many were taken.
-  func take(atMost wanted: Int) -> Int {
+  private func take(atMost wanted: Int) -> Int {
     var known = count.load(ordering: .relaxed)
     while known > 0 {
       let taken = min(known, wanted)

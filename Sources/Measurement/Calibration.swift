@@ -32,14 +32,14 @@ public struct Calibration: Sendable, Encodable {
     let isLarge = model.hyperparameters.epsilon >= Dialect.smallestLargeEpsilon
     let epsilon = isLarge ? 1e-5 : model.hyperparameters.epsilon
     let groups = try text.concurrentlyByGroup(in: processes, workers: input.workers, progress: progress) {
-      (chunks, advance) throws(Refusal) in
+      (chunks, workers, advance) throws(Refusal) in
       switch input.precision {
       case .single:
         try Self.records(
-          of: chunks, in: model.network, epsilon: epsilon, as: Float.self, workers: input.workers, advance: advance)
+          of: chunks, in: model.network, epsilon: epsilon, as: Float.self, workers: workers, advance: advance)
       case .double:
         try Self.records(
-          of: chunks, in: model.network, epsilon: epsilon, as: Double.self, workers: input.workers, advance: advance)
+          of: chunks, in: model.network, epsilon: epsilon, as: Double.self, workers: workers, advance: advance)
       }
     }
     try processes.together { () throws(Refusal) in try model.checkpoint.requireIntact() }

@@ -33,10 +33,10 @@ public struct Diagnosis: Sendable, Encodable {
         "is \(attention.peculiarity ?? ""), which is not diagnosed yet")
     }
     let groups = try text.concurrentlyByGroup(workers: input.workers, progress: progress) {
-      (chunks, advance) throws(Refusal) in
+      (chunks, workers, advance) throws(Refusal) in
       switch input.precision {
-      case .single: try Self.record(of: chunks, in: network, as: Float.self, workers: input.workers, advance: advance)
-      case .double: try Self.record(of: chunks, in: network, as: Double.self, workers: input.workers, advance: advance)
+      case .single: try Self.record(of: chunks, in: network, as: Float.self, workers: workers, advance: advance)
+      case .double: try Self.record(of: chunks, in: network, as: Double.self, workers: workers, advance: advance)
       }
     }
     try text.model.checkpoint.requireIntact()

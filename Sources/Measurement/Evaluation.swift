@@ -40,8 +40,8 @@ public struct Evaluation: Sendable, Encodable {
       networks.map { ScoredNetwork(network: $0, precision: input.precision) }
       + arithmetics.map { ScoredNetwork(network: networks[0], precision: input.precision, integers: $0) }
     let groups = try text.concurrentlyByGroup(in: processes, workers: input.workers, progress: progress) {
-      (chunks, advance) throws(Refusal) in
-      try GroupScores(of: chunks, under: scored, workers: input.workers, advance: advance)
+      (chunks, workers, advance) throws(Refusal) in
+      try GroupScores(of: chunks, under: scored, workers: workers, advance: advance)
     }
     try processes.together { () throws(Refusal) in
       for model in models { try model.checkpoint.requireIntact() }

@@ -61,7 +61,7 @@ struct MeasuredText {
   /// - Returns: the results in the order of the groups.
   func concurrentlyByGroup<Result: Sendable>(
     workers: Workers, progress: @escaping MeasurementInput.Progress,
-    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+    _ body: @Sendable ([Chunk], Workers, Advance) throws(Refusal) -> Result
   ) throws(Refusal) -> [Result] {
     try results(of: groups(forThreads: workers.count), workers: workers, progress: progress, body)
   }
@@ -72,13 +72,14 @@ struct MeasuredText {
   /// - Returns: the results of all processes, in the order of the groups.
   func concurrentlyByGroup<Result: MeasuredGroup>(
     in processes: any ProcessGroup, workers: Workers, progress: @escaping MeasurementInput.Progress,
-    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+    _ body: @Sendable ([Chunk], Workers, Advance) throws(Refusal) -> Result
   ) throws(Refusal) -> [Result] {
     // All of them cut the text alike.
-    let groups = groups(forThreads: Int(try processes.sums(of: [Double(workers.count)])[0]))
+    let threadCount = Int(try processes.sums(of: [Double(workers.count)])[0])
+    let groups = groups(forThreads: threadCount)
     let share = processes.share(of: groups.count, rank: processes.rank)
     let own = try processes.together { () throws(Refusal) in
-      try results(of: Array(groups[share]), workers: workers, progress: progress, body)
+      try results(of: Array(groups[share]), workers: workers.cut(for: threadCount), progress: progress, body)
     }
     guard processes.count > 1 else { return own }
     // The numbers of each result come behind their number.
@@ -103,14 +104,17 @@ struct MeasuredText {
 
   private func results<Result: Sendable>(
     of groups: [[Chunk]], workers: Workers, progress: @escaping MeasurementInput.Progress,
-    _ body: @Sendable ([Chunk], Advance) throws(Refusal) -> Result
+    _ body: @Sendable ([Chunk], Workers, Advance) throws(Refusal) -> Result
   ) throws(Refusal) -> [Result] {
+    // Each group finds the memory of the one before it.
+    let memory = KeptMemory()
+    defer { withExtendedLifetime(memory) {} }
     let sizes = groups.map { $0.reduce(0) { $0 + $1.tokens.count } }
     let total = sizes.reduce(0, +)
     let state = Mutex(
       (results: [Result?](repeating: nil, count: groups.count), done: [Int](repeating: 0, count: groups.count)))
     try workers.forEach(groups.count) { (index) throws(Refusal) in
-      let result = try body(groups[index]) { step, stepCount in
+      let result = try body(groups[index], workers) { step, stepCount in
         let done = state.withLock { state in
           state.done[index] = sizes[index] * step / stepCount
           return state.done.reduce(0, +)

@@ -71,7 +71,8 @@ package final class TrainingRun<Scalar: ArithmeticScalar> {
     self.processes = processes
     self.recipe = recipe
     self.tokens = tokens
-    self.workers = workers
+    // A run gives the same bits on any machine of its kind.
+    self.workers = workers.cut(for: ProductTile.manyThreads)
     self.recomputesBlocks = recomputesBlocks
     self.prefix = prefix
     heldOutCount = recipe.validation?.sequences ?? 0

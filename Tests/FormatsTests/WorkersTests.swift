@@ -1,3 +1,4 @@
+import Glibc
 import NormFoldFormats
 import Synchronization
 import Testing
@@ -9,6 +10,30 @@ import TestSupport
     let done = Mutex([Int](repeating: 0, count: 100))
     Workers(count: count).forEach(100) { task in done.withLock { $0[task] += 1 } }
     #expect(done.withLock { $0 } == [Int](repeating: 1, count: 100))
+  }
+
+  @Test(
+    "Work that follows work at once, or when the threads have fallen asleep, is all done, from several threads at a time"
+  )
+  func oneBehindTheOther() {
+    let workers = Workers(count: 3)
+    let sums = Mutex([Int](repeating: 0, count: 4))
+    Workers(count: 4).forEach(4) { caller in
+      for round in 0..<300 {
+        let sum = Atomic(0)
+        workers.forEach(1 + round % 5) { sum.add($0 + 1, ordering: .relaxed) }
+        sums.withLock { $0[caller] += sum.load(ordering: .relaxed) }
+        if round % 50 == 49 { usleep(500) }
+      }
+    }
+    // 1, 3, 6, 10 and 15, sixty times.
+    #expect(sums.withLock { $0 } == [Int](repeating: 60 * 35, count: 4))
+  }
+
+  @Test("Threads may be given work that is cut for others")
+  func cut() {
+    let workers = Workers(count: 2)
+    #expect(workers.cut == 2 && workers.cut(for: 64).cut == 64 && workers.cut(for: 64).count == 2)
   }
 
   @Test("Of several errors the one of the lowest task is thrown", arguments: [1, 2, 7])

@@ -47,6 +47,19 @@ void normfold_product(
     size_t m, size_t n, size_t k, const double *x, size_t strideX, const float *w, size_t strideW, bool isTransposed,
     double *c, size_t strideC);
 
+// Tells the processor that a thread waits for another.
+static inline void normfold_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// c += x·W for one row x [k]: W [k, n] or, if isTransposed, stored as [n, k], in floats that may begin at any byte.
+void normfold_row_product(
+    size_t n, size_t k, const float *x, const float *w, size_t strideW, bool isTransposed, float *c);
+
 // C = X·W in integers of 8 or 16 bits: X [m, k], W packed, sums of 32 bits, exact where they fit. Each form is for other
 // instructions; all give the same numbers.
 typedef enum {
