@@ -6,7 +6,9 @@ import NormFoldArithmetic
   static let configuration = CommandConfiguration(
     commandName: "normfold-benchmarks",
     subcommands: [
-      MakeCheckpoint.self, MakeHeader.self, Forward.self, Codecs.self, Span.self, Step.self, IntegerProducts.self,
+      MakeCheckpoint.self, MakeHeader.self, Forward.self, Generate.self, Evaluate.self, Codecs.self, Span.self,
+      Step.self,
+      IntegerProducts.self,
     ])
 
   static func main() {

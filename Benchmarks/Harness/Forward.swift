@@ -5,7 +5,8 @@ import NormFoldNetworks
 import NormFoldVerify
 
 /// The forward pass in single precision against its matrix products alone, both on two sequences at a time, one to a
-/// thread, as a verification runs its two networks. All logits are computed.
+/// thread, as a verification runs its two networks. All logits are computed. A pass finds the memory of the one before it, as the
+/// products do, and as passes of one command do.
 struct Forward: ParsableCommand {
   @Argument var checkpoint: String
   @Option(parsing: .upToNextOption) var tokens = [256, 1_024]
@@ -15,6 +16,8 @@ struct Forward: ParsableCommand {
   func run() throws {
     let network = try Model(opening: checkpoint).network
     let workers = Workers(count: threads)
+    let memory = KeptMemory()
+    defer { withExtendedLifetime(memory) {} }
     for count in tokens {
       let probe = Probe(name: "", tokens: (0..<count).map { $0 * 769 % network.vocabularySize })
       let products = Products(of: network, tokenCount: count)
