@@ -7,8 +7,7 @@ import NormFoldArithmetic
     commandName: "normfold-benchmarks",
     subcommands: [
       MakeCheckpoint.self, MakeHeader.self, Forward.self, Generate.self, Evaluate.self, Codecs.self, Span.self,
-      Step.self,
-      IntegerProducts.self,
+      Step.self, IntegerProducts.self,
     ])
 
   static func main() {

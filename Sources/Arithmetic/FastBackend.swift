@@ -16,10 +16,10 @@ package struct FastBackend<Scalar: ArithmeticScalar>: Backend {
   /// Keys and values of the tokens before those of the one probe.
   private let cache: KeyValueCache<Scalar>?
   let tokenCount: Int
-  /// Who shares an operation. How it is cut, and so the last bits of the products of many tokens, depends on the number of threads
-  /// that work is cut for, and not on how many there are.
+  /// Who shares an operation. How products of many tokens are cut, and so their last bits, depends on the number of threads that work is
+  /// cut for (``Workers/cut``), and no bit on how many there are.
   let workers: Workers
-  /// What one operation is done with is there for the next.
+  /// Keeps the memory of one operation's matrices for those of the next.
   private let memory = KeptMemory()
 
   package init(
